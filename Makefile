@@ -1,0 +1,46 @@
+# What a machine needs: git, make, Python 3.11 or 3.12. Everything else goes into .venv.
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint bench lab moshi pocket clean
+.DEFAULT_GOAL := demo
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(f"Python {sys.version.split()[0]} is too old: install 3.11 or 3.12, or say make PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+
+# One stamp per set of packages, renewed when the lists change.
+.venv/%.stamp: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[$*]'
+	@touch $@
+
+.venv/moshi.stamp: .venv/dev.stamp
+	$(INSTALL) -e '.[moshi]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps moshi==0.2.13
+	@touch $@
+
+demo: .venv/asr.stamp  ## say an answer, write response.wav
+	$(BIN)/csmkit chat "Hello! How are you today?" --save response.wav --seed 1
+
+test: .venv/moshi.stamp  ## all tests that a CPU can run
+	$(BIN)/python -m pytest -q
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/moshi.stamp  ## latency of the pocket stack on this machine
+	$(BIN)/python -m experiments.benchmarks.pocket
+
+lab: .venv/notebook.stamp  ## JupyterLab on the notebooks
+	$(INSTALL) -e '.[asr,notebook,eval]'
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+moshi: .venv/moshi.stamp  ## the second step: moshi, as a codec plugin
+
+pocket: .venv/train.stamp  ## train the bundled models again (hours); see experiments/pocket/README.md
+	$(BIN)/python -m experiments.pocket.all
+
+clean:
+	rm -rf .venv
