@@ -1,0 +1,59 @@
+"""Low-latency conversational speech with CSM, on a notebook.
+
+The names below are imported when first used, so that ``import csmkit`` loads neither torch nor a model::
+
+    from csmkit import Generator
+
+    for chunk in Generator.load("pocket").generate_streaming("Hello there."):
+        ...
+"""
+
+from __future__ import annotations
+
+import os
+
+# Idle OpenMP threads that spin take the core away from the other stages; libgomp reads this once, when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from csmkit.asr.worker import StreamingWhisperASR
+    from csmkit.audio import SAMPLE_RATE
+    from csmkit.chat.chatbot import StreamingConversationalChatbot
+    from csmkit.csm.prompt import Segment
+    from csmkit.errors import CsmkitError
+    from csmkit.generator import Generator
+
+__version__ = "0.1.0"
+__all__ = [
+    "SAMPLE_RATE",
+    "CsmkitError",
+    "Generator",
+    "Segment",
+    "StreamingConversationalChatbot",
+    "StreamingWhisperASR",
+]
+
+_HOME = {
+    "SAMPLE_RATE": "csmkit.audio",
+    "CsmkitError": "csmkit.errors",
+    "Generator": "csmkit.generator",
+    "Segment": "csmkit.csm.prompt",
+    "StreamingConversationalChatbot": "csmkit.chat.chatbot",
+    "StreamingWhisperASR": "csmkit.asr.worker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module it lives in (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'csmkit' has no attribute {name!r}; public are {', '.join(__all__)}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,126 @@
+"""Sound: the rate everything runs at, and reading, writing and resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from csmkit.errors import AudioFileError, InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    Waveform = np.ndarray | torch.Tensor | Sequence[float]
+
+SAMPLE_RATE = 24_000  # Hz, Mimi's rate
+FRAME_RATE = 12.5  # codec frames a second
+FRAME_SAMPLES = 1_920  # SAMPLE_RATE / FRAME_RATE
+FRAME_MS = 80  # one frame
+
+
+def as_mono(audio: Waveform, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Check a waveform and return it as mono float32.
+
+    Args:
+        audio: ``(samples,)`` or ``(channels, samples)``, floating point in about [-1, 1], or int16; numpy or torch.
+        sample_rate: of ``audio`` in Hz, only checked here.
+
+    Returns:
+        ``(samples,)`` float32. A new array where a conversion was needed, the same one where not.
+
+    Raises:
+        InputError: wrong shape or dtype, NaN or infinite samples, an impossible rate.
+    """
+    detach: Any = getattr(audio, "detach", None)
+    array = np.asarray(detach().cpu().float().numpy() if detach and audio.is_floating_point() else audio)
+    if not isinstance(sample_rate, (int, np.integer)) or not 1_000 <= sample_rate <= 768_000:
+        raise InputError(f"sample_rate={sample_rate!r}: give the rate of the audio in Hz, an integer such as 24000")
+    if array.dtype == np.int16:
+        array = array.astype(np.float32) / 32_768
+    elif not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"audio of dtype {array.dtype}: give floating point samples in [-1, 1], or int16")
+    if array.ndim == 2 and array.shape[0] <= 8:
+        array = array.mean(axis=0)
+    if array.ndim != 1:
+        raise InputError(f"audio of shape {array.shape}: give (samples,) or (channels, samples) with at most 8 channels")
+    array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        raise InputError("audio holds NaN or infinite samples: clean it first, for example with numpy.nan_to_num")
+    return array
+
+
+def resample(audio: Waveform, from_hz: int, to_hz: int = SAMPLE_RATE) -> np.ndarray:
+    """Resample a whole waveform with soxr (quality HQ); mono float32 ``(samples,)`` comes back."""
+    mono = as_mono(audio, from_hz)
+    if from_hz == to_hz or not len(mono):
+        return mono
+    import soxr
+
+    return soxr.resample(mono, from_hz, to_hz).astype(np.float32)
+
+
+def read(path: str | PathLike[str], to_hz: int = SAMPLE_RATE) -> np.ndarray:
+    """Read a sound file as mono float32 at ``to_hz``.
+
+    Raises:
+        AudioFileError: the file is absent or not a sound file that libsndfile reads.
+    """
+    import soundfile
+
+    if not Path(path).is_file():
+        raise AudioFileError(f"no sound file at {str(path)!r}: check the path")
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise AudioFileError(f"cannot read {str(path)!r} as sound ({error}): give WAV, FLAC, OGG or MP3") from error
+    return resample(samples.mean(axis=1), rate, to_hz)
+
+
+class WavWriter:
+    """A 16-bit PCM WAV file that is valid after every chunk, so an interrupted turn leaves what was spoken.
+
+    Args:
+        path: of the file; its folder must exist.
+        sample_rate: in Hz.
+
+    Raises:
+        AudioFileError: the file cannot be written. Opening happens here, before any speech is made.
+    """
+
+    def __init__(self, path: str | PathLike[str], sample_rate: int = SAMPLE_RATE) -> None:
+        import soundfile
+
+        self.path = Path(path)
+        if self.path.suffix.lower() != ".wav":
+            raise AudioFileError(f"cannot write {str(path)!r}: sound is saved as WAV, give a path that ends in .wav")
+        try:
+            self._file = soundfile.SoundFile(self.path, "w", sample_rate, channels=1, subtype="PCM_16", format="WAV")
+        except (soundfile.LibsndfileError, OSError) as error:
+            hint = "give a path in an existing folder that you may write to"
+            raise AudioFileError(f"cannot write {str(path)!r} ({error}): {hint}") from error
+
+    def write(self, chunk: Waveform) -> None:
+        """Append ``(samples,)`` float samples; values beyond [-1, 1] are clipped. The header is brought up to date."""
+        self._file.write(np.clip(as_mono(chunk), -1.0, 1.0))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Finish the file; may be called more than once."""
+        self._file.close()
+
+    def __enter__(self) -> WavWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def write(path: str | PathLike[str], audio: Waveform, sample_rate: int = SAMPLE_RATE) -> None:
+    """Write a whole waveform as 16-bit WAV; errors as in `WavWriter`."""
+    with WavWriter(path, sample_rate) as wav:
+        wav.write(audio)

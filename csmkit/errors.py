@@ -1,0 +1,87 @@
+"""The exceptions csmkit raises on purpose.
+
+Each leaf also inherits the builtin a caller would expect, so that ``except ValueError`` works too::
+
+    CsmkitError
+    ├── InputError (ValueError)                a parameter, text, audio or context that cannot be used
+    │   └── ContextOverflowError               prompt and answer together exceed the model's positions
+    ├── CheckpointError (RuntimeError)         a checkpoint that is corrupt, partial or of the wrong architecture
+    │   └── CheckpointNotFoundError (FileNotFoundError)
+    ├── AudioFileError (OSError)               a sound file that cannot be read or written
+    ├── MissingDependencyError (ImportError)   an optional package that is not installed
+    ├── PluginError (LookupError)              no plugin of that kind and name
+    ├── DeviceError (RuntimeError)             a device that is absent or out of memory
+    ├── StateError (RuntimeError)              a call in the wrong order, such as put after finish
+    ├── LanguageModelError (RuntimeError)      the language model failed while answering
+    └── TranscriptionError (RuntimeError)      the speech recogniser failed; ``__cause__`` says why
+
+Every message says what was given, what is allowed and what to do.
+"""
+
+__all__ = [
+    "AudioFileError",
+    "CheckpointError",
+    "CheckpointNotFoundError",
+    "ContextOverflowError",
+    "CsmkitError",
+    "DeviceError",
+    "InputError",
+    "LanguageModelError",
+    "MissingDependencyError",
+    "PluginError",
+    "StateError",
+    "TranscriptionError",
+]
+
+
+class CsmkitError(Exception):
+    """Base of every error csmkit raises on purpose."""
+
+
+class InputError(CsmkitError, ValueError):
+    """A parameter, text, audio or context segment that cannot be used."""
+
+
+class ContextOverflowError(InputError):
+    """The prompt and the answer asked for exceed the positions of the model."""
+
+
+class CheckpointError(CsmkitError, RuntimeError):
+    """A checkpoint that is corrupt, partial or of another architecture."""
+
+
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """A checkpoint, or a file of it, that is not there."""
+
+
+class AudioFileError(CsmkitError, OSError):
+    """A sound file that cannot be read or written."""
+
+
+class MissingDependencyError(CsmkitError, ImportError):
+    """An optional package that is not installed."""
+
+    @classmethod
+    def for_extra(cls, package: str, extra: str) -> "MissingDependencyError":
+        """Name the missing package and the extra that brings it."""
+        return cls(f"{package} is not installed; install it with: pip install 'csmkit[{extra}]'")
+
+
+class PluginError(CsmkitError, LookupError):
+    """No plugin of the asked kind and name."""
+
+
+class DeviceError(CsmkitError, RuntimeError):
+    """A device that is absent, or out of memory."""
+
+
+class StateError(CsmkitError, RuntimeError):
+    """A call in the wrong order, such as audio after the end was announced."""
+
+
+class LanguageModelError(CsmkitError, RuntimeError):
+    """The language model failed while answering."""
+
+
+class TranscriptionError(CsmkitError, RuntimeError):
+    """The speech recogniser failed; its own error is the cause."""

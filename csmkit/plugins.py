@@ -1,0 +1,132 @@
+"""What can be replaced: language models, speech generators, codecs, recognisers and metrics, by name.
+
+A plugin is a factory, called with the keywords its user gives. It is found, in this order, by a direct
+``"package.module:attribute"`` reference, among those registered in this process, among the built-ins below, and among
+installed packages' entry points of the group ``csmkit.<kind>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from csmkit.errors import MissingDependencyError, PluginError
+
+KINDS = ("llm", "speech", "codec", "asr", "metric")
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Builtin:
+    """A plugin that ships with csmkit: where it is, and the extra that brings what it imports."""
+
+    reference: str
+    extra: str | None = None
+
+
+_BUILTIN: dict[str, dict[str, Builtin]] = {
+    "llm": {
+        "transformers": Builtin("csmkit.chat.llm:TransformersLLM"),
+        "echo": Builtin("csmkit.chat.llm:EchoLLM"),
+        "fake": Builtin("csmkit.chat.llm:FakeLLM"),
+    },
+    "speech": {
+        "csm": Builtin("csmkit.generator:Generator.load"),
+        "fake": Builtin("csmkit.generator:FakeGenerator"),
+    },
+    "codec": {
+        "streaming": Builtin("csmkit.mimi.codecs:StreamingCodec"),
+        "independent": Builtin("csmkit.mimi.codecs:IndependentCodec"),
+        "moshi": Builtin("csmkit.mimi.moshi:MoshiCodec"),
+        "fake": Builtin("csmkit.mimi.codecs:FakeCodec"),
+    },
+    "asr": {
+        "whisper": Builtin("csmkit.asr.whisper:WhisperTranscriber", "asr"),
+        "fake": Builtin("csmkit.asr.fake:FakeTranscriber"),
+    },
+    "metric": {
+        "wer": Builtin("csmkit.lab.metrics:word_error_rate", "eval"),
+        "cer": Builtin("csmkit.lab.metrics:character_error_rate", "eval"),
+        "fake": Builtin("csmkit.lab.metrics:fake_metric"),
+    },
+}
+_registered: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise PluginError(f"no plugin kind {kind!r}: the kinds are {', '.join(KINDS)}")
+
+
+def register(kind: str, name: str) -> Callable[[Factory], Factory]:
+    """Make a factory available under a name in this process; a decorator, handy in a notebook.
+
+    Example::
+
+        @register("llm", "parrot")
+        class Parrot: ...
+
+    Raises:
+        PluginError: an unknown kind, or a name with a colon.
+    """
+    _check_kind(kind)
+    if ":" in name:
+        raise PluginError(f"plugin name {name!r} holds a colon, which marks a module reference: choose another")
+
+    def keep(factory: Factory) -> Factory:
+        _registered[kind][name] = factory
+        return factory
+
+    return keep
+
+
+def available(kind: str) -> list[str]:
+    """The names that `load` knows for a kind, sorted. Nothing is imported."""
+    _check_kind(kind)
+    installed = {point.name for point in entry_points(group=f"csmkit.{kind}")}
+    return sorted(installed | set(_registered[kind]) | set(_BUILTIN[kind]))
+
+
+def _resolve(reference: str, extra: str | None = None) -> Callable[..., Any]:
+    module_name, _, attribute = reference.partition(":")
+    try:
+        target: Any = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if extra is not None and not (error.name or "").startswith("csmkit"):
+            raise MissingDependencyError.for_extra(error.name or module_name, extra) from error
+        raise PluginError(f"cannot import plugin {reference!r} ({error}): check the module's name and path") from error
+    for part in attribute.split("."):
+        try:
+            target = getattr(target, part)
+        except AttributeError as error:
+            raise PluginError(f"module {module_name!r} has no {attribute!r}: check the name after the colon") from error
+    return target
+
+
+def load(kind: str, name: str) -> Callable[..., Any]:
+    """Find the factory of a plugin.
+
+    Args:
+        kind: one of `KINDS`.
+        name: as `available` lists it, or ``"package.module:attribute"``.
+
+    Raises:
+        PluginError: nothing of that kind and name; the message lists what there is.
+        MissingDependencyError: the plugin needs an extra that is not installed.
+    """
+    _check_kind(kind)
+    if ":" in name:
+        return _resolve(name)
+    if name in _registered[kind]:
+        return _registered[kind][name]
+    if name in _BUILTIN[kind]:
+        builtin = _BUILTIN[kind][name]
+        return _resolve(builtin.reference, builtin.extra)
+    for point in entry_points(group=f"csmkit.{kind}", name=name):
+        return point.load()
+    choices = ", ".join(available(kind))
+    raise PluginError(f"no {kind} plugin {name!r}: available are {choices}, or give 'package.module:attribute'")
