@@ -1,0 +1,269 @@
+"""The codec plugins: between codes of frames and 24 kHz sound.
+
+All share the interface of `Codec`: "streaming" is the exact one, "independent" the baseline whose seams click, "fake"
+needs no weights. "moshi" is in `csmkit.mimi.moshi`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import cached_property
+from os import PathLike
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE, as_mono
+from csmkit.errors import CheckpointError, InputError
+from csmkit.mimi.checkpoint import load_decoder
+from csmkit.mimi.decoder import MimiDecoder
+from csmkit.mimi.files import CodecFiles
+
+if TYPE_CHECKING:
+    from csmkit.audio import Waveform
+    from csmkit.mimi.encoder import WholeEncoder
+
+
+class CodecStream(ABC):
+    """One stream of sound: what it has decoded colours what comes next. Dropping it is all there is to closing it."""
+
+    @abstractmethod
+    def decode(self, codes: Tensor) -> Tensor:
+        """Decode the next frames.
+
+        Args:
+            codes: ``(n_codebooks, n_frames)`` integers in [0, codebook_size); any number of frames, fastest is one.
+
+        Returns:
+            ``(n_frames * 1920,)`` float32 on the CPU, at 24 kHz, about [-1, 1]; not clipped.
+
+        Raises:
+            InputError: codes of another shape, dtype or range. The stream is untouched then.
+        """
+
+
+class Codec(ABC):
+    """Codes to sound and back.
+
+    Attributes:
+        n_codebooks: codes a frame.
+        codebook_size: codes are below it.
+    """
+
+    n_codebooks: int
+    codebook_size: int
+
+    @abstractmethod
+    def stream(self) -> CodecStream:
+        """A new stream, independent of all others."""
+
+    @abstractmethod
+    def encode(self, audio: Waveform) -> Tensor:
+        """Codes of a whole waveform.
+
+        Args:
+            audio: ``(samples,)`` at 24 kHz, as `csmkit.audio.as_mono` takes it.
+
+        Returns:
+            ``(n_codebooks, ceil(samples / 1920))`` int64 on the CPU.
+
+        Raises:
+            InputError: audio of the wrong shape or dtype.
+        """
+
+    def decode_whole(self, codes: Tensor) -> Tensor:
+        """Decode from silence on; arguments, result and errors as `CodecStream.decode`."""
+        return self.stream().decode(codes)
+
+    def check(self, codes: Tensor) -> Tensor:
+        """The codes as int64 on the CPU.
+
+        Raises:
+            InputError: they are not integers of ``(n_codebooks, n_frames)`` in [0, codebook_size).
+        """
+        if not isinstance(codes, Tensor) or codes.is_floating_point() or codes.dtype in (torch.bool, torch.complex64):
+            kind = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
+            raise InputError(f"codes of {kind}: give an int64 tensor of shape ({self.n_codebooks}, n_frames)")
+        if codes.ndim != 2 or codes.shape[0] != self.n_codebooks:
+            raise InputError(
+                f"codes of shape {tuple(codes.shape)}: give ({self.n_codebooks}, n_frames), one row a codebook"
+            )
+        codes = codes.to("cpu", torch.int64)
+        if codes.numel():
+            low, high = (int(bound) for bound in codes.aminmax())
+            if low < 0 or high >= self.codebook_size:
+                raise InputError(
+                    f"codes from {low} to {high}: the codebooks hold 0 to {self.codebook_size - 1}; "
+                    "leave out special and end frames"
+                )
+        return codes
+
+
+class MimiCodec(Codec):
+    """What the codecs with Mimi weights share: where the weights are, and encoding.
+
+    Args:
+        files: of the codec.
+        device: where it runs.
+
+    Raises:
+        CheckpointError: a codec with another frame than 1920 samples at 24 kHz.
+    """
+
+    def __init__(self, files: CodecFiles, device: torch.device) -> None:
+        config = files.config
+        if (config.sample_rate, config.frame_samples) != (SAMPLE_RATE, FRAME_SAMPLES):
+            raise CheckpointError(
+                f"codec in {str(files.path)!r} with {config.frame_samples} samples a frame at {config.sample_rate} Hz: "
+                f"csmkit needs {FRAME_SAMPLES} at {SAMPLE_RATE} Hz"
+            )
+        self.files, self.device = files, device
+        self.n_codebooks, self.codebook_size = config.n_codebooks, config.codebook_size
+
+    @classmethod
+    @abstractmethod
+    def load(
+        cls,
+        path: str | PathLike[str],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Load the decoding half; the encoding half is loaded at the first `encode`.
+
+        Args:
+            path: what `CodecFiles` takes: a Mimi or CSM directory, or moshi's file.
+            device: where it runs; sound comes back to the CPU.
+            dtype: of the weights; float32 is exact to 1e-6, bfloat16 quicker.
+
+        Raises:
+            CheckpointNotFoundError: nothing there.
+            CheckpointError: damaged, partial, or not a codec that can stream.
+        """
+
+    @cached_property
+    def _encoder(self) -> WholeEncoder:
+        from csmkit.mimi.encoder import WholeEncoder  # transformers takes seconds to import
+
+        return WholeEncoder(self.files, self.device)
+
+    def encode(self, audio: Waveform) -> Tensor:
+        return self._encoder.encode(as_mono(audio))
+
+
+class StreamingCodec(MimiCodec):
+    """The exact codec: however the frames are cut into calls, the samples are those of the whole at once.
+
+    Args:
+        decoder: with weights, on its device.
+        files: it was loaded from.
+    """
+
+    def __init__(self, decoder: MimiDecoder, files: CodecFiles) -> None:
+        super().__init__(files, decoder.tables.device)
+        self.decoder = decoder
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        files = CodecFiles(path)
+        return cls(load_decoder(files, device=device, dtype=dtype), files)
+
+    def stream(self) -> CodecStream:
+        return _ExactStream(self)
+
+
+class _ExactStream(CodecStream):
+    def __init__(self, codec: StreamingCodec) -> None:
+        self._codec, self._state = codec, codec.decoder.new_state()
+
+    def decode(self, codes: Tensor) -> Tensor:
+        codes = self._codec.check(codes)
+        if not codes.shape[1]:
+            return torch.zeros(0)
+        with torch.no_grad():
+            samples = self._codec.decoder(codes.to(self._codec.device), self._state)
+        return samples.to("cpu", torch.float32)
+
+
+class IndependentCodec(StreamingCodec):
+    """The baseline: every call is decoded alone, from silence, so each seam between calls clicks."""
+
+    def stream(self) -> CodecStream:
+        return _IndependentStream(self)
+
+    def decode_whole(self, codes: Tensor) -> Tensor:
+        return _ExactStream(self).decode(codes)
+
+
+class _IndependentStream(CodecStream):
+    def __init__(self, codec: IndependentCodec) -> None:
+        self._codec = codec
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self._codec.decode_whole(codes)
+
+
+class FakeCodec(Codec):
+    """A codec without weights, for tests: each frame is a tone whose pitch and loudness come from its codes.
+
+    The phase runs on from frame to frame and the loudness glides from the last frame's, so a stream that is restarted,
+    shared or cut differently from what was said gives other samples than the whole.
+
+    Args:
+        n_codebooks: codes a frame.
+        codebook_size: codes are below it.
+    """
+
+    def __init__(self, n_codebooks: int = 8, codebook_size: int = 2048) -> None:
+        self.n_codebooks, self.codebook_size = n_codebooks, codebook_size
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str] = "",
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """A fake codec of the default sizes; everything given is ignored."""
+        return cls()
+
+    def stream(self) -> CodecStream:
+        return _FakeStream(self)
+
+    def encode(self, audio: Waveform) -> Tensor:
+        """Codes that follow the loudness of each frame, the same for the same sound."""
+        samples = torch.from_numpy(as_mono(audio).copy())
+        n_frames = math.ceil(len(samples) / FRAME_SAMPLES)
+        filled = torch.nn.functional.pad(samples, (0, n_frames * FRAME_SAMPLES - len(samples)))
+        loudness = filled.view(n_frames, FRAME_SAMPLES).abs().mean(1)
+        rows = torch.arange(1, self.n_codebooks + 1)[:, None]
+        return (loudness * 10_000 * rows).long() % self.codebook_size
+
+
+class _FakeStream(CodecStream):
+    def __init__(self, codec: FakeCodec) -> None:
+        self._codec, self._turns, self._loudness = codec, 0.0, 0.0
+
+    def decode(self, codes: Tensor) -> Tensor:
+        codes = self._codec.check(codes)
+        return torch.cat([torch.zeros(0), *(self._tone(frame) for frame in codes.t())])
+
+    def _tone(self, frame: Tensor) -> Tensor:
+        share = frame.double() / self._codec.codebook_size
+        step = (100.0 + 400.0 * float(share[0])) / SAMPLE_RATE  # turns a sample, 100 to 500 Hz
+        loudness = 0.05 + 0.25 * float(share.mean())
+        samples = torch.arange(1, FRAME_SAMPLES + 1, dtype=torch.float64)
+        glide = self._loudness + (loudness - self._loudness) * samples / FRAME_SAMPLES
+        tone = glide * torch.sin(2 * torch.pi * (self._turns + step * samples))
+        self._turns = (self._turns + step * FRAME_SAMPLES) % 1.0
+        self._loudness = loudness
+        return tone.float()

@@ -1,0 +1,144 @@
+"""The sizes of a Mimi codec, read from the config.json of a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from csmkit.errors import CheckpointError
+
+ACTIVATIONS = ("gelu", "relu", "silu")
+PAD_MODES = ("constant", "replicate")
+
+
+@dataclass(frozen=True)
+class MimiConfig:
+    """Sizes of the decoding half of Mimi; the defaults are those of Kyutai's published codec.
+
+    Attributes:
+        sample_rate: in Hz.
+        dim: channels of a latent.
+        n_filters: channels of the last, widest-in-time stage.
+        ratios: samples made of one by each stage, decoder order.
+        upsample: latents a frame.
+        n_semantic: the first so many codebooks share one output projection, the rest another.
+        window: positions a latent attends to, itself included.
+    """
+
+    sample_rate: int = 24_000
+    dim: int = 512
+    n_filters: int = 64
+    ratios: tuple[int, ...] = (8, 6, 5, 4)
+    kernel_size: int = 7
+    last_kernel_size: int = 3
+    residual_kernel_size: int = 3
+    n_residual_layers: int = 1
+    dilation_base: int = 2
+    compress: int = 2
+    conv_shortcut: bool = False
+    pad_mode: str = "constant"
+    upsample: int = 2
+    upsample_groups: int = 512
+    n_codebooks: int = 32
+    n_semantic: int = 1
+    codebook_size: int = 2048
+    n_layers: int = 8
+    n_heads: int = 8
+    n_kv_heads: int = 8
+    head_dim: int = 64
+    ffn_dim: int = 2048
+    activation: str = "gelu"
+    attention_bias: bool = False
+    window: int = 250
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise CheckpointError(f"codec activation {self.activation!r}: known are {', '.join(ACTIVATIONS)}")
+        if self.pad_mode not in PAD_MODES:
+            known = " and ".join(PAD_MODES)
+            raise CheckpointError(f"codec pad_mode {self.pad_mode!r}: only {known} can be decoded as a stream")
+        if self.window < 1 or self.upsample < 1 or not 0 < self.n_semantic <= self.n_codebooks:
+            raise CheckpointError(
+                f"codec with window {self.window}, {self.upsample} latents a frame and {self.n_semantic} semantic of "
+                f"{self.n_codebooks} codebooks: check its config.json"
+            )
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples of one frame of codes."""
+        return self.upsample * math.prod(self.ratios)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> MimiConfig:
+        """Read the keys of transformers' MimiConfig, of any version; absent ones have their published values.
+
+        Raises:
+            CheckpointError: another model's config, or a codec that is not causal and so has no exact stream.
+        """
+        if raw.get("model_type", "mimi") != "mimi":
+            raise CheckpointError(f"a config of model_type {raw['model_type']!r} where a Mimi codec's was expected")
+        _require_causal(raw)
+        sample_rate = int(raw.get("sampling_rate", 24_000))
+        ratios = tuple(int(ratio) for ratio in raw.get("upsampling_ratios") or (8, 6, 5, 4))
+        dim, n_heads = int(raw.get("hidden_size", 512)), int(raw.get("num_attention_heads", 8))
+        return cls(
+            sample_rate=sample_rate,
+            dim=dim,
+            n_filters=int(raw.get("num_filters", 64)),
+            ratios=ratios,
+            kernel_size=int(raw.get("kernel_size", 7)),
+            last_kernel_size=int(raw.get("last_kernel_size", 3)),
+            residual_kernel_size=int(raw.get("residual_kernel_size", 3)),
+            n_residual_layers=int(raw.get("num_residual_layers", 1)),
+            dilation_base=int(raw.get("dilation_growth_rate", 2)),
+            compress=int(raw.get("compress", 2)),
+            conv_shortcut=bool(raw.get("use_conv_shortcut", False)),
+            pad_mode=str(raw.get("pad_mode", "constant")),
+            upsample=_latents_a_frame(raw, sample_rate, ratios),
+            upsample_groups=int(raw.get("upsample_groups", 512)),
+            n_codebooks=int(raw.get("num_quantizers", 32)),
+            n_semantic=int(raw.get("num_semantic_quantizers", 1)),
+            codebook_size=int(raw.get("codebook_size", 2048)),
+            n_layers=int(raw.get("num_hidden_layers", 8)),
+            n_heads=n_heads,
+            n_kv_heads=int(raw.get("num_key_value_heads") or n_heads),
+            head_dim=int(raw.get("head_dim") or dim // n_heads),
+            ffn_dim=int(raw.get("intermediate_size", 2048)),
+            activation=str(raw.get("hidden_act", "gelu")),
+            attention_bias=bool(raw.get("attention_bias", False)),
+            window=int(raw.get("sliding_window") or 250),
+            rope_theta=_rope_theta(raw),
+            norm_eps=float(raw.get("norm_eps", 1e-5)),
+        )
+
+
+def _require_causal(raw: Mapping[str, Any]) -> None:
+    """Refuse what needs samples that are still to come."""
+    if not raw.get("use_causal_conv", True):
+        raise CheckpointError("codec with use_causal_conv=false: it needs the future, only a causal one can stream")
+    if raw.get("trim_right_ratio", 1.0) != 1.0:
+        trim = raw["trim_right_ratio"]
+        raise CheckpointError(f"codec with trim_right_ratio={trim}: it needs the future, only 1.0 can stream")
+    if raw.get("audio_channels", 1) != 1:
+        raise CheckpointError(f"codec with {raw['audio_channels']} audio channels: csmkit speaks mono")
+
+
+def _latents_a_frame(raw: Mapping[str, Any], sample_rate: int, ratios: tuple[int, ...]) -> int:
+    """Latents a frame: 2, unless the config gives its frame rate (``frame_rate``, or ``_frame_rate`` in 5.x files)."""
+    frame_rate = raw.get("frame_rate") or raw.get("_frame_rate")
+    if frame_rate is None:
+        return 2
+    return int(math.ceil(sample_rate / math.prod(ratios)) / frame_rate)
+
+
+def _rope_theta(raw: Mapping[str, Any]) -> float:
+    """The rotary base: ``rope_theta`` in transformers 4, inside ``rope_parameters`` in 5."""
+    nested = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    kind = nested.get("rope_type", "default")
+    if kind != "default":
+        raise CheckpointError(f"codec with rope_type {kind!r}: Mimi uses the default, unscaled rotary positions")
+    return float(nested.get("rope_theta") or raw.get("rope_theta") or 10_000.0)

@@ -1,0 +1,189 @@
+"""An exact streaming decoder of Mimi: any number of frames a call, the same samples as the whole at once.
+
+Architecture: Défossez et al. 2024, "Moshi", section 3.3 (SEANet with a transformer bottleneck).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from csmkit.mimi.config import MimiConfig
+from csmkit.mimi.layers import CausalConv, Dense, DepthwiseUpsample, Stage
+
+MAX_CHUNK_FRAMES = 8  # frames of one pass; longer calls are cut, so that the KV ring has one size
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+
+
+@dataclass
+class MimiState:
+    """What one stream remembers. Independent of the decoder and of other streams; all tensors are updated in place.
+
+    Attributes:
+        position: ``(1,)`` int64, latents decoded so far.
+        histories: of each convolution in calling order, ``((kernel - 1) * dilation, channels)``: its last inputs.
+        keys: ``(layers, kv heads, capacity, head dim)``, a ring over the last latents.
+        values: likewise.
+        fresh: no frame decoded yet; looked at only by codecs that pad with their first input.
+    """
+
+    position: Tensor
+    histories: list[Tensor]
+    keys: Tensor
+    values: Tensor
+    fresh: bool = True
+
+
+@dataclass
+class Places:
+    """Where the latents of one pass stand, shared by all layers.
+
+    Attributes:
+        slots: ``(steps,)`` ring slots to write.
+        mask: ``(steps, capacity)``, 0 where a latent sees a slot, -inf elsewhere.
+        cos: ``(steps, head dim / 2)`` of the rotary angles.
+        sin: likewise.
+    """
+
+    slots: Tensor
+    mask: Tensor
+    cos: Tensor
+    sin: Tensor
+
+
+def rotate(x: Tensor, places: Places) -> Tensor:
+    """Half-split rotary embedding (Su et al. 2021) of ``(heads, steps, head dim)``."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = places.cos, places.sin
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm attention and MLP. LayerScale is folded into the output projections when weights are loaded."""
+
+    def __init__(self, config: MimiConfig) -> None:
+        super().__init__()
+        self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
+        n_all_heads = config.n_heads + 2 * config.n_kv_heads
+        self.attention_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.qkv = Dense(config.dim, n_all_heads * config.head_dim, bias=config.attention_bias)
+        self.out = Dense(config.n_heads * config.head_dim, config.dim, bias=config.attention_bias)
+        self.mlp_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.up = Dense(config.dim, config.ffn_dim, bias=False)
+        self.down = Dense(config.ffn_dim, config.dim, bias=False)
+        self.activation = _ACTIVATIONS[config.activation]
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, places: Places) -> Tensor:
+        """``(steps, dim)`` to the same; writes its keys and values into the ring."""
+        x = x + self.attend(self.attention_norm(x), keys, values, places)
+        return x + self.down(self.activation(self.up(self.mlp_norm(x))))
+
+    def attend(self, x: Tensor, keys: Tensor, values: Tensor, places: Places) -> Tensor:
+        n_steps, n_rotated = x.shape[0], self.n_heads + self.n_kv_heads
+        heads = self.qkv(x).view(n_steps, n_rotated + self.n_kv_heads, -1).transpose(0, 1)
+        rotated = rotate(heads[:n_rotated], places)
+        keys.index_copy_(1, places.slots, rotated[self.n_heads :])
+        values.index_copy_(1, places.slots, heads[n_rotated:])
+        groups = self.n_heads // self.n_kv_heads
+        if groups > 1:
+            keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
+        queries = rotated[None, : self.n_heads]  # the batch of one opens the fused kernel
+        mixed = F.scaled_dot_product_attention(queries, keys[None], values[None], attn_mask=places.mask)
+        return self.out(mixed[0].transpose(0, 1).reshape(n_steps, -1))
+
+
+class MimiDecoder(nn.Module):
+    """Codes to samples, with the state of a stream held by the caller.
+
+    Weights come from `csmkit.mimi.checkpoint`; a freshly made decoder holds none.
+    """
+
+    def __init__(self, config: MimiConfig) -> None:
+        super().__init__()
+        self.config = config
+        replicate = config.pad_mode == "replicate"
+        self.tables = nn.Parameter(torch.empty(config.n_codebooks * config.codebook_size, config.dim))
+        depthwise = config.upsample_groups == config.dim
+        self.upsample: nn.Module = (
+            DepthwiseUpsample(config.dim, config.upsample)
+            if depthwise
+            else CausalConv(config.dim, config.dim, 2, stride=config.upsample)
+        )
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.n_layers))
+        n_channels = config.n_filters * 2 ** len(config.ratios)
+        self.first = CausalConv(config.dim, n_channels, config.kernel_size, replicate=replicate)
+        self.stages = nn.ModuleList(
+            Stage(config, n_channels // 2**stage, ratio) for stage, ratio in enumerate(config.ratios)
+        )
+        self.last = CausalConv(config.n_filters, 1, config.last_kernel_size, replicate=replicate)
+        self.capacity = config.window - 1 + MAX_CHUNK_FRAMES * config.upsample
+        self.register_constants()
+
+    def register_constants(self) -> None:
+        """Index and frequency tables; in float32 whatever the weights are."""
+        config = self.config
+        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+        self.register_buffer("frequencies", 1.0 / config.rope_theta**exponents, persistent=False)
+        offsets = torch.arange(config.n_codebooks) * config.codebook_size
+        self.register_buffer("offsets", offsets[:, None], persistent=False)
+        self.register_buffer("ring", torch.arange(self.capacity), persistent=False)
+
+    def new_state(self) -> MimiState:
+        """The state of a stream that has decoded nothing, on the decoder's device."""
+        config, weight = self.config, self.tables
+        convolutions = (module for module in self.modules() if isinstance(module, (CausalConv, DepthwiseUpsample)))
+        shape = (config.n_layers, config.n_kv_heads, self.capacity, config.head_dim)
+        with torch.inference_mode(False):  # else a stream opened inside inference mode would be bound to it
+            return MimiState(
+                position=torch.zeros(1, dtype=torch.int64, device=weight.device),
+                histories=[weight.new_zeros(conv.n_history, conv.n_inputs) for conv in convolutions],
+                keys=weight.new_zeros(shape),
+                values=weight.new_zeros(shape),
+            )
+
+    def forward(self, codes: Tensor, state: MimiState) -> Tensor:
+        """Decode the next frames of a stream.
+
+        Args:
+            codes: ``(n_codebooks, n_frames)`` int64 on the decoder's device, each in [0, codebook_size), unchecked.
+            state: of the stream; moves on by ``n_frames``.
+
+        Returns:
+            ``(n_frames * frame_samples,)`` samples in the dtype of the weights.
+        """
+        if codes.shape[1] > MAX_CHUNK_FRAMES:
+            return torch.cat([self.forward(part, state) for part in codes.split(MAX_CHUNK_FRAMES, dim=1)])
+        histories = iter(state.histories)
+        latents = F.embedding(codes + self.offsets, self.tables).sum(0)
+        x = self.upsample(latents, next(histories), state.fresh)
+        x = self.transform(x, state)
+        x = self.first(x, next(histories), state.fresh)
+        for stage in self.stages:
+            x = stage(x, histories, state.fresh)
+        samples = self.last(F.elu_(x), next(histories), state.fresh)
+        state.fresh = False
+        return samples.view(-1)
+
+    def transform(self, x: Tensor, state: MimiState) -> Tensor:
+        """The transformer over ``(steps, dim)`` latents."""
+        places = self.place(state.position, x)
+        for layer, keys, values in zip(self.layers, state.keys, state.values, strict=True):
+            x = layer(x, keys, values, places)
+        state.position.add_(x.shape[0])
+        return x
+
+    def place(self, position: Tensor, x: Tensor) -> Places:
+        """Ring slots, visibility and rotary angles of the latents ``x`` from ``position`` on; nothing is read back."""
+        steps = position + self.ring[: x.shape[0]]
+        angles = steps[:, None].float() * self.frequencies
+        newest = steps[-1:]
+        held = newest - (newest - self.ring) % self.capacity  # the step each slot holds; negative: none yet
+        age = steps[:, None] - held
+        seen = (age >= 0) & (age < self.config.window) & (held >= 0)
+        mask = torch.zeros(seen.shape, dtype=x.dtype, device=x.device).masked_fill_(~seen, float("-inf"))
+        return Places(steps % self.capacity, mask, angles.cos().to(x.dtype), angles.sin().to(x.dtype))

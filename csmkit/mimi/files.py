@@ -1,0 +1,190 @@
+"""Where a codec's tensors lie: transformers' names, the same inside a CSM checkpoint, or moshi's.
+
+`CodecFiles` finds the files of a checkpoint and reads single tensors under one set of names: the flat ones that
+transformers' ``save_pretrained`` writes (``decoder.layers.0.conv.weight``), whatever its classes call them in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from csmkit.errors import CheckpointError, CheckpointNotFoundError
+from csmkit.mimi.config import MimiConfig
+
+CSM_PREFIX = "codec_model."  # of the codec's tensors inside a CSM checkpoint
+
+_MOSHI_MARK = "quantizer.rvq_first."
+_MOSHI_RENAMES = (  # transformers' name → moshi's, applied in this order
+    (r"^(encoder|decoder)\.layers\.(\d+)\.block\.(\d+)\.conv\.", r"\1.model.\2.block.\3.conv.conv."),
+    (r"^(encoder|decoder)\.layers\.(\d+)\.shortcut\.conv\.", r"\1.model.\2.shortcut.conv.conv."),
+    (r"^(encoder|decoder)\.layers\.(\d+)\.conv\.", r"\1.model.\2.conv.conv."),
+    (r"^(downsample\.)conv\.", r"\1conv.conv.conv."),
+    (r"^(upsample\.)conv\.", r"\1convtr.convtr.convtr."),
+    (r"^(encoder|decoder)_transformer\.", r"\1_transformer.transformer."),
+    (r"\.input_layernorm\.", ".norm1."),
+    (r"\.post_attention_layernorm\.", ".norm2."),
+    (r"\.mlp\.fc(\d)\.", r".linear\1."),
+    (r"\.self_attn_layer_scale\.", ".layer_scale_1."),
+    (r"\.mlp_layer_scale\.", ".layer_scale_2."),
+    (r"\.self_attn\.o_proj\.", ".self_attn.out_proj."),
+    (r"^quantizer\.semantic_residual_vector_quantizer\.", "quantizer.rvq_first."),
+    (r"^quantizer\.acoustic_residual_vector_quantizer\.", "quantizer.rvq_rest."),
+    (r"^(quantizer\.\w+)\.layers\.(\d+)\.codebook\.", r"\1.vq.layers.\2._codebook."),
+    (r"\._codebook\.embed_sum$", "._codebook.embedding_sum"),
+    (r"\._codebook\.initialized$", "._codebook._initialized"),
+)
+_QKV = re.compile(r"^(.*\.self_attn\.)([qkv])_proj\.weight$")
+
+
+class CodecFiles:
+    """The codec of a checkpoint directory or file, read one tensor at a time.
+
+    Args:
+        path: a transformers MimiModel or CSM directory, a directory with moshi's ``tokenizer-*.safetensors``, or a
+            safetensors file of either kind. A file without a config.json beside it has the published sizes.
+
+    Attributes:
+        config: sizes of the codec; fewer codebooks than it was trained with where the CSM beside it speaks fewer.
+        raw_config: all sizes as transformers wrote them; empty where only the published ones can be meant.
+
+    Raises:
+        CheckpointNotFoundError: nothing there, or a file that the index names is missing.
+        CheckpointError: no codec inside, or a file that cannot be read.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file_of = {name: file for file in _weight_files(self.path) for name in _names(file)}
+        self.prefix = CSM_PREFIX if any(name.startswith(CSM_PREFIX) for name in self._file_of) else ""
+        if not any(name.startswith(f"{self.prefix}quantizer.") for name in self._file_of):
+            raise CheckpointError(
+                f"no codec in {str(self.path)!r}: give a transformers Mimi or CSM directory, "
+                "or moshi's tokenizer-*.safetensors"
+            )
+        self.is_moshi = any(name.startswith(_MOSHI_MARK) for name in self._file_of)
+        raw = _read_json(_directory(self.path) / "config.json")
+        self.raw_config: dict[str, Any] = _codec_part(raw)
+        config = MimiConfig.from_dict(self.raw_config)
+        spoken = raw.get("num_codebooks") or raw.get("audio_num_codebooks") or config.n_codebooks
+        self.config = replace(config, n_codebooks=min(int(spoken), config.n_codebooks))
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a tensor of a flat transformers name."""
+        return any(candidate in self._file_of for candidate in self._candidates(name))
+
+    @cached_property
+    def names(self) -> set[str]:
+        """The codec's names in the files, without the prefix they have inside a CSM checkpoint."""
+        return {name.removeprefix(self.prefix) for name in self._file_of if name.startswith(self.prefix)}
+
+    def read_raw(self, name: str) -> Tensor:
+        """The tensor of one of `names`, as it is; errors as `read`."""
+        return self._read_first((self.prefix + name,))
+
+    def _candidates(self, name: str) -> tuple[str, ...]:
+        return moshi_names(name) if self.is_moshi else (self.prefix + name,)
+
+    def read(self, name: str) -> Tensor:
+        """The tensor of a flat transformers name, in the file's dtype, on the CPU.
+
+        Raises:
+            CheckpointError: the files hold none of that name.
+        """
+        qkv = _QKV.match(name)
+        if self.is_moshi and qkv:
+            return self._read_moshi_qkv(*qkv.groups())
+        return self._read_first(self._candidates(name))
+
+    def _read_first(self, names: tuple[str, ...]) -> Tensor:
+        for name in names:
+            if name in self._file_of:
+                with safe_open(self._file_of[name], "pt") as file:
+                    return file.get_tensor(name)
+        raise CheckpointError(
+            f"no tensor {names[0]!r} in {str(self.path)!r}: the checkpoint is partial or its config.json is another's, "
+            "download or export it again"
+        )
+
+    def _read_moshi_qkv(self, stem: str, which: str) -> Tensor:
+        """One of the three parts of a fused projection; q and k rows go from adjacent-pair to half-split rotation."""
+        moshi_stem = moshi_names(stem)[0]
+        fused = self._read_first((moshi_stem + "in_proj_weight", moshi_stem + "in_projs.0.weight"))
+        part = fused.chunk(3)["qkv".index(which)]
+        if which == "v":
+            return part
+        n_heads = self.config.n_heads
+        pairs = part.view(n_heads, part.shape[0] // n_heads // 2, 2, -1)
+        return pairs.transpose(1, 2).reshape(part.shape)
+
+
+def moshi_names(name: str) -> tuple[str, ...]:
+    """What moshi may call a tensor: transposed convolutions and saved-again attention have names of their own."""
+    for pattern, replacement in _MOSHI_RENAMES:
+        name = re.sub(pattern, replacement, name)
+    return (
+        name,
+        name.replace(".conv.conv.", ".convtr.convtr."),
+        name.replace(".out_proj.", ".out_projs.0."),
+    )
+
+
+def _directory(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _codec_part(raw: dict[str, Any]) -> dict[str, Any]:
+    """The codec's own config, from a Mimi or a CSM config.json; empty, so the published sizes, beside other models."""
+    if "codec_config" in raw:
+        return dict(raw["codec_config"])
+    return raw if raw.get("model_type") == "mimi" else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{str(path)!r} is not valid JSON ({error}): download or export it again") from error
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """The safetensors files that may hold the codec.
+
+    Raises:
+        CheckpointNotFoundError: there are none, or one that the index names is missing.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise CheckpointNotFoundError(f"no codec at {str(path)!r}: give the directory of a checkpoint")
+    for index in sorted(path.glob("*.safetensors.index.json")):
+        files = [path / name for name in sorted(set(_read_json(index).get("weight_map", {}).values()))]
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise CheckpointNotFoundError(
+                f"{index.name} in {str(path)!r} names {', '.join(missing)}, which is not there: download it again"
+            )
+        return files
+    found = sorted(path.glob("tokenizer-*.safetensors")) or sorted(path.glob("*.safetensors"))
+    if not found:
+        raise CheckpointNotFoundError(f"no .safetensors file in {str(path)!r}: give the directory of a checkpoint")
+    return found
+
+
+def _names(file: Path) -> list[str]:
+    try:
+        with safe_open(file, "pt") as opened:
+            return list(opened.keys())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"cannot read {str(file)!r} ({error}): the file is damaged, download it again") from error

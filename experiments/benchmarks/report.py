@@ -1,0 +1,94 @@
+"""How a benchmark reports: a table for people, then one JSON line with where it was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "moshi", "faster-whisper", "ctranslate2", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """Hardware and versions that figures depend on."""
+    import torch
+
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+        **{package: installed for package in PACKAGES if (installed := _version(package))},
+    }
+
+
+def milliseconds(call: Callable[[], object], n_calls: int, n_warm_up: int = 5) -> list[float]:
+    """Duration of each of ``n_calls`` calls, in ms, after warming up."""
+    for _ in range(n_warm_up):
+        call()
+    durations = []
+    for _ in range(n_calls):
+        start = time.perf_counter()
+        call()
+        durations.append(1e3 * (time.perf_counter() - start))
+    return durations
+
+
+def summary(durations_ms: Sequence[float]) -> dict[str, float]:
+    """Median, minimum and 95th percentile of durations, in ms."""
+    return {
+        "median_ms": round(statistics.median(durations_ms), 2),
+        "min_ms": round(min(durations_ms), 2),
+        "p95_ms": round(statistics.quantiles(durations_ms, n=20)[-1], 2),
+    }
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows of equal keys as a Markdown table, numbers to the right."""
+    if not rows:
+        return
+    header = list(rows[0])
+    cells = [[_cell(row[key]) for key in header] for row in rows]
+    widths = [max(len(text) for text in column) for column in zip(header, *cells, strict=True)]
+    numeric = [isinstance(rows[0][key], int | float) for key in header]
+    for line in (header, None, *cells):
+        if line is None:
+            texts = ["-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, numeric, strict=True)]
+        else:
+            columns = zip(line, widths, numeric, strict=True)
+            texts = [text.rjust(width) if right else text.ljust(width) for text, width, right in columns]
+        print("| " + " | ".join(texts) + " |")
+
+
+def print_json(benchmark: str, rows: Sequence[dict[str, Any]], **more: Any) -> None:
+    """Print the last line: one JSON object of rows and environment."""
+    print(json.dumps({"benchmark": benchmark, "rows": list(rows), "environment": environment(), **more}))
+
+
+def _cell(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    """The processor's name; Linux keeps it where `platform` does not look."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
