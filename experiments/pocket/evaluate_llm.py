@@ -1,0 +1,129 @@
+"""Measures the miniature Llama on phrasings it was never trained on; the last line printed is one JSON object.
+
+python -m experiments.pocket.evaluate_llm --model DIR --text DIR
+"""
+
+import argparse
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from experiments.pocket.text.sentences import words_of
+from experiments.pocket.text.sums import NUMBERS
+
+UNKNOWING = re.compile(
+    r"don't know|do not know|no idea|can't answer|not sure|too hard|too small|never learned|more than i know|"
+    r"wish i knew|outside my little world|nobody told me|can't tell|know simple things|i can't do that|can only talk|"
+    r"only a voice|just a voice"
+)
+TEMPERATURE = 0.7
+_SUM = re.compile(r"(\w+) (plus|minus) (\w+) (?:is|makes) (\w+)")
+
+
+class Answerer:
+    """Answers prompts in batches with the checkpoint's own sampling at temperature 0.7."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer.padding_side = "left"
+        self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+    @torch.inference_mode()
+    def answer(self, conversations: list[list[dict[str, str]]], seed: int) -> list[str]:
+        """One answer for each conversation."""
+        torch.manual_seed(seed)
+        texts = [
+            self.tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in conversations
+        ]
+        batch = self.tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
+        prompt = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        tokens = self.model.generate(**prompt, do_sample=True, temperature=TEMPERATURE)
+        return self.tokenizer.batch_decode(tokens[:, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def read_prompts(path: Path, per_topic: int) -> dict[str, list[list[dict[str, str]]]]:
+    """The first user turn (with its system prompt) of held-out dialogues, by topic."""
+    prompts: dict[str, list[list[dict[str, str]]]] = defaultdict(list)
+    for line in path.read_text().splitlines():
+        dialogue = json.loads(line)
+        messages = [{"role": m["role"], "content": m["content"]} for m in dialogue["messages"]]
+        asked = messages[: 1 + next(i for i, m in enumerate(messages) if m["role"] == "user")]
+        if len(prompts[dialogue["topic"]]) < per_topic:
+            prompts[dialogue["topic"]].append(asked)
+    return dict(prompts)
+
+
+def is_well_formed(answer: str) -> bool:
+    """Whether an answer ends a sentence and is short enough to be said in one turn."""
+    return answer.endswith((".", "?", "!")) and 1 <= len(words_of(answer.lower())) <= 30
+
+
+def is_correct_sum(answer: str) -> bool:
+    """Whether an answer states a sum or a difference that holds."""
+    found = _SUM.search(answer.lower())
+    if not found or not {found[1], found[3], found[4]} <= set(NUMBERS):
+        return False
+    first, second, result = (NUMBERS.index(found[i]) for i in (1, 3, 4))
+    return result == (first + second if found[2] == "plus" else first - second)
+
+
+def measure(answers: dict[str, list[list[str]]], vocabulary: set[str]) -> dict[str, object]:
+    """Figures of the answers by topic; ``answers[topic][prompt]`` are the answers of all seeds."""
+    flat = {topic: [answer for seeds in prompts for answer in seeds] for topic, prompts in answers.items()}
+    return {
+        "answers": sum(map(len, flat.values())),
+        "well_formed": _share([is_well_formed(a) for group in flat.values() for a in group]),
+        "in_vocabulary": _share([set(words_of(a.lower())) <= vocabulary for group in flat.values() for a in group]),
+        "in_vocabulary_by_topic": {
+            topic: _share([set(words_of(a.lower())) <= vocabulary for a in group]) for topic, group in flat.items()
+        },
+        "distinct_of_seeds_by_topic": {
+            topic: round(sum(len(set(seeds)) for seeds in prompts) / len(prompts), 1)
+            for topic, prompts in answers.items()
+        },
+        "unknown_says_so": _share([bool(UNKNOWING.search(a.lower())) for a in flat.get("unknown", [])]),
+        "known_says_unknown": _share(
+            [bool(UNKNOWING.search(a.lower())) for t in ("joke", "greeting", "how are you", "thanks") for a in flat[t]]
+        ),
+        "sums_correct": _share([is_correct_sum(a) for a in flat.get("sum", [])]),
+        "mean_words": round(_mean([len(words_of(a.lower())) for group in flat.values() for a in group]), 1),
+    }
+
+
+def _mean(values: list[int] | list[bool]) -> float:
+    return sum(values) / max(len(values), 1)
+
+
+def _share(values: list[bool]) -> float:
+    return round(_mean(values), 3)
+
+
+def main() -> None:
+    """Parse the arguments, answer every prompt with every seed, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--text", type=Path, required=True, help="where dialogues_held_out.jsonl and train.txt are")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--per-topic", type=int, default=4)
+    parser.add_argument("--show", type=int, default=1, help="answers printed for each prompt")
+    arguments = parser.parse_args()
+    prompts = read_prompts(arguments.text / "dialogues_held_out.jsonl", arguments.per_topic)
+    vocabulary = set(words_of((arguments.text / "train.txt").read_text()))
+    answerer = Answerer(arguments.model)
+    conversations = [conversation for group in prompts.values() for conversation in group]
+    seeds = [answerer.answer(conversations, seed) for seed in range(arguments.seeds)]
+    every = iter(zip(*seeds, strict=True))
+    answers = {topic: [list(next(every)) for _ in group] for topic, group in prompts.items()}
+    for topic, group in prompts.items():
+        for conversation, given in zip(group, answers[topic], strict=True):
+            for answer in given[: arguments.show]:
+                print(f"{topic}: {conversation[-1]['content']} -> {answer}")
+    print(json.dumps(measure(answers, vocabulary)))
+
+
+if __name__ == "__main__":
+    main()

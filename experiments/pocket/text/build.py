@@ -1,0 +1,99 @@
+"""Writes the texts the miniature models are trained on.
+
+python -m experiments.pocket.text.build --out DIR --n 40000 --seed 0
+"""
+
+import argparse
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+from experiments.pocket.text.dialogues import Composer
+from experiments.pocket.text.grammar import HERE, read_lines
+from experiments.pocket.text.sentences import compose, key_of, words_of
+from experiments.pocket.text.vocabulary import load_vocabulary
+
+N_DEV, N_HELD_OUT = 200, 100
+MIN_COUNT = 3
+"""A held-out sentence has only words that training says at least so often."""
+
+
+def fixed_split() -> dict[str, list[str]]:
+    """Sentences that are kept out of training for good, by file name; empty for a file that is not there yet."""
+    return {
+        name: read_lines(HERE / name) if (HERE / name).exists() else []
+        for name in ("held_out.txt", "dev.txt", "other.txt")
+    }
+
+
+def hold_out(corpus: dict[str, str], n_sentences: int, rng: random.Random) -> list[str]:
+    """Take everyday sentences out of the corpus, all of whose words it says often enough."""
+    heard = Counter(word for sentence in corpus for word in words_of(sentence))
+    chosen: list[str] = []
+    candidates = [sentence for sentence, source in corpus.items() if source in {"everyday", "answer"}]
+    rng.shuffle(candidates)
+    for sentence in candidates:
+        words = words_of(sentence)
+        if len(chosen) < n_sentences and 3 <= len(words) <= 14 and all(heard[word] > MIN_COUNT + 2 for word in words):
+            chosen.append(sentence)
+            heard.subtract(words)
+    for sentence in chosen:
+        del corpus[sentence]
+    return chosen
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    """Write one entry a line."""
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_sentences(out: Path, n_sentences: int, seed: int) -> None:
+    """Compose and write train.txt, dev.txt and held_out.txt, and fix the split beside this file the first time."""
+    rng = random.Random(seed)
+    vocabulary = load_vocabulary()
+    answers = Composer(random.Random(seed + 1), vocabulary.kinds).answers()
+    split = fixed_split()
+    keep_out = frozenset(key_of(sentence) for sentences in split.values() for sentence in sentences)
+    missing = {name: n for name, n in (("held_out.txt", N_HELD_OUT), ("dev.txt", N_DEV)) if not split[name]}
+    corpus = compose(n_sentences + sum(missing.values()), vocabulary, answers, rng, keep_out)
+    for name, count in missing.items():
+        split[name] = hold_out(corpus, count, rng)
+        write_lines(HERE / name, split[name])
+    sentences = list(corpus)
+    rng.shuffle(sentences)
+    write_lines(out / "train.txt", sentences)
+    for name, held in split.items():
+        write_lines(out / name, held)
+    heard = Counter(word for sentence in sentences for word in words_of(sentence))
+    n_rare = sum(heard[word] < 8 for word in vocabulary.words)
+    print(f"{len(sentences)} sentences, {len(heard)} word types, {n_rare} words of the vocabulary below 8")
+    print(dict(Counter(corpus.values())))
+
+
+def write_dialogues(out: Path, n_dialogues: int, seed: int) -> None:
+    """Compose and write dialogues.jsonl and dialogues_held_out.jsonl; the latter also name the first turn's topic."""
+    kinds = load_vocabulary().kinds
+    for name, count, held_out in (("dialogues", n_dialogues, False), ("dialogues_held_out", 1000, True)):
+        composer = Composer(random.Random(seed + 2 + held_out), kinds, held_out=held_out)
+        with (out / f"{name}.jsonl").open("w") as file:
+            for _ in range(count):
+                topic, messages = composer.dialogue()
+                file.write(json.dumps({"topic": topic, "messages": messages}) + "\n")
+
+
+def main() -> None:
+    """Parse the arguments and write everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--n", type=int, default=40_000, help="training sentences")
+    parser.add_argument("--dialogues", type=int, default=60_000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_sentences(arguments.out, arguments.n, arguments.seed)
+    write_dialogues(arguments.out, arguments.dialogues, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Trains the miniature Llama on the composed dialogues and writes an ordinary checkpoint directory.
+
+python -m experiments.pocket.train_llm --data DIR --out DIR --minutes 15
+
+The same command resumes a training that was stopped. The checkpoint loads with plain transformers, without network.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from torch.nn import functional
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from experiments.pocket.training import Means, Muon, Run, device
+
+BOS, END, HEADER, HEADER_END, TURN_END, PAD = (
+    "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|pad|>",
+)  # fmt: skip
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
+    "{% if message['role'] == 'user' %}{{ message['content'] | trim | lower }}"
+    "{% else %}{{ message['content'] | trim }}{% endif %}{{ '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
+)
+"""Llama 3's, but users are read in lower case: how they type does not change what they mean."""
+IGNORED = -100
+TOKENS_PER_STEP = 3072
+N_VALIDATION = 500
+
+
+@dataclass(frozen=True)
+class Example:
+    """One dialogue.
+
+    Attributes:
+        ids: tokens.
+        labels: the tokens of the answers to learn, ``IGNORED`` elsewhere.
+    """
+
+    ids: list[int]
+    labels: list[int]
+
+
+def read_dialogues(path: Path) -> list[dict]:
+    """The dialogues of a file, one JSON object a line."""
+    with path.open() as file:
+        return [json.loads(line) for line in file]
+
+
+def train_tokenizer(dialogues: list[dict], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with the chat template; digits stay single."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[BOS, END, HEADER, HEADER_END, TURN_END, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = (m["content"] if m["role"] != "user" else m["content"].lower() for d in dialogues for m in d["messages"])
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=TURN_END, pad_token=PAD, chat_template=CHAT_TEMPLATE,
+        model_max_length=1024, clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+
+
+def kept_tokenizer(folder: Path, dialogues: list[dict]) -> PreTrainedTokenizerFast:
+    """The tokenizer a training began with, trained and kept the first time."""
+    if not (folder / "tokenizer.json").exists():
+        train_tokenizer(dialogues).save_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, messages: list[dict]) -> Example:
+    """Tokens of a dialogue; the labels are the answers whose message says ``learn``, each with its end of turn."""
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    header_end, turn_end = tokenizer.convert_tokens_to_ids([HEADER_END, TURN_END])
+    labels, message, inside = [IGNORED] * len(ids), -1, False
+    for position, token in enumerate(ids):
+        if inside and messages[message]["learn"]:
+            labels[position] = token
+        if token == header_end:
+            message, inside = message + 1, True
+        elif token == turn_end:
+            inside = False
+    return Example(ids, labels)
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """The miniature Llama with fresh weights."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=6,
+        num_key_value_heads=2, head_dim=32, max_position_embeddings=1024, rope_theta=10_000.0, tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return LlamaForCausalLM(config)
+
+
+def batches(examples: list[Example], pad: int, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless (ids, labels) batches of examples of about the same length, shape (batch, positions)."""
+    step = 0
+    for epoch in range(10_000):
+        rng = random.Random(epoch)
+        order = sorted(range(len(examples)), key=lambda i: len(examples[i].ids) + rng.random() * 8)
+        groups, start = [], 0
+        while start < len(order):
+            count = max(1, TOKENS_PER_STEP // (len(examples[order[start]].ids) + 8))
+            groups.append(order[start : start + count])
+            start += count
+        rng.shuffle(groups)
+        for group in groups:
+            step += 1
+            if step > first_step:
+                yield collate([examples[index] for index in group], pad)
+
+
+def collate(examples: list[Example], pad: int) -> tuple[Tensor, Tensor]:
+    """Pad on the right."""
+    width = max(len(example.ids) for example in examples)
+    ids = [example.ids + [pad] * (width - len(example.ids)) for example in examples]
+    labels = [example.labels + [IGNORED] * (width - len(example.ids)) for example in examples]
+    return torch.tensor(ids), torch.tensor(labels)
+
+
+def answer_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of the answers' tokens; padding on the right needs no mask in a causal model."""
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+        wanted = labels[:, 1:] != IGNORED
+        logits = model.lm_head(hidden[wanted])
+    return functional.cross_entropy(logits.float(), labels[:, 1:][wanted])
+
+
+@torch.inference_mode()
+def validation_loss(model: LlamaForCausalLM, examples: list[Example], pad: int, where: torch.device) -> float:
+    """Mean loss of examples never trained on."""
+    losses = []
+    for start in range(0, len(examples), 50):
+        ids, labels = collate(examples[start : start + 50], pad)
+        losses.append(float(answer_loss(model, ids.to(where), labels.to(where))))
+    return sum(losses) / len(losses)
+
+
+def train(model: LlamaForCausalLM, examples: list[Example], held: list[Example], pad: int, run: Run) -> None:
+    """Train for the run's minutes with one cosine."""
+    where, means = device(), Means()
+    for ids, labels in batches(examples, pad, run.step):
+        run.set_rate(run.cosine())
+        loss = answer_loss(model, ids.to(where), labels.to(where))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimiser in run.optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
+        means.add(loss=loss.detach())
+        more = run.tick()
+        if run.step % 200 == 0 or not more:
+            run.log(**means, held_out=validation_loss(model, held, pad, where))
+        if not more:
+            return
+
+
+def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write the checkpoint directory in half precision."""
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        do_sample=True, temperature=0.7, top_p=0.95, top_k=50, max_new_tokens=80,
+    )  # fmt: skip
+    model.to("cpu", torch.float16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def main() -> None:
+    """Parse the arguments, train, export."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="where dialogues.jsonl is")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=15.0)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    dialogues = read_dialogues(arguments.data / "dialogues.jsonl")
+    tokenizer = kept_tokenizer(arguments.out / "training", dialogues)
+    examples = [encode(tokenizer, dialogue["messages"]) for dialogue in dialogues]
+    model = build_model(tokenizer).to(device())
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    optimisers = [Muon(matrices, lr=5e-3), torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)]
+    run = Run(arguments.out / "training", arguments.minutes, {"model": model}, optimisers)
+    n_values = sum(p.numel() for p in model.parameters())
+    print(json.dumps({"parameters": n_values, "tokens": sum(len(e.ids) for e in examples)}), flush=True)
+    train(model, examples[N_VALIDATION:], examples[:N_VALIDATION], tokenizer.pad_token_id, run)
+    export(model, tokenizer, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
