@@ -1,8 +1,8 @@
 """What one frame of codes costs the language model: random weights of the bundled voice's size, greedy and sampled.
 
 Run ``python experiments/benchmarks/frame.py [--frames 50] [--repeats 5] [--codebook-size 2048]``. The contestants
-take turns of one utterance, so that a busy machine slows both alike; its prompt counts, the codec does not. ``cpu_ms`` leaves
-out the time that other processes had the core. The greedy codes of the two are compared on the way.
+take turns of one utterance, so that a busy machine slows both alike; its prompt counts, the codec does not. ``cpu_ms``
+leaves out the time that other processes had the core. The greedy codes of the two are compared on the way.
 """
 
 from __future__ import annotations

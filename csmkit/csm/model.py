@@ -1,0 +1,116 @@
+"""CSM: read a prompt, then one frame at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from csmkit.csm.config import CsmConfig
+from csmkit.csm.sampling import Noise, sample
+from csmkit.csm.transformer import KvCache, Reach, Transformer, new_weight
+
+
+@dataclass
+class CsmState:
+    """Everything one batch of streams owns; dropping it ends them.
+
+    Attributes:
+        backbone, depth: their caches; the depth decoder's starts anew at every frame.
+        noise, topk: how this batch is sampled.
+        hidden: ``(batch, dim)``, the backbone's output at its last position; zeros before the prompt was read.
+        codes: ``(batch, n_codebooks)`` int64, the last frame.
+    """
+
+    backbone: KvCache
+    depth: KvCache
+    noise: Noise
+    topk: int
+    hidden: Tensor
+    codes: Tensor
+
+
+class CsmModel(nn.Module):
+    """The two stacks, their embeddings and heads. Weights are ``(in, out)``.
+
+    The heads have ``codebook_size`` outputs: ids that the codec does not know are left out, so they cannot be drawn.
+    ``depth_embedding`` is the audio embedding already projected to the depth decoder's width, for the codebooks
+    that are fed back.
+    """
+
+    def __init__(self, config: CsmConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, depth_dim, n_others = config.backbone.dim, config.depth.dim, config.n_codebooks - 1
+        self.backbone = Transformer(config.backbone, config.backbone.max_positions)
+        self.depth = Transformer(config.depth, config.n_codebooks)
+        self.text_embedding = new_weight(config.text_vocab, dim)
+        self.audio_embedding = new_weight(config.n_codebooks * config.audio_vocab, dim)
+        self.depth_embedding = new_weight(n_others, config.audio_vocab, depth_dim)
+        self.projection = new_weight(dim, depth_dim)
+        self.first_head = new_weight(dim, config.codebook_size)
+        self.other_heads = new_weight(n_others, depth_dim, config.codebook_size)
+        offsets = torch.arange(config.n_codebooks) * config.audio_vocab
+        self.register_buffer("offsets", offsets, persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.first_head.device
+
+    def new_state(self, n_positions: int, noise: Noise, topk: int, batch: int = 1) -> CsmState:
+        """A state for ``n_positions`` positions in all, prompt and frames."""
+        config, like = self.config, self.first_head
+        return CsmState(
+            backbone=KvCache(config.backbone, batch, n_positions, like),
+            depth=KvCache(config.depth, batch, config.n_codebooks, like),
+            noise=noise,
+            topk=topk,
+            hidden=like.new_zeros(batch, config.backbone.dim),
+            codes=torch.zeros(batch, config.n_codebooks, dtype=torch.int64, device=like.device),
+        )
+
+    def read_prompt(self, state: CsmState, tokens: Tensor, mask: Tensor, reach: Reach) -> None:
+        """Run the backbone over prompt rows.
+
+        Args:
+            tokens: ``(batch, n_rows, slots)`` int64.
+            mask: the same shape, bool: the slots that count.
+            reach: of these rows.
+        """
+        text = F.embedding(tokens[..., -1], self.text_embedding) * mask[..., -1:]
+        codes = (tokens[..., :-1] + self.offsets).flatten(0, 1)
+        weights = mask[..., :-1].flatten(0, 1).to(text.dtype)
+        audio = F.embedding_bag(codes, self.audio_embedding, mode="sum", per_sample_weights=weights)
+        state.hidden = self.backbone(text + audio.view_as(text), reach, state.backbone)[:, -1]
+
+    def read_frame(self, state: CsmState, reach: Reach) -> None:
+        """Run the backbone over the last frame's codes."""
+        x = F.embedding(state.codes + self.offsets, self.audio_embedding).sum(dim=1, keepdim=True)
+        state.hidden = self.backbone(x, reach, state.backbone)[:, -1]
+
+    def speak_frame(self, state: CsmState, reaches: Sequence[Reach]) -> Tensor:
+        """Draw the codes that follow the backbone's last position.
+
+        Args:
+            reaches: of the depth decoder's passes; the first has two positions, for the backbone's output and the first
+                code.
+
+        Returns:
+            ``(batch, n_codebooks)`` int64, also kept in the state.
+        """
+        noise = state.noise.draw()
+        code = sample(state.hidden @ self.first_head, noise[:, 0], state.topk)
+        codes = [code]
+        x = torch.stack((state.hidden @ self.projection, self.depth_embedding[0][code]), dim=1)
+        for index, reach in enumerate(reaches, start=1):
+            hidden = self.depth(x, reach, state.depth)[:, -1]
+            code = sample(hidden @ self.other_heads[index - 1], noise[:, index], state.topk)
+            codes.append(code)
+            if index < self.config.n_codebooks - 1:
+                x = F.embedding(code, self.depth_embedding[index]).unsqueeze(1)
+        state.codes = torch.stack(codes, dim=1)
+        return state.codes

@@ -1,0 +1,206 @@
+"""From what was said to the rows the backbone reads, and how many of its positions that takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from csmkit.audio import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE, resample
+from csmkit.csm.config import CsmConfig, Request, check_speaker, check_text
+from csmkit.errors import ContextOverflowError, InputError
+
+if TYPE_CHECKING:
+    from csmkit.audio import Waveform
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One turn that was spoken before.
+
+    Attributes:
+        speaker: a non-negative integer.
+        text: what was said.
+        audio: how it sounded, in any shape and type that `csmkit.audio.as_mono` takes; kept as ``(samples,)`` float32
+            at 24 kHz. None where only the text is known.
+        sample_rate: of ``audio`` as given, in Hz; 24 000 afterwards.
+        codes: ``(n_codebooks, n_frames)`` int64 of that sound, such as `SpeechStream.codes`: spares encoding ``audio``.
+
+    Raises:
+        InputError: a value outside these ranges.
+    """
+
+    speaker: int
+    text: str
+    audio: Waveform | None = None
+    sample_rate: int = SAMPLE_RATE
+    codes: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_speaker(self.speaker)
+        check_text(self.text)
+        if self.audio is not None:
+            # A copy: the caller may go on using the buffer, while codes once encoded are kept.
+            samples = torch.tensor(resample(self.audio, self.sample_rate), dtype=torch.float32)
+            object.__setattr__(self, "audio", samples)
+            object.__setattr__(self, "sample_rate", SAMPLE_RATE)
+        if self.codes is not None and (self.codes.ndim != 2 or self.codes.dtype != torch.int64):
+            raise InputError(
+                f"segment codes of shape {tuple(self.codes.shape)} and {self.codes.dtype}: "
+                "give (n_codebooks, n_frames) int64, or the audio instead"
+            )
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of its sound, without the end frame; 0 for text alone."""
+        if self.codes is not None:
+            return self.codes.shape[1]
+        return 0 if self.audio is None else math.ceil(len(self.audio) / FRAME_SAMPLES)
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """Turns a line of a speaker into ids, as CSM was trained to read it."""
+
+    tokenizer: Tokenizer
+    bos: int
+    eos: int
+
+    def ids(self, speaker: int, text: str) -> list[int]:
+        """``bos [speaker]text eos``."""
+        return [self.bos, *self.tokenizer.encode(f"[{speaker}]{text}", add_special_tokens=False).ids, self.eos]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Rows that are read in one go: one turn.
+
+    Attributes:
+        rows: ``(n_rows, slots)`` int64 on the CPU, -1 in slots that do not count.
+    """
+
+    rows: Tensor
+
+    @property
+    def n_rows(self) -> int:
+        """Positions it takes."""
+        return self.rows.shape[0]
+
+    @property
+    def key(self) -> bytes:
+        """Equal for blocks of equal content."""
+        return self.rows.numpy().tobytes()
+
+    def inputs(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Tokens and mask for a batch of one, ``(1, n_rows, slots)`` int64 and bool."""
+        rows = self.rows.unsqueeze(0).to(device)
+        return rows.clamp(min=0), rows >= 0
+
+
+class PromptBuilder:
+    """Lays out requests as rows of slots: the codebooks, then the text.
+
+    A context segment is its text rows, its audio rows and one end frame of zeros; the text to speak comes last.
+
+    Args:
+        config: of the model.
+        tokenizer: of its text.
+        encode: from ``(samples,)`` at 24 kHz to ``(n_codebooks or more, n_frames)`` int64. What a segment gave is kept
+            as long as the segment lives.
+    """
+
+    def __init__(self, config: CsmConfig, tokenizer: TextTokenizer, encode: Callable[[Tensor], Tensor]) -> None:
+        self._config, self._tokenizer, self._encode = config, tokenizer, encode
+        self._encoded: WeakKeyDictionary[Segment, Tensor] = WeakKeyDictionary()
+
+    def n_rows(self, request: Request) -> int:
+        """Positions the prompt of a request takes, counted without encoding any audio."""
+        turns = sum(self._n_segment_rows(segment) for segment in request.context)
+        return turns + len(self._tokenizer.ids(request.speaker, request.text))
+
+    def check(self, request: Request) -> int:
+        """The rows of a request's prompt, once it is sure that prompt and answer fit the model.
+
+        Raises:
+            ContextOverflowError: they do not.
+        """
+        n_rows, limit = self.n_rows(request), self._config.backbone.max_positions
+        if n_rows + request.max_frames <= limit:
+            return n_rows
+        n_text = len(self._tokenizer.ids(request.speaker, request.text))
+        raise ContextOverflowError(
+            f"text of {n_text} positions, context of {n_rows - n_text} and an answer of up to {request.max_frames} "
+            f"frames ({request.max_frames * FRAME_MS} ms) exceed the {limit} positions of this voice: "
+            "drop the oldest segments, shorten the text or lower max_audio_length_ms"
+        )
+
+    def fit(self, request: Request) -> Request:
+        """The request without the oldest segments that leave no room; whole segments go, never parts.
+
+        Raises:
+            ContextOverflowError: the text alone is too long.
+        """
+        room = self._config.backbone.max_positions - self.check(replace(request, context=())) - request.max_frames
+        kept: list[Segment] = []
+        for segment in reversed(request.context):
+            room -= self._n_segment_rows(segment)
+            if room < 0:
+                break
+            kept.insert(0, segment)
+        return replace(request, context=tuple(kept))
+
+    def build(self, request: Request) -> list[Block]:
+        """A block for each turn, the text to speak last. Encodes context audio not met before.
+
+        Raises:
+            InputError: codes of a segment that this model does not have.
+        """
+        turns = [self._segment_rows(segment) for segment in request.context]
+        return [Block(rows) for rows in (*turns, self._text_rows(request.speaker, request.text))]
+
+    def _segment_rows(self, segment: Segment) -> Tensor:
+        rows = self._text_rows(segment.speaker, segment.text)
+        return torch.cat((rows, self._audio_rows(self._codes(segment)))) if segment.n_frames else rows
+
+    def _n_segment_rows(self, segment: Segment) -> int:
+        n_audio = segment.n_frames + 1 if segment.n_frames else 0
+        return len(self._tokenizer.ids(segment.speaker, segment.text)) + n_audio
+
+    def _text_rows(self, speaker: int, text: str) -> Tensor:
+        """``(n, slots)`` with -1 in the slots that do not count."""
+        ids = torch.tensor(self._tokenizer.ids(speaker, text))
+        rows = torch.full((len(ids), self._config.n_slots), -1)
+        rows[:, -1] = ids
+        return rows
+
+    def _audio_rows(self, codes: Tensor) -> Tensor:
+        rows = torch.full((codes.shape[1] + 1, self._config.n_slots), -1)
+        rows[:-1, :-1] = codes.t()
+        rows[-1, :-1] = 0  # the end frame
+        return rows
+
+    def _codes(self, segment: Segment) -> Tensor:
+        if segment in self._encoded:
+            return self._encoded[segment]
+        codes = self._encode(segment.audio) if segment.codes is None else segment.codes
+        n_codebooks, size = self._config.n_codebooks, self._config.codebook_size
+        codes = codes[:n_codebooks].to("cpu", torch.int64)
+        if codes.shape[0] < n_codebooks or int(codes.min()) < 0 or int(codes.max()) >= size:
+            raise InputError(
+                f"context codes of shape {tuple(codes.shape)} from {int(codes.min())} to {int(codes.max())}: "
+                f"this voice has {n_codebooks} codebooks of {size} codes; encode the audio with its own codec"
+            )
+        self._encoded[segment] = codes
+        return codes
+
+
+def special_id(tokenizer: Tokenizer, token: str, fallback: Sequence[int | None]) -> int | None:
+    """The id of a special token by its name, else the first of the fallbacks that is known."""
+    found = tokenizer.token_to_id(token)
+    return found if found is not None else next((value for value in fallback if value is not None), None)

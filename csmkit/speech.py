@@ -1,0 +1,219 @@
+"""What every generator of speech shares, and one without a model for tests."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Generator as FrameGenerator
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from csmkit import plugins
+from csmkit.csm.config import Request, Sampling
+from csmkit.csm.prompt import Segment
+from csmkit.errors import DeviceError, InputError
+from csmkit.streams import END_OF_SPEECH, MAX_LENGTH, Codec, FrameStream, Outcome, SpeechStream, chunk_schedule
+
+
+class SpeechGenerator(ABC):
+    """What every generator shares: requests, streams and whole audio on top of the frames that a subclass makes.
+
+    Args:
+        codec: between frames and sound.
+        sampling: where a call leaves it out.
+
+    Attributes:
+        codec: as given.
+        sampling: as given.
+        finish_reason: of the last generation that ended: "end_of_speech", "max_length", "interrupted"; None before.
+    """
+
+    def __init__(self, codec: Codec, sampling: Sampling) -> None:
+        self.codec, self.sampling = codec, sampling
+        self.finish_reason: str | None = None
+
+    def request(
+        self,
+        text: str,
+        speaker: int = Request.speaker,
+        context: Sequence[Segment] = (),
+        *,
+        max_audio_length_ms: float | None = None,
+        temperature: float | None = None,
+        topk: int | None = None,
+        seed: int | None = None,
+    ) -> Request:
+        """A request with this voice's defaults for what is None; raises InputError for what cannot be used."""
+        strangers = (
+            [item for item in context if not isinstance(item, Segment)] if isinstance(context, Sequence) else None
+        )
+        if strangers is None or strangers:
+            kind = type(strangers[0] if strangers else context).__name__
+            raise InputError(f"context holds a {kind}: give a list of Segments, oldest first")
+        asked = {"temperature": temperature, "topk": topk}
+        sampling = replace(self.sampling, **{name: value for name, value in asked.items() if value is not None})
+        length = Request.max_audio_length_ms if max_audio_length_ms is None else max_audio_length_ms
+        return Request(text, speaker, tuple(context), sampling, length, seed)
+
+    @abstractmethod
+    def run(self, request: Request) -> FrameStream:
+        """Start a request; what `frames` does once its arguments were put together."""
+
+    @abstractmethod
+    def fit(self, request: Request) -> Request:
+        """The request without the oldest segments that leave no room; ContextOverflowError if the text has none."""
+
+    def frames(
+        self,
+        text: str,
+        speaker: int = Request.speaker,
+        context: Sequence[Segment] = (),
+        *,
+        max_audio_length_ms: float | None = None,
+        temperature: float | None = None,
+        topk: int | None = None,
+        seed: int | None = None,
+    ) -> FrameStream:
+        """Speak, as codes.
+
+        Args:
+            text: what is said.
+            speaker: a non-negative integer the voice was trained with.
+            context: turns before, oldest first.
+            max_audio_length_ms: at least 80; None is 8 000.
+            temperature: 0 is greedy; None is the voice's own.
+            topk: at least 1; None is the voice's own.
+            seed: the same seed gives the same codes; None draws one, which the stream tells.
+
+        Yields:
+            ``(n_codebooks,)`` int64 on the CPU; nothing runs before the first is asked for.
+
+        Raises:
+            InputError: an argument that cannot be used; at the call.
+            ContextOverflowError: prompt and answer exceed the positions of the model; at the call.
+        """
+        return self.run(
+            self.request(
+                text,
+                speaker,
+                context,
+                max_audio_length_ms=max_audio_length_ms,
+                temperature=temperature,
+                topk=topk,
+                seed=seed,
+            )
+        )
+
+    def generate_streaming(
+        self,
+        text: str,
+        speaker: int = Request.speaker,
+        context: Sequence[Segment] = (),
+        *,
+        max_audio_length_ms: float | None = None,
+        temperature: float | None = None,
+        topk: int | None = None,
+        chunk_frames: int | Sequence[int] = 6,
+        seed: int | None = None,
+    ) -> SpeechStream:
+        """Speak, as chunks of sound; arguments and errors as `frames`.
+
+        Args:
+            chunk_frames: frames of 80 ms a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats. It
+                never changes the sound.
+
+        Yields:
+            ``(samples,)`` float32 on the CPU at 24 kHz; the first as soon as its frames are made.
+        """
+        schedule = chunk_schedule(chunk_frames)
+        frames = self.frames(
+            text,
+            speaker,
+            context,
+            max_audio_length_ms=max_audio_length_ms,
+            temperature=temperature,
+            topk=topk,
+            seed=seed,
+        )
+        return SpeechStream(frames, self.codec.stream(), schedule)
+
+    def generate(
+        self,
+        text: str,
+        speaker: int = Request.speaker,
+        context: Sequence[Segment] = (),
+        *,
+        max_audio_length_ms: float | None = None,
+        temperature: float | None = None,
+        topk: int | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """Speak, whole: the chunks of `generate_streaming` joined, ``(samples,)``; empty if nothing was said."""
+        chunks = self.generate_streaming(
+            text,
+            speaker,
+            context,
+            max_audio_length_ms=max_audio_length_ms,
+            temperature=temperature,
+            topk=topk,
+            seed=seed,
+        )
+        with chunks:
+            return torch.cat([torch.zeros(0), *chunks])
+
+    def warm_up(self) -> None:
+        """Speak two frames into the void, so that the first real call meets allocated memory and chosen kernels."""
+        reason = self.finish_reason
+        self.generate("Hello.", max_audio_length_ms=160, seed=0)
+        self.finish_reason = reason
+
+    def _stream(self, frames: FrameGenerator[Tensor, None, None], outcome: Outcome) -> FrameStream:
+        def note(reason: str) -> None:
+            self.finish_reason = reason
+
+        return FrameStream(frames, outcome, note)
+
+
+def new_outcome(request: Request) -> Outcome:
+    """The outcome of a request that starts, with the seed it asks for or a new one."""
+    return Outcome(torch.Generator().seed() % 2**63 if request.seed is None else request.seed)
+
+
+class FakeGenerator(SpeechGenerator):
+    """A generator without a model: two frames a word, codes from the text and the seed, sound from its codec.
+
+    Args:
+        codec: None for a `FakeCodec`.
+        frame_s: seconds every frame takes, to play a slow machine.
+        fails_after: frames after which it raises, to play a broken one; None never.
+    """
+
+    def __init__(self, codec: Codec | None = None, *, frame_s: float = 0.0, fails_after: int | None = None) -> None:
+        super().__init__(plugins.load("codec", "fake")() if codec is None else codec, Sampling())
+        self.frame_s, self.fails_after = frame_s, fails_after
+        self.requests: list[Request] = []
+
+    def run(self, request: Request) -> FrameStream:
+        """Start a request and remember it in ``requests``."""
+        self.requests.append(request)
+        outcome = new_outcome(request)
+        return self._stream(self._generate(request, outcome), outcome)
+
+    def fit(self, request: Request) -> Request:
+        """The request itself: a fake has room for any context."""
+        return request
+
+    def _generate(self, request: Request, outcome: Outcome) -> FrameGenerator[Tensor, None, None]:
+        n_said = 2 * len(request.text.split())
+        letters = torch.tensor(list(request.text.encode()))
+        rows = torch.arange(1, self.codec.n_codebooks + 1)
+        for index in range(min(n_said, request.max_frames)):
+            if index == self.fails_after:
+                raise DeviceError(f"the fake generator was told to fail after {index} frames")
+            time.sleep(self.frame_s)
+            pitch = int(letters[index % len(letters)]) * 7 + 101 * request.speaker + outcome.seed
+            yield 1 + (pitch * rows) % (self.codec.codebook_size - 1)  # never 0, which would be the end
+        outcome.finish_reason = END_OF_SPEECH if n_said <= request.max_frames else MAX_LENGTH

@@ -1,0 +1,212 @@
+"""What a generation hands out while it runs: frames of codes, chunks of sound, and why it ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
+from types import TracebackType
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from csmkit.errors import InputError
+
+END_OF_SPEECH = "end_of_speech"
+MAX_LENGTH = "max_length"
+INTERRUPTED = "interrupted"
+
+
+class CodecStream(Protocol):
+    """One stream of a codec, as `csmkit.mimi.codecs` has them."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """``(n_codebooks, n_frames)`` int64 to ``(n_frames * 1920,)`` float32 on the CPU."""
+        ...
+
+
+class Codec(Protocol):
+    """The part of a codec that a generator needs."""
+
+    n_codebooks: int
+    codebook_size: int
+
+    def stream(self) -> CodecStream:
+        """A new stream with a state of its own."""
+        ...
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """``(samples,)`` float32 at 24 kHz to ``(n_codebooks, ceil(samples / 1920))`` int64."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """How a generation went.
+
+    Attributes:
+        seed: of its noise; give it again to hear the same.
+        finish_reason: "end_of_speech", "max_length", "interrupted"; None while it runs.
+        frames: what it yielded, ``(n_codebooks,)`` int64 each.
+    """
+
+    seed: int
+    finish_reason: str | None = None
+    frames: list[Tensor] = field(default_factory=list)
+
+
+class FrameStream(Iterator[Tensor]):
+    """The frames of one generation, ``(n_codebooks,)`` int64 on the CPU; the first comes when the prompt was read.
+
+    Closing it frees the generation's state at once. `close` may be called from any thread: it waits for the frame being
+    made, no longer.
+
+    Args:
+        frames: the generation; closing it frees what it holds.
+        outcome: which the generation fills.
+        on_finish: told the reason when it is known, once.
+    """
+
+    def __init__(
+        self, frames: Generator[Tensor, None, None], outcome: Outcome, on_finish: Callable[[str], None]
+    ) -> None:
+        self._frames: Generator[Tensor, None, None] | None = frames
+        self._outcome, self._on_finish = outcome, on_finish
+        self._lock = threading.RLock()
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why it ended; None while it runs."""
+        return self._outcome.finish_reason if self._frames is None else None
+
+    @property
+    def n_frames(self) -> int:
+        """Frames yielded so far."""
+        return len(self._outcome.frames)
+
+    @property
+    def seed(self) -> int:
+        """The seed of its noise, also where none was given."""
+        return self._outcome.seed
+
+    @property
+    def codes(self) -> Tensor:
+        """The frames yielded so far, ``(n_codebooks, n_frames)`` int64."""
+        frames = self._outcome.frames
+        return torch.stack(frames, dim=1) if frames else torch.zeros(0, 0, dtype=torch.int64)
+
+    def __next__(self) -> Tensor:
+        with self._lock:
+            if self._frames is None:
+                raise StopIteration
+            frame: Tensor | None = None
+            try:
+                frame = next(self._frames)
+            finally:
+                if frame is None:  # the end, an error and Ctrl-C alike: nothing more comes
+                    self._finish()
+            self._outcome.frames.append(frame)
+            return frame
+
+    def close(self) -> None:
+        """Stop and free; again and after the end it does nothing. Blocks for at most one frame."""
+        with self._lock:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._frames is None:
+            return
+        self._frames.close()
+        self._frames = None
+        self._outcome.finish_reason = self._outcome.finish_reason or INTERRUPTED
+        self._on_finish(self._outcome.finish_reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+class SpeechStream(Iterator[Tensor]):
+    """The sound of one generation in chunks, 1-D float32 on the CPU at 24 kHz; the last may be shorter.
+
+    The codec is called once a frame and the samples are grouped here, so the chunk size cannot change them.
+
+    Args:
+        frames: of the generation.
+        decoder: a new stream of its codec.
+        schedule: frames of each chunk; the last number repeats.
+    """
+
+    def __init__(self, frames: FrameStream, decoder: CodecStream, schedule: Sequence[int]) -> None:
+        self._frames, self._schedule = frames, schedule
+        self._decoder: CodecStream | None = decoder
+        self._n_chunks = 0
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why it ended: "end_of_speech", "max_length", "interrupted"; None while it runs."""
+        return self._frames.finish_reason
+
+    @property
+    def n_frames(self) -> int:
+        """Frames made so far, 80 ms each."""
+        return self._frames.n_frames
+
+    @property
+    def seed(self) -> int:
+        """The seed of its noise, also where none was given."""
+        return self._frames.seed
+
+    @property
+    def codes(self) -> Tensor:
+        """The codes made so far, ``(n_codebooks, n_frames)`` int64: a `Segment` can carry them instead of the sound."""
+        return self._frames.codes
+
+    def __next__(self) -> Tensor:
+        wanted = self._schedule[min(self._n_chunks, len(self._schedule) - 1)]
+        samples: list[Tensor] = []
+        complete = False
+        try:
+            while len(samples) < wanted and (decoder := self._decoder) is not None:
+                frame = next(self._frames, None)
+                if frame is None:
+                    break
+                samples.append(decoder.decode(frame.unsqueeze(1)))
+            complete = bool(samples) and self._decoder is not None  # another thread may have closed it meanwhile
+        finally:
+            if not complete:
+                self.close()
+        if not complete:
+            raise StopIteration
+        self._n_chunks += 1
+        return torch.cat(samples)
+
+    def close(self) -> None:
+        """Stop and free; from any thread, more than once. Blocks for at most one frame."""
+        self._decoder = None
+        self._frames.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def chunk_schedule(chunk_frames: int | Sequence[int]) -> tuple[int, ...]:
+    """Check ``chunk_frames``: an integer of at least 1, or several, such as ``(1, 2, 4, 6)``.
+
+    Raises:
+        InputError: anything else.
+    """
+    sizes = tuple(chunk_frames) if isinstance(chunk_frames, Sequence) else (chunk_frames,)
+    if not sizes or any(not isinstance(n, Integral) or isinstance(n, bool) or n < 1 for n in sizes):
+        raise InputError(
+            f"chunk_frames={chunk_frames!r}: give a number of frames of at least 1 (6 are 0.48 s), "
+            "or a schedule such as (1, 2, 4, 6)"
+        )
+    return sizes
