@@ -1,0 +1,109 @@
+"""Where a Whisper lives: model names, hub ids, whole directories, and how a model wants to be decoded.
+
+A model directory is the usual CTranslate2 one. It may hold a ``csmkit.json`` with
+
+- ``short_windows`` (default false): the model was trained on windows as short as its sound plus some slack, so only
+  that much is encoded. OpenAI's weights are lost without their 30 seconds: they go from 5 % to over 200 % word errors.
+- ``suppress_blank`` (default: the opposite of ``short_windows``): keep the model from answering with no text at once.
+  A model trained on silence must be free to do that.
+- ``max_length`` (default 448): positions of the decoder.
+- ``window_s`` (default: all that the encoder takes): the longest sound the model was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from csmkit.errors import CheckpointError, CheckpointNotFoundError, InputError
+
+NAMES = ("tiny.en", "base.en", "small.en")
+_FILES = ("model.bin", "config.json", "tokenizer.json", "preprocessor_config.json")
+_VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
+
+
+def resolve(name: str, preset: str = "pocket") -> str:
+    """Turn a model name into a directory, or into a hub id.
+
+    Args:
+        name: one of `NAMES`, a directory, or a hub id such as ``Systran/faster-whisper-base.en``.
+        preset: ``pocket`` takes the bundled model of that name, ``sesame`` OpenAI's from the hub.
+
+    Raises:
+        InputError: an unknown preset.
+        CheckpointNotFoundError: neither a name, nor a directory, nor the form of a hub id.
+    """
+    if preset not in ("pocket", "sesame"):
+        raise InputError(f"preset={preset!r}: the presets are pocket and sesame")
+    if name in NAMES:
+        if preset == "sesame":
+            return f"Systran/faster-whisper-{name}"
+        return str(resources.files("csmkit") / "pocket" / f"whisper-{name}")
+    if Path(name).is_dir():
+        return name
+    parts = name.split("/")
+    if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
+        return name
+    allowed = f"give one of {', '.join(NAMES)}, a directory with a CTranslate2 Whisper, or a hub id 'owner/name'"
+    raise CheckpointNotFoundError(f"no Whisper model {name!r}: {allowed}")
+
+
+def check_directory(path: Path) -> None:
+    """See that a model directory is whole, before a missing file sends anybody to the network.
+
+    Raises:
+        CheckpointNotFoundError: the directory or one of its files is missing.
+    """
+    if not path.is_dir():
+        raise CheckpointNotFoundError(f"no Whisper model directory {str(path)!r}: check the path")
+    missing = [name for name in _FILES if not (path / name).is_file()]
+    if not any((path / name).is_file() for name in _VOCABULARIES):
+        missing.append(" or ".join(_VOCABULARIES))
+    if missing:
+        remedy = "convert the model again with ct2-transformers-converter --copy_files, or copy them from the original"
+        raise CheckpointNotFoundError(f"{str(path)!r} lacks {', '.join(missing)}: {remedy}")
+
+
+@dataclass(frozen=True)
+class WhisperOptions:
+    """How a model of a certain training is decoded; the contents of its ``csmkit.json``."""
+
+    short_windows: bool = False
+    suppress_blank: bool = True
+    max_length: int = 448
+    window_s: float = 30.0
+
+    @classmethod
+    def of(cls, directory: Path) -> WhisperOptions:
+        """Read them; without the file, those of OpenAI's models.
+
+        Raises:
+            CheckpointError: the file is not a JSON object.
+        """
+        path = directory / "csmkit.json"
+        if not path.is_file():
+            return cls()
+        try:
+            known = json.loads(path.read_text())
+            short = bool(known.get("short_windows", False))
+            blank = bool(known.get("suppress_blank", not short))
+            length, window = known.get("max_length", cls.max_length), known.get("window_s", cls.window_s)
+            return cls(short, blank, int(length), float(window))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{str(path)!r} is not a JSON object with known values: {error}") from error
+
+
+def local_directory(model: str) -> Path:
+    """The directory of a model; a hub id is fetched, which is the only way to the network."""
+    if Path(model).is_dir() or Path(model).is_absolute():
+        return Path(model)
+    from faster_whisper.utils import download_model
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(download_model(model))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        remedy = "check the id and the network, or give a local directory"
+        raise CheckpointNotFoundError(f"cannot fetch {model!r} from the hub: {remedy}") from error

@@ -1,0 +1,286 @@
+"""A speech recogniser that listens while the speech is still being made, in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from csmkit.asr.hypothesis import Transcriber
+from csmkit.asr.utterance import Transcript, Utterance
+from csmkit.audio import as_mono
+from csmkit.errors import CsmkitError, InputError, StateError, TranscriptionError
+
+if TYPE_CHECKING:
+    from csmkit.audio import Waveform
+
+
+class _Worker:
+    """The thread that owns the recogniser. It knows nothing of the object users hold, so that one can be collected."""
+
+    def __init__(self, load: Callable[[], Transcriber], duty: float) -> None:
+        self.changed = threading.Condition()
+        self.utterance: Utterance | None = None
+        self.ready = False
+        self.error: BaseException | None = None
+        self._load = load
+        self._duty = duty
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="csmkit-asr", daemon=True)
+        self._thread.start()
+
+    @property
+    def usable(self) -> bool:
+        return self.error is None and not self._stopping
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End the thread and wait for it, at most ``timeout`` seconds."""
+        with self.changed:
+            self._stopping = True
+            self.changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            transcriber = self._load()
+            with self.changed:
+                self.ready = True
+                self.changed.notify_all()
+            while (work := self._next()) is not None:
+                self._decode(transcriber, *work)
+        except BaseException as error:  # the thread's top frame: kept for the caller, who gets it as a cause
+            with self.changed:
+                self.error = error
+                self.changed.notify_all()
+
+    def _next(self) -> tuple[Utterance, bool, float | None] | None:
+        """Wait for something to decode: the utterance, whether it is finished, when its newest chunk came."""
+        with self.changed:
+            while not self._stopping:
+                utterance = self.utterance
+                rest_s: float | None = None
+                if utterance is not None and utterance.final is None:
+                    if utterance.finished:
+                        return utterance, True, utterance.take()
+                    if utterance.n_pending:
+                        rest_s = utterance.rest_until - monotonic()
+                        if rest_s <= 0:
+                            return utterance, False, utterance.take()
+                self.changed.wait(rest_s)
+        return None
+
+    def _decode(self, transcriber: Transcriber, utterance: Utterance, finished: bool, arrived: float | None) -> None:
+        started = monotonic()
+        final = None
+        if finished:
+            final = utterance.conclude(transcriber)
+        else:
+            utterance.listen(transcriber)
+        now = monotonic()
+        with self.changed:
+            utterance.record(now - started, arrived)
+            utterance.rest_until = now + (now - started) * (1 / self._duty - 1)
+            utterance.final = None if utterance.cancelled else final
+            self.changed.notify_all()
+
+
+class StreamingWhisperASR:
+    """Transcribes speech chunk by chunk while it arrives, then once more as a whole.
+
+    Nothing the producer calls waits for a decode. One utterance at a time; after its final, or after `cancel`, the
+    same object takes the next one.
+
+    Args:
+        model_name: ``tiny.en``, ``base.en`` or ``small.en``, the preset's model of that class; a directory; a hub id.
+        queue_size: slots for chunks that wait; when they are full, chunks share a slot and nothing is lost.
+        transcriber: a loaded recogniser to use instead of ``model_name``.
+        max_audio_s: seconds of sound an utterance may have; later chunks are rejected and the final says so.
+        duty: share of the time, in (0, 1], that partials may keep a processor busy. The final is not limited.
+        device: ``cpu`` or ``cuda``, for ``model_name``.
+        compute_type: of CTranslate2, for ``model_name``.
+        preset: whose ``base.en`` is meant: ``pocket`` or ``sesame``.
+
+    Raises:
+        InputError: a parameter out of its range.
+    """
+
+    def __init__(
+        self,
+        model_name: str = "base.en",
+        queue_size: int = 50,
+        *,
+        transcriber: Transcriber | None = None,
+        max_audio_s: float = 120.0,
+        duty: float = 0.5,
+        device: str = "cpu",
+        compute_type: str = "int8",
+        preset: str = "pocket",
+    ) -> None:
+        if not isinstance(queue_size, int) or queue_size < 1:
+            raise InputError(f"queue_size={queue_size!r}: give a whole number of chunks, at least 1")
+        if not 1 <= max_audio_s <= 3600:
+            raise InputError(f"max_audio_s={max_audio_s!r}: give seconds from 1 to 3600")
+        if not 0 < duty <= 1:
+            raise InputError(f"duty={duty!r}: give a share of the time above 0 and up to 1, such as 0.5")
+        self.model_name = model_name
+        self._new_utterance = partial(Utterance, queue_size, max_audio_s)
+        self._load = partial(_load_whisper, model_name, device, compute_type, preset)
+        if transcriber is not None:
+            self._load = partial(_given, transcriber)
+        self._duty = duty
+        self._worker: _Worker | None = None
+        self._utterance: Utterance | None = None
+
+    def prepare(self) -> None:
+        """Load the model in the worker thread, if it is not, and wait for it; `start_processing` does this too.
+
+        Raises:
+            CsmkitError: the model cannot be loaded; the leaf says why.
+            TranscriptionError: loading failed in a way not foreseen; the cause says how.
+        """
+        worker = self._worker
+        if worker is None or not worker.usable:
+            worker = self._worker = _Worker(self._load, self._duty)
+            weakref.finalize(self, worker.stop, timeout=5)  # a dropped object, or the end of the program
+        with worker.changed:
+            worker.changed.wait_for(lambda: worker.ready or worker.error is not None)
+        if isinstance(worker.error, CsmkitError):
+            raise worker.error
+        if worker.error is not None:
+            raise TranscriptionError(f"the recogniser {self.model_name!r} could not be loaded") from worker.error
+
+    def start_processing(self) -> None:
+        """Begin an utterance. Blocks until the model is loaded, the first time.
+
+        Raises:
+            StateError: the utterance before has no final yet.
+            CsmkitError, TranscriptionError: as in `prepare`.
+        """
+        previous = self._utterance
+        if self._alive() and previous is not None and previous.final is None and not previous.cancelled:
+            raise StateError("an utterance is being heard already: call get_final() or cancel() before the next start")
+        self.prepare()
+        assert self._worker is not None
+        with self._worker.changed:
+            self._worker.utterance = self._utterance = self._new_utterance()
+
+    def put_audio_chunk(self, chunk: Waveform) -> bool:
+        """Hand over ``(samples,)`` at 24 kHz; it is copied, and the call never waits for a decode.
+
+        Returns:
+            False if the chunk was rejected: after `finish` or `cancel`, past ``max_audio_s``, or with a dead worker.
+
+        Raises:
+            InputError: not a waveform, or NaN in it.
+            StateError: nothing was started.
+        """
+        samples = as_mono(chunk)
+        worker, utterance = self._current()
+        with worker.changed:
+            if worker.error is not None:
+                return utterance.reject(samples)
+            accepted = not len(samples) or utterance.put(samples)
+            worker.changed.notify_all()
+        return accepted
+
+    def finish(self) -> None:
+        """Announce that no more sound follows. Returns at once; calling it again changes nothing."""
+        worker, utterance = self._current()
+        with worker.changed:
+            utterance.finished = True
+            worker.changed.notify_all()
+
+    def get_latest_partial(self) -> Transcript:
+        """What was understood so far; empty at first. Read without waiting.
+
+        Raises:
+            TranscriptionError: the recogniser failed; the cause is its error.
+            StateError: nothing was started.
+        """
+        worker, utterance = self._current()
+        self._raise_error(worker)
+        return utterance.partial
+
+    def get_final(self, timeout: float | None = None) -> Transcript:
+        """Wait for the reading of the whole utterance.
+
+        Args:
+            timeout: in seconds; None waits as long as it takes.
+
+        Raises:
+            TimeoutError: not ready in time; ask again later.
+            TranscriptionError: the recogniser failed; the cause is its error.
+            StateError: nothing was started, `finish` was not called, or the utterance was cancelled.
+        """
+        worker, utterance = self._current()
+        if not utterance.finished and not utterance.cancelled and worker.error is None:
+            raise StateError("the utterance is not finished: call finish() before get_final()")
+
+        def settled() -> bool:
+            return utterance.final is not None or utterance.cancelled or worker.error is not None
+
+        with worker.changed:
+            if not worker.changed.wait_for(settled, timeout):
+                raise TimeoutError(f"no final transcription within {timeout} s: ask again, or give a longer timeout")
+        if utterance.final is not None:
+            return utterance.final
+        self._raise_error(worker)
+        raise StateError("the utterance was cancelled: call start_processing() for the next one")
+
+    def cancel(self) -> None:
+        """Drop the utterance. Returns at once; a decode in progress ends unheard. Fine without an utterance, too."""
+        if self._worker is None or self._utterance is None:
+            return
+        with self._worker.changed:
+            self._utterance.cancelled = self._utterance.final is None
+            self._worker.utterance = None
+            self._worker.changed.notify_all()
+
+    def close(self) -> None:
+        """Cancel, end the thread, wait for it and let the model go. May be called again."""
+        self.cancel()
+        if self._worker is not None:
+            self._worker.stop()
+
+    def stats(self) -> dict[str, float]:
+        """Counters of the present utterance, or the last: seconds received, decoded and rejected, decodes, lag.
+
+        Raises:
+            StateError: nothing was started.
+        """
+        worker, utterance = self._current()
+        with worker.changed:
+            return utterance.stats()
+
+    def __enter__(self) -> StreamingWhisperASR:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _alive(self) -> bool:
+        return self._worker is not None and self._worker.usable
+
+    def _current(self) -> tuple[_Worker, Utterance]:
+        if self._worker is None or self._utterance is None:
+            raise StateError("nothing was started: call start_processing() first")
+        return self._worker, self._utterance
+
+    def _raise_error(self, worker: _Worker) -> None:
+        if worker.error is not None:
+            raise TranscriptionError(f"the recogniser {self.model_name!r} failed: {worker.error}") from worker.error
+
+
+def _given(transcriber: Transcriber) -> Transcriber:
+    return transcriber
+
+
+def _load_whisper(model_name: str, device: str, compute_type: str, preset: str) -> Transcriber:
+    from csmkit.asr.whisper import WhisperTranscriber, resolve
+
+    return WhisperTranscriber(resolve(model_name, preset), device=device, compute_type=compute_type)
