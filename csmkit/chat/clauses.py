@@ -1,0 +1,88 @@
+"""From the language model's text to what is spoken: clauses, the first one early, without anything unspeakable."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from stream2sentence import SentenceSplitter
+
+from csmkit.errors import InputError
+
+_LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*\)")
+_ADDRESS = re.compile(r"(?:https?://|www\.)\S+")
+_LINE_MARK = re.compile(r"^\s*(?:#{1,6}|[-*+•>])\s+", re.MULTILINE)
+_EMPHASIS = re.compile(r"[*`~|]+|(?<!\w)_+|_+(?!\w)")
+_UNSPOKEN = ("So", "Sk", "Cf", "Cs", "Co", "Cn")  # symbols such as emoji, joiners, and what is no character
+_BREAK = re.compile(r"[,;:.!?]$")
+
+
+def speakable(text: str) -> str:
+    """Strip markdown, addresses and emoji and join the lines; empty if nothing is left that has a sound."""
+    plain = _ADDRESS.sub("", _LINK.sub(r"\1", text))
+    plain = _EMPHASIS.sub("", _LINE_MARK.sub("", plain))
+    plain = "".join(letter for letter in plain if letter.isspace() or unicodedata.category(letter) not in _UNSPOKEN)
+    plain = " ".join(plain.split())
+    return plain if any(letter.isalnum() for letter in plain) else ""
+
+
+class ClauseSplitter:
+    """Cuts a stream of text into pieces that can be spoken one by one.
+
+    Sentences are found by stream2sentence, which knows "Dr.", "$29.99" and "3 p.m."; the first piece may be shorter
+    than a sentence, since the listener waits for it.
+
+    Args:
+        first_words: the first piece ends after this many words at the latest.
+        most_words: a longer sentence is cut, at a comma where there is one, so that it fits a generation.
+
+    Raises:
+        InputError: a number below 1.
+    """
+
+    def __init__(self, first_words: int = 12, most_words: int = 24) -> None:
+        if first_words < 1 or most_words < 1:
+            raise InputError(f"first_words={first_words!r}, most_words={most_words!r}: give numbers of at least 1")
+        self._most_words = most_words
+        self._splitter = SentenceSplitter(
+            tokenizer="rule-based",  # the others download data
+            quick_yield_single_sentence_fragment=True,
+            force_first_fragment_after_words=first_words,
+            sentence_fragment_delimiters=".?!;:,\n…",  # without hyphen and bracket, which end no clause
+        )
+
+    def push(self, delta: str) -> list[str]:
+        """Take some text; the clauses that it completes."""
+        self._splitter.add(delta)
+        return self._clauses(list(self._splitter.stream()))
+
+    def flush(self) -> list[str]:
+        """The clauses that are left at the end of the text."""
+        return self._clauses(list(self._splitter.flush()))
+
+    def _clauses(self, sentences: list[str]) -> list[str]:
+        spoken = [speakable(sentence) for sentence in sentences]
+        return [clause for sentence in spoken if sentence for clause in split_long(sentence, self._most_words)]
+
+
+def split_long(sentence: str, most_words: int) -> list[str]:
+    """Cut a sentence into pieces of at most ``most_words`` words, behind the last comma or stop that fits, if any."""
+    words = sentence.split()
+    pieces: list[str] = []
+    while len(words) > most_words:
+        breaks = [n for n in range(1, most_words + 1) if _BREAK.search(words[n - 1])]
+        n_words = breaks[-1] if breaks else most_words
+        pieces.append(" ".join(words[:n_words]))
+        words = words[n_words:]
+    return [*pieces, " ".join(words)]
+
+
+def spoken_part(clause: str, share: float) -> str:
+    """The words of a clause that were surely spoken, when a share in [0, 1] of its sound was."""
+    n_letters = share * len(clause)
+    words: list[str] = []
+    for word in clause.split():
+        if len(" ".join([*words, word])) > n_letters:
+            break
+        words.append(word)
+    return " ".join(words)

@@ -1,0 +1,68 @@
+"""What a turn tells while it runs: plain dicts, each with its ``type``, its ``turn_id`` and ``t``.
+
+``turn_id`` is the same in all events of a turn and unlike any other turn's, so that rows can be joined on it. ``t`` is
+in seconds since `process_streaming` was called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Metric = str | float | int | bool | None
+
+
+class _Stamped(TypedDict):
+    turn_id: str
+    t: float
+
+
+class LlmDelta(_Stamped):
+    """A piece of the answer, as the language model writes it."""
+
+    type: Literal["llm_delta"]
+    text: str
+
+
+class LlmResponse(_Stamped):
+    """The whole answer, once the language model is done; with clause pipelining sound may come earlier."""
+
+    type: Literal["llm_response"]
+    text: str
+
+
+class AudioChunk(_Stamped):
+    """Sound: ``(samples,)`` float32 on the CPU at 24 kHz. Chunks are counted from 1."""
+
+    type: Literal["audio_chunk"]
+    data: Tensor
+    chunk_num: int
+
+
+class PartialText(_Stamped):
+    """What the recogniser understood so far; only sent when it changed."""
+
+    type: Literal["partial_text"]
+    text: str
+
+
+class FinalText(_Stamped):
+    """What the recogniser understood of the whole answer. Missing if it failed or the turn was interrupted."""
+
+    type: Literal["final_text"]
+    text: str
+
+
+class Complete(_Stamped):
+    """The end of a turn; times in seconds, ``time_to_first_audio`` None if nothing was spoken."""
+
+    type: Literal["complete"]
+    total_time: float
+    time_to_first_audio: float | None
+    finish_reason: str
+    metrics: dict[str, Metric]
+
+
+Event = LlmDelta | LlmResponse | AudioChunk | PartialText | FinalText | Complete

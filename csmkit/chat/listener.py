@@ -1,0 +1,98 @@
+"""A recogniser beside the voice, whose failure must not stop the speech."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from csmkit.asr.utterance import Transcript
+from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.errors import CsmkitError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+class Listener:
+    """Hears one turn. After an error it hears nothing more, says so once in the log, and keeps the error's text.
+
+    Args:
+        asr: the recogniser, or None for a turn without one.
+        turn_id: for the log.
+
+    Attributes:
+        error: what went wrong, or None.
+        final: the whole text, once there is one.
+    """
+
+    def __init__(self, asr: StreamingWhisperASR | None, turn_id: str) -> None:
+        self.error: str | None = None
+        self.final: Transcript | None = None
+        self._asr = asr
+        self._turn_id = turn_id
+        self._cancelled = False
+        self._told = ""
+
+    def start(self) -> None:
+        """Begin; waits for the model if it is not loaded yet."""
+        if self._asr is None:
+            return
+        try:
+            self._asr.start_processing()
+        except CsmkitError as error:
+            self._fail(error)
+
+    def hear(self, chunk: Tensor) -> None:
+        """Take a chunk; never waits."""
+        if self._asr is None:
+            return
+        try:
+            self._asr.put_audio_chunk(chunk)
+        except CsmkitError as error:
+            self._fail(error)
+
+    def news(self) -> str | None:
+        """The partial text, if it is not the one told before."""
+        if self._asr is None:
+            return None
+        try:
+            partial = str(self._asr.get_latest_partial())
+        except CsmkitError as error:
+            self._fail(error)
+            return None
+        if partial == self._told:
+            return None
+        self._told = partial
+        return partial
+
+    def conclude(self, timeout_s: float) -> str | None:
+        """Wait for the final text; None if there is none, be it for an error, the time or `cancel`."""
+        if self._asr is None:
+            return None
+        try:
+            self._asr.finish()
+            self.final = self._asr.get_final(timeout=timeout_s)
+        except (CsmkitError, TimeoutError) as error:
+            if not self._cancelled:
+                self._fail(error)
+            return None
+        return str(self.final)
+
+    def cancel(self) -> None:
+        """Hear nothing more, and wake whoever waits for the final. From any thread, at once."""
+        self._cancelled = True
+        if self._asr is not None:
+            self._asr.cancel()
+
+    def stats(self) -> dict[str, float]:
+        """Counters of the recogniser; empty without one, or after an error."""
+        return {} if self._asr is None else self._asr.stats()
+
+    def _fail(self, error: Exception) -> None:
+        log.warning("turn %s goes on without transcription: %s", self._turn_id, error, exc_info=error)
+        self.error = f"{type(error).__name__}: {error}"
+        if self._asr is not None:
+            self._asr.cancel()
+        self._asr = None

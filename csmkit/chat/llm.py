@@ -1,0 +1,222 @@
+"""The language models that answer, behind one method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from csmkit.errors import CheckpointError, CheckpointNotFoundError, InputError, LanguageModelError
+
+if TYPE_CHECKING:
+    import torch
+
+Message = dict[str, str]
+
+
+class LLM(Protocol):
+    """A language model; write one to plug in another, an online service for instance."""
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
+        """Answer, piece by piece.
+
+        Args:
+            messages: ``{"role": "user" or "assistant", "content": text}``, oldest first; the last one is the user's.
+
+        Yields:
+            Pieces of text as soon as they are known. Closing the generator stops the model within one token.
+        """
+        ...
+
+
+class EchoLLM:
+    """Says what the user said, word by word."""
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
+        """The words of the last message; interface as in `LLM`."""
+        for number, word in enumerate(messages[-1]["content"].split()):
+            yield f" {word}" if number else word
+
+
+class FakeLLM:
+    """Says prepared answers in turn, word by word: for tests, and as a template for plugins.
+
+    Args:
+        answers: one a turn; after the last the first comes again.
+        word_s: seconds before each word.
+        fail_after: raise LanguageModelError after this many words of an answer; -1 never does.
+    """
+
+    def __init__(
+        self, answers: Sequence[str] = ("Hello there. How are you?",), *, word_s: float = 0.0, fail_after: int = -1
+    ) -> None:
+        if isinstance(answers, str) or not answers:
+            raise InputError(f"answers={answers!r}: give a list of at least one answer")
+        self.seen: list[list[Message]] = []
+        self.n_words = 0
+        self._answers = list(answers)
+        self._word_s = word_s
+        self._fail_after = fail_after
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
+        """The next answer; the messages are kept in ``seen``."""
+        answer = self._answers[len(self.seen) % len(self._answers)]
+        self.seen.append([dict(message) for message in messages])
+        for number, word in enumerate(answer.split(" ")):
+            if number == self._fail_after:
+                raise LanguageModelError(f"the fake language model was told to fail after {number} words")
+            if self._word_s:
+                time.sleep(self._word_s)
+            self.n_words += 1
+            yield f" {word}" if number else word
+
+
+class TransformersLLM:
+    """A causal language model in transformers' layout, with a chat template.
+
+    Args:
+        model: ``pocket`` for the bundled one, a directory, or a hub id, which is then downloaded.
+        system_prompt: comes before every conversation; empty for none.
+        temperature: 0 takes the likeliest token; None does as the checkpoint's generation_config says.
+        max_new_tokens: an answer is at most this long.
+        device: such as ``cpu`` or ``cuda:0``; None takes the GPU if there is one.
+        dtype: of the weights; None is float32 on the CPU and bfloat16 on a GPU.
+        seed: of the sampling; None differs every time.
+
+    Raises:
+        CheckpointNotFoundError: no model there, or no access to it.
+        CheckpointError: not a causal language model with a chat template.
+        DeviceError: no such device.
+        InputError: a parameter out of its range.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "pocket",
+        *,
+        system_prompt: str = "",
+        temperature: float | None = None,
+        max_new_tokens: int = 128,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens={max_new_tokens!r}: give at least 1")
+        if temperature is not None and not 0 <= temperature <= 10:
+            raise InputError(f"temperature={temperature!r}: give a number from 0 (greedy) to 10")
+        import torch
+
+        from csmkit.generator import choose_device
+
+        self.device = choose_device(device)
+        source, local = find(str(model))
+        dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.bfloat16)
+        self.model, self.tokenizer = _load(source, local, dtype)
+        self.model.to(self.device).eval()
+        self.system_prompt = system_prompt
+        self.max_new_tokens = max_new_tokens
+        self.n_positions: int = self.model.config.max_position_embeddings
+        if max_new_tokens >= self.n_positions:
+            raise InputError(f"max_new_tokens={max_new_tokens}: the model has {self.n_positions} positions in all")
+        config = self.model.generation_config
+        own = (config.temperature or 1.0) if config.do_sample else 0.0
+        self.temperature = own if temperature is None else temperature
+        self.top_k = config.top_k or 50
+        self._ends = _end_ids(self.tokenizer.eos_token_id) | _end_ids(config.eos_token_id)
+        self._noise = torch.Generator(self.device)
+        self._seed = seed
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
+        """Answer, token by token; the oldest turns are left out when the conversation outgrows the model.
+
+        Raises:
+            InputError: the last message alone is too long.
+        """
+        ids = self._prompt(messages)
+        _ = self._noise.seed() if self._seed is None else self._noise.manual_seed(self._seed)
+        cache: Any = None
+        answer: list[int] = []
+        n_sent = 0
+        feed = ids
+        for _ in range(self.max_new_tokens):
+            token, cache = self._next(feed, cache)
+            if token in self._ends:
+                break
+            answer.append(token)
+            feed = [token]
+            text = self.tokenizer.decode(answer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            if len(text) > n_sent and not text.endswith("\ufffd"):  # half a character waits for its other bytes
+                yield text[n_sent:]
+                n_sent = len(text)
+
+    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        room = self.n_positions - self.max_new_tokens
+        for start in range(0, len(messages), 2):
+            recent = [*system, *messages[start:]]
+            text = self.tokenizer.apply_chat_template(recent, tokenize=False, add_generation_prompt=True)
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+            if len(ids) <= room:
+                return ids
+        raise InputError(
+            f"a message of {len(ids)} tokens, but {room} fit beside an answer of {self.max_new_tokens}: "
+            "shorten it, or lower max_new_tokens"
+        )
+
+    def _next(self, ids: list[int], cache: Any) -> tuple[int, Any]:
+        """One step: the token that follows, and the cache. Inference mode stays inside, as generators may be left."""
+        import torch
+
+        with torch.inference_mode():
+            tokens = torch.tensor([ids], device=self.device)
+            output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            logits = output.logits[0, -1].float()
+            if self.temperature == 0:
+                return int(logits.argmax()), output.past_key_values
+            best = torch.topk(logits, min(self.top_k, len(logits)))
+            weights = torch.softmax(best.values / self.temperature, dim=-1)
+            choice = torch.multinomial(weights, 1, generator=self._noise)
+            return int(best.indices[choice]), output.past_key_values
+
+
+def find(model: str) -> tuple[str, bool]:
+    """Where a language model is: a directory or a hub id, and whether it is local.
+
+    Raises:
+        CheckpointNotFoundError: neither ``pocket``, nor a directory with a config.json, nor the form of a hub id.
+    """
+    path = Path(str(resources.files("csmkit") / "pocket" / "llm")) if model == "pocket" else Path(model)
+    if (path / "config.json").is_file():
+        return str(path), True
+    parts = model.split("/")
+    if not path.exists() and len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
+        return model, False
+    allowed = "give 'pocket', a directory in transformers' layout, or a hub id 'owner/name'"
+    raise CheckpointNotFoundError(f"no language model {model!r} (config.json is looked for): {allowed}")
+
+
+def _load(source: str, local: bool, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+        model = AutoModelForCausalLM.from_pretrained(source, local_files_only=local, dtype=dtype)
+    except OSError as error:
+        remedy = "accept its licence on the model page and log in, check the network, or use 'pocket'"
+        if local:
+            remedy = "copy the missing file into the directory"
+        raise CheckpointNotFoundError(f"cannot load the language model {source!r} ({error}): {remedy}") from error
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{source!r} is no causal language model ({error}): give another directory") from error
+    if not tokenizer.chat_template:
+        raise CheckpointError(f"the tokenizer of {source!r} has no chat template: give an instruction-tuned model")
+    return model, tokenizer
+
+
+def _end_ids(ids: int | list[int] | None) -> set[int]:
+    if ids is None:
+        return set()
+    return set(ids) if isinstance(ids, list) else {ids}

@@ -1,0 +1,106 @@
+"""Which models talk, and how: the defaults of a chatbot, once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from csmkit.errors import InputError
+
+if TYPE_CHECKING:
+    from csmkit.csm.prompt import Segment
+
+SPOKEN_STYLE = "You are heard, not read: answer in one or two short sentences of plain words."
+
+
+@dataclass(frozen=True)
+class TurnOptions:
+    """How turns are spoken and heard.
+
+    Attributes:
+        speaker: the voice that answers.
+        user_speaker: the voice the user's turns are given in the context.
+        chunk_frames: frames of 80 ms a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats.
+        max_audio_length_ms: of each clause; None is the voice's default.
+        temperature, topk: of the speech; None is the voice's default.
+        seed: of the speech, counted up from clause to clause; None differs every time.
+        voice: segments that always lead the context, to keep one voice.
+        context_turns: earlier turns, beside the clauses of this one, that the voice hears before it speaks; 0 for none,
+            not even those clauses. What does not fit is left out, the oldest first.
+        first_words: the first clause has at most so many words.
+        most_words: so has any other.
+        asr_timeout_s: how long the final transcription may take once everything is spoken.
+
+    Raises:
+        InputError: a number out of its range.
+    """
+
+    speaker: int = 0
+    user_speaker: int = 1
+    chunk_frames: int | Sequence[int] = 6
+    max_audio_length_ms: float | None = None
+    temperature: float | None = None
+    topk: int | None = None
+    seed: int | None = None
+    voice: Sequence[Segment] = ()
+    context_turns: int = 0
+    first_words: int = 12
+    most_words: int = 24
+    asr_timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.context_turns, int) or self.context_turns < 0:
+            raise InputError(f"context_turns={self.context_turns!r}: give a number of turns, 0 for none")
+        if self.first_words < 1 or self.most_words < 1:
+            raise InputError(f"first_words={self.first_words}, most_words={self.most_words}: give at least 1")
+        if self.asr_timeout_s <= 0:
+            raise InputError(f"asr_timeout_s={self.asr_timeout_s}: give seconds above 0")
+
+
+@dataclass(frozen=True)
+class ChatModels:
+    """The models of a preset, by the names that their loaders take.
+
+    Attributes:
+        speech: for `Generator.load`.
+        llm: for `TransformersLLM`.
+        asr: for `StreamingWhisperASR`.
+        asr_preset: whose model ``asr`` means, if it is a name such as ``base.en``.
+        llm_options: keywords of `TransformersLLM`.
+        options: how turns are spoken, where the caller leaves it out.
+    """
+
+    speech: str = "pocket"
+    llm: str = "pocket"
+    asr: str = "base.en"
+    asr_preset: str = "pocket"
+    llm_options: dict[str, Any] = field(default_factory=dict)
+    options: TurnOptions = field(default_factory=TurnOptions)
+
+
+PRESETS: dict[str, ChatModels] = {
+    "pocket": ChatModels(),
+    "sesame": ChatModels(
+        speech="sesame/csm-1b",
+        llm="meta-llama/Llama-3.2-1B-Instruct",
+        asr_preset="sesame",
+        llm_options={"system_prompt": SPOKEN_STYLE},
+        options=TurnOptions(context_turns=2),  # without its earlier sound, CSM-1B takes a new voice for every clause
+    ),
+}
+
+
+def chat_models(preset: str | ChatModels | None = None) -> ChatModels:
+    """The models of a preset: the argument, else the variable CSMKIT_PRESET, else pocket.
+
+    Raises:
+        InputError: no preset of that name.
+    """
+    if isinstance(preset, ChatModels):
+        return preset
+    name = preset or os.environ.get("CSMKIT_PRESET") or "pocket"
+    if name not in PRESETS:
+        raise InputError(f"preset {name!r}: the presets are {', '.join(PRESETS)}")
+    return PRESETS[name]
