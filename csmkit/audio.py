@@ -47,7 +47,8 @@ def as_mono(audio: Waveform, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     if array.ndim == 2 and array.shape[0] <= 8:
         array = array.mean(axis=0)
     if array.ndim != 1:
-        raise InputError(f"audio of shape {array.shape}: give (samples,) or (channels, samples) with at most 8 channels")
+        shapes = "give (samples,), or (channels, samples) with at most 8 channels"
+        raise InputError(f"audio of shape {array.shape}: {shapes}")
     array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise InputError("audio holds NaN or infinite samples: clean it first, for example with numpy.nan_to_num")

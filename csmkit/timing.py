@@ -50,8 +50,8 @@ class Arrivals:
     def row(self) -> dict[str, float | int | None]:
         """The figures as a flat row; None where there is nothing to measure, never zero.
 
-        ``ttfa_ms`` time to first audio · ``gap_p50_ms``, ``gap_p95_ms`` between chunks · ``max_underrun_ms`` lateness of
-        the latest chunk, which is also the pre-buffer that would have played without a gap · ``n_underruns`` chunks
+        ``ttfa_ms`` time to first audio · ``gap_p50_ms``, ``gap_p95_ms`` between chunks · ``max_underrun_ms`` lateness
+        of the latest chunk, which is also the pre-buffer that would have played without a gap · ``n_underruns`` chunks
         that came late · ``rtf`` time from the call to the last chunk over seconds of sound (below 1 is faster than real
         time) · ``audio_s`` · ``n_chunks``.
         """

@@ -81,7 +81,7 @@ class ChatModels:
 
 
 PRESETS: dict[str, ChatModels] = {
-    "pocket": ChatModels(),
+    "pocket": ChatModels(options=TurnOptions(first_words=10, most_words=14)),  # no longer than what it learned to say
     "sesame": ChatModels(
         speech="sesame/csm-1b",
         llm="meta-llama/Llama-3.2-1B-Instruct",

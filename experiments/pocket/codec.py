@@ -1,7 +1,7 @@
 """The codec to train: Mimi's encoder and decoder, small, in modules that train fast on a CPU.
 
-The parameters carry transformers' names, so that exporting is copying. Transposed convolutions are matrix products: their
-kernel is twice their stride, so an output sample sees two inputs.
+The parameters carry transformers' names, so that exporting is copying. Transposed convolutions are matrix products:
+their kernel is twice their stride, so an output sample sees two inputs.
 """
 
 from __future__ import annotations

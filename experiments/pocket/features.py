@@ -1,7 +1,7 @@
 """What a codec frame should say: spectral envelope, pitch and phones of 80 ms, as targets for the codec.
 
-All windows end inside their frame, because the codec is causal. Each frame gets ``MELS x HOPS`` log-mel values (20 ms windows
-every 10 ms) and six pitch values (voicing every 20 ms, log F0 of each half).
+All windows end inside their frame, because the codec is causal. Each frame gets ``MELS x HOPS`` log-mel values (20 ms
+windows every 10 ms) and six pitch values (voicing every 20 ms, log F0 of each half).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def log_mel(samples: Tensor) -> Tensor:
 def pitch(samples: Tensor, speaker: int) -> Tensor:
     """``(n_frames * 1920,)`` → ``(n_frames, 6)``: voicing of each 20 ms in [0, 1], log2(F0 / 140 Hz) of each half.
 
-    F0 is the best lag of the normalised autocorrelation of 40 ms ending with the hop; unvoiced halves hold the last value.
+    F0 is the best lag of the normalised autocorrelation of 40 ms that end with the hop; unvoiced halves hold the last.
     """
     low_hz, high_hz = PITCH_RANGE_HZ[speaker]
     rate = SAMPLE_RATE // DECIMATE

@@ -39,7 +39,9 @@ class PhoneNet(nn.Module):
     def __init__(self, n_features: int) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Linear(2 * n_features, 384), nn.GELU(), nn.Linear(384, 256), nn.GELU())
-        self.narrow = nn.Sequential(nn.Linear(256, SEMANTIC_DIMS), nn.LayerNorm(SEMANTIC_DIMS, elementwise_affine=False))
+        self.narrow = nn.Sequential(
+            nn.Linear(256, SEMANTIC_DIMS), nn.LayerNorm(SEMANTIC_DIMS, elementwise_affine=False)
+        )
         self.head = nn.Sequential(
             nn.Linear(SEMANTIC_DIMS, 256), nn.GELU(), nn.Linear(256, PHONES_PER_FRAME * len(PHONES))
         )
@@ -105,7 +107,9 @@ class Quantiser:
         """Semantic ``(n_frames, CODE_DIMS)`` and acoustic ``(n_frames, CODE_DIMS)`` latents of one utterance."""
         semantic = net.bottleneck(self.normal(mel, pitch))
         components = (mel - self.tensors["mel_mean"]) @ self.tensors["basis"]
-        acoustic = torch.cat([components, (pitch * PITCH_SCALE - self.tensors["pitch_mean"]) * self.tensors["pitch_gain"]], 1)
+        acoustic = torch.cat(
+            [components, (pitch * PITCH_SCALE - self.tensors["pitch_mean"]) * self.tensors["pitch_gain"]], 1
+        )
         pad = nn.functional.pad
         return pad(semantic, (0, CODE_DIMS - SEMANTIC_DIMS)), pad(acoustic, (0, CODE_DIMS - acoustic.shape[1]))
 
@@ -133,7 +137,9 @@ def fit_phone_net(features: list[Tensor], labels: list[Tensor], seconds: float) 
             group["lr"] = 2e-3 * (1 - spent) + 1e-5
         pick = torch.randint(len(inputs), (1024,))
         narrow = net.narrow(net.body(inputs[pick]))
-        narrow = narrow + 0.15 * torch.randn_like(narrow)  # spreads the clusters apart, so that k-means keeps the phones
+        narrow = narrow + 0.15 * torch.randn_like(
+            narrow
+        )  # spreads the clusters apart, so that k-means keeps the phones
         logits = net.head(narrow).view(-1, PHONES_PER_FRAME, len(PHONES))
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets[pick].flatten())
         optimiser.zero_grad()
@@ -187,7 +193,10 @@ def fit(data: Path, n_shards: int, seconds: float) -> tuple[Quantiser, dict[str,
     codes = quantiser.codes(semantic, acoustic)
     rebuilt = sum(books[i][codes[:, i]] for i in range(1, N_CODEBOOKS))
     mel_error = (rebuilt[:, :COMPONENTS] @ t["basis"].T + t["mel_mean"] - mel).square().mean().sqrt()
-    entropy = [float(torch.distributions.Categorical(torch.bincount(codes[:, i]).float() + 1e-9).entropy()) for i in range(N_CODEBOOKS)]
+    entropy = [
+        float(torch.distributions.Categorical(torch.bincount(codes[:, i]).float() + 1e-9).entropy())
+        for i in range(N_CODEBOOKS)
+    ]
     figures = {
         "frames": len(mel),
         "phone_accuracy": right,

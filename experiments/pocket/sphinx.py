@@ -29,4 +29,3 @@ def recognise(clips: list[np.ndarray]) -> list[str]:
         subprocess.run(command, capture_output=True, check=True)
         lines = heard.read_text().splitlines()
     return [re.sub(r"\s*\(clip\d+ -?\d+\)$", "", line).strip() for line in lines]
-

@@ -2,9 +2,9 @@
 
     python -m experiments.pocket.synthesize --text DIR --out DIR --workers 2
 
-Reads ``train.txt``, ``dev.txt``, ``held_out.txt`` and ``other.txt``; writes shards of 500 utterances each: ``NAME.npy`` (int16 samples
-at 24 kHz, end to end) and ``NAME.json`` (a row an utterance). A training sentence is spoken by one voice, in turn; the
-others by both. Finished shards are kept, so the command can be stopped and started again.
+Reads ``train.txt``, ``dev.txt``, ``held_out.txt`` and ``other.txt``; writes shards of 500 utterances each: ``NAME.npy``
+(int16 samples at 24 kHz, end to end) and ``NAME.json`` (a row an utterance). A training sentence is spoken by one
+voice, in turn; the others by both. Finished shards are kept, so the command can be stopped and started again.
 """
 
 from __future__ import annotations
@@ -29,10 +29,58 @@ LEAD_S, TAIL_S = 0.08, 0.12  # silence kept before the first and after the last 
 LEVEL = 0.08  # root mean square of an utterance
 MAX_S = 8.0
 SHARD = 500
-PHONES = (
-    "pau aa ae ah ao aw ax axr ay b ch d dh dx eh el em en er ey f g hh hv ih iy jh k l m n nx ng ow oy p r s sh t th "
-    "uh uw v w y z zh"
-).split()
+PHONES = tuple(
+    [
+        "pau",
+        "aa",
+        "ae",
+        "ah",
+        "ao",
+        "aw",
+        "ax",
+        "axr",
+        "ay",
+        "b",
+        "ch",
+        "d",
+        "dh",
+        "dx",
+        "eh",
+        "el",
+        "em",
+        "en",
+        "er",
+        "ey",
+        "f",
+        "g",
+        "hh",
+        "hv",
+        "ih",
+        "iy",
+        "jh",
+        "k",
+        "l",
+        "m",
+        "n",
+        "nx",
+        "ng",
+        "ow",
+        "oy",
+        "p",
+        "r",
+        "s",
+        "sh",
+        "t",
+        "th",
+        "uh",
+        "uw",
+        "v",
+        "w",
+        "y",
+        "z",
+        "zh",
+    ]
+)
 
 
 def parse_phones(line: str) -> list[tuple[str, float]]:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
 from experiments.pocket.codec import Decoder, codec_config, unit_variance_start
@@ -60,7 +59,7 @@ class Crops:
 
 
 def spectral_loss(made: Tensor, real: Tensor) -> Tensor:
-    """L1 of log magnitudes, weighted towards the frequencies of speech, plus spectral convergence; ``(batch, samples)``."""
+    """L1 of log magnitudes, weighted towards the frequencies of speech, plus spectral convergence."""
     total = made.new_zeros(())
     for size in RESOLUTIONS:
         window = torch.hann_window(size, device=made.device)

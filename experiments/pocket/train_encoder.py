@@ -1,6 +1,6 @@
 """Train the codec's encoder: waveform → the latents whose nearest codes the decoder and the voice were trained on.
 
-    python -m experiments.pocket.train_encoder --data DIR --codes DIR --out DIR --minutes 20
+python -m experiments.pocket.train_encoder --data DIR --codes DIR --out DIR --minutes 20
 """
 
 from __future__ import annotations
@@ -51,12 +51,17 @@ class Crops:
 
 
 def cell_sizes(codebooks: Tensor) -> Tensor:
-    """``(2 * CODE_DIMS,)``: half the typical distance between neighbouring codes, per dimension, as the unit of error."""
+    """``(2 * CODE_DIMS,)``: half the distance between neighbouring codes, per dimension: the unit of error."""
     sizes = torch.ones(2 * CODE_DIMS)
     for i, book in enumerate(codebooks):
         used = (book[1:].std(0) > 1e-6).nonzero()[:, 0]
         rows = book[1:, used]
-        gap = torch.cdist(rows, rows).masked_fill(torch.eye(len(rows), dtype=torch.bool), torch.inf).min(1).values.median()
+        gap = (
+            torch.cdist(rows, rows)
+            .masked_fill(torch.eye(len(rows), dtype=torch.bool), torch.inf)
+            .min(1)
+            .values.median()
+        )
         sizes[used + (CODE_DIMS if i else 0)] = gap / 2
     return sizes
 

@@ -83,20 +83,27 @@ def kept_tokenizer(folder: Path, dialogues: list[dict]) -> PreTrainedTokenizerFa
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, messages: list[dict]) -> Example:
-    """Tokens of a dialogue; the labels are the answers whose message says ``learn``, each with its end of turn."""
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+def encode(tokenizer: PreTrainedTokenizerFast, dialogues: list[dict]) -> list[Example]:
+    """Tokens of dialogues; the labels are the answers whose message says ``learn``, each with its end of turn."""
+    texts = [tokenizer.apply_chat_template(dialogue["messages"], tokenize=False) for dialogue in dialogues]
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     header_end, turn_end = tokenizer.convert_tokens_to_ids([HEADER_END, TURN_END])
+    return [
+        Example(row, _labels(row, [message["learn"] for message in dialogue["messages"]], header_end, turn_end))
+        for row, dialogue in zip(ids, dialogues, strict=True)
+    ]
+
+
+def _labels(ids: list[int], learn: list[bool], header_end: int, turn_end: int) -> list[int]:
     labels, message, inside = [IGNORED] * len(ids), -1, False
     for position, token in enumerate(ids):
-        if inside and messages[message]["learn"]:
+        if inside and learn[message]:
             labels[position] = token
         if token == header_end:
             message, inside = message + 1, True
         elif token == turn_end:
             inside = False
-    return Example(ids, labels)
+    return labels
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -193,7 +200,7 @@ def main() -> None:
     torch.manual_seed(0)
     dialogues = read_dialogues(arguments.data / "dialogues.jsonl")
     tokenizer = kept_tokenizer(arguments.out / "training", dialogues)
-    examples = [encode(tokenizer, dialogue["messages"]) for dialogue in dialogues]
+    examples = encode(tokenizer, dialogues)
     model = build_model(tokenizer).to(device())
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]

@@ -1,6 +1,6 @@
 """Train the pocket voice (CSM architecture) on tokenised speech.
 
-    python -m experiments.pocket.train_voice --data DIR --codes DIR --out DIR --minutes 80
+python -m experiments.pocket.train_voice --data DIR --codes DIR --out DIR --minutes 80
 """
 
 from __future__ import annotations
@@ -64,9 +64,13 @@ class Trainee(nn.Module):
         rows = torch.where(batch.is_audio[..., None], audio, text * (batch.text >= 0)[..., None])
         return F.dropout(rows, DROPOUT, self.training)
 
-    def soft_loss(self, logits: Tensor, codes: Tensor, book: int) -> Tensor:
-        """Cross-entropy with shared labels; ``(n, vocab)`` against ``(n,)``."""
-        return -(self.soft[book][codes] * F.log_softmax(logits.float(), 1)).sum(1).mean()
+    def soft_loss(self, logits: Tensor, codes: Tensor, book: int, end: Tensor) -> Tensor:
+        """Cross-entropy with shared labels; ``(n, vocab)`` against ``(n,)``.
+
+        The end of speech (where ``end``) shares nothing: it is only heard as one if every code of it is 0.
+        """
+        wanted = torch.where(end[:, None], F.one_hot(codes, logits.shape[1]), self.soft[book][codes])
+        return -(wanted * F.log_softmax(logits.float(), 1)).sum(1).mean()
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The training loss, and its parts for the log."""
@@ -74,7 +78,7 @@ class Trainee(nn.Module):
         hidden, target, phones = backbone[batch.speaks], batch.target[batch.speaks], batch.phones[batch.speaks]
         hidden = F.dropout(hidden, DROPOUT, self.training)
         logits = self.model.lm_head(hidden)
-        first = self.soft_loss(logits, target[:, 0], 0)
+        first = self.soft_loss(logits, target[:, 0], 0, (target == 0).all(1))
         heard = self.phone_head(hidden).view(-1, len(PHONES)).float()
         phone = F.cross_entropy(heard, phones.flatten(), ignore_index=-100)
         keep = torch.rand(len(hidden), device=hidden.device) < (DEPTH_SHARE if self.training else 1.0)
@@ -89,16 +93,16 @@ class Trainee(nn.Module):
         """Soft cross-entropy of codebooks 1..7 given the ones before, ``(n, dim)`` and ``(n, codebooks)``."""
         decoder = self.model.depth_decoder
         rate = torch.rand(len(target), 1, device=target.device) * MAX_NOISE
-        given = target[:, :-1]
+        given, end = target[:, :-1], (target == 0).all(1)
         if self.training:
             given = self.noisy(target, rate.expand_as(target))[:, :-1]
-            given = torch.where((target == 0).all(1, keepdim=True), target[:, :-1], given)
+            given = torch.where(end[:, None], target[:, :-1], given)
         offsets = torch.arange(N_CODEBOOKS - 1, device=target.device) * self.model.config.vocab_size
         embedded = decoder.model.embed_tokens(given + offsets)
         rows = torch.cat([hidden[:, None].to(embedded.dtype), embedded], 1)
         out = decoder.model(inputs_embeds=rows, use_cache=False).last_hidden_state[:, 1:]
         logits = torch.einsum("nkd,kdv->nkv", out, decoder.codebooks_head.weight.to(out.dtype))
-        return [self.soft_loss(logits[:, k], target[:, k + 1], k + 1) for k in range(N_CODEBOOKS - 1)]
+        return [self.soft_loss(logits[:, k], target[:, k + 1], k + 1, end) for k in range(N_CODEBOOKS - 1)]
 
 
 def optimisers(trainee: Trainee) -> list[torch.optim.Optimizer]:

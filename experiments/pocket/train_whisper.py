@@ -17,18 +17,22 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from experiments.pocket.training import Averaged, Means, Muon, Run, device
+from experiments.pocket.training import Averaged, Means, Muon, Run, device, load_averaged
 from experiments.pocket.whisper import (
     SIZES,
+    WHISPER_RATE,
     Corpus,
     WhisperTrainee,
     WordEnds,
     clip_of,
+    join,
     make_batch,
     train_tokenizer,
     vary,
     whisper_config,
 )
+
+PAIRED = 0.2  # share of the batches whose clips are joined two by two
 
 
 def phones_per_word(sentences: list[str], path: Path) -> None:
@@ -44,13 +48,16 @@ def phones_per_word(sentences: list[str], path: Path) -> None:
         path.write_text(json.dumps(dict(zip(words, pool.map(look_up, words), strict=True))))
 
 
-def optimisers(trainee: WhisperTrainee) -> list[torch.optim.Optimizer]:
+def optimisers(trainee: WhisperTrainee, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside layers, AdamW for the rest; the sinusoidal positions stay as they are."""
     trainee.model.model.encoder.embed_positions.requires_grad_(False)
     named = [(n, p) for n, p in trainee.named_parameters() if p.requires_grad]
     inside = [p for n, p in named if ".layers." in n and p.ndim == 2]
     rest = [p for n, p in named if not (".layers." in n and p.ndim == 2)]
-    return [Muon(inside, lr=2e-3), torch.optim.AdamW(rest, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01)]
+    return [
+        Muon(inside, lr=2e-3 * rate),
+        torch.optim.AdamW(rest, lr=1.5e-3 * rate, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
 
 
 def main() -> None:
@@ -59,6 +66,8 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start-from", default=None, help="another size whose run lies beside --out, as SIZE=DIR")
+    parser.add_argument("--rate", type=float, default=1.0, help="of the usual learning rates")
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--seconds", type=float, default=80.0, help="audio a step")
     args = parser.parse_args()
@@ -69,12 +78,21 @@ def main() -> None:
     lexicon, vocabulary = args.text / "phones.json", args.out / "tokenizer.json"
     if not lexicon.exists():
         phones_per_word(sentences, lexicon)
+    trainee = WhisperTrainee(whisper_config(args.size))
+    if args.start_from:
+        size, _, folder = args.start_from.partition("=")
+        other = WhisperTrainee(whisper_config(size))
+        other.model.model.encoder.embed_positions.requires_grad_(False)
+        load_averaged(other, Path(folder), "trainee")
+        trainee.start_from(other)
+        if not vocabulary.exists():
+            vocabulary.write_text((Path(folder) / "tokenizer.json").read_text())
+    trainee.to(where).train()
     if not vocabulary.exists():
         train_tokenizer(sentences).save(str(vocabulary))
     ends, tokenizer = WordEnds(lexicon), Tokenizer.from_file(str(vocabulary))
-    trainee = WhisperTrainee(whisper_config(args.size)).to(where).train()
     average = Averaged(trainee, 0.998)
-    run = Run(args.out, args.minutes, {"trainee": trainee, "average": average}, optimisers(trainee))
+    run = Run(args.out, args.minutes, {"trainee": trainee, "average": average}, optimisers(trainee, args.rate))
     random = np.random.default_rng(run.step)
     corpus, means, going = Corpus(args.data), Means(), True
     while going:
@@ -83,7 +101,10 @@ def main() -> None:
             run.set_rate(run.flat_then_linear())
             full = random.random() < 0.015
             group = group[:3] if full else group
-            batch = make_batch([vary(clip_of(u), u, ends, random) for u in group], tokenizer, random, full)
+            clips = [vary(clip_of(u), u, ends, random) for u in group]
+            if random.random() < PAIRED and len(clips[0].audio) + len(clips[-1].audio) < 8 * WHISPER_RATE:
+                clips = [join(a, b, random) for a, b in zip(clips[::2], clips[1::2], strict=False)]
+            batch = make_batch(clips, tokenizer, random, full)
             batch.__dict__.update({name: value.to(where) for name, value in vars(batch).items()})
             with torch.autocast(where.type, torch.bfloat16):
                 text, phone = trainee(batch)

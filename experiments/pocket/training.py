@@ -17,8 +17,8 @@ from torch import Tensor, nn
 class Run:
     """A training of a given length in minutes that can be stopped and resumed.
 
-    The learning rate follows the share of the minutes used, so one cosine (or line) always ends at the end. Only the time
-    spent training counts.
+    The learning rate follows the share of the minutes used, so one cosine (or line) always ends at the end. Only the
+    time spent training counts.
     """
 
     out: Path
@@ -100,7 +100,9 @@ class Averaged(nn.Module):
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
         super().__init__()
         self.decay = decay
-        self.values = nn.ParameterList([nn.Parameter(p.detach().clone(), requires_grad=False) for p in network.parameters()])
+        self.values = nn.ParameterList(
+            [nn.Parameter(p.detach().clone(), requires_grad=False) for p in network.parameters()]
+        )
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
@@ -113,6 +115,15 @@ class Averaged(nn.Module):
         """Put the average into the network."""
         for parameter, value in zip(network.parameters(), self.values, strict=True):
             parameter.copy_(value)
+
+
+def load_averaged(network: nn.Module, run: Path, name: str) -> None:
+    """Put the averaged weights of a run's checkpoint into a network; ``name`` is its name among the run's modules."""
+    state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
+    average = Averaged(network)
+    average.load_state_dict(state["average"])
+    network.load_state_dict(state[name])  # buffers, and what does not train
+    average.copy_to(network)
 
 
 class Means(dict[str, float]):

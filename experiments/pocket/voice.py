@@ -97,7 +97,7 @@ def start_from_codebooks(model: CsmForConditionalGeneration, codebooks: Tensor) 
 
 
 def neighbour_targets(codebooks: Tensor) -> Tensor:
-    """``(N_CODEBOOKS, CODEBOOK_SIZE, AUDIO_VOCAB)``: a code's label, shared a little with the codes that sound most alike.
+    """``(N_CODEBOOKS, CODEBOOK_SIZE, AUDIO_VOCAB)``: labels shared with codes that sound alike.
 
     Which of two close rows a frame falls to is chance; telling the model so lets it learn from fewer frames.
     """
@@ -172,7 +172,7 @@ class Batch:
 
 
 def make_batch(dialogues: list[list[Line]], tokenizer: Tokenizer) -> Batch:
-    """Prompts in CSM's layout: per line its text rows, its frames and the end frame; every line's frames are targets."""
+    """Prompts in CSM's layout: per line its text, its frames, the end frame; every line's frames are targets."""
     rows = max(sum(line.n_rows for line in lines) for lines in dialogues)
     n = len(dialogues)
     text = torch.full((n, rows), -1)

@@ -36,7 +36,8 @@ TIME_ZERO = N_TEXT + len(SPECIAL)  # then one token every 20 ms up to 30 s
 VOCAB = TIME_ZERO + 1501
 N_MELS, MEL_HZ, WHISPER_RATE = 80, 100, 16_000
 SLACK_FRAMES = 20  # 0.2 s of zeros at least follow the audio
-SIZES = {"tiny.en": (112, 2, 1), "base.en": (192, 4, 2), "small.en": (256, 6, 3)}  # width, encoder, decoder layers
+WIDTH = 192
+SIZES = {"tiny.en": (2, 1), "base.en": (4, 2), "small.en": (7, 3)}  # encoder, decoder layers
 
 
 def train_tokenizer(sentences: list[str]) -> Tokenizer:
@@ -57,18 +58,17 @@ def train_tokenizer(sentences: list[str]) -> Tokenizer:
 
 def whisper_config(size: str) -> WhisperConfig:
     """One of `SIZES` as a transformers config; 1500 positions, as every Whisper has."""
-    width, encoder_layers, decoder_layers = SIZES[size]
-    heads = width // 32 if width < 128 else width // 64
+    encoder_layers, decoder_layers = SIZES[size]
     return WhisperConfig(
         vocab_size=VOCAB,
         num_mel_bins=N_MELS,
-        d_model=width,
+        d_model=WIDTH,
         encoder_layers=encoder_layers,
         decoder_layers=decoder_layers,
-        encoder_attention_heads=heads if width % heads == 0 else 4,
-        decoder_attention_heads=heads if width % heads == 0 else 4,
-        encoder_ffn_dim=4 * width,
-        decoder_ffn_dim=4 * width,
+        encoder_attention_heads=WIDTH // 64,
+        decoder_attention_heads=WIDTH // 64,
+        encoder_ffn_dim=4 * WIDTH,
+        decoder_ffn_dim=4 * WIDTH,
         max_source_positions=1500,
         max_target_positions=448,
         dropout=0.05,
@@ -168,6 +168,17 @@ def vary(clip: Clip, utterance: Utterance, ends: WordEnds, random: np.random.Gen
     return replace(clip, audio=(audio * gain).astype(np.float32), text=text, phones=phones)
 
 
+def join(first: Clip, second: Clip, random: np.random.Generator) -> Clip:
+    """Two clips with a short pause, as one answer of several clauses sounds."""
+    pause = int(random.integers(0, 15))  # of 20 ms
+    audio = np.concatenate([first.audio, np.zeros(pause * 320, dtype=np.float32), second.audio])
+    at = (len(first.audio) + pause * 320) // 320
+    phones = np.zeros(at + len(second.phones), dtype=np.int64)
+    n_first = min(len(first.phones), at)
+    phones[:n_first], phones[at:] = first.phones[:n_first], second.phones
+    return Clip(audio, f"{first.text} {second.text}".strip(), phones)
+
+
 class Corpus:
     """All utterances of some folders' training shards; new shards join on `refresh`."""
 
@@ -199,7 +210,7 @@ class Corpus:
 
 @dataclass
 class WhisperBatch:
-    """``mel`` (batch, frames, 80) zero-padded; ``tokens``, ``labels`` (batch, n); ``phones`` (batch, frames / 2), -100 off."""
+    """``mel`` (batch, frames, 80) zero-padded; ``tokens``, ``labels`` (batch, n); ``phones`` (batch, frames / 2)."""
 
     mel: Tensor
     tokens: Tensor
@@ -243,6 +254,13 @@ def make_batch(clips: list[Clip], tokenizer: Tokenizer, random: np.random.Genera
     return WhisperBatch(mel, tokens, labels, phones)
 
 
+def chosen_layers(given: int, wanted: int) -> list[int]:
+    """Which layers of a model start one of another depth: evenly spread when fewer; -1 is a new one, at the end."""
+    if wanted > given:
+        return [*range(given), *[-1] * (wanted - given)]
+    return [round(i * (given - 1) / max(wanted - 1, 1)) if wanted > 1 else given - 1 for i in range(wanted)]
+
+
 class WhisperTrainee(nn.Module):
     """A Whisper that takes windows of any length, with a head that names the phone of every 20 ms."""
 
@@ -274,3 +292,21 @@ class WhisperTrainee(nn.Module):
             logits.flatten(0, 1), batch.labels.flatten(), ignore_index=-100, label_smoothing=0.05
         )
         return text, phone
+
+    @torch.no_grad()
+    def start_from(self, other: WhisperTrainee) -> None:
+        """Begin with the layers of a trained model of another depth; a new layer begins by adding nothing."""
+        ours, theirs = self.model.model, other.model.model
+        for mine, given in ((ours.encoder, theirs.encoder), (ours.decoder, theirs.decoder)):
+            layers, trained = mine.layers, given.layers
+            mine.layers, given.layers = nn.ModuleList(), nn.ModuleList()
+            mine.load_state_dict(given.state_dict())
+            mine.layers, given.layers = layers, trained
+            for layer, source in zip(layers, chosen_layers(len(trained), len(layers)), strict=True):
+                if source >= 0:
+                    layer.load_state_dict(trained[source].state_dict())
+                    continue
+                for name, parameter in layer.named_parameters():
+                    if "out_proj" in name or "fc2" in name:
+                        parameter.zero_()
+        self.phone_head.load_state_dict(other.phone_head.state_dict())

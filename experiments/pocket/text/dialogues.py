@@ -165,7 +165,7 @@ def _everyday_users(held_out: bool) -> dict[str, list[str]]:
     """The everyday templates as things a user says, by the kind of answer they ask for."""
     starts = {
         "everyday ever": ("have you ever", "did you", "do you ever", "have you", "are you going"),
-        "everyday invite": ("would you like to", "let's", "shall we", "why don't", "do you want to", "how about", 
+        "everyday invite": ("would you like to", "let's", "shall we", "why don't", "do you want to", "how about",
                             "what about"),
         "everyday please": ("can you", "could you", "please", "can i", "may i"),
         "everyday question": ("who", "what", "where", "when", "how", "which", "is ", "was ", "does ", "did ",

@@ -35,7 +35,7 @@ _CONTINUATIONS = (
     ", but {third} {vp.past}.", ", and {third} {vp.past}.", ", so {first} {vp.past}.", ", but i don't mind.",
     ", and i'm {feel} about it.", ", don't you think?", ", if you ask me.", ", but it was {bad}.",
     ", and it was {nice}.", ", as far as i know.", ", and now i'm {feel}.", ", but {third} doesn't like it.",
-    ", because i like it.", ", and {third} is {feel}.", ", i think.", ", you know.", 
+    ", because i like it.", ", and {third} is {feel}.", ", i think.", ", you know.",
     ", and then {first} {vp.past}.", ", at least for now.", ", but only for {duration}.", ", which is {nice}.",
     ", so let's {vp.do}.", ", but i have to {vp.do} first.", ", but nobody believes me.", ", just like my {person}.",
     ", and that's why i'm so {feel}.", ", but {third} still wants to {vp.do}.", ", and everyone was {feel}.",

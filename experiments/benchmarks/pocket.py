@@ -1,0 +1,140 @@
+"""Latency of the whole pocket stack on this machine: language model, voice, codec and recogniser together.
+
+    python -m experiments.benchmarks.pocket [--turns 24] [--save results/benchmarks/pocket.json]
+
+Prints a table, then one JSON object as the last line. Loading and warming up are reported apart from the turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.chat.chatbot import StreamingConversationalChatbot
+from csmkit.chat.llm import TransformersLLM
+from csmkit.generator import Generator
+from experiments.benchmarks.report import environment, milliseconds, print_table, summary
+
+PROMPTS = (
+    "Hello!",
+    "How are you today?",
+    "Tell me a joke.",
+    "What is the weather like?",
+    "What time is it?",
+    "What is seven plus five?",
+    "What is your favourite food?",
+    "Thank you, that was nice.",
+)
+TURN_FIGURES = {  # figure of a turn: heading
+    "llm_first_token_ms": "LLM first token",
+    "first_clause_ms": "first clause",
+    "ttfa_ms": "first audio",
+    "gap_p50_ms": "gap between chunks, p50",
+    "gap_p95_ms": "gap between chunks, p95",
+    "max_underrun_ms": "max underrun",
+    "rtf": "real-time factor",
+    "audio_s": "audio (s)",
+    "asr_lag_s": "ASR lag (s)",
+    "asr_decode_ms_p50": "ASR decode, p50",
+    "final_after_ms": "final text after the last chunk",
+}
+
+
+def peak_memory_mib() -> float:
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def timed(call: Any) -> tuple[Any, float]:
+    """A call's result and its seconds."""
+    start = time.perf_counter()
+    result = call()
+    return result, time.perf_counter() - start
+
+
+def frame_figures(generator: Generator, n_frames: int = 60) -> dict[str, float]:
+    """Milliseconds of one frame, voice and codec together, without anything beside it."""
+    decoder = generator.codec.stream()
+    text = "this is a rather long sentence, so that there are many frames to measure, and then some more."
+    with generator.frames(text, seed=0, max_audio_length_ms=8000) as frames:
+        decoder.decode(next(frames)[:, None])
+        times = milliseconds(lambda: decoder.decode(next(frames)[:, None]), n_frames, n_warm_up=3)
+    return summary(times)
+
+
+def turn_row(chatbot: StreamingConversationalChatbot, prompt: str) -> dict[str, Any]:
+    """One turn's metrics."""
+    last_chunk = 0.0
+    for event in chatbot.process_streaming(prompt):
+        if event["type"] == "audio_chunk":
+            last_chunk = event["t"] * 1000
+        elif event["type"] == "complete":
+            row: dict[str, Any] = dict(event["metrics"])
+            final = row["final_text_ms"]
+            row["final_after_ms"] = None if final is None else final - last_chunk
+    return row
+
+
+def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Median, 95th percentile and extremes of every figure over the turns."""
+    table = []
+    for name, heading in TURN_FIGURES.items():
+        values = [row[name] for row in rows if row.get(name) is not None]
+        if values:
+            p50, p95 = np.percentile(values, [50, 95])
+            table.append(
+                {"figure": heading, "p50": p50, "p95": p95, "min": min(values), "max": max(values), "n": len(values)}
+            )
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--turns", type=int, default=24)
+    parser.add_argument("--whisper", default="base.en")
+    parser.add_argument("--chunk-frames", type=int, default=6)
+    parser.add_argument("--save", type=Path, default=None, help="also write the JSON there")
+    args = parser.parse_args()
+    generator, csm_s = timed(lambda: Generator.load("pocket"))
+    asr = StreamingWhisperASR(args.whisper)
+    _, asr_s = timed(asr.prepare)
+    llm, llm_s = timed(TransformersLLM)
+    options = {"chunk_frames": args.chunk_frames, "seed": 1}
+    with StreamingConversationalChatbot(generator=generator, asr=asr, llm=llm, preset="pocket", **options) as chatbot:
+        _, warm_s = timed(lambda: turn_row(chatbot, PROMPTS[0]))
+        chatbot.reset()
+        frame = frame_figures(generator)
+        rows = []
+        for i in range(args.turns):
+            rows.append(turn_row(chatbot, PROMPTS[i % len(PROMPTS)]))
+            chatbot.reset()  # every turn is a first turn, so that turns are comparable
+    once = {
+        "load_csm_s": csm_s,
+        "load_whisper_s": asr_s,
+        "load_llm_s": llm_s,
+        "warm_up_s": warm_s,
+        "peak_memory_mib": peak_memory_mib(),
+        **{f"frame_{name}": value for name, value in frame.items()},
+    }
+    print_table([{"once": name, "value": float(value)} for name, value in once.items()])
+    print()
+    table = summarise(rows)
+    print_table(table)
+    report = {"benchmark": "pocket", "turns": len(rows), **once, "table": table, "environment": environment()}
+    if args.save is not None:
+        args.save.parent.mkdir(parents=True, exist_ok=True)
+        args.save.write_text(json.dumps(report | {"rows": rows}, indent=1, default=str) + "\n")
+    print(json.dumps(report, default=str))
+
+
+if __name__ == "__main__":
+    main()

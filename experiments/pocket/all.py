@@ -1,0 +1,98 @@
+"""Train every bundled model again, from text to checkpoint directories: what ``make pocket`` runs.
+
+    python -m experiments.pocket.all [--work DIR] [--out csmkit/pocket] [--scale 1.0] [--only STEP ...] [--list]
+
+Each step is a command of its own, printed before it runs. What is finished is not done again, and a training that was
+stopped goes on from its checkpoint, so the whole can be interrupted at any time. ``--scale`` multiplies the minutes of
+every training. Debian's packages flite and wordnet are needed; a GPU is used when there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+SENTENCES = 20_000
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and the file that shows it is finished."""
+
+    name: str
+    module: str
+    arguments: tuple[str, ...]
+    done: Path | None = None
+    minutes: float = 0.0
+
+
+def steps(work: Path, out: Path) -> list[Step]:
+    """All steps in an order that can be run one after another."""
+    text, speech, codes = work / "text", work / "speech", work / "codes"
+    quantiser, copies = codes / "quantiser.safetensors", work / "speech_codec"
+    tokens = ("--data", f"{speech}", "--codes", f"{codes}", "--quantiser", f"{quantiser}")
+    base = work / "whisper-base.en"
+
+    def whisper(size: str, minutes: float, *more: str) -> Step:
+        run = work / f"whisper-{size}"
+        folders = ("--data", f"{speech}", f"{copies}", "--text", f"{text}", "--out", f"{run}")
+        return Step(f"whisper-{size}", "train_whisper", ("--size", size, *folders, *more), None, minutes)
+
+    def export_whisper(size: str) -> Step:
+        target = out / f"whisper-{size}"
+        arguments = ("whisper", "--size", size, "--run", f"{work / f'whisper-{size}'}", "--out", f"{target}")
+        return Step(f"export-whisper-{size}", "export", arguments)
+
+    runs = {name: work / name for name in ("voice", "decoder", "encoder")}
+    exported = [item for name, run in runs.items() for item in (f"--{name}", f"{run}")]
+    return [
+        Step("text", "text.build", ("--out", f"{text}"), text / "train.txt"),
+        Step("speech", "synthesize", ("--text", f"{text}", "--out", f"{speech}", "--limit", f"{SENTENCES}")),
+        Step("quantise", "quantize", ("--data", f"{speech}", "--out", f"{codes}")),
+        Step("decoder", "train_decoder", (*tokens, "--out", f"{runs['decoder']}"), None, 40),
+        Step("encoder", "train_encoder", (*tokens, "--out", f"{runs['encoder']}"), None, 20),
+        Step("voice", "train_voice", (*tokens, "--out", f"{runs['voice']}", "--rows", "2400"), None, 75),
+        Step("copies", "reconstruct", (*tokens, "--decoder", f"{runs['decoder']}", "--out", f"{copies}")),
+        whisper("base.en", 45),
+        whisper("tiny.en", 8, "--start-from", f"base.en={base}", "--rate", "0.5"),
+        whisper("small.en", 25, "--start-from", f"base.en={base}", "--rate", "0.5"),
+        Step("llm", "train_llm", ("--data", f"{text}", "--out", f"{out / 'llm'}"), None, 15),
+        Step(
+            "export-voice",
+            "export",
+            ("voice", *exported, "--quantiser", f"{quantiser}", "--out", f"{out / 'voice'}"),
+        ),
+        *(export_whisper(size) for size in ("tiny.en", "base.en", "small.en")),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--work", type=Path, default=Path("experiments/pocket/work"))
+    parser.add_argument("--out", type=Path, default=Path("csmkit/pocket"))
+    parser.add_argument("--scale", type=float, default=1.0, help="of the minutes of every training")
+    parser.add_argument("--only", nargs="+", default=None, help="names of steps")
+    parser.add_argument("--list", action="store_true", help="show the commands and stop")
+    args = parser.parse_args()
+    if not args.list and shutil.which("flite") is None:
+        raise SystemExit("flite is not installed: apt-get install flite wordnet")
+    for step in steps(args.work, args.out):
+        if args.only is not None and step.name not in args.only:
+            continue
+        length = ("--minutes", f"{step.minutes * args.scale:g}") if step.minutes else ()
+        command = [sys.executable, "-m", f"experiments.pocket.{step.module}", *step.arguments, *length]
+        print(f"== {step.name}: {' '.join(command[1:])}", flush=True)
+        if args.list or (step.done is not None and step.done.exists()):
+            continue
+        subprocess.run(
+            command, check=True, env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+        )
+
+
+if __name__ == "__main__":
+    main()
