@@ -137,7 +137,8 @@ def main() -> None:
     torch.manual_seed(0)
     where = device()
     codebooks = Quantiser.load(args.quantiser).tensors["codebooks"]
-    model = CsmForConditionalGeneration(voice_config())
+    # On a CPU the fused attention costs more, backwards, than plain products.
+    model = CsmForConditionalGeneration._from_config(voice_config(), attn_implementation="eager")
     model.codec_model = nn.Module()  # trained elsewhere
     start_from_codebooks(model, codebooks)
     trainee = Trainee(model, codebooks).to(where).train()
