@@ -1,6 +1,6 @@
 """Trains the miniature Llama on the composed dialogues and writes an ordinary checkpoint directory.
 
-python -m experiments.pocket.train_llm --data DIR --out DIR --minutes 15
+python -m experiments.pocket.train_llm --data DIR --run DIR --out DIR --minutes 15
 
 The same command resumes a training that was stopped. The checkpoint loads with plain transformers, without network.
 """
@@ -194,18 +194,19 @@ def main() -> None:
     """Parse the arguments, train, export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="where dialogues.jsonl is")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True, help="where the training keeps its checkpoint")
+    parser.add_argument("--out", type=Path, required=True, help="the checkpoint directory to write")
     parser.add_argument("--minutes", type=float, default=15.0)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     dialogues = read_dialogues(arguments.data / "dialogues.jsonl")
-    tokenizer = kept_tokenizer(arguments.out / "training", dialogues)
+    tokenizer = kept_tokenizer(arguments.run, dialogues)
     examples = encode(tokenizer, dialogues)
     model = build_model(tokenizer).to(device())
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     optimisers = [Muon(matrices, lr=5e-3), torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)]
-    run = Run(arguments.out / "training", arguments.minutes, {"model": model}, optimisers)
+    run = Run(arguments.run, arguments.minutes, {"model": model}, optimisers)
     n_values = sum(p.numel() for p in model.parameters())
     print(json.dumps({"parameters": n_values, "tokens": sum(len(e.ids) for e in examples)}), flush=True)
     train(model, examples[N_VALIDATION:], examples[:N_VALIDATION], tokenizer.pad_token_id, run)
