@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator as FrameGenerator
+import itertools
+from collections.abc import Generator as Passes
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor
 
 from csmkit import plugins
+from csmkit.batch import Lanes, Step
 from csmkit.csm.checkpoint import load_model, load_sampling, load_tokenizer, read_json
 from csmkit.csm.config import Request, Sampling
-from csmkit.csm.model import CsmModel
+from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.prefix import PrefixStore
 from csmkit.csm.prompt import PromptBuilder, Segment, TextTokenizer
 from csmkit.csm.sampling import Noise
 from csmkit.csm.step import make_step
 from csmkit.errors import CheckpointError, DeviceError
 from csmkit.speech import FakeGenerator, SpeechGenerator, new_outcome
-from csmkit.streams import END_OF_SPEECH, MAX_LENGTH, Codec, FrameStream, Outcome
+from csmkit.streams import END_OF_SPEECH, MAX_LENGTH, Codec, FrameStream
 from csmkit.voices import find_voice
 
 __all__ = ["FakeGenerator", "Generator", "Segment"]
@@ -99,37 +101,55 @@ class Generator(SpeechGenerator):
             codec = plugins.load("codec", codec).load(Path(codec_weights or directory), device=device)
         return cls(model, text, codec, load_sampling(directory), execution)
 
-    def run(self, request: Request) -> FrameStream:
-        """Start a request, as `frames`; raises ContextOverflowError at the call."""
-        n_rows = self._prompts.check(request)
-        outcome = new_outcome(request)
-        return self._stream(self._generate(request, n_rows, outcome), outcome)
+    def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
+        """Start requests that share every pass of the model; raises ContextOverflowError at the call."""
+        n_rows = [self._prompts.check(request) for request in requests]
+        outcomes = [new_outcome(request) for request in requests]
+        live = set(range(len(requests)))
+        passes = self._generate(requests, n_rows, [outcome.seed for outcome in outcomes], live)
+        lanes = Lanes(passes, live, outcomes).rows()
+        return [self._stream(lane, outcome) for lane, outcome in zip(lanes, outcomes, strict=True)]
 
     def fit(self, request: Request) -> Request:
         """The request without the oldest segments that leave no room; ContextOverflowError if the text has none."""
         return self._prompts.fit(request)
 
-    def _generate(self, request: Request, n_rows: int, outcome: Outcome) -> FrameGenerator[Tensor, None, None]:
-        """The autoregressive loop, the only one."""
-        noise = Noise(self.config, [request.sampling], [outcome.seed], self.model.device)
-        state = self.model.new_state(n_rows + request.max_frames, noise, request.sampling.topk)
+    def _generate(
+        self, requests: Sequence[Request], n_rows: Sequence[int], seeds: Sequence[int], live: set[int]
+    ) -> Passes[Step, None, None]:
+        """The autoregressive loop, the only one: a frame of every row a pass, until no row is live."""
+        prompts = zip(requests, n_rows, seeds, strict=True)
+        state, rows = CsmState.join([self._read(*prompt) for prompt in prompts]), sorted(live)
+        codes = self._step.first(state)
+        for n_frames in itertools.count(1):
+            step: Step = []
+            for row, frame in zip(rows, codes.cpu(), strict=True):
+                ended = END_OF_SPEECH if not frame.any() else None  # the end frame is neither kept nor sampled past
+                if ended is None:
+                    step.append((row, frame.clone()))  # outside inference mode: the caller may change it
+                    ended = MAX_LENGTH if n_frames == requests[row].max_frames else None
+                if ended is not None:
+                    step.append((row, ended))
+                    live.discard(row)
+            yield step
+            going = [index for index, row in enumerate(rows) if row in live]
+            if not going:
+                return
+            if len(going) < len(rows):
+                state, rows = state.take(going), [rows[index] for index in going]
+            codes = self._step.next(state)
+
+    def _read(self, request: Request, n_rows: int, seed: int) -> CsmState:
+        """A state that has read the prompt of a request, but for the turns that are known from the last one."""
+        noise = Noise(self.config, [request.sampling], [seed], self.model.device)
+        state = self.model.new_state(n_rows + request.max_frames, noise)
         *context, text = self._prompts.build(request)
         n_known = self._prefix.restore(context, state.backbone)
         for block in context[n_known:]:
             self._step.read(state, *block.inputs(self.model.device))
         self._prefix.keep(context, state.backbone)
         self._step.read(state, *text.inputs(self.model.device))
-        codes = self._step.first(state)
-        for n_frames in range(1, request.max_frames + 1):
-            frame = codes[0].cpu()
-            if not frame.any():  # the end frame is neither kept nor sampled past
-                outcome.finish_reason = END_OF_SPEECH
-                return
-            if n_frames == request.max_frames:
-                outcome.finish_reason = MAX_LENGTH
-            yield frame.clone()  # outside inference mode: an ordinary tensor, which the caller may change
-            if n_frames < request.max_frames:
-                codes = self._step.next(state)
+        return state
 
 
 def choose_device(device: torch.device | str | None) -> torch.device:

@@ -12,10 +12,20 @@ import torch
 from torch import Tensor
 
 from csmkit import plugins
+from csmkit.batch import SpeechBatch
 from csmkit.csm.config import Request, Sampling
 from csmkit.csm.prompt import Segment
 from csmkit.errors import DeviceError, InputError
-from csmkit.streams import END_OF_SPEECH, MAX_LENGTH, Codec, FrameStream, Outcome, SpeechStream, chunk_schedule
+from csmkit.streams import (
+    END_OF_SPEECH,
+    MAX_LENGTH,
+    Codec,
+    Frames,
+    FrameStream,
+    Outcome,
+    SpeechStream,
+    chunk_schedule,
+)
 
 
 class SpeechGenerator(ABC):
@@ -59,8 +69,13 @@ class SpeechGenerator(ABC):
         return Request(text, speaker, tuple(context), sampling, length, seed)
 
     @abstractmethod
+    def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
+        """Start several requests that may share their work."""
+
     def run(self, request: Request) -> FrameStream:
         """Start a request; what `frames` does once its arguments were put together."""
+        (frames,) = self.run_batch([request])
+        return frames
 
     @abstractmethod
     def fit(self, request: Request) -> Request:
@@ -164,13 +179,36 @@ class SpeechGenerator(ABC):
         with chunks:
             return torch.cat([torch.zeros(0), *chunks])
 
+    def generate_streaming_batch(
+        self, requests: Sequence[Request], chunk_frames: int | Sequence[int] = 6
+    ) -> SpeechBatch:
+        """Speak several utterances at once, for throughput; each sounds as it does alone.
+
+        Args:
+            requests: made by `request`, each with its own text, context, sampling, limit and seed.
+            chunk_frames: as for `generate_streaming`, of every row.
+
+        Yields:
+            ``(row, chunk)``, a row being a place in ``requests``. Rows that have ended cost nothing more.
+
+        Raises:
+            InputError: no requests, or something else among them; at the call.
+            ContextOverflowError: as `frames`.
+        """
+        schedule = chunk_schedule(chunk_frames)
+        strangers = [type(item).__name__ for item in requests if not isinstance(item, Request)]
+        if strangers or not requests:
+            given = f"a {strangers[0]} among the requests" if strangers else "no requests"
+            raise InputError(f"{given}: give a list made by generator.request(text, ...)")
+        return SpeechBatch([SpeechStream(row, self.codec.stream(), schedule) for row in self.run_batch(requests)])
+
     def warm_up(self) -> None:
         """Speak two frames into the void, so that the first real call meets allocated memory and chosen kernels."""
         reason = self.finish_reason
         self.generate("Hello.", max_audio_length_ms=160, seed=0)
         self.finish_reason = reason
 
-    def _stream(self, frames: FrameGenerator[Tensor, None, None], outcome: Outcome) -> FrameStream:
+    def _stream(self, frames: Frames, outcome: Outcome) -> FrameStream:
         def note(reason: str) -> None:
             self.finish_reason = reason
 
@@ -196,11 +234,12 @@ class FakeGenerator(SpeechGenerator):
         self.frame_s, self.fails_after = frame_s, fails_after
         self.requests: list[Request] = []
 
-    def run(self, request: Request) -> FrameStream:
-        """Start a request and remember it in ``requests``."""
-        self.requests.append(request)
-        outcome = new_outcome(request)
-        return self._stream(self._generate(request, outcome), outcome)
+    def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
+        """Start requests and remember them in ``requests``."""
+        self.requests += requests
+        outcomes = [new_outcome(request) for request in requests]
+        pairs = zip(requests, outcomes, strict=True)
+        return [self._stream(self._generate(request, outcome), outcome) for request, outcome in pairs]
 
     def fit(self, request: Request) -> Request:
         """The request itself: a fake has room for any context."""

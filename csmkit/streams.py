@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from types import TracebackType
@@ -42,6 +42,14 @@ class Codec(Protocol):
         ...
 
 
+class Frames(Protocol):
+    """Frames being made, ``(n_codebooks,)`` int64 on the CPU; closing them frees what they hold."""
+
+    def __next__(self) -> Tensor: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass
 class Outcome:
     """How a generation went.
@@ -69,10 +77,8 @@ class FrameStream(Iterator[Tensor]):
         on_finish: told the reason when it is known, once.
     """
 
-    def __init__(
-        self, frames: Generator[Tensor, None, None], outcome: Outcome, on_finish: Callable[[str], None]
-    ) -> None:
-        self._frames: Generator[Tensor, None, None] | None = frames
+    def __init__(self, frames: Frames, outcome: Outcome, on_finish: Callable[[str], None]) -> None:
+        self._frames: Frames | None = frames
         self._outcome, self._on_finish = outcome, on_finish
         self._lock = threading.RLock()
 

@@ -109,7 +109,7 @@ def test_a_position_in_a_tensor_gives_what_a_host_integer_gives(both):
     _, generator = both
     backbone = generator.model.backbone
     x = torch.randn(1, 9, backbone.config.dim, generator=torch.Generator().manual_seed(1))
-    sliced, whole = (KvCache(backbone.config, 1, 40, x) for _ in range(2))
+    sliced, whole = (KvCache.empty(backbone.config, 1, 40, x) for _ in range(2))
     for cache in (sliced, whole):
         backbone(x[:, :8], prefix_reach(backbone, 0, 8), cache)
     expected = backbone(x[:, 8:], prefix_reach(backbone, 8, 1), sliced)
@@ -120,7 +120,7 @@ def test_a_prompt_read_in_two_parts_gives_what_one_gives(both):
     _, generator = both
     backbone = generator.model.backbone
     x = torch.randn(1, 12, backbone.config.dim, generator=torch.Generator().manual_seed(2))
-    at_once, in_parts = (KvCache(backbone.config, 1, 12, x) for _ in range(2))
+    at_once, in_parts = (KvCache.empty(backbone.config, 1, 12, x) for _ in range(2))
     expected = backbone(x, prefix_reach(backbone, 0, 12), at_once)
     backbone(x[:, :5], prefix_reach(backbone, 0, 5), in_parts)
     torch.testing.assert_close(backbone(x[:, 5:], prefix_reach(backbone, 5, 7), in_parts), expected[:, 5:])

@@ -90,7 +90,7 @@ def test_a_seed_gives_the_same_codes_in_any_row_of_a_batch(voice_directory: Path
 
     def codes(rows: list[int]) -> torch.Tensor:
         noise = Noise(model.config, [samplings[i] for i in rows], [seeds[i] for i in rows], model.device)
-        state = model.new_state(32, noise, topk=20, batch=len(rows))
+        state = model.new_state(32, noise, batch=len(rows))
         whole = [tokens.expand(len(rows), -1, -1), mask.expand(len(rows), -1, -1)]
         step.read(state, *whole)
         return torch.stack([step.first(state), *(step.next(state) for _ in range(15))], dim=1)

@@ -20,7 +20,7 @@ class CsmState:
 
     Attributes:
         backbone, depth: their caches; the depth decoder's starts anew at every frame.
-        noise, topk: how this batch is sampled.
+        noise: how this batch is sampled.
         hidden: ``(batch, dim)``, the backbone's output at its last position; zeros before the prompt was read.
         codes: ``(batch, n_codebooks)`` int64, the last frame.
     """
@@ -28,9 +28,32 @@ class CsmState:
     backbone: KvCache
     depth: KvCache
     noise: Noise
-    topk: int
     hidden: Tensor
     codes: Tensor
+
+    @classmethod
+    def join(cls, states: Sequence[CsmState]) -> CsmState:
+        """The streams of several states as one batch, in their order; each goes on where it was."""
+        if len(states) == 1:
+            return states[0]
+        return cls(
+            KvCache.join([state.backbone for state in states]),
+            KvCache.join([state.depth for state in states]),
+            Noise.join([state.noise for state in states]),
+            torch.cat([state.hidden for state in states]),
+            torch.cat([state.codes for state in states]),
+        )
+
+    def take(self, rows: Sequence[int]) -> CsmState:
+        """These streams alone, in this order; the others end."""
+        index = list(rows)
+        return CsmState(
+            self.backbone.take(index),
+            self.depth.take(index),
+            self.noise.take(index),
+            self.hidden[index],
+            self.codes[index],
+        )
 
 
 class CsmModel(nn.Module):
@@ -61,14 +84,13 @@ class CsmModel(nn.Module):
         """Where the weights are."""
         return self.first_head.device
 
-    def new_state(self, n_positions: int, noise: Noise, topk: int, batch: int = 1) -> CsmState:
+    def new_state(self, n_positions: int, noise: Noise, batch: int = 1) -> CsmState:
         """A state for ``n_positions`` positions in all, prompt and frames."""
         config, like = self.config, self.first_head
         return CsmState(
-            backbone=KvCache(config.backbone, batch, n_positions, like),
-            depth=KvCache(config.depth, batch, config.n_codebooks, like),
+            backbone=KvCache.empty(config.backbone, batch, n_positions, like),
+            depth=KvCache.empty(config.depth, batch, config.n_codebooks, like),
             noise=noise,
-            topk=topk,
             hidden=like.new_zeros(batch, config.backbone.dim),
             codes=torch.zeros(batch, config.n_codebooks, dtype=torch.int64, device=like.device),
         )
@@ -103,12 +125,12 @@ class CsmModel(nn.Module):
             ``(batch, n_codebooks)`` int64, also kept in the state.
         """
         noise = state.noise.draw()
-        code = sample(state.hidden @ self.first_head, noise[:, 0], state.topk)
+        code = sample(state.hidden @ self.first_head, noise[:, 0], state.noise.topk)
         codes = [code]
         x = torch.stack((state.hidden @ self.projection, self.depth_embedding[0][code]), dim=1)
         for index, reach in enumerate(reaches, start=1):
             hidden = self.depth(x, reach, state.depth)[:, -1]
-            code = sample(hidden @ self.other_heads[index - 1], noise[:, index], state.topk)
+            code = sample(hidden @ self.other_heads[index - 1], noise[:, index], state.noise.topk)
             codes.append(code)
             if index < self.config.n_codebooks - 1:
                 x = F.embedding(code, self.depth_embedding[index]).unsqueeze(1)

@@ -34,7 +34,7 @@ class PrefixStore:
             n_rows = block.layers[0].shape[2]
             for layer, rows in zip(cache.layers, block.layers, strict=True):
                 layer.narrow(2, cache.length, n_rows).copy_(rows)
-            cache.length += n_rows
+            cache.advance(n_rows)
         return len(kept)
 
     def keep(self, blocks: Sequence[Block], cache: KvCache) -> None:

@@ -6,7 +6,7 @@ mode needs constant shapes: `whole_reach` gives it the same result from a positi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -43,6 +43,15 @@ def prefix_reach(transformer: Transformer, start: int, n_new: int) -> Reach:
     return Reach(positions, cos, sin, start + n_new, seen.repeat_interleave(transformer.config.group, dim=0))
 
 
+def ragged_reach(transformer: Transformer, lengths: Sequence[int]) -> Reach:
+    """One new position for each stream of a batch, after the rows that stream has."""
+    positions = torch.tensor(lengths, device=transformer.norm.device).unsqueeze(1)
+    cos, sin = transformer.rotation(positions)
+    span = max(lengths) + 1
+    seen = torch.arange(span, device=positions.device) <= positions
+    return Reach(positions, cos, sin, span, seen[:, None, None].expand(-1, -1, transformer.config.group, -1))
+
+
 def whole_reach(transformer: Transformer, position: Tensor, n_positions: int) -> Reach:
     """One position, ``(1,)`` int64 on the device, that looks at the whole cache through a mask: constant shapes."""
     cos, sin = transformer.rotation(position)
@@ -77,8 +86,12 @@ class EagerStep:
         return self._model.speak_frame(state, self._depth_reaches)
 
     def _advance(self, state: CsmState, n_new: int) -> Reach:
-        reach = prefix_reach(self._model.backbone, state.backbone.length, n_new)
-        state.backbone.length += n_new
+        cache = state.backbone
+        if len(set(cache.lengths)) == 1:
+            reach = prefix_reach(self._model.backbone, cache.lengths[0], n_new)
+        else:
+            reach = ragged_reach(self._model.backbone, cache.lengths)
+        cache.advance(n_new)
         return reach
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,20 +39,48 @@ def rotary_table(config: TransformerConfig, n_positions: int) -> Tensor:
     return torch.stack((torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)))
 
 
+@dataclass
 class KvCache:
     """Keys and values of one batch of streams, in buffers of a fixed size.
 
     Attributes:
         layers: a tensor each, ``(batch, 2 * n_kv_heads, n_positions, head_dim)``; the heads of the keys come first.
-        length: rows in use, the same for the whole batch; whoever writes rows moves it.
+        lengths: positions in use, of each stream; whoever writes some moves them.
     """
 
-    def __init__(self, config: TransformerConfig, batch: int, n_positions: int, like: Tensor) -> None:
+    layers: list[Tensor]
+    lengths: list[int]
+
+    @classmethod
+    def empty(cls, config: TransformerConfig, batch: int, n_positions: int, like: Tensor) -> KvCache:
+        """Room for ``n_positions`` positions of each of ``batch`` streams."""
         shape = (batch, 2 * config.n_kv_heads, n_positions, config.head_dim)
         # Zeros and not empty: rows behind a mask are still multiplied by their weight of 0, and 0 * NaN is NaN.
-        self.layers = [like.new_zeros(shape) for _ in range(config.n_layers)]
-        self.n_positions = n_positions
-        self.length = 0
+        return cls([like.new_zeros(shape) for _ in range(config.n_layers)], [0] * batch)
+
+    @classmethod
+    def join(cls, parts: Sequence[KvCache]) -> KvCache:
+        """The streams of several as one batch, with the room of the longest."""
+        n_positions = max(part.layers[0].shape[2] for part in parts)
+        padded = [
+            [F.pad(layer, (0, 0, 0, n_positions - layer.shape[2])) for layer in layers]
+            for layers in zip(*(part.layers for part in parts), strict=True)
+        ]
+        return cls([torch.cat(layers) for layers in padded], [n for part in parts for n in part.lengths])
+
+    def take(self, rows: Sequence[int]) -> KvCache:
+        """A copy of these streams alone."""
+        return KvCache([layer[list(rows)] for layer in self.layers], [self.lengths[row] for row in rows])
+
+    @property
+    def length(self) -> int:
+        """Positions in use where the batch is one stream."""
+        (length,) = self.lengths
+        return length
+
+    def advance(self, n_new: int) -> None:
+        """Count positions that every stream has written."""
+        self.lengths = [length + n_new for length in self.lengths]
 
 
 @dataclass(frozen=True)
@@ -59,10 +88,12 @@ class Reach:
     """Where new positions are written, and what they may look at.
 
     Attributes:
-        positions: ``(n_new,)`` int64, the cache rows they take.
-        cos, sin: ``(n_new, heads, head_dim)``, the rotation of queries and keys; values turn by nothing, 1 and 0.
+        positions: ``(n_new,)`` int64, the cache rows they take; ``(batch, 1)`` where every stream takes another.
+        cos, sin: ``(*positions.shape, heads, head_dim)``, the rotation of queries and keys; values turn by nothing,
+            1 and 0.
         span: cache rows to look at; a host integer.
-        mask: ``(n_new * group, span)`` bool, True where a query may look; None where all may look at all.
+        mask: ``(n_new * group, span)``, or ``(batch, 1, group, span)`` where every stream takes another position; bool,
+            True where a query may look; None where all may look at all.
     """
 
     positions: Tensor
@@ -123,11 +154,14 @@ class Block(nn.Module):
 
     def _attend(self, qkv: Tensor, reach: Reach, cache: Tensor) -> Tensor:
         config = self.config
-        batch, n_new = cache.shape[0], reach.positions.shape[0]
+        batch, n_new = cache.shape[0], reach.positions.shape[-1]
         heads = qkv.view(batch, n_new, -1, config.head_dim)
         heads = torch.addcmul(heads * reach.cos, heads.roll(config.head_dim // 2, -1), reach.sin)
         query, new = heads.split((config.n_heads, 2 * config.n_kv_heads), dim=2)
-        cache.index_copy_(2, reach.positions, new.transpose(1, 2))
+        if reach.positions.ndim == 1:
+            cache.index_copy_(2, reach.positions, new.transpose(1, 2))
+        else:
+            cache[torch.arange(batch, device=cache.device), :, reach.positions[:, 0]] = new[:, 0]
         keys, values = cache.narrow(2, 0, reach.span).chunk(2, dim=1)
         # The queries of a group take the place of more queries on one head: no key or value is repeated.
         grouped = query.view(batch, n_new, config.n_kv_heads, config.group, config.head_dim).transpose(1, 2)
@@ -163,13 +197,17 @@ class Transformer(nn.Module):
         return rms_norm(rows, self.norm, self.floor).view_as(x)
 
     def rotation(self, positions: Tensor) -> Tensor:
-        """What a `Reach` holds as cos and sin for ``(n_new,)`` positions, ``(2, n_new, heads, head_dim)``."""
+        """What a `Reach` holds as cos and sin, ``(2, *positions.shape, heads, head_dim)``."""
         config = self.config
-        turned = self.rotary[:, positions].to(self.norm.dtype).unsqueeze(2)
+        turned = self.rotary[:, positions].to(self.norm.dtype)
         still = torch.stack((torch.ones_like(turned[0]), torch.zeros_like(turned[0])))
-        n_turned = config.n_heads + config.n_kv_heads
-        parts = (turned.expand(-1, -1, n_turned, -1), still.expand(-1, -1, config.n_kv_heads, -1))
-        return torch.cat(parts, dim=2)
+        rows = turned.shape[:-1]
+        n_turned, n_still = config.n_heads + config.n_kv_heads, config.n_kv_heads
+        parts = (
+            turned.unsqueeze(-2).expand(*rows, n_turned, -1),
+            still.unsqueeze(-2).expand(*rows, n_still, -1),
+        )
+        return torch.cat(parts, dim=-2)
 
 
 def new_weight(*shape: int) -> nn.Parameter:

@@ -1,0 +1,111 @@
+"""Several utterances spoken at once: one pass of the model a frame, each row pulled as if it were alone."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from torch import Tensor
+
+from csmkit.streams import Outcome, SpeechStream
+
+Step = list[tuple[int, Tensor | str]]
+"""What one pass made: of each row its frame ``(n_codebooks,)``, and the reason where the row ends with it."""
+
+
+class Lanes:
+    """Shares the passes of one batch among its rows: a row that wants a frame makes one for all of them.
+
+    Args:
+        steps: the passes. It reads ``live`` after each, and goes on with those rows alone.
+        live: the rows still wanted; rows that are closed leave it.
+        outcomes: of each row, told its reason when the row has handed out its last frame.
+    """
+
+    def __init__(self, steps: Generator[Step, None, None], live: set[int], outcomes: Sequence[Outcome]) -> None:
+        self._steps, self._live, self._outcomes = steps, live, outcomes
+        self._waiting: dict[int, deque[Tensor | str]] = {row: deque() for row in live}
+        self._lock = threading.RLock()  # rows may be closed from another thread than the one that pulls
+
+    def rows(self) -> list[Lane]:
+        """The frames of each row."""
+        return [Lane(self, row) for row in range(len(self._outcomes))]
+
+    def take(self, row: int) -> Tensor:
+        """The next frame of a row; StopIteration after its last."""
+        with self._lock:
+            while row in self._waiting:
+                if not self._waiting[row]:
+                    self._advance(row)
+                    continue
+                item = self._waiting[row].popleft()
+                if isinstance(item, Tensor):
+                    return item
+                self._outcomes[row].finish_reason = item
+                self.drop(row)
+            raise StopIteration
+
+    def drop(self, row: int) -> None:
+        """Make no more frames for a row; with the last row goes everything the batch holds."""
+        with self._lock:
+            self._waiting.pop(row, None)
+            self._live.discard(row)
+            if not self._waiting:
+                self._steps.close()
+
+    def _advance(self, row: int) -> None:
+        step = next(self._steps, None)
+        if step is None:  # an error, raised where another row pulled, has ended the passes
+            self.drop(row)
+        for other, item in step or ():
+            if other in self._waiting:
+                self._waiting[other].append(item)
+
+
+class Lane(Iterator[Tensor]):
+    """The frames of one row, ``(n_codebooks,)`` int64 on the CPU."""
+
+    def __init__(self, lanes: Lanes, row: int) -> None:
+        self._lanes, self._row = lanes, row
+
+    def __next__(self) -> Tensor:
+        return self._lanes.take(self._row)
+
+    def close(self) -> None:
+        """Want no more."""
+        self._lanes.drop(self._row)
+
+
+class SpeechBatch(Iterator[tuple[int, Tensor]]):
+    """The sound of several utterances as ``(row, chunk)``: chunks of the rows in turn, each row's own in order.
+
+    Attributes:
+        streams: of each row, with its seed, codes and finish reason; closing one ends that row alone.
+    """
+
+    def __init__(self, streams: Sequence[SpeechStream]) -> None:
+        self.streams = list(streams)
+        self._turns = deque(range(len(self.streams)))
+
+    def __next__(self) -> tuple[int, Tensor]:
+        while self._turns:
+            row = self._turns.popleft()
+            chunk = next(self.streams[row], None)
+            if chunk is not None:
+                self._turns.append(row)
+                return row, chunk
+        raise StopIteration
+
+    def close(self) -> None:
+        """Stop all rows and free what they hold; from any thread, more than once."""
+        for stream in self.streams:
+            stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
