@@ -25,11 +25,11 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
     return Generator.load(save_voice(tiny_csm(seed=3), tmp_path_factory.mktemp("batch")), device="cpu")
 
 
-def requests(generator: Generator, temperature: float | None = None) -> list[Request]:
+def requests(generator: Generator, heat: float) -> list[Request]:
     """Rows that differ in all that a row may."""
     sound = 0.3 * torch.randn(FRAME_SAMPLES * 4, generator=torch.Generator().manual_seed(0))
     return [
-        generator.request(TEXTS[0], 0, seed=1, max_audio_length_ms=960, temperature=temperature),
+        generator.request(TEXTS[0], 0, seed=1, max_audio_length_ms=960, temperature=heat),
         generator.request(
             TEXTS[1],
             1,
@@ -37,10 +37,10 @@ def requests(generator: Generator, temperature: float | None = None) -> list[Req
             seed=2,
             topk=3,
             max_audio_length_ms=2_000,
-            temperature=temperature,
+            temperature=heat,
         ),
-        generator.request(TEXTS[2], 0, seed=3, max_audio_length_ms=240, temperature=temperature),
-        generator.request(TEXTS[3], 1, seed=4, max_audio_length_ms=1_600, temperature=temperature),
+        generator.request(TEXTS[2], 0, seed=3, max_audio_length_ms=240, temperature=heat),
+        generator.request(TEXTS[3], 1, seed=4, max_audio_length_ms=1_600, temperature=heat),
     ]
 
 
