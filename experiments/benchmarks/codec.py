@@ -1,6 +1,6 @@
 """What one 80 ms frame costs the codec: random weights, one frame a call.
 
-Run ``python experiments/benchmarks/codec.py [--size full] [--frames 60] [--threads 1] [--device cpu]``. The contestants
+Run ``python -m experiments.benchmarks.codec [--size full] [--frames 60] [--threads 1] [--device cpu]``. The contestants
 take turns of five frames, so that a busy machine slows all alike. transformers has no streaming decoder, its
 convolutions forget: its row is a call on the new frame alone, whose sound is wrong at every seam.
 """
@@ -14,30 +14,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from report import milliseconds, print_json, print_table, summary
 from torch import Tensor
 from transformers import MimiConfig, MimiModel
 
 from csmkit.errors import MissingDependencyError
 from csmkit.mimi.codecs import StreamingCodec
 from csmkit.mimi.moshi import MoshiCodec
+from experiments.benchmarks.report import add_save, milliseconds, print_json, print_table, summary
 
 FRAME_MS = 80.0
 BATCH = 5  # frames of one contestant before the next has its turn
 SIZES: dict[str, dict[str, Any]] = {
     "full": {},
     "pocket": {
-        "num_filters": 16,
-        "hidden_size": 128,
-        "upsample_groups": 128,
+        "num_filters": 24,
+        "hidden_size": 256,
+        "upsampling_ratios": [4, 5, 6, 8],
+        "upsample_groups": 256,
         "num_quantizers": 8,
         "codebook_size": 512,
-        "codebook_dim": 64,
-        "vector_quantization_hidden_dimension": 64,
+        "codebook_dim": 32,
+        "vector_quantization_hidden_dimension": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 4,
-        "intermediate_size": 512,
+        "head_dim": 64,
+        "intermediate_size": 768,
         "sliding_window": 40,
     },
 }
@@ -78,6 +80,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60, help="frames measured for each contestant")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    add_save(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as directory:
@@ -93,7 +96,7 @@ def main() -> None:
         row["rtf"] = round(row["median_ms"] / FRAME_MS, 3)
         row["times_csmkit"] = round(row["median_ms"] / rows[0]["median_ms"], 2)
     print_table(rows)
-    print_json("codec", rows, size=options.size, frame_ms=FRAME_MS, device=options.device)
+    print_json("codec", rows, options.save, size=options.size, frame_ms=FRAME_MS, device=options.device)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What one frame of codes costs the language model: random weights of the bundled voice's size, greedy and sampled.
 
-Run ``python experiments/benchmarks/frame.py [--frames 50] [--repeats 5] [--codebook-size 2048]``. The contestants
+Run ``python -m experiments.benchmarks.frame [--frames 50] [--repeats 5] [--codebook-size 2048]``. The contestants
 take turns of one utterance, so that a busy machine slows both alike; its prompt counts, the codec does not. ``cpu_ms``
 leaves out the time that other processes had the core. The greedy codes of the two are compared on the way.
 """
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from report import print_json, print_table
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import CsmConfig, CsmForConditionalGeneration
@@ -25,6 +24,7 @@ from transformers import CsmConfig, CsmForConditionalGeneration
 from csmkit.csm.checkpoint import load_model, load_tokenizer, read_json
 from csmkit.generator import Generator
 from csmkit.mimi.codecs import FakeCodec
+from experiments.benchmarks.report import add_save, print_json, print_table
 
 SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|AUDIO|>", "<|audio_eos|>")
 TEXT = "hello there, how are you today? it is good to hear from you."
@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=50, help="frames of an utterance")
     parser.add_argument("--repeats", type=int, default=5, help="utterances of each contestant that count")
     parser.add_argument("--codebook-size", type=int, default=2048, help="codes of each codebook")
+    add_save(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -148,7 +149,7 @@ def main() -> None:
         f"{name}_speedup": round(rows[2][name] / rows[3][name], 2) for name in ("median_ms", "min_ms", "cpu_ms")
     }
     equal = torch.equal(codes["transformers", "greedy"], codes["csmkit", "greedy"])
-    print_json("frame", rows, greedy_codes_equal=equal, **speedups)
+    print_json("frame", rows, options.save, greedy_codes_equal=equal, **speedups)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,7 @@ Prints a table, then one JSON object as the last line. Loading and warming up ar
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +17,14 @@ from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.llm import TransformersLLM
 from csmkit.generator import Generator
-from experiments.benchmarks.report import environment, milliseconds, print_table, summary
+from experiments.benchmarks.report import (
+    add_save,
+    milliseconds,
+    peak_memory_mib,
+    print_json,
+    print_table,
+    summary,
+)
 
 PROMPTS = (
     "Hello!",
@@ -46,12 +49,6 @@ TURN_FIGURES = {  # figure of a turn: heading
     "asr_decode_ms_p50": "ASR decode, p50",
     "final_after_ms": "final text after the last chunk",
 }
-
-
-def peak_memory_mib() -> float:
-    """Largest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def timed(call: Any) -> tuple[Any, float]:
@@ -102,7 +99,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=24)
     parser.add_argument("--whisper", default="base.en")
     parser.add_argument("--chunk-frames", type=int, default=6)
-    parser.add_argument("--save", type=Path, default=None, help="also write the JSON there")
+    add_save(parser)
     args = parser.parse_args()
     generator, csm_s = timed(lambda: Generator.load("pocket"))
     asr = StreamingWhisperASR(args.whisper)
@@ -129,11 +126,7 @@ def main() -> None:
     print()
     table = summarise(rows)
     print_table(table)
-    report = {"benchmark": "pocket", "turns": len(rows), **once, "table": table, "environment": environment()}
-    if args.save is not None:
-        args.save.parent.mkdir(parents=True, exist_ok=True)
-        args.save.write_text(json.dumps(report | {"rows": rows}, indent=1, default=str) + "\n")
-    print(json.dumps(report, default=str))
+    print_json("pocket", rows, args.save, turns=len(rows), **once, table=table)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +31,12 @@ def environment() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         **{package: installed for package in PACKAGES if (installed := _version(package))},
     }
+
+
+def peak_memory_mib() -> float:
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def milliseconds(call: Callable[[], object], n_calls: int, n_warm_up: int = 5) -> list[float]:
@@ -68,9 +77,18 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
         print("| " + " | ".join(texts) + " |")
 
 
-def print_json(benchmark: str, rows: Sequence[dict[str, Any]], **more: Any) -> None:
-    """Print the last line: one JSON object of rows and environment."""
-    print(json.dumps({"benchmark": benchmark, "rows": list(rows), "environment": environment(), **more}))
+def print_json(benchmark: str, rows: Sequence[dict[str, Any]], save: Path | None = None, **more: Any) -> None:
+    """Print the last line, one JSON object of rows and environment; with ``save``, also write it there."""
+    report = {"benchmark": benchmark, "rows": list(rows), **more, "environment": environment()}
+    if save is not None:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        save.write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
+    print(json.dumps(report, default=str))
+
+
+def add_save(parser: argparse.ArgumentParser) -> None:
+    """The option that every benchmark has."""
+    parser.add_argument("--save", type=Path, default=None, help="also write the JSON to this file")
 
 
 def _cell(value: object) -> str:

@@ -61,7 +61,9 @@ def steps(work: Path, out: Path) -> list[Step]:
         whisper("base.en", 45),
         whisper("tiny.en", 8, "--start-from", f"base.en={base}", "--rate", "0.5"),
         whisper("small.en", 25, "--start-from", f"base.en={base}", "--rate", "0.5"),
-        Step("llm", "train_llm", ("--data", f"{text}", "--run", f"{work / 'llm'}", "--out", f"{out / 'llm'}"), None, 15),
+        Step(
+            "llm", "train_llm", ("--data", f"{text}", "--run", f"{work / 'llm'}", "--out", f"{out / 'llm'}"), None, 15
+        ),
         Step(
             "export-voice",
             "export",
