@@ -212,13 +212,14 @@ def say(
 ) -> None:
     """Speak a text, without a chatbot."""
     from csmkit.audio import SAMPLE_RATE, WavWriter
+    from csmkit.chat.spoken import in_words, speakable
     from csmkit.timing import Arrivals
 
     teller = Teller(as_json)
     generator = load_generator(preset, device, teller)
     arrivals, start = Arrivals(), time.perf_counter()
     stream = generator.generate_streaming(
-        text,
+        in_words(speakable(text)),
         speaker,
         max_audio_length_ms=max_audio_ms,
         temperature=temperature,

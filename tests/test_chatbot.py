@@ -60,7 +60,7 @@ def threads() -> list[str]:
 def test_a_turn_tells_its_story_in_order(chatbot: StreamingConversationalChatbot) -> None:
     events = list(chatbot.process_streaming("Can you help me?"))
     assert set(kinds(events)) == {
-        "llm_delta", "llm_response", "audio_chunk", "partial_text", "final_text", "complete"
+        "llm_delta", "llm_response", "clause", "audio_chunk", "partial_text", "final_text", "complete"
     }  # fmt: skip
     assert "".join(event["text"] for event in pick(events, "llm_delta")) == ANSWER
     assert [event["text"] for event in pick(events, "llm_response")] == [ANSWER]
@@ -331,7 +331,7 @@ def test_a_transcription_that_takes_too_long_is_given_up(caplog: pytest.LogCaptu
 def test_without_a_recogniser_there_are_no_texts() -> None:
     with StreamingConversationalChatbot(generator="fake", llm="echo", asr=False) as chatbot:
         events = list(chatbot.process_streaming("Say this to me"))
-    assert set(kinds(events)) == {"llm_delta", "llm_response", "audio_chunk", "complete"}
+    assert set(kinds(events)) == {"llm_delta", "llm_response", "clause", "audio_chunk", "complete"}
 
 
 def test_an_answer_with_nothing_to_say_completes_without_sound() -> None:

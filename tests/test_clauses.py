@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from csmkit.chat.clauses import ClauseSplitter, speakable, split_long, spoken_part
+from csmkit.chat.clauses import ClauseSplitter, split_long, spoken_part
+from csmkit.chat.spoken import in_words, speakable
 from csmkit.errors import InputError
 
 
@@ -15,8 +16,8 @@ def split(text: str, **limits: int) -> list[tuple[str, int]]:
     clauses = []
     for number, word in enumerate(words, start=1):
         delta = word if number == len(words) else f"{word} "
-        clauses += [(clause, number) for clause in splitter.push(delta)]
-    return clauses + [(clause, len(words)) for clause in splitter.flush()]
+        clauses += [(clause.written, number) for clause in splitter.push(delta)]
+    return clauses + [(clause.written, len(words)) for clause in splitter.flush()]
 
 
 def test_the_first_clause_comes_long_before_the_text_ends() -> None:
@@ -80,3 +81,37 @@ def test_of_a_broken_off_clause_the_whole_words_count() -> None:
 def test_limits_below_one_are_refused() -> None:
     with pytest.raises(InputError, match="most_words=0"):
         ClauseSplitter(most_words=0)
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("Come at 10:30, it costs $3.50.", "Come at ten thirty, it costs three dollars and fifty cents."),
+        ("At 9:00 am, or at 10:00, or at 14:05.", "At nine a m, or at ten o'clock, or at fourteen oh five."),
+        ("I have 1,250 apples and -5 pears.", "I have one thousand two hundred and fifty apples and minus five pears."),
+        ("On 2026-11-23 it was 21°C.", "On november twenty third twenty twenty six it was twenty one degrees celsius."),
+        ("The 22nd of May, in 1999.", "The twenty second of May, in nineteen ninety nine."),
+        ("£1.01 or €20 or $1.5 million.", "one pound and one penny or twenty euros or one point five million dollars."),
+        (
+            "Dr. Smith, e.g. at pages 3-5 & more etc.",
+            "doctor Smith, for example at pages three to five and more and so on.",
+        ),
+        ("95% of 80 ms at 24 kHz.", "ninety five percent of eighty milliseconds at twenty four kilohertz."),
+        ("7 + 5 = 12 (I think).", "seven plus five equals twelve, I think."),
+        ("3/4 of it, and/or 1 km.", "three quarters of it, and or one kilometer."),
+        ("No. Not no. 7.", "No. Not number seven."),
+    ],
+)
+def test_what_is_written_in_signs_is_spoken_in_words(written: str, spoken: str) -> None:
+    assert in_words(written) == spoken
+
+
+def test_plain_text_is_spoken_as_it_is_written() -> None:
+    text = "Well, it's nice of you to ask: I'm fine! And you? Two-thirds of us are."
+    assert in_words(text) == text
+
+
+def test_a_clause_knows_how_it_was_written() -> None:
+    splitter = ClauseSplitter()
+    (clause,) = [*splitter.push("It is **10:30** now."), *splitter.flush()]
+    assert (clause.written, clause.spoken) == ("It is 10:30 now.", "It is ten thirty now.")

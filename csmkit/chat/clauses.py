@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+from dataclasses import dataclass
 
 from stream2sentence import SentenceSplitter
 
+from csmkit.chat.spoken import in_words, speakable
 from csmkit.errors import InputError
 
-_LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*\)")
-_ADDRESS = re.compile(r"(?:https?://|www\.)\S+")
-_LINE_MARK = re.compile(r"^\s*(?:#{1,6}|[-*+•>])\s+", re.MULTILINE)
-_EMPHASIS = re.compile(r"[*`~|]+|(?<!\w)_+|_+(?!\w)")
-_UNSPOKEN = ("So", "Sk", "Cf", "Cs", "Co", "Cn")  # symbols such as emoji, joiners, and what is no character
 _BREAK = re.compile(r"[,;:.!?]$")
 
 
-def speakable(text: str) -> str:
-    """Strip markdown, addresses and emoji and join the lines; empty if nothing is left that has a sound."""
-    plain = _ADDRESS.sub("", _LINK.sub(r"\1", text))
-    plain = _EMPHASIS.sub("", _LINE_MARK.sub("", plain))
-    plain = "".join(letter for letter in plain if letter.isspace() or unicodedata.category(letter) not in _UNSPOKEN)
-    plain = " ".join(plain.split())
-    return plain if any(letter.isalnum() for letter in plain) else ""
+@dataclass(frozen=True)
+class Clause:
+    """A piece of an answer.
+
+    Attributes:
+        written: as the language model wrote it, without markup.
+        spoken: the same in words alone: what the voice is given.
+    """
+
+    written: str
+    spoken: str
 
 
 class ClauseSplitter:
@@ -51,18 +51,19 @@ class ClauseSplitter:
             sentence_fragment_delimiters=".?!;:,\n…",  # without hyphen and bracket, which end no clause
         )
 
-    def push(self, delta: str) -> list[str]:
+    def push(self, delta: str) -> list[Clause]:
         """Take some text; the clauses that it completes."""
         self._splitter.add(delta)
         return self._clauses(list(self._splitter.stream()))
 
-    def flush(self) -> list[str]:
+    def flush(self) -> list[Clause]:
         """The clauses that are left at the end of the text."""
         return self._clauses(list(self._splitter.flush()))
 
-    def _clauses(self, sentences: list[str]) -> list[str]:
-        spoken = [speakable(sentence) for sentence in sentences]
-        return [clause for sentence in spoken if sentence for clause in split_long(sentence, self._most_words)]
+    def _clauses(self, sentences: list[str]) -> list[Clause]:
+        plain = [speakable(sentence) for sentence in sentences]
+        pieces = [piece for sentence in plain if sentence for piece in split_long(sentence, self._most_words)]
+        return [Clause(piece, in_words(piece)) for piece in pieces]
 
 
 def split_long(sentence: str, most_words: int) -> list[str]:

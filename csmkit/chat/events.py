@@ -33,6 +33,14 @@ class LlmResponse(_Stamped):
     text: str
 
 
+class ClauseStarted(_Stamped):
+    """The voice begins with a clause; ``spoken`` is its text in words alone, without numbers, signs and markup."""
+
+    type: Literal["clause"]
+    text: str
+    spoken: str
+
+
 class AudioChunk(_Stamped):
     """Sound: ``(samples,)`` float32 on the CPU at 24 kHz. Chunks are counted from 1."""
 
@@ -65,4 +73,4 @@ class Complete(_Stamped):
     metrics: dict[str, Metric]
 
 
-Event = LlmDelta | LlmResponse | AudioChunk | PartialText | FinalText | Complete
+Event = LlmDelta | LlmResponse | ClauseStarted | AudioChunk | PartialText | FinalText | Complete

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.audio import FRAME_RATE, SAMPLE_RATE, WavWriter
 from csmkit.chat.ahead import ReadAhead
-from csmkit.chat.clauses import ClauseSplitter, spoken_part
+from csmkit.chat.clauses import Clause, ClauseSplitter, spoken_part
 from csmkit.chat.events import Event
 from csmkit.chat.listener import Listener
 from csmkit.chat.llm import LLM, Message
@@ -78,7 +78,7 @@ class Turn:
         self._wav = wav
         self._stop = threading.Event()
         self._splitter = ClauseSplitter(stage.options.first_words, stage.options.most_words)
-        self._clauses: deque[str] = deque()
+        self._clauses: deque[Clause] = deque()
         self._answer: list[str] = []
         self._answered = False
         self._listener = Listener(stage.asr, self.turn_id)
@@ -158,11 +158,12 @@ class Turn:
         if done:
             yield self._event("llm_response", text="".join(self._answer).strip())
 
-    def _speak(self, clause: str) -> Iterator[Event]:
+    def _speak(self, clause: Clause) -> Iterator[Event]:
         n_samples = 0
-        self._speech = speech = self._start_speech(clause)
+        self._speech = speech = self._start_speech(clause.spoken)
         self.measured.n_clauses += 1
         try:
+            yield self._event("clause", text=clause.written, spoken=clause.spoken)
             for chunk in speech:
                 if self._stop.is_set():
                     break
@@ -212,17 +213,19 @@ class Turn:
         if partial is not None:
             yield self._event("partial_text", text=partial)
 
-    def _remember(self, clause: str, audio_s: float, speech: SpeechStream) -> None:
-        """Note what was heard of a clause: all of it, or the words that its sound had room for."""
+    def _remember(self, clause: Clause, audio_s: float, speech: SpeechStream) -> None:
+        """Note what was heard of a clause: all of it, or the words that its sound had room for.
+
+        The conversation goes on with what was written, the voice with what it said.
+        """
         reason = speech.finish_reason or INTERRUPTED
         self.spoken.reasons.append(reason)
-        text = clause
-        if reason == INTERRUPTED:
-            text = spoken_part(clause, min(1.0, audio_s * LETTERS_PER_S / len(clause)))
-        if text and audio_s:
-            self.spoken.clauses.append(text)
+        share = min(1.0, audio_s * LETTERS_PER_S / len(clause.spoken)) if reason == INTERRUPTED else 1.0
+        written, spoken = (spoken_part(text, share) for text in (clause.written, clause.spoken))
+        if written and spoken and audio_s:
+            self.spoken.clauses.append(written)
             codes = speech.codes[:, : round(audio_s * FRAME_RATE)]  # a broken-off chunk was made, but not heard
-            self.spoken.segments.append(Segment(self._stage.options.speaker, text, codes=codes))
+            self.spoken.segments.append(Segment(self._stage.options.speaker, spoken, codes=codes))
 
     def _finish_reason(self) -> str:
         if self._stop.is_set():

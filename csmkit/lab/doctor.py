@@ -22,6 +22,7 @@ PACKAGES = {  # package: the extra that brings it, None for what is always neede
     "soxr": None,
     "soundfile": None,
     "stream2sentence": None,
+    "num2words": None,
     "faster-whisper": "asr",
     "jupyterlab": "notebook",
     "ipywidgets": "notebook",
