@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--start-from", default=None, help="another size whose run lies beside --out, as SIZE=DIR")
     parser.add_argument("--rate", type=float, default=1.0, help="of the usual learning rates")
     parser.add_argument("--minutes", type=float, default=40.0)
-    parser.add_argument("--seconds", type=float, default=80.0, help="audio a step")
+    parser.add_argument("--seconds", type=float, default=48.0, help="audio a step")
     args = parser.parse_args()
     torch.manual_seed(0)
     where = device()
@@ -101,21 +101,22 @@ def main() -> None:
             run.set_rate(run.flat_then_linear())
             full = random.random() < 0.015
             group = group[:3] if full else group
-            clips = [vary(clip_of(u), u, ends, random) for u in group]
+            clips = [vary(clip_of(u, ends), u, ends, random) for u in group]
             if random.random() < PAIRED and len(clips[0].audio) + len(clips[-1].audio) < 8 * WHISPER_RATE:
                 clips = [join(a, b, random) for a, b in zip(clips[::2], clips[1::2], strict=False)]
             batch = make_batch(clips, tokenizer, random, full)
             batch.__dict__.update({name: value.to(where) for name, value in vars(batch).items()})
             with torch.autocast(where.type, torch.bfloat16):
-                text, phone = trainee(batch)
+                text, phone, away = trainee(batch)
             for optimiser in run.optimisers:
                 optimiser.zero_grad()
-            (text + (0.5 if run.progress > 0.3 else 1.0) * phone).backward()
+            guided = 0.3 * (1 - run.progress) * away
+            (text + (0.5 if run.progress > 0.3 else 1.0) * phone + guided).backward()
             torch.nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
             for optimiser in run.optimisers:
                 optimiser.step()
             average.update(trainee, run.step)
-            means.add(text=text, phone=phone)
+            means.add(text=text, phone=phone, away=away)
             if run.step % 50 == 0:
                 run.log(utterances=len(corpus.utterances), **means)
             if not (going := run.tick()):

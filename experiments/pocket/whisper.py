@@ -35,6 +35,7 @@ NO_TIMESTAMPS = N_TEXT + len(SPECIAL) - 1
 TIME_ZERO = N_TEXT + len(SPECIAL)  # then one token every 20 ms up to 30 s
 VOCAB = TIME_ZERO + 1501
 N_MELS, MEL_HZ, WHISPER_RATE = 80, 100, 16_000
+MARGIN = 3  # frames of 20 ms around a word that still count as the word
 SLACK_FRAMES = 20  # 0.2 s of zeros at least follow the audio
 WIDTH = 192
 SIZES = {"tiny.en": (2, 1), "base.en": (4, 2), "small.en": (7, 3)}  # encoder, decoder layers
@@ -102,9 +103,26 @@ class WordEnds:
 
     def __init__(self, path: Path) -> None:
         self.phones: dict[str, list[str]] = json.loads(path.read_text())
+        self._found: dict[int, list[tuple[str, float]]] = {}
 
     def prefixes(self, utterance: Utterance) -> list[tuple[str, float]]:
         """``(text up to and with this word, end in seconds)`` for each word; empty where the phones do not match."""
+        key = id(utterance)  # the corpus keeps every utterance alive
+        if key not in self._found:
+            self._found[key] = self._prefixes(utterance)
+        return self._found[key]
+
+    def spans(self, utterance: Utterance) -> list[tuple[int, int]]:
+        """First and last 20 ms frame of each word, (-1, -1) where it is not known."""
+        ends = {text: round(second * 50) for text, second in self.prefixes(utterance)}
+        words, before, spans = utterance.text.split(), 0, []
+        for n in range(1, len(words) + 1):
+            end = ends.get(" ".join(words[:n]), -1)
+            spans.append((before, end) if before >= 0 and end >= 0 else (-1, -1))
+            before = end
+        return spans
+
+    def _prefixes(self, utterance: Utterance) -> list[tuple[str, float]]:
         from difflib import SequenceMatcher
 
         words = utterance.text.split()
@@ -130,17 +148,19 @@ class WordEnds:
 
 @dataclass(frozen=True)
 class Clip:
-    """A training example: 16 kHz samples, text, phone labels every 20 ms."""
+    """A training example: 16 kHz samples, text, phone labels every 20 ms, and where each word is, in such frames."""
 
     audio: np.ndarray
     text: str
     phones: np.ndarray
+    spans: list[tuple[int, int]]
 
 
-def clip_of(utterance: Utterance) -> Clip:
+def clip_of(utterance: Utterance, ends: WordEnds) -> Clip:
     """Resample an utterance for Whisper."""
     samples = utterance.samples.astype(np.float32) / 32768
-    return Clip(soxr.resample(samples, SAMPLE_RATE, WHISPER_RATE), utterance.text, utterance.phones)
+    audio = soxr.resample(samples, SAMPLE_RATE, WHISPER_RATE)
+    return Clip(audio, utterance.text, utterance.phones, ends.spans(utterance))
 
 
 def vary(clip: Clip, utterance: Utterance, ends: WordEnds, random: np.random.Generator) -> Clip:
@@ -155,7 +175,7 @@ def vary(clip: Clip, utterance: Utterance, ends: WordEnds, random: np.random.Gen
             noise = noise - np.convolve(noise, np.ones(400) / 400, mode="same")
         level = 10 ** random.uniform(-4, -1) if random.random() < 0.8 else 0.0
         quiet = noise * level / (np.std(noise) + 1e-9)
-        return Clip(quiet.astype(np.float32), "", np.zeros(length // 320, dtype=np.int64))
+        return Clip(quiet.astype(np.float32), "", np.zeros(length // 320, dtype=np.int64), [])
     if chance < 0.24:
         cuts = ends.prefixes(utterance)[:-1]
         if cuts:
@@ -176,7 +196,8 @@ def join(first: Clip, second: Clip, random: np.random.Generator) -> Clip:
     phones = np.zeros(at + len(second.phones), dtype=np.int64)
     n_first = min(len(first.phones), at)
     phones[:n_first], phones[at:] = first.phones[:n_first], second.phones
-    return Clip(audio, f"{first.text} {second.text}".strip(), phones)
+    moved = [(start + at, end + at) if end >= 0 else (-1, -1) for start, end in second.spans]
+    return Clip(audio, f"{first.text} {second.text}".strip(), phones, first.spans + moved)
 
 
 class Corpus:
@@ -210,12 +231,16 @@ class Corpus:
 
 @dataclass
 class WhisperBatch:
-    """``mel`` (batch, frames, 80) zero-padded; ``tokens``, ``labels`` (batch, n); ``phones`` (batch, frames / 2)."""
+    """``mel`` (batch, frames, 80) zero-padded; ``tokens``, ``labels`` (batch, n); ``phones`` (batch, frames / 2).
+
+    ``spans`` (batch, n, 2): the frames at which the word of each label is heard; -1 where it is not known.
+    """
 
     mel: Tensor
     tokens: Tensor
     labels: Tensor
     phones: Tensor
+    spans: Tensor
 
 
 def make_batch(clips: list[Clip], tokenizer: Tokenizer, random: np.random.Generator, full: bool) -> WhisperBatch:
@@ -225,7 +250,7 @@ def make_batch(clips: list[Clip], tokenizer: Tokenizer, random: np.random.Genera
     frames = 3000 if full else min(-(-longest // 2) * 2, 3000)
     mel = torch.zeros(len(clips), frames, N_MELS)
     phones = torch.full((len(clips), frames // 2), -100)
-    rows = []
+    rows, places = [], []
     for i, (clip, m) in enumerate(zip(clips, mels, strict=True)):
         if random.random() < 0.5:  # masks in time and frequency (SpecAugment), and uneven loudness over frequency
             m = m.clone()
@@ -238,7 +263,9 @@ def make_batch(clips: list[Clip], tokenizer: Tokenizer, random: np.random.Genera
         mel[i, : len(m)] = m
         n = min(len(clip.phones), frames // 2)
         phones[i, :n] = torch.from_numpy(clip.phones[:n])
-        ids = tokenizer.encode(f" {clip.text}").ids if clip.text else []
+        encoded = tokenizer.encode(f" {clip.text}") if clip.text else None
+        ids = encoded.ids if encoded else []
+        places.append([(-1, -1), *word_places(encoded.tokens if encoded else [], clip.spans)])
         if random.random() < 0.15 and ids:
             end = min(int(len(clip.audio) / 320), 1500)
             rows.append([SOT, TIME_ZERO, *ids, TIME_ZERO + end, EOT])
@@ -246,12 +273,23 @@ def make_batch(clips: list[Clip], tokenizer: Tokenizer, random: np.random.Genera
             rows.append([SOT, NO_TIMESTAMPS, *ids, EOT])
     width = max(len(r) for r in rows) - 1
     tokens, labels = torch.full((len(rows), width), EOT), torch.full((len(rows), width), -100)
+    spans = torch.full((len(rows), width, 2), -1)
     for i, row in enumerate(rows):
+        spans[i, : len(places[i])] = torch.tensor(places[i])
         tokens[i, : len(row) - 1] = torch.tensor(row[:-1])
         labels[i, : len(row) - 1] = torch.tensor(row[1:])
         if row[1] == NO_TIMESTAMPS:
             labels[i, 0] = -100  # the caller gives it
-    return WhisperBatch(mel, tokens, labels, phones)
+    return WhisperBatch(mel, tokens, labels, phones, spans)
+
+
+def word_places(tokens: list[str], spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The span of the word that each token belongs to; a token that begins a word begins with "\u0120"."""
+    word, places = -1, []
+    for token in tokens:
+        word += token.startswith("\u0120")
+        places.append(spans[word] if word < len(spans) else (-1, -1))
+    return places
 
 
 def chosen_layers(given: int, wanted: int) -> list[int]:
@@ -259,6 +297,23 @@ def chosen_layers(given: int, wanted: int) -> list[int]:
     if wanted > given:
         return [*range(given), *[-1] * (wanted - given)]
     return [round(i * (given - 1) / max(wanted - 1, 1)) if wanted > 1 else given - 1 for i in range(wanted)]
+
+
+def looking_away(attention: Tensor, spans: Tensor) -> Tensor:
+    """Minus the logarithm of the share of attention, mean over the heads, that falls on the word being written.
+
+    Told where to look, a model finds the alignment of text and sound in minutes (guided attention: Tachibana et al.
+    2018).
+
+    Args:
+        attention: ``(batch, heads, n, frames / 2)``.
+        spans: ``(batch, n, 2)``, -1 where the place is not known.
+    """
+    place = torch.arange(attention.shape[-1], device=attention.device)
+    inside = (place >= spans[..., :1] - MARGIN) & (place <= spans[..., 1:] + MARGIN)
+    share = (attention.mean(1) * inside).sum(-1)
+    known = spans[..., 1] >= 0
+    return -(share[known] + 1e-3).log().mean() if known.any() else attention.new_zeros(())
 
 
 class WhisperTrainee(nn.Module):
@@ -282,17 +337,19 @@ class WhisperTrainee(nn.Module):
             x = out[0] if isinstance(out, tuple) else out
         return encoder.layer_norm(x)
 
-    def forward(self, batch: WhisperBatch) -> tuple[Tensor, Tensor]:
-        """Text loss and phone loss."""
+    def forward(self, batch: WhisperBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Text loss, phone loss, and how far the last cross-attention looks away from the words."""
         encoded = self.encode(batch.mel)
         heard = self.phone_head(encoded).float()
         phone = nn.functional.cross_entropy(heard.flatten(0, 1), batch.phones.flatten(), ignore_index=-100)
-        out = self.model.model.decoder(input_ids=batch.tokens, encoder_hidden_states=encoded, use_cache=False)
+        out = self.model.model.decoder(
+            input_ids=batch.tokens, encoder_hidden_states=encoded, use_cache=False, output_attentions=True
+        )
         logits = self.model.proj_out(out.last_hidden_state).float()
         text = nn.functional.cross_entropy(
             logits.flatten(0, 1), batch.labels.flatten(), ignore_index=-100, label_smoothing=0.05
         )
-        return text, phone
+        return text, phone, looking_away(out.cross_attentions[-1].float(), batch.spans)
 
     @torch.no_grad()
     def start_from(self, other: WhisperTrainee) -> None:
