@@ -31,6 +31,7 @@ class Builtin:
 _BUILTIN: dict[str, dict[str, Builtin]] = {
     "llm": {
         "transformers": Builtin("csmkit.chat.llm:TransformersLLM"),
+        "openai": Builtin("csmkit.chat.server_llm:ServerLLM", "server"),
         "echo": Builtin("csmkit.chat.llm:EchoLLM"),
         "fake": Builtin("csmkit.chat.llm:FakeLLM"),
     },
