@@ -76,9 +76,9 @@ class WhisperTranscriber:
         n_frames = math.ceil(len(audio_16k) / HOP)
         encoded = self._encode(audio_16k, n_frames)
         tokens = self._decode(encoded, len(audio_16k) / RATE_HZ, final)
-        if not tokens:
-            return Hypothesis()
         text = self._tokenizer.decode(tokens).strip()
+        if not any(letter.isalnum() for letter in text):  # Whisper answers noise with a stop, or three
+            return Hypothesis()
         return Hypothesis(text, self._words(encoded, tokens, n_frames))
 
     def _check(self, audio: np.ndarray) -> None:
