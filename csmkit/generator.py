@@ -19,8 +19,9 @@ from csmkit.csm.prompt import PromptBuilder, Segment, TextTokenizer
 from csmkit.csm.sampling import Noise
 from csmkit.csm.step import make_step
 from csmkit.errors import CheckpointError, DeviceError
+from csmkit.reasons import END_OF_SPEECH, MAX_LENGTH
 from csmkit.speech import FakeGenerator, SpeechGenerator, new_outcome
-from csmkit.streams import END_OF_SPEECH, MAX_LENGTH, Codec, FrameStream, Outcome
+from csmkit.streams import Codec, FrameStream, Outcome
 from csmkit.voices import find_voice
 
 __all__ = ["FakeGenerator", "Generator", "Segment"]
@@ -103,7 +104,7 @@ class Generator(SpeechGenerator):
         """Start a request, as `frames`; raises ContextOverflowError at the call."""
         n_rows = self._prompts.check(request)
         outcome = new_outcome(request)
-        return self._stream(self._generate(request, n_rows, outcome), outcome)
+        return self._stream(request, self._generate(request, n_rows, outcome), outcome)
 
     def fit(self, request: Request) -> Request:
         """The request without the oldest segments that leave no room; ContextOverflowError if the text has none."""

@@ -13,9 +13,12 @@ from torch import Tensor
 
 from csmkit import plugins
 from csmkit.csm.config import Request, Sampling
+from csmkit.csm.guards import Guards
 from csmkit.csm.prompt import Segment
 from csmkit.errors import DeviceError, InputError
-from csmkit.streams import END_OF_SPEECH, MAX_LENGTH, Codec, FrameStream, Outcome, SpeechStream, chunk_schedule
+from csmkit.reasons import END_OF_SPEECH, MAX_LENGTH
+from csmkit.streams import Codec, FrameStream, Outcome, SpeechStream, chunk_schedule
+from csmkit.watch import Watch
 
 
 class SpeechGenerator(ABC):
@@ -28,7 +31,7 @@ class SpeechGenerator(ABC):
     Attributes:
         codec: as given.
         sampling: as given.
-        finish_reason: of the last generation that ended: "end_of_speech", "max_length", "interrupted"; None before.
+        finish_reason: of the last generation that ended, one of `csmkit.reasons`; None before.
     """
 
     def __init__(self, codec: Codec, sampling: Sampling) -> None:
@@ -45,6 +48,7 @@ class SpeechGenerator(ABC):
         temperature: float | None = None,
         topk: int | None = None,
         seed: int | None = None,
+        guards: Guards | None = Request.guards,
     ) -> Request:
         """A request with this voice's defaults for what is None; raises InputError for what cannot be used."""
         strangers = (
@@ -56,7 +60,8 @@ class SpeechGenerator(ABC):
         asked = {"temperature": temperature, "topk": topk}
         sampling = replace(self.sampling, **{name: value for name, value in asked.items() if value is not None})
         length = Request.max_audio_length_ms if max_audio_length_ms is None else max_audio_length_ms
-        return Request(text, speaker, tuple(context), sampling, length, seed)
+        guards = Guards.off() if guards is None else guards
+        return Request(text, speaker, tuple(context), sampling, length, seed, guards)
 
     @abstractmethod
     def run(self, request: Request) -> FrameStream:
@@ -76,6 +81,7 @@ class SpeechGenerator(ABC):
         temperature: float | None = None,
         topk: int | None = None,
         seed: int | None = None,
+        guards: Guards | None = Request.guards,
     ) -> FrameStream:
         """Speak, as codes.
 
@@ -87,9 +93,12 @@ class SpeechGenerator(ABC):
             temperature: 0 is greedy; None is the voice's own.
             topk: at least 1; None is the voice's own.
             seed: the same seed gives the same codes; None draws one, which the stream tells.
+            guards: what ends speech that has run away; None for nothing. Codes alone cannot tell a silence: that one
+                is found by `generate_streaming` and `generate`.
 
         Yields:
-            ``(n_codebooks,)`` int64 on the CPU; nothing runs before the first is asked for.
+            ``(n_codebooks,)`` int64 on the CPU; nothing runs before the first is asked for. A frame on which a guard
+            strikes is the last.
 
         Raises:
             InputError: an argument that cannot be used; at the call.
@@ -104,6 +113,7 @@ class SpeechGenerator(ABC):
                 temperature=temperature,
                 topk=topk,
                 seed=seed,
+                guards=guards,
             )
         )
 
@@ -118,6 +128,7 @@ class SpeechGenerator(ABC):
         topk: int | None = None,
         chunk_frames: int | Sequence[int] = 6,
         seed: int | None = None,
+        guards: Guards | None = Request.guards,
     ) -> SpeechStream:
         """Speak, as chunks of sound; arguments and errors as `frames`.
 
@@ -137,6 +148,7 @@ class SpeechGenerator(ABC):
             temperature=temperature,
             topk=topk,
             seed=seed,
+            guards=guards,
         )
         return SpeechStream(frames, self.codec.stream(), schedule)
 
@@ -150,6 +162,7 @@ class SpeechGenerator(ABC):
         temperature: float | None = None,
         topk: int | None = None,
         seed: int | None = None,
+        guards: Guards | None = Request.guards,
     ) -> Tensor:
         """Speak, whole: the chunks of `generate_streaming` joined, ``(samples,)``; empty if nothing was said."""
         chunks = self.generate_streaming(
@@ -160,6 +173,7 @@ class SpeechGenerator(ABC):
             temperature=temperature,
             topk=topk,
             seed=seed,
+            guards=guards,
         )
         with chunks:
             return torch.cat([torch.zeros(0), *chunks])
@@ -170,11 +184,13 @@ class SpeechGenerator(ABC):
         self.generate("Hello.", max_audio_length_ms=160, seed=0)
         self.finish_reason = reason
 
-    def _stream(self, frames: FrameGenerator[Tensor, None, None], outcome: Outcome) -> FrameStream:
+    def _stream(self, request: Request, frames: FrameGenerator[Tensor, None, None], outcome: Outcome) -> FrameStream:
+        """The stream of a request's frames, under its guards."""
+
         def note(reason: str) -> None:
             self.finish_reason = reason
 
-        return FrameStream(frames, outcome, note)
+        return FrameStream(frames, outcome, Watch(request.guards, request.text), note)
 
 
 def new_outcome(request: Request) -> Outcome:
@@ -200,7 +216,7 @@ class FakeGenerator(SpeechGenerator):
         """Start a request and remember it in ``requests``."""
         self.requests.append(request)
         outcome = new_outcome(request)
-        return self._stream(self._generate(request, outcome), outcome)
+        return self._stream(request, self._generate(request, outcome), outcome)
 
     def fit(self, request: Request) -> Request:
         """The request itself: a fake has room for any context."""
@@ -214,6 +230,7 @@ class FakeGenerator(SpeechGenerator):
             if index == self.fails_after:
                 raise DeviceError(f"the fake generator was told to fail after {index} frames")
             time.sleep(self.frame_s)
-            pitch = int(letters[index % len(letters)]) * 7 + 101 * request.speaker + outcome.seed
+            # The index sees to it that words said again do not look like a voice that is stuck.
+            pitch = int(letters[index % len(letters)]) * 7 + 13 * index + 101 * request.speaker + outcome.seed
             yield 1 + (pitch * rows) % (self.codec.codebook_size - 1)  # never 0, which would be the end
         outcome.finish_reason = END_OF_SPEECH if n_said <= request.max_frames else MAX_LENGTH
