@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
     from csmkit.csm.guards import Guards
     from csmkit.csm.prompt import Segment
+    from csmkit.csm.voice_prompt import voice_prompt
     from csmkit.errors import CsmkitError
     from csmkit.generator import Generator
 
@@ -36,6 +37,7 @@ __all__ = [
     "Segment",
     "StreamingConversationalChatbot",
     "StreamingWhisperASR",
+    "voice_prompt",
 ]
 
 _HOME = {
@@ -46,6 +48,7 @@ _HOME = {
     "Segment": "csmkit.csm.prompt",
     "StreamingConversationalChatbot": "csmkit.chat.chatbot",
     "StreamingWhisperASR": "csmkit.asr.worker",
+    "voice_prompt": "csmkit.csm.voice_prompt",
 }
 
 

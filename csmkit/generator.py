@@ -106,9 +106,8 @@ class Generator(SpeechGenerator):
         outcome = new_outcome(request)
         return self._stream(request, self._generate(request, n_rows, outcome), outcome)
 
-    def fit(self, request: Request) -> Request:
-        """The request without the oldest segments that leave no room; ContextOverflowError if the text has none."""
-        return self._prompts.fit(request)
+    def fit(self, request: Request, n_lead: int = 0) -> Request:
+        return self._prompts.fit(request, n_lead)
 
     def _generate(self, request: Request, n_rows: int, outcome: Outcome) -> FrameGenerator[Tensor, None, None]:
         """The autoregressive loop, the only one."""

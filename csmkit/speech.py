@@ -68,8 +68,16 @@ class SpeechGenerator(ABC):
         """Start a request; what `frames` does once its arguments were put together."""
 
     @abstractmethod
-    def fit(self, request: Request) -> Request:
-        """The request without the oldest segments that leave no room; ContextOverflowError if the text has none."""
+    def fit(self, request: Request, n_lead: int = 0) -> Request:
+        """The request without the oldest segments that leave no room; whole segments go, never parts.
+
+        Args:
+            request: of any length.
+            n_lead: so many segments at the head of its context, such as a voice prompt, stay in any case.
+
+        Raises:
+            ContextOverflowError: the text and those segments are too long.
+        """
 
     def frames(
         self,
@@ -178,10 +186,18 @@ class SpeechGenerator(ABC):
         with chunks:
             return torch.cat([torch.zeros(0), *chunks])
 
-    def warm_up(self) -> None:
-        """Speak two frames into the void, so that the first real call meets allocated memory and chosen kernels."""
+    def warm_up(self, context: Sequence[Segment] = ()) -> None:
+        """Speak two frames into the void, so that the first real call meets allocated memory and chosen kernels.
+
+        A context that later calls begin with, such as a voice prompt, is encoded and read here and not again.
+
+        Raises:
+            ContextOverflowError: such a context leaves no room to speak.
+        """
         reason = self.finish_reason
-        self.generate("Hello.", max_audio_length_ms=160, seed=0)
+        request = self.request("Hello.", context=context, max_audio_length_ms=160, seed=0)
+        for _ in SpeechStream(self.run(self.fit(request, n_lead=len(context))), self.codec.stream(), (1,)):
+            pass
         self.finish_reason = reason
 
     def _stream(self, request: Request, frames: FrameGenerator[Tensor, None, None], outcome: Outcome) -> FrameStream:
@@ -218,7 +234,7 @@ class FakeGenerator(SpeechGenerator):
         outcome = new_outcome(request)
         return self._stream(request, self._generate(request, outcome), outcome)
 
-    def fit(self, request: Request) -> Request:
+    def fit(self, request: Request, n_lead: int = 0) -> Request:
         """The request itself: a fake has room for any context."""
         return request
 
