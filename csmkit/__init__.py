@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from csmkit.asr.worker import StreamingWhisperASR
     from csmkit.audio import SAMPLE_RATE
     from csmkit.chat.chatbot import StreamingConversationalChatbot
+    from csmkit.csm.guards import Guards
     from csmkit.csm.prompt import Segment
+    from csmkit.csm.voice_prompt import voice_prompt
     from csmkit.errors import CsmkitError
     from csmkit.generator import Generator
 
@@ -31,18 +33,22 @@ __all__ = [
     "SAMPLE_RATE",
     "CsmkitError",
     "Generator",
+    "Guards",
     "Segment",
     "StreamingConversationalChatbot",
     "StreamingWhisperASR",
+    "voice_prompt",
 ]
 
 _HOME = {
     "SAMPLE_RATE": "csmkit.audio",
     "CsmkitError": "csmkit.errors",
     "Generator": "csmkit.generator",
+    "Guards": "csmkit.csm.guards",
     "Segment": "csmkit.csm.prompt",
     "StreamingConversationalChatbot": "csmkit.chat.chatbot",
     "StreamingWhisperASR": "csmkit.asr.worker",
+    "voice_prompt": "csmkit.csm.voice_prompt",
 }
 
 

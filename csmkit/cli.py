@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import csmkit
+from csmkit.cli_voice import parse_guards, read_voice, time_reading
 from csmkit.errors import CsmkitError, InputError
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ TopK = Annotated[int | None, typer.Option(help="Of the voice; default the voice'
 MaxAudio = Annotated[float | None, typer.Option(help="Longest clause in milliseconds; default 8000.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same speech.")]
 Speaker = Annotated[int, typer.Option(help="Which of the voices speaks.")]
+GuardsSwitch = Annotated[str, typer.Option("--guards", help="on ends speech that has run away; off lets it run.")]
+VoiceFile = Annotated[Path | None, typer.Option(help="Recording to speak like, up to 30 s; with --voice-text.")]
+VoiceText = Annotated[str | None, typer.Option(help="What is said in the recording, word for word.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object an event instead of text.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; default CUDA where there is one.")]
 
@@ -64,6 +68,10 @@ class Teller:
     def say(self, line: str, **facts: Any) -> None:
         """A line for people; its facts for programs."""
         print(json.dumps(facts) if self.as_json else line, flush=True)
+
+    def voice(self, took: dict[str, float]) -> None:
+        """A voice prompt was read."""
+        self.say(f"Voice prompt ready: {took['voice_s']:.1f}s of sound ({took['voice_ready_s']:.1f}s)", **took)
 
     def event(self, event: Event) -> None:
         """One event of a turn."""
@@ -128,6 +136,8 @@ def load_chatbot(
     chatbot = StreamingConversationalChatbot(generator=generator, asr=asr, preset=preset, **options)
     seconds = time.perf_counter() - start
     teller.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
+    if chatbot.options.voice:
+        teller.voice(time_reading(generator, chatbot.options.voice))
     return chatbot
 
 
@@ -143,7 +153,10 @@ def chat(
     preset: Preset = None,
     device: Device = None,
     speaker: Speaker = 0,
+    voice: VoiceFile = None,
+    voice_text: VoiceText = None,
     seed: Seed = None,
+    guards: GuardsSwitch = "on",
     as_json: Json = False,
 ) -> None:
     """Answer aloud, and transcribe what was spoken while it is spoken."""
@@ -155,6 +168,8 @@ def chat(
         "max_audio_length_ms": max_audio_ms,
         "speaker": speaker,
         "seed": seed,
+        "guards": parse_guards(guards),
+        "voice": read_voice(voice, voice_text, speaker),
     }
     with load_chatbot(preset, whisper, device, teller, **options) as chatbot:
         if text is not None:
@@ -207,7 +222,10 @@ def say(
     preset: Preset = None,
     device: Device = None,
     speaker: Speaker = 0,
+    voice: VoiceFile = None,
+    voice_text: VoiceText = None,
     seed: Seed = None,
+    guards: GuardsSwitch = "on",
     as_json: Json = False,
 ) -> None:
     """Speak a text, without a chatbot."""
@@ -216,16 +234,21 @@ def say(
     from csmkit.timing import Arrivals
 
     teller = Teller(as_json)
+    allowed, context = parse_guards(guards), read_voice(voice, voice_text, speaker)
     generator = load_generator(preset, device, teller)
+    if context:
+        teller.voice(time_reading(generator, context))
     arrivals, start = Arrivals(), time.perf_counter()
     stream = generator.generate_streaming(
         in_words(speakable(text)),
         speaker,
+        context,
         max_audio_length_ms=max_audio_ms,
         temperature=temperature,
         topk=topk,
         chunk_frames=parse_schedule(chunk_frames),
         seed=seed,
+        guards=allowed,
     )
     with WavWriter(save or Path("speech.wav")) as wav, stream:
         for chunk in stream:

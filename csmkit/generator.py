@@ -21,8 +21,9 @@ from csmkit.csm.prompt import PromptBuilder, Segment, TextTokenizer
 from csmkit.csm.sampling import Noise
 from csmkit.csm.step import make_step
 from csmkit.errors import CheckpointError, DeviceError
+from csmkit.reasons import END_OF_SPEECH, MAX_LENGTH
 from csmkit.speech import FakeGenerator, SpeechGenerator, new_outcome
-from csmkit.streams import END_OF_SPEECH, MAX_LENGTH, Codec, FrameStream
+from csmkit.streams import Codec, FrameStream
 from csmkit.voices import find_voice
 
 __all__ = ["FakeGenerator", "Generator", "Segment"]
@@ -108,11 +109,10 @@ class Generator(SpeechGenerator):
         live = set(range(len(requests)))
         passes = self._generate(requests, n_rows, [outcome.seed for outcome in outcomes], live)
         lanes = Lanes(passes, live, outcomes).rows()
-        return [self._stream(lane, outcome) for lane, outcome in zip(lanes, outcomes, strict=True)]
+        return [self._stream(*row) for row in zip(requests, lanes, outcomes, strict=True)]
 
-    def fit(self, request: Request) -> Request:
-        """The request without the oldest segments that leave no room; ContextOverflowError if the text has none."""
-        return self._prompts.fit(request)
+    def fit(self, request: Request, n_lead: int = 0) -> Request:
+        return self._prompts.fit(request, n_lead)
 
     def _generate(
         self, requests: Sequence[Request], n_rows: Sequence[int], seeds: Sequence[int], live: set[int]

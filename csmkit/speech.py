@@ -14,18 +14,12 @@ from torch import Tensor
 from csmkit import plugins
 from csmkit.batch import SpeechBatch
 from csmkit.csm.config import Request, Sampling
+from csmkit.csm.guards import Guards
 from csmkit.csm.prompt import Segment
 from csmkit.errors import DeviceError, InputError
-from csmkit.streams import (
-    END_OF_SPEECH,
-    MAX_LENGTH,
-    Codec,
-    Frames,
-    FrameStream,
-    Outcome,
-    SpeechStream,
-    chunk_schedule,
-)
+from csmkit.reasons import END_OF_SPEECH, MAX_LENGTH
+from csmkit.streams import Codec, Frames, FrameStream, Outcome, SpeechStream, chunk_schedule
+from csmkit.watch import Watch
 
 
 class SpeechGenerator(ABC):
@@ -38,7 +32,7 @@ class SpeechGenerator(ABC):
     Attributes:
         codec: as given.
         sampling: as given.
-        finish_reason: of the last generation that ended: "end_of_speech", "max_length", "interrupted"; None before.
+        finish_reason: of the last generation that ended, one of `csmkit.reasons`; None before.
     """
 
     def __init__(self, codec: Codec, sampling: Sampling) -> None:
@@ -55,6 +49,7 @@ class SpeechGenerator(ABC):
         temperature: float | None = None,
         topk: int | None = None,
         seed: int | None = None,
+        guards: Guards | None = Request.guards,
     ) -> Request:
         """A request with this voice's defaults for what is None; raises InputError for what cannot be used."""
         strangers = (
@@ -66,7 +61,8 @@ class SpeechGenerator(ABC):
         asked = {"temperature": temperature, "topk": topk}
         sampling = replace(self.sampling, **{name: value for name, value in asked.items() if value is not None})
         length = Request.max_audio_length_ms if max_audio_length_ms is None else max_audio_length_ms
-        return Request(text, speaker, tuple(context), sampling, length, seed)
+        guards = Guards.off() if guards is None else guards
+        return Request(text, speaker, tuple(context), sampling, length, seed, guards)
 
     @abstractmethod
     def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
@@ -78,8 +74,16 @@ class SpeechGenerator(ABC):
         return frames
 
     @abstractmethod
-    def fit(self, request: Request) -> Request:
-        """The request without the oldest segments that leave no room; ContextOverflowError if the text has none."""
+    def fit(self, request: Request, n_lead: int = 0) -> Request:
+        """The request without the oldest segments that leave no room; whole segments go, never parts.
+
+        Args:
+            request: of any length.
+            n_lead: so many segments at the head of its context, such as a voice prompt, stay in any case.
+
+        Raises:
+            ContextOverflowError: the text and those segments are too long.
+        """
 
     def frames(
         self,
@@ -91,6 +95,7 @@ class SpeechGenerator(ABC):
         temperature: float | None = None,
         topk: int | None = None,
         seed: int | None = None,
+        guards: Guards | None = Request.guards,
     ) -> FrameStream:
         """Speak, as codes.
 
@@ -102,9 +107,12 @@ class SpeechGenerator(ABC):
             temperature: 0 is greedy; None is the voice's own.
             topk: at least 1; None is the voice's own.
             seed: the same seed gives the same codes; None draws one, which the stream tells.
+            guards: what ends speech that has run away; None for nothing. Codes alone cannot tell a silence: that one
+                is found by `generate_streaming` and `generate`.
 
         Yields:
-            ``(n_codebooks,)`` int64 on the CPU; nothing runs before the first is asked for.
+            ``(n_codebooks,)`` int64 on the CPU; nothing runs before the first is asked for. A frame on which a guard
+            strikes is the last.
 
         Raises:
             InputError: an argument that cannot be used; at the call.
@@ -119,6 +127,7 @@ class SpeechGenerator(ABC):
                 temperature=temperature,
                 topk=topk,
                 seed=seed,
+                guards=guards,
             )
         )
 
@@ -133,6 +142,7 @@ class SpeechGenerator(ABC):
         topk: int | None = None,
         chunk_frames: int | Sequence[int] = 6,
         seed: int | None = None,
+        guards: Guards | None = Request.guards,
     ) -> SpeechStream:
         """Speak, as chunks of sound; arguments and errors as `frames`.
 
@@ -152,6 +162,7 @@ class SpeechGenerator(ABC):
             temperature=temperature,
             topk=topk,
             seed=seed,
+            guards=guards,
         )
         return SpeechStream(frames, self.codec.stream(), schedule)
 
@@ -165,6 +176,7 @@ class SpeechGenerator(ABC):
         temperature: float | None = None,
         topk: int | None = None,
         seed: int | None = None,
+        guards: Guards | None = Request.guards,
     ) -> Tensor:
         """Speak, whole: the chunks of `generate_streaming` joined, ``(samples,)``; empty if nothing was said."""
         chunks = self.generate_streaming(
@@ -175,6 +187,7 @@ class SpeechGenerator(ABC):
             temperature=temperature,
             topk=topk,
             seed=seed,
+            guards=guards,
         )
         with chunks:
             return torch.cat([torch.zeros(0), *chunks])
@@ -185,7 +198,7 @@ class SpeechGenerator(ABC):
         """Speak several utterances at once, for throughput; each sounds as it does alone.
 
         Args:
-            requests: made by `request`, each with its own text, context, sampling, limit and seed.
+            requests: made by `request`, each with its own text, context, sampling, limit, guards and seed.
             chunk_frames: as for `generate_streaming`, of every row.
 
         Yields:
@@ -202,17 +215,27 @@ class SpeechGenerator(ABC):
             raise InputError(f"{given}: give a list made by generator.request(text, ...)")
         return SpeechBatch([SpeechStream(row, self.codec.stream(), schedule) for row in self.run_batch(requests)])
 
-    def warm_up(self) -> None:
-        """Speak two frames into the void, so that the first real call meets allocated memory and chosen kernels."""
+    def warm_up(self, context: Sequence[Segment] = ()) -> None:
+        """Speak two frames into the void, so that the first real call meets allocated memory and chosen kernels.
+
+        A context that later calls begin with, such as a voice prompt, is encoded and read here and not again.
+
+        Raises:
+            ContextOverflowError: such a context leaves no room to speak.
+        """
         reason = self.finish_reason
-        self.generate("Hello.", max_audio_length_ms=160, seed=0)
+        request = self.request("Hello.", context=context, max_audio_length_ms=160, seed=0)
+        for _ in SpeechStream(self.run(self.fit(request, n_lead=len(context))), self.codec.stream(), (1,)):
+            pass
         self.finish_reason = reason
 
-    def _stream(self, frames: Frames, outcome: Outcome) -> FrameStream:
+    def _stream(self, request: Request, frames: Frames, outcome: Outcome) -> FrameStream:
+        """The stream of a request's frames, under its guards."""
+
         def note(reason: str) -> None:
             self.finish_reason = reason
 
-        return FrameStream(frames, outcome, note)
+        return FrameStream(frames, outcome, Watch(request.guards, request.text), note)
 
 
 def new_outcome(request: Request) -> Outcome:
@@ -239,9 +262,9 @@ class FakeGenerator(SpeechGenerator):
         self.requests += requests
         outcomes = [new_outcome(request) for request in requests]
         pairs = zip(requests, outcomes, strict=True)
-        return [self._stream(self._generate(request, outcome), outcome) for request, outcome in pairs]
+        return [self._stream(request, self._generate(request, outcome), outcome) for request, outcome in pairs]
 
-    def fit(self, request: Request) -> Request:
+    def fit(self, request: Request, n_lead: int = 0) -> Request:
         """The request itself: a fake has room for any context."""
         return request
 
@@ -253,6 +276,7 @@ class FakeGenerator(SpeechGenerator):
             if index == self.fails_after:
                 raise DeviceError(f"the fake generator was told to fail after {index} frames")
             time.sleep(self.frame_s)
-            pitch = int(letters[index % len(letters)]) * 7 + 101 * request.speaker + outcome.seed
+            # The index sees to it that words said again do not look like a voice that is stuck.
+            pitch = int(letters[index % len(letters)]) * 7 + 13 * index + 101 * request.speaker + outcome.seed
             yield 1 + (pitch * rows) % (self.codec.codebook_size - 1)  # never 0, which would be the end
         outcome.finish_reason = END_OF_SPEECH if n_said <= request.max_frames else MAX_LENGTH

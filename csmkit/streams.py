@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -13,10 +14,8 @@ import torch
 from torch import Tensor
 
 from csmkit.errors import InputError
-
-END_OF_SPEECH = "end_of_speech"
-MAX_LENGTH = "max_length"
-INTERRUPTED = "interrupted"
+from csmkit.reasons import INTERRUPTED, SILENCE
+from csmkit.watch import Watch
 
 
 class CodecStream(Protocol):
@@ -56,7 +55,7 @@ class Outcome:
 
     Attributes:
         seed: of its noise; give it again to hear the same.
-        finish_reason: "end_of_speech", "max_length", "interrupted"; None while it runs.
+        finish_reason: one of `csmkit.reasons`; None while it runs.
         frames: what it yielded, ``(n_codebooks,)`` int64 each.
     """
 
@@ -69,15 +68,17 @@ class FrameStream(Iterator[Tensor]):
     """The frames of one generation, ``(n_codebooks,)`` int64 on the CPU; the first comes when the prompt was read.
 
     Closing it frees the generation's state at once. `close` may be called from any thread: it waits for the frame being
-    made, no longer.
+    made, no longer. A frame that its guards do not let go on is the last one, and the state is freed with it.
 
     Args:
         frames: the generation; closing it frees what it holds.
         outcome: which the generation fills.
+        watch: the guards; silence is only found where somebody lets them hear.
         on_finish: told the reason when it is known, once.
     """
 
-    def __init__(self, frames: Frames, outcome: Outcome, on_finish: Callable[[str], None]) -> None:
+    def __init__(self, frames: Frames, outcome: Outcome, watch: Watch, on_finish: Callable[[str], None]) -> None:
+        self.watch = watch
         self._frames: Frames | None = frames
         self._outcome, self._on_finish = outcome, on_finish
         self._lock = threading.RLock()
@@ -112,22 +113,29 @@ class FrameStream(Iterator[Tensor]):
                 frame = next(self._frames)
             finally:
                 if frame is None:  # the end, an error and Ctrl-C alike: nothing more comes
-                    self._finish()
+                    self.close()
             self._outcome.frames.append(frame)
+            reason = self.watch.see(frame)
+            if reason is not None:
+                self.close(reason)
             return frame
 
-    def close(self) -> None:
-        """Stop and free; again and after the end it does nothing. Blocks for at most one frame."""
-        with self._lock:
-            self._finish()
+    def close(self, reason: str = INTERRUPTED, n_dropped: int = 0) -> None:
+        """Stop and free; again and after the end it does nothing. Blocks for at most one frame.
 
-    def _finish(self) -> None:
-        if self._frames is None:
-            return
-        self._frames.close()
-        self._frames = None
-        self._outcome.finish_reason = self._outcome.finish_reason or INTERRUPTED
-        self._on_finish(self._outcome.finish_reason)
+        Args:
+            reason: why, unless the generation has given one itself.
+            n_dropped: of the last frames, those that count as never made.
+        """
+        with self._lock:
+            if self._frames is None:
+                return
+            self._frames.close()
+            self._frames = None
+            if n_dropped:
+                del self._outcome.frames[-n_dropped:]
+            self._outcome.finish_reason = self._outcome.finish_reason or reason
+            self._on_finish(self._outcome.finish_reason)
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +147,9 @@ class FrameStream(Iterator[Tensor]):
 class SpeechStream(Iterator[Tensor]):
     """The sound of one generation in chunks, 1-D float32 on the CPU at 24 kHz; the last may be shorter.
 
-    The codec is called once a frame and the samples are grouped here, so the chunk size cannot change them.
+    The codec is called once a frame and the samples are grouped here, so the chunk size cannot change them. A long
+    silence is kept back until it proves to be a pause, see `Guards.tail_ms`; one that does not is neither sound nor
+    codes of this stream.
 
     Args:
         frames: of the generation.
@@ -150,12 +160,18 @@ class SpeechStream(Iterator[Tensor]):
     def __init__(self, frames: FrameStream, decoder: CodecStream, schedule: Sequence[int]) -> None:
         self._frames, self._schedule = frames, schedule
         self._decoder: CodecStream | None = decoder
+        self._ready: deque[Tensor] = deque()  # (1920,) each
         self._n_chunks = 0
 
     @property
     def finish_reason(self) -> str | None:
-        """Why it ended: "end_of_speech", "max_length", "interrupted"; None while it runs."""
+        """Why it ended, one of `csmkit.reasons`; None while it runs."""
         return self._frames.finish_reason
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether there was anything but silence so far."""
+        return self._frames.watch.has_spoken
 
     @property
     def n_frames(self) -> int:
@@ -177,11 +193,8 @@ class SpeechStream(Iterator[Tensor]):
         samples: list[Tensor] = []
         complete = False
         try:
-            while len(samples) < wanted and (decoder := self._decoder) is not None:
-                frame = next(self._frames, None)
-                if frame is None:
-                    break
-                samples.append(decoder.decode(frame.unsqueeze(1)))
+            while len(samples) < wanted and (sound := self._next_sound()) is not None:
+                samples.append(sound)
             complete = bool(samples) and self._decoder is not None  # another thread may have closed it meanwhile
         finally:
             if not complete:
@@ -191,9 +204,23 @@ class SpeechStream(Iterator[Tensor]):
         self._n_chunks += 1
         return torch.cat(samples)
 
+    def _next_sound(self) -> Tensor | None:
+        """The samples of the next frame to hand out; None at the end."""
+        ready, watch = self._ready, self._frames.watch  # `close` may replace the one while this thread fills it
+        while not ready and (decoder := self._decoder) is not None:
+            frame = next(self._frames, None)
+            if frame is None:
+                ready.extend(watch.release())
+                break
+            ready.extend(watch.hear(decoder.decode(frame.unsqueeze(1))))
+            if watch.too_silent and self._frames.finish_reason is None:
+                self._frames.close(SILENCE, n_dropped=len(watch.release()))
+        return ready.popleft() if ready else None
+
     def close(self) -> None:
         """Stop and free; from any thread, more than once. Blocks for at most one frame."""
         self._decoder = None
+        self._ready = deque()
         self._frames.close()
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.llm import EchoLLM, FakeLLM, Message
 from csmkit.chat.options import ChatModels, TurnOptions, chat_models
-from csmkit.errors import AudioFileError, DeviceError, InputError, LanguageModelError, StateError
+from csmkit.errors import AudioFileError, ContextOverflowError, DeviceError, InputError, LanguageModelError, StateError
 from csmkit.generator import FakeGenerator, Segment
 
 ANSWER = "Well of course, I can help you with that today. It is an easy thing to do. Shall we begin at once?"
@@ -390,10 +391,8 @@ def test_the_voice_hears_earlier_turns_only_if_it_is_asked_to() -> None:
 
 def test_context_that_does_not_fit_loses_its_oldest_turns_but_not_the_voice() -> None:
     class Cramped(FakeGenerator):
-        def fit(self, request: Any) -> Any:
-            from dataclasses import replace
-
-            return replace(request, context=request.context[-3:])
+        def fit(self, request: Any, n_lead: int = 0) -> Any:
+            return replace(request, context=(*request.context[:n_lead], *request.context[n_lead:][-2:]))
 
     voice = Segment(0, "This is how I sound.", torch.zeros(1920))
     generator = Cramped()
@@ -402,6 +401,18 @@ def test_context_that_does_not_fit_loses_its_oldest_turns_but_not_the_voice() ->
             list(chatbot.process_streaming("Hi"))
     context = generator.requests[-1].context
     assert len(context) == 3 and context[0] is voice and context[-1].text == "Hi"
+
+
+def test_a_voice_that_leaves_no_room_to_speak_is_refused_before_the_first_turn() -> None:
+    class Full(FakeGenerator):
+        def fit(self, request: Any, n_lead: int = 0) -> Any:
+            assert (request.text, len(request.context), n_lead) == ("Hello.", 1, 1)
+            raise ContextOverflowError("voice prompt too long")
+
+    with pytest.raises(ContextOverflowError, match="voice prompt too long"):
+        make(generator=Full(), voice=[Segment(0, "This is how I sound.", torch.zeros(1920))])
+    with pytest.raises(InputError, match="voice of type Segment: give a list of segments"):
+        TurnOptions(voice=Segment(0, "This is how I sound."))  # type: ignore[arg-type]
 
 
 def test_all_speech_is_made_on_the_readers_thread() -> None:

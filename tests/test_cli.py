@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from runaway import pause, voice_of
 from typer.testing import CliRunner
 
-from csmkit import cli
+from csmkit import Guards, cli
 from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.worker import StreamingWhisperASR
-from csmkit.audio import read
+from csmkit.audio import SAMPLE_RATE, read, write
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.llm import FakeLLM
 from csmkit.errors import InputError
@@ -73,6 +75,45 @@ def test_say_writes_what_it_speaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert len(read(tmp_path / "a.wav")) == 6 * 1920
 
 
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """A second of a tone between two of silence."""
+    tone = 0.3 * np.sin(2 * np.pi * 200 * np.arange(SAMPLE_RATE) / SAMPLE_RATE)
+    write(tmp_path / "prompt.wav", np.concatenate([np.zeros(SAMPLE_RATE), tone, np.zeros(SAMPLE_RATE)]))
+    return tmp_path / "prompt.wav"
+
+
+def test_say_speaks_in_the_voice_of_a_recording(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recording: Path):
+    voice = FakeGenerator()
+    monkeypatch.setattr(cli, "load_generator", lambda preset, device, teller: voice)
+    arguments = ["say", "three words here", "--save", str(tmp_path / "a.wav"), "--speaker", "1", "--json"]
+    out = runner.invoke(cli.app, [*arguments, "--voice", str(recording), "--voice-text", "Mm."])
+    assert out.exit_code == 0, out.output
+    assert json.loads(out.output.splitlines()[0])["voice_s"] == pytest.approx(1.2, abs=0.1)
+    warmed, said = voice.requests
+    assert warmed.context[0] is said.context[0]
+    assert (said.context[0].speaker, said.context[0].text) == (1, "Mm.")
+
+
+def test_chat_keeps_the_voice_of_a_recording_and_the_switch_of_the_guards(
+    fakes: None, monkeypatch: pytest.MonkeyPatch, recording: Path
+):
+    seen = {}
+    load = cli.load_chatbot
+    monkeypatch.setattr(cli, "load_chatbot", lambda *given, **options: load(*given, **seen.setdefault("all", options)))
+    out = runner.invoke(cli.app, ["chat", "Hi!", "--voice", str(recording), "--voice-text", "Mm.", "--guards", "off"])
+    assert out.exit_code == 0, out.output
+    assert [segment.text for segment in seen["all"]["voice"]] == ["Mm."]
+    assert seen["all"]["guards"] == Guards.off()
+
+
+def test_say_ends_a_voice_that_runs_away_unless_it_is_told_not_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(cli, "load_generator", lambda preset, device, teller: voice_of(20, pause(1000)))
+    for switch, reason in (("on", "silence"), ("off", "max_length")):
+        out = runner.invoke(cli.app, ["say", "Hello", "--save", str(tmp_path / "a.wav"), "--json", "--guards", switch])
+        assert json.loads(out.output.splitlines()[-1])["finish_reason"] == reason
+
+
 def test_doctor_names_what_is_there_and_what_to_do():
     out = runner.invoke(cli.app, ["doctor"])
     assert out.exit_code == 0, out.output
@@ -86,6 +127,10 @@ def test_doctor_names_what_is_there_and_what_to_do():
         (["chat", "Hello!", "--chunk-frames", "x"], "--chunk-frames 'x'"),
         (["chat", "Hello!", "--preset", "nobody"], "the presets are pocket, sesame"),
         (["say", "Hello.", "--temperature", "-1"], "temperature"),
+        (["say", "Hello.", "--guards", "maybe"], "--guards 'maybe': give on or off"),
+        (["say", "Hello.", "--voice", "a.wav"], "--voice without --voice-text: give the recording and the words"),
+        (["chat", "Hello!", "--voice-text", "Mm."], "--voice-text without --voice:"),
+        (["chat", "Hello!", "--voice", "nowhere.wav", "--voice-text", "Mm."], "no sound file at 'nowhere.wav'"),
     ],
 )
 def test_an_error_is_one_line_and_exit_status_one(arguments, message, capsys: pytest.CaptureFixture[str]):

@@ -122,6 +122,21 @@ def test_fitting_drops_whole_oldest_turns_and_keeps_the_newest(prompts):
         prompts.fit(request("a" * 200, *turns))
 
 
+def test_fitting_never_drops_what_leads(prompts):
+    voice = Segment(1, "so", torch.zeros(1920 * 30))  # 38 rows
+    turns = [Segment(0, "yes", torch.zeros(1920 * 20)) for _ in range(5)]  # 29 rows each
+    assert prompts.fit(request("hi", voice, *turns), n_lead=1).context == (voice, turns[4])
+    assert prompts.fit(request("hi", voice, *turns, frames=40), n_lead=1).context == (voice,)
+    assert prompts.fit(request("hi", voice), n_lead=1).context == (voice,)
+    with pytest.raises(
+        ContextOverflowError,
+        match=r"voice prompt of 2\.4 s and its text take 38 positions, .* 60 frames there are 33: give a shorter voice",
+    ):
+        prompts.fit(request("hi", voice, *turns, frames=60), n_lead=1)
+    with pytest.raises(ContextOverflowError, match=r"voice prompt of 4\.0 s"):
+        prompts.fit(request("hi", voice, *turns, frames=40), n_lead=2)
+
+
 def test_codes_that_the_voice_does_not_have_are_refused(prompts):
     for codes in (torch.full((3, 2), CODEBOOK_SIZE), torch.zeros(2, 2, dtype=torch.int64), -torch.ones(3, 1).long()):
         with pytest.raises(InputError, match="this voice has 3 codebooks of 16 codes"):

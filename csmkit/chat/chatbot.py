@@ -51,6 +51,7 @@ class StreamingConversationalChatbot:
 
     Raises:
         InputError: an unknown preset or option, or a value out of its range.
+        ContextOverflowError: a voice prompt that leaves no room to speak.
         CsmkitError: a model cannot be loaded; the leaf says why.
     """
 
@@ -69,6 +70,7 @@ class StreamingConversationalChatbot:
         self.load_s: dict[str, float] = {}
         with self._timed("speech"):
             self.generator: SpeechGenerator = _voice(models.speech if generator is None else generator)
+        self._check_room()
         with self._timed("llm"):
             self.llm: LLM = _language_model(models if llm is None else llm)
         with self._timed("asr"):
@@ -178,6 +180,13 @@ class StreamingConversationalChatbot:
             return list(self.options.voice)
         earlier = [segment for turn in self._segments[-n_turns:] for segment in turn]
         return [*self.options.voice, *earlier, *self._said_by_user(user_input)]
+
+    def _check_room(self) -> None:
+        """Raise ContextOverflowError where the voice prompt is too long even for a word, here and not in a turn."""
+        voice, length = self.options.voice, self.options.max_audio_length_ms
+        if voice:
+            request = self.generator.request("Hello.", context=list(voice), max_audio_length_ms=length)
+            self.generator.fit(request, n_lead=len(voice))
 
     def _said_by_user(self, text: str) -> list[Segment]:
         plain = speakable(text)

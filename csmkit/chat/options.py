@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from csmkit.csm.guards import ORDINARY, Guards
 from csmkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class TurnOptions:
         max_audio_length_ms: of each clause; None is the voice's default.
         temperature, topk: of the speech; None is the voice's default.
         seed: of the speech, counted up from clause to clause; None differs every time.
-        voice: segments that always lead the context, to keep one voice.
+        guards: what ends a clause that has run away; None for nothing.
+        voice: segments that always lead the context, to keep one voice, such as a `voice_prompt`. Never left out.
         context_turns: earlier turns, beside the clauses of this one, that the voice hears before it speaks; 0 for none,
             not even those clauses. What does not fit is left out, the oldest first.
         first_words: the first clause has at most so many words.
@@ -44,6 +46,7 @@ class TurnOptions:
     temperature: float | None = None
     topk: int | None = None
     seed: int | None = None
+    guards: Guards | None = ORDINARY
     voice: Sequence[Segment] = ()
     context_turns: int = 0
     first_words: int = 12
@@ -51,6 +54,10 @@ class TurnOptions:
     asr_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.guards, Guards | None):
+            raise InputError(f"guards of type {type(self.guards).__name__}: give Guards(), or None for no guards")
+        if not isinstance(self.voice, Sequence):
+            raise InputError(f"voice of type {type(self.voice).__name__}: give a list of segments, such as [prompt]")
         if not isinstance(self.context_turns, int) or self.context_turns < 0:
             raise InputError(f"context_turns={self.context_turns!r}: give a number of turns, 0 for none")
         if self.first_words < 1 or self.most_words < 1:

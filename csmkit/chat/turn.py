@@ -20,6 +20,7 @@ from csmkit.chat.llm import LLM, Message
 from csmkit.chat.measure import Measured, turn_metrics
 from csmkit.chat.options import TurnOptions
 from csmkit.generator import Segment
+from csmkit.reasons import END_OF_SPEECH, INTERRUPTED, REPETITION
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from csmkit.speech import SpeechGenerator
     from csmkit.streams import SpeechStream
 
-END_OF_SPEECH = "end_of_speech"
-INTERRUPTED = "interrupted"
 LETTERS_PER_S = 14.0  # of ordinary speech; says how much of a broken-off clause was heard
 _JOIN_S = 5.0  # a language model ends within one token; one that hangs is left behind
 
@@ -183,25 +182,16 @@ class Turn:
             "temperature": options.temperature,
             "topk": options.topk,
             "seed": seed,
+            "guards": options.guards,
         }
         said = self.spoken.segments if options.context_turns else []
         context: Sequence[Segment] = [*self._context, *said]
         if context:
-            context = self._fit(clause, context, asked)
+            request = generator.request(clause, options.speaker, context, **asked)
+            context = generator.fit(request, n_lead=len(options.voice)).context
         return generator.generate_streaming(
             clause, options.speaker, context, chunk_frames=options.chunk_frames, **asked
         )
-
-    def _fit(self, clause: str, context: Sequence[Segment], asked: dict[str, Any]) -> Sequence[Segment]:
-        """The segments there is room for: those that always lead, and of the others the newest."""
-        options, generator = self._stage.options, self._stage.generator
-        kept = list(context)
-        n_lead = len(options.voice)
-        while True:
-            fitted = generator.fit(generator.request(clause, options.speaker, kept, **asked)).context
-            if len(fitted) == len(kept) or len(kept) <= n_lead:
-                return fitted
-            del kept[n_lead]
 
     def _hand_out(self, chunk: Tensor) -> Iterator[Event]:
         self.measured.arrivals.add(perf_counter() - self.measured.started, len(chunk) / SAMPLE_RATE)
@@ -214,7 +204,7 @@ class Turn:
             yield self._event("partial_text", text=partial)
 
     def _remember(self, clause: Clause, audio_s: float, speech: SpeechStream) -> None:
-        """Note what was heard of a clause: all of it, or the words that its sound had room for.
+        """Note what was heard of a clause: all of it, the words that its sound had room for, or nothing.
 
         The conversation goes on with what was written, the voice with what it said.
         """
@@ -222,8 +212,10 @@ class Turn:
         self.spoken.reasons.append(reason)
         share = min(1.0, audio_s * LETTERS_PER_S / len(clause.spoken)) if reason == INTERRUPTED else 1.0
         written, spoken = (spoken_part(text, share) for text in (clause.written, clause.spoken))
-        if written and spoken and audio_s:
-            self.spoken.clauses.append(written)
+        if not (written and spoken and audio_s and speech.has_spoken):
+            return
+        self.spoken.clauses.append(written)
+        if reason != REPETITION:  # a voice that hears itself stuck gets stuck again
             codes = speech.codes[:, : round(audio_s * FRAME_RATE)]  # a broken-off chunk was made, but not heard
             self.spoken.segments.append(Segment(self._stage.options.speaker, spoken, codes=codes))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from csmkit.audio import FRAME_MS
+from csmkit.csm.checks import is_finite, is_integer
+from csmkit.csm.guards import ORDINARY, Guards, whole_frames
 from csmkit.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
@@ -165,9 +165,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, value in (("temperature", self.temperature), ("depth_scale", self.depth_scale)):
-            if not _is_real(value) or not math.isfinite(value) or value < 0:
+            if not is_finite(value) or value < 0:
                 raise InputError(f"{name}={value!r}: give a finite number of at least 0; temperature 0 is greedy")
-        if not _is_integer(self.topk) or self.topk < 1:
+        if not is_integer(self.topk) or self.topk < 1:
             raise InputError(f"topk={self.topk!r}: give an integer of at least 1, such as 50")
 
 
@@ -182,6 +182,7 @@ class Request:
         sampling: how codes are drawn.
         max_audio_length_ms: the most audio, cut down to whole frames of 80 ms.
         seed: of the noise, in [0, 2**63); None draws a new one.
+        guards: what else ends it before it ends by itself; they never change what comes before.
 
     Raises:
         InputError: a value outside these ranges.
@@ -193,25 +194,29 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     max_audio_length_ms: float = 8_000
     seed: int | None = None
+    guards: Guards = ORDINARY
 
     def __post_init__(self) -> None:
         check_speaker(self.speaker)
         check_text(self.text)
         length = self.max_audio_length_ms
-        if not _is_real(length) or not math.isfinite(length) or length < FRAME_MS:
+        if not is_finite(length) or length < FRAME_MS:
             raise InputError(f"max_audio_length_ms={length!r}: give at least one frame, {FRAME_MS} ms")
-        if self.seed is not None and not (_is_integer(self.seed) and 0 <= self.seed < 2**63):
+        if self.seed is not None and not (is_integer(self.seed) and 0 <= self.seed < 2**63):
             raise InputError(f"seed={self.seed!r}: give an integer in [0, 2**63), or None for a new one each time")
+        if not isinstance(self.guards, Guards):
+            kind = type(self.guards).__name__
+            raise InputError(f"guards of type {kind}: give Guards(), with what you change, or Guards.off() for none")
 
     @property
     def max_frames(self) -> int:
-        """The most frames this request may yield."""
-        return int(self.max_audio_length_ms // FRAME_MS)
+        """The most frames this request may yield, guards apart: room for all of them is needed."""
+        return whole_frames(self.max_audio_length_ms)
 
 
 def check_speaker(speaker: object) -> None:
     """Raise InputError unless ``speaker`` is a non-negative integer."""
-    if not _is_integer(speaker) or speaker < 0:
+    if not is_integer(speaker) or speaker < 0:
         raise InputError(f"speaker={speaker!r}: give a non-negative integer such as 0 or 1")
 
 
@@ -219,11 +224,3 @@ def check_text(text: object) -> None:
     """Raise InputError unless ``text`` is a string with something to say."""
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"text={text!r}: give a sentence to speak")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)

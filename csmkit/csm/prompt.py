@@ -137,23 +137,33 @@ class PromptBuilder:
         raise ContextOverflowError(
             f"text of {n_text} positions, context of {n_rows - n_text} and an answer of up to {request.max_frames} "
             f"frames ({request.max_frames * FRAME_MS} ms) exceed the {limit} positions of this voice: "
-            "drop the oldest segments, shorten the text or lower max_audio_length_ms"
+            "drop the oldest segments, shorten the voice prompt, shorten the text or lower max_audio_length_ms"
         )
 
-    def fit(self, request: Request) -> Request:
-        """The request without the oldest segments that leave no room; whole segments go, never parts.
+    def fit(self, request: Request, n_lead: int = 0) -> Request:
+        """The request without the oldest segments that leave no room, see `SpeechGenerator.fit`.
 
         Raises:
-            ContextOverflowError: the text alone is too long.
+            ContextOverflowError: the text alone is too long, or with the ``n_lead`` segments that stay.
         """
         room = self._config.backbone.max_positions - self.check(replace(request, context=())) - request.max_frames
+        lead, rest = request.context[:n_lead], request.context[n_lead:]
+        n_lead_rows = sum(self._n_segment_rows(segment) for segment in lead)
+        if n_lead_rows > room:
+            n_frames = sum(segment.n_frames for segment in lead)
+            raise ContextOverflowError(
+                f"voice prompt of {n_frames * FRAME_MS / 1000:.1f} s and its text take {n_lead_rows} positions, beside "
+                f"the text to speak and an answer of up to {request.max_frames} frames there are {room}: "
+                "give a shorter voice prompt, shorten the text or lower max_audio_length_ms"
+            )
+        room -= n_lead_rows
         kept: list[Segment] = []
-        for segment in reversed(request.context):
+        for segment in reversed(rest):
             room -= self._n_segment_rows(segment)
             if room < 0:
                 break
             kept.insert(0, segment)
-        return replace(request, context=tuple(kept))
+        return replace(request, context=(*lead, *kept))
 
     def build(self, request: Request) -> list[Block]:
         """A block for each turn, the text to speak last. Encodes context audio not met before.
