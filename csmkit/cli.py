@@ -92,7 +92,7 @@ class Teller:
                 self._complete(event["metrics"], event["time_to_first_audio"], event["total_time"])
 
     def _complete(self, metrics: dict[str, Any], first_s: float | None, total_s: float) -> None:
-        if metrics["asr_error"]:
+        if metrics.get("asr_error"):
             print(f"No transcription: {metrics['asr_error']}")
         if first_s is None:
             print(f"Nothing was spoken ({metrics['finish_reason']}).", flush=True)

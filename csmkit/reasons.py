@@ -5,3 +5,4 @@ MAX_LENGTH = "max_length"  # ``max_audio_length_ms``, or the most that a text of
 SILENCE = "silence"  # it was silent for longer than its guards allow
 REPETITION = "repetition"  # it made the same frames over and over
 INTERRUPTED = "interrupted"  # closed, or an error
+NOTHING_HEARD = "nothing_heard"  # a turn alone: the user's sound held no word

@@ -232,6 +232,22 @@ class StreamingWhisperASR:
         self._raise_error(worker)
         raise StateError("the utterance was cancelled: call start_processing() for the next one")
 
+    def transcribe(self, audio: Waveform, timeout: float | None = None) -> Transcript:
+        """Hear a whole waveform at 24 kHz and wait for its text; an utterance like any other, without partials.
+
+        Raises:
+            TimeoutError: not ready in time; the utterance is dropped.
+            InputError, StateError, CsmkitError: as `put_audio_chunk`, `start_processing` and `get_final`.
+        """
+        self.start_processing()
+        try:
+            self.put_audio_chunk(audio)
+            self.finish()
+            return self.get_final(timeout)
+        except BaseException:
+            self.cancel()
+            raise
+
     def cancel(self) -> None:
         """Drop the utterance. Returns at once; a decode in progress ends unheard. Fine without an utterance, too."""
         if self._worker is None or self._utterance is None:

@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 from csmkit import plugins
 from csmkit.asr.worker import StreamingWhisperASR
-from csmkit.audio import WavWriter
-from csmkit.chat.clauses import speakable
+from csmkit.audio import SAMPLE_RATE, WavWriter, read, resample
 from csmkit.chat.events import Event
 from csmkit.chat.llm import LLM, Message
+from csmkit.chat.memory import load_conversation, save_conversation
 from csmkit.chat.options import ChatModels, TurnOptions, chat_models
+from csmkit.chat.spoken import in_words, speakable
 from csmkit.chat.turn import Stage, Turn
 from csmkit.errors import InputError, StateError
 from csmkit.generator import Segment
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from csmkit.audio import Waveform
     from csmkit.speech import SpeechGenerator
 
 log = logging.getLogger(__name__)
@@ -105,11 +109,62 @@ class StreamingConversationalChatbot:
             raise InputError(f"user_input={user_input!r}: give some text to answer")
         self._close_turn()
         wav = None if save_audio_path is None else WavWriter(save_audio_path)
-        message = {"role": "user", "content": user_input.strip()}
-        stage = Stage(self.generator, self.llm, self.asr, self.options)
-        turn = self._turn = Turn(stage, [*self.history, message], self._context(user_input), wav)
-        events = self._follow(turn, message)
+        return self._begin(user_input.strip(), wav)
+
+    def process_streaming_audio(
+        self,
+        audio: str | PathLike[str] | Waveform,
+        sample_rate: int | None = None,
+        save_audio_path: str | PathLike[str] | None = None,
+    ) -> Generator[Event, None, None]:
+        """Answer what the user says aloud: heard by the recogniser, then as `process_streaming`.
+
+        Args:
+            audio: a sound file, or samples in any shape and type that `csmkit.audio.as_mono` takes. The voice hears
+                them too, as the user's turn.
+            sample_rate: of samples, in Hz; None is 24 000. A file knows its own.
+            save_audio_path: as for `process_streaming`.
+
+        Yields:
+            ``heard`` with the text, then as `process_streaming`. Where there was no word, ``complete`` follows at once
+            with the reason "nothing_heard", and the conversation stays as it was.
+
+        Raises:
+            AudioFileError: no such sound file; at the call.
+            InputError: samples that cannot be used, or a chatbot without a recogniser; at the call.
+            CsmkitError: the recogniser failed, at the first event; and as `process_streaming`.
+        """
+        if self.asr is None:
+            raise InputError("this chatbot has no recogniser: make it with asr='base.en', or give text")
+        if isinstance(audio, (str, PathLike)):
+            sound = read(audio)
+        else:
+            sound = resample(audio, SAMPLE_RATE if sample_rate is None else sample_rate)
+        self._close_turn()
+        wav = None if save_audio_path is None else WavWriter(save_audio_path)
+        events = self._hear(self.asr, sound, wav)
         self._events = weakref.ref(events)
+        return events
+
+    def _hear(self, asr: StreamingWhisperASR, sound: np.ndarray, wav: WavWriter | None) -> Generator[Event, None, None]:
+        started = perf_counter()
+        text = str(asr.transcribe(sound, self.options.asr_timeout_s)).strip()
+        said = Segment(self.options.user_speaker, text, sound) if text else None
+        yield from self._begin(text, wav, said, started)
+
+    def _begin(
+        self, text: str, wav: WavWriter | None, said: Segment | None = None, started: float | None = None
+    ) -> Generator[Event, None, None]:
+        """A turn on the user's words; ``said`` is how they sounded, where they were heard."""
+        message = {"role": "user", "content": text}
+        stage = Stage(self.generator, self.llm, self.asr, self.options)
+        by_user = self._said_by_user(text) if said is None else [said]
+        heard = None if started is None else text
+        turn = Turn(stage, [*self.history, message], self._context(by_user), wav, heard, started)
+        self._turn = turn
+        events = self._follow(turn, message, by_user)
+        if started is None:
+            self._events = weakref.ref(events)
         return events
 
     def interrupt(self) -> None:
@@ -127,6 +182,21 @@ class StreamingConversationalChatbot:
         self._close_turn()
         self.history.clear()
         self._segments.clear()
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Keep the conversation in a folder; errors as `csmkit.chat.memory.save_conversation`."""
+        save_conversation(folder, self.history, self._segments)
+
+    def load(self, folder: str | PathLike[str]) -> None:
+        """Go on with a conversation that was saved, in place of this one.
+
+        Raises:
+            CheckpointNotFoundError, CheckpointError: as `csmkit.chat.memory.load_conversation`; nothing is forgotten.
+            StateError: another thread is reading a turn.
+        """
+        history, segments = load_conversation(folder)
+        self.reset()
+        self.history, self._segments = history, segments
 
     def close(self) -> None:
         """End the present turn and the recogniser's thread.
@@ -151,7 +221,7 @@ class StreamingConversationalChatbot:
         self.load_s[part] = perf_counter() - started
         log.info("%s ready after %.2f s", part, self.load_s[part])
 
-    def _follow(self, turn: Turn, message: Message) -> Generator[Event, None, None]:
+    def _follow(self, turn: Turn, message: Message, by_user: list[Segment]) -> Generator[Event, None, None]:
         leave = atexit.register(partial(_leave, self._events))
         try:
             yield from turn.events()
@@ -159,7 +229,7 @@ class StreamingConversationalChatbot:
             atexit.unregister(leave)
             if turn.spoken.text:
                 self.history += [message, {"role": "assistant", "content": turn.spoken.text}]
-                self._segments.append([*self._said_by_user(message["content"]), *turn.spoken.segments])
+                self._segments.append([*by_user, *turn.spoken.segments])
             if self._turn is turn:
                 self._turn = None
 
@@ -173,13 +243,13 @@ class StreamingConversationalChatbot:
             self._turn.end()
         self._turn = self._events = None
 
-    def _context(self, user_input: str) -> list[Segment]:
+    def _context(self, by_user: list[Segment]) -> list[Segment]:
         """What the voice hears before this turn: the segments that lead, the last turns, the user's words."""
         n_turns = self.options.context_turns
         if not n_turns:
             return list(self.options.voice)
         earlier = [segment for turn in self._segments[-n_turns:] for segment in turn]
-        return [*self.options.voice, *earlier, *self._said_by_user(user_input)]
+        return [*self.options.voice, *earlier, *by_user]
 
     def _check_room(self) -> None:
         """Raise ContextOverflowError where the voice prompt is too long even for a word, here and not in a turn."""
@@ -189,7 +259,7 @@ class StreamingConversationalChatbot:
             self.generator.fit(request, n_lead=len(voice))
 
     def _said_by_user(self, text: str) -> list[Segment]:
-        plain = speakable(text)
+        plain = in_words(speakable(text))
         return [Segment(self.options.user_speaker, plain)] if plain else []
 
 

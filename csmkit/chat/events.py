@@ -19,6 +19,13 @@ class _Stamped(TypedDict):
     t: float
 
 
+class Heard(_Stamped):
+    """What the recogniser understood of the user's sound; empty where there was no word in it."""
+
+    type: Literal["heard"]
+    text: str
+
+
 class LlmDelta(_Stamped):
     """A piece of the answer, as the language model writes it."""
 
@@ -73,4 +80,4 @@ class Complete(_Stamped):
     metrics: dict[str, Metric]
 
 
-Event = LlmDelta | LlmResponse | ClauseStarted | AudioChunk | PartialText | FinalText | Complete
+Event = Heard | LlmDelta | LlmResponse | ClauseStarted | AudioChunk | PartialText | FinalText | Complete

@@ -20,7 +20,7 @@ from csmkit.chat.llm import LLM, Message
 from csmkit.chat.measure import Measured, turn_metrics
 from csmkit.chat.options import TurnOptions
 from csmkit.generator import Segment
-from csmkit.reasons import END_OF_SPEECH, INTERRUPTED, REPETITION
+from csmkit.reasons import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD, REPETITION
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,14 +63,23 @@ class Turn:
         messages: the conversation, the user's new message last.
         context: segments before this turn.
         wav: where the sound is kept, or None; closed at the end.
+        heard: what the user was heard to say, told first; None where it was typed.
+        started: when the call was made; None for now.
     """
 
     def __init__(
-        self, stage: Stage, messages: Sequence[Message], context: Sequence[Segment], wav: WavWriter | None
+        self,
+        stage: Stage,
+        messages: Sequence[Message],
+        context: Sequence[Segment],
+        wav: WavWriter | None,
+        heard: str | None = None,
+        started: float | None = None,
     ) -> None:
         self.turn_id = uuid.uuid4().hex[:12]
         self.spoken = Spoken()
-        self.measured = Measured(started=perf_counter())
+        self.measured = Measured(started=perf_counter() if started is None else started)
+        self._heard = heard
         self._stage = stage
         self._messages = list(messages)
         self._context = list(context)
@@ -118,6 +127,11 @@ class Turn:
             self._wav.close()
 
     def _events(self) -> Iterator[Event]:
+        if self._heard is not None:
+            yield self._event("heard", text=self._heard)
+        if self._heard == "":
+            yield self._complete(NOTHING_HEARD, {})
+            return
         self._ahead = ReadAhead(lambda: self._stage.llm.stream(self._messages))
         self._listener.start()
         while not self._stop.is_set():
@@ -130,9 +144,10 @@ class Turn:
                     self.measured.final_at = perf_counter()
                     yield self._event("final_text", text=final)
                 break
-        metrics = turn_metrics(self.measured, self._ahead, self._listener)
-        reason = self._finish_reason()
-        yield self._event(
+        yield self._complete(self._finish_reason(), turn_metrics(self.measured, self._ahead, self._listener))
+
+    def _complete(self, reason: str, metrics: dict[str, Any]) -> Event:
+        return self._event(
             "complete",
             total_time=perf_counter() - self.measured.started,
             time_to_first_audio=self.measured.arrivals.first_s,
