@@ -89,7 +89,7 @@ class View {
     for (let bar = 0; bar * perBar < peaks.length; bar += 1) {
       const from = Math.floor(bar * perBar);
       const peak = Math.max(...peaks.slice(from, Math.max(from + 1, Math.floor((bar + 1) * perBar))));
-      const half = Math.max(0.5, Math.min(1, peak) ** 0.6 * middle); // quiet speech stays visible
+      const half = Math.max(0.5, Math.min(1, peak) ** 0.5 * middle); // quiet speech stays visible
       pen.fillStyle = color(bar * BAR_PX < heard * perSample ? "heard" : "rest");
       pen.fillRect(bar * BAR_PX, middle - half, BAR_PX - 1, 2 * half);
     }

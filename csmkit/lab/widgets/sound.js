@@ -11,6 +11,11 @@ function sharedContext() {
   return globalThis[key];
 }
 
+// Browsers keep a page silent until it was clicked or typed into; a context that only starts up is not blocked.
+function isBlocked() {
+  return sharedContext().state !== "running" && navigator.userActivation?.hasBeenActive !== true;
+}
+
 function samplesOf(view) {
   const bytes = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength); // floats must lie aligned
   return new Float32Array(bytes);
@@ -77,7 +82,7 @@ class Engine {
   }
 
   get phase() {
-    if (this.sounding.size) return sharedContext().state === "running" ? "playing" : "blocked";
+    if (this.sounding.size) return isBlocked() ? "blocked" : "playing";
     if (this.track.stopped) return "stopped";
     if (this.track.complete) return "ended";
     return this.track.play ? "waiting" : "idle";
@@ -176,11 +181,10 @@ class Engine {
     this.tell();
   }
 
-  // Browsers keep a page silent until it was clicked or typed into.
   unblock() {
     const context = sharedContext();
     if (context.state === "running") return;
-    context.onstatechange = () => this.tell();
+    context.addEventListener("statechange", () => this.tell(), { once: true });
     context.resume();
   }
 
