@@ -1,0 +1,69 @@
+"""The place in a notebook where a player is seen: its widget, or a plain audio control where no widget can be."""
+
+from __future__ import annotations
+
+import logging
+from html import escape
+from typing import Any
+
+import numpy as np
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import Audio, DisplayHandle, display
+
+from csmkit.audio import SAMPLE_RATE
+
+log = logging.getLogger(__name__)
+
+NO_ANSWER = "No front end answered the player: here is the whole sound, which would have played while it was made."
+
+
+class Output:
+    """A cell's output that can be exchanged later, also while another cell runs.
+
+    Args:
+        bundle: the widget by MIME type.
+
+    Attributes:
+        shows_audio: whether the audio control is there in place of the widget.
+    """
+
+    def __init__(self, bundle: dict[str, Any]) -> None:
+        self.shows_audio = False
+        self._bundle = bundle
+        self._handle: DisplayHandle | None = None
+        self._reason: str | None = NO_ANSWER  # for the first output that needs it; the same line again would be noise
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is such an output yet."""
+        return self._handle is not None
+
+    def show_widget(self) -> None:
+        """Put the widget into the output of the cell that runs; outside IPython there is none."""
+        if self.shows_audio:
+            self.shows_audio, self._reason = False, None
+        if InteractiveShell.initialized():
+            self._handle = display(self._bundle, raw=True, display_id=True)
+
+    def show_audio(self, audio: np.ndarray, error: BaseException | None) -> None:
+        """Put an audio control of ``(samples,)`` float32 in the widget's place, again if need be, and say why once."""
+        if self._handle is not None:
+            lines = [self._reason or "", "" if error is None else f"It broke off: {error}"]
+            self._handle.update(_audio_bundle(audio, [line for line in lines if line]), raw=True)
+        elif not self.shows_audio and self._reason:
+            log.warning("a player is heard in a notebook only: here, take the sound from its attribute 'audio'")
+        self.shows_audio = True
+
+    def restore_widget(self) -> None:
+        """Take the audio control away again: the front end did answer, only late."""
+        if self.shows_audio and self._handle is not None:
+            self._handle.update(self._bundle, raw=True)
+        self.shows_audio = False
+
+
+def _audio_bundle(audio: np.ndarray, lines: list[str]) -> dict[str, Any]:
+    control = ""
+    if len(audio):  # not normalized: loudness is part of what is compared
+        control = Audio(audio.clip(-1, 1), rate=SAMPLE_RATE, normalize=False)._repr_html_()
+    plain = "\n".join([*lines, f"{len(audio) / SAMPLE_RATE:.2f} s of sound"])
+    return {"text/plain": plain, "text/html": "".join(f"<div>{escape(line)}</div>" for line in lines) + control}

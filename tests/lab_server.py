@@ -1,0 +1,140 @@
+"""A JupyterLab server in a folder of its own, and a chromium that looks at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+START_S = 180  # of a server or a page on a busy machine
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--autoplay-policy=no-user-gesture-required",
+]
+EMPTY_NOTEBOOK = {
+    "cells": [],
+    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
+
+
+def kernel_environment(folder: Path) -> dict[str, str]:
+    """Environment variables that keep Jupyter's files in a folder and let a kernel import this checkout."""
+    own = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    settings = {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
+    return {**os.environ, **own, **settings, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+
+
+def choose_settings(folder: Path, theme: str) -> None:
+    """Choose a theme, no news from the network, and that the browser's messages wait until no cell runs.
+
+    That is how every kernel behaves that has no subshells, and the harder case for a player.
+    """
+    for name, values in {
+        "themes": {"theme": theme},
+        "notification": {"fetchNews": "false", "checkForUpdates": False},
+        "kernels-settings": {"commsOverSubshells": "disabled"},
+    }.items():
+        path = folder / "settings" / "@jupyterlab" / "apputils-extension" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+
+
+@contextmanager
+def lab_server(folder: Path) -> Iterator[str]:
+    """Serve a folder with an empty ``test.ipynb``; gives the address that opens it."""
+    (folder / "work").mkdir()
+    (folder / "work" / "test.ipynb").write_text(json.dumps(EMPTY_NOTEBOOK))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {
+        "ServerApp.root_dir": folder / "work",
+        "ServerApp.port": port,
+        "ServerApp.port_retries": 0,
+        "ServerApp.open_browser": False,
+        "ServerApp.allow_root": True,
+        "IdentityProvider.token": "test",
+        "LabApp.expose_app_in_browser": True,
+    }
+    command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(command, env=kernel_environment(folder), stdout=log, stderr=log)
+        try:
+            _wait_for(server, f"http://127.0.0.1:{port}/api?token=test", folder / "server.log")
+            yield f"http://127.0.0.1:{port}/lab/tree/test.ipynb?token=test"
+        finally:
+            server.terminate()
+            server.wait(START_S)
+
+
+def _wait_for(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=START_S).close()
+            return
+        except urllib.error.URLError:
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+
+
+class LabPage:
+    """An open notebook whose kernel is ready.
+
+    Args:
+        page: of Playwright.
+        address: of the notebook.
+    """
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page = page
+        page.set_default_timeout(START_S * 1000)
+        page.add_init_script(path=HERE / "listener.js")
+        page.goto(address)
+        page.wait_for_function("window.kernelStatus() === 'idle'")
+
+    def run(self, source: str) -> str:
+        """Run a new cell; what it printed and its value as text. An error of the cell fails the test."""
+        outputs = self.page.evaluate("source => runCell(source)", source)
+        errors = [output for output in outputs if output["output_type"] == "error"]
+        assert not errors, "\n".join(errors[0]["traceback"])
+        texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+        return "".join("".join(text) for text in texts)
+
+    def run_until(self, source: str, wanted: str) -> None:
+        """Run a cell until its output is as wanted: messages of the browser are read between cells."""
+        deadline = time.monotonic() + START_S
+        while (seen := self.run(source)) != wanted:
+            assert time.monotonic() < deadline, f"{source}: still {seen}, not {wanted}"
+
+    def listen(self) -> None:
+        """Forget what was heard so far."""
+        self.page.evaluate("Object.assign(heard, { starts: [], lastLoudMs: 0, clickMs: 0 })")
+
+    def wait_for_sound(self) -> None:
+        """Wait until the output is audible."""
+        self.page.wait_for_function("heard.lastLoudMs > 0")
+
+    def wait_for_silence(self) -> None:
+        """Wait until nothing was audible for half a second."""
+        self.page.wait_for_function("heard.lastLoudMs > 0 && performance.now() - heard.lastLoudMs > 500")

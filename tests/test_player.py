@@ -1,0 +1,273 @@
+"""The notebook's player without a browser: what is read, sent and stopped, and what a headless notebook shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from lab_server import kernel_environment
+
+from csmkit.chat.chatbot import StreamingConversationalChatbot
+from csmkit.errors import DeviceError, InputError
+from csmkit.generator import FakeGenerator
+
+pytest.importorskip("anywidget", reason="needs anywidget: pip install 'csmkit[notebook]'")
+
+from csmkit.lab.widgets import Player
+from csmkit.lab.widgets.output import NO_ANSWER
+
+WAIT_S = 30.0
+
+
+def sound(n_samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, n_samples).astype(np.float32)
+
+
+class Browser:
+    """Stands in for the front end: keeps what the widget sends, and sends what the browser would."""
+
+    def __init__(self, player: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.chunks: list[np.ndarray] = []
+        self._widget = player.widget
+        monkeypatch.setattr(player.widget, "send", self._receive)
+
+    def _receive(self, message: dict[str, Any], buffers: list[bytes] | None = None) -> None:
+        self.messages.append(message)
+        self.chunks += [np.frombuffer(buffer, "<f4") for buffer in buffers or []]
+
+    def send(self, **message: Any) -> None:
+        self._widget._handle_custom_msg(message, [])
+
+
+@pytest.fixture
+def player() -> Iterator[Player]:
+    player = Player()
+    yield player
+    player.stop()
+
+
+@pytest.fixture
+def browser(player: Player, monkeypatch: pytest.MonkeyPatch) -> Browser:
+    return Browser(player, monkeypatch)
+
+
+def ended(browser: Browser) -> None:
+    """Wait for the last message of a play, which its thread sends after `wait` has returned."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("csmkit-player"):
+            thread.join(WAIT_S)
+    assert browser.messages[-1]["type"] == "end"
+
+
+def test_the_chunks_of_a_source_are_sent_in_order_between_begin_and_end(player: Player, browser: Browser) -> None:
+    browser.send(type="ready")
+    chunks = [sound(n, seed=n) for n in (1920, 1, 960)]
+    player.play(iter(chunks))
+    assert player.wait(WAIT_S)
+    ended(browser)
+    assert [message["type"] for message in browser.messages] == ["begin", "chunk", "chunk", "chunk", "end"]
+    for sent, chunk in zip(browser.chunks, chunks, strict=True):
+        np.testing.assert_array_equal(sent, chunk)
+    np.testing.assert_array_equal(player.audio, np.concatenate(chunks))
+    assert player.sent.durations_s == [0.08, 1 / 24_000, 0.04]
+
+
+def test_a_speech_stream_plays_as_it_is(player: Player, browser: Browser) -> None:
+    player.play(FakeGenerator().generate_streaming("hello there", chunk_frames=1, seed=1))
+    assert player.wait(WAIT_S)
+    np.testing.assert_array_equal(player.audio, FakeGenerator().generate("hello there", seed=1).numpy())
+
+
+def test_one_whole_waveform_is_one_chunk(player: Player, browser: Browser) -> None:
+    player.play(sound(4800))
+    assert player.wait(WAIT_S)
+    assert [len(chunk) for chunk in browser.chunks] == [4800]
+
+
+def test_of_a_chatbot_s_events_the_sound_is_played_and_all_are_handed_on(player: Player, browser: Browser) -> None:
+    events = [
+        {"type": "llm_delta", "text": "hi"},
+        {"type": "audio_chunk", "data": sound(10), "chunk_num": 1},
+        {"type": "complete", "finish_reason": "end_of_speech"},
+    ]
+    seen: list[Any] = []
+    player.play(iter(events), on_event=seen.append)
+    assert player.wait(WAIT_S)
+    assert seen == events
+    np.testing.assert_array_equal(player.audio, sound(10))
+
+
+def test_a_chatbot_s_turn_plays_and_ends_when_it_is_stopped(player: Player, browser: Browser) -> None:
+    begun = threading.Event()
+    with StreamingConversationalChatbot(generator=FakeGenerator(frame_s=0.01), llm="fake", asr=False) as chatbot:
+        player.play(chatbot.process_streaming("Hello!"))
+        assert player.wait(WAIT_S)
+        assert len(player.audio) % 1920 == 0 and len(player.audio)
+        turn = chatbot.process_streaming("And again!")
+        player.play(turn, on_event=lambda event: begun.set(), on_stop=chatbot.interrupt)
+        assert begun.wait(WAIT_S)
+        player.stop()
+        assert player.wait(WAIT_S)
+        assert turn.gi_frame is None
+
+
+@pytest.mark.parametrize("source", ["hello", b"hello", 3, {"type": "audio_chunk"}])
+def test_what_cannot_be_played_is_refused_at_once(player: Player, source: Any) -> None:
+    with pytest.raises(InputError, match="give an iterable of chunks"):
+        player.play(source)
+
+
+def test_an_error_of_the_source_is_raised_by_wait_and_told_to_the_browser(player: Player, browser: Browser) -> None:
+    player.play(FakeGenerator(fails_after=2).generate_streaming("one two three", chunk_frames=1))
+    with pytest.raises(DeviceError, match="told to fail after 2 frames"):
+        player.wait(WAIT_S)
+    ended(browser)
+    assert "told to fail" in browser.messages[-1]["error"]
+    assert len(browser.chunks) == 2
+
+
+def test_the_stop_button_closes_a_stream_of_the_package_at_once(player: Player, browser: Browser) -> None:
+    stream = FakeGenerator(frame_s=0.01).generate_streaming("word " * 400, max_audio_length_ms=64_000, chunk_frames=400)
+    player.play(stream)
+    browser.send(type="stop", play=1)
+    assert stream.finish_reason == "interrupted"
+    assert player.wait(WAIT_S)
+    assert not len(player.audio)
+
+
+def test_a_plain_generator_is_closed_by_the_thread_that_reads_it(player: Player, browser: Browser) -> None:
+    closed, begun, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def endless() -> Iterator[np.ndarray]:
+        try:
+            while True:
+                yield sound(10)
+                begun.set()
+                go_on.wait(WAIT_S)
+        finally:
+            closed.set()
+
+    player.play(endless())
+    assert begun.wait(WAIT_S)
+    player.stop()
+    go_on.set()
+    assert player.wait(WAIT_S)
+    assert closed.is_set()
+    assert len(player.audio) == 10
+    assert browser.messages[1:3] == [{"type": "chunk", "play": 1}, {"type": "stop", "play": 1}]
+
+
+def test_stop_calls_what_interrupts_the_source_once(player: Player, browser: Browser) -> None:
+    interrupted: list[bool] = []
+    gate = threading.Event()
+
+    def waiting() -> Iterator[np.ndarray]:
+        gate.wait(WAIT_S)
+        yield sound(10)
+
+    def interrupt() -> None:
+        interrupted.append(True)
+        gate.set()
+
+    player.play(waiting(), on_stop=interrupt)
+    player.stop()
+    player.stop()
+    assert player.wait(WAIT_S)
+    assert interrupted == [True]
+    assert not len(player.audio)
+
+
+def test_a_stop_meant_for_an_earlier_play_is_not_taken_for_this_one(player: Player, browser: Browser) -> None:
+    player.play([sound(10)])
+    gate = threading.Event()
+
+    def waiting() -> Iterator[np.ndarray]:
+        gate.wait(WAIT_S)
+        yield sound(20)
+
+    player.play(waiting())
+    browser.send(type="stop", play=1)
+    gate.set()
+    assert player.wait(WAIT_S)
+    assert len(player.audio) == 20
+
+
+def test_pushed_chunks_play_until_the_end_is_said_and_then_anew(player: Player, browser: Browser) -> None:
+    assert player.send(sound(10)) and player.send(sound(20))
+    player.end()
+    assert player.wait(WAIT_S)
+    assert len(player.audio) == 30
+    assert player.send(sound(5))
+    assert [message["play"] for message in browser.messages if message["type"] == "begin"] == [1, 2]
+    assert len(player.audio) == 5
+
+
+def test_a_pushed_chunk_after_stop_tells_the_loop_to_leave(player: Player, browser: Browser) -> None:
+    assert player.send(sound(10))
+    browser.send(type="stop", play=1)
+    assert not player.send(sound(10))
+    assert player.wait(0)
+    player.end()
+    assert player.send(sound(10))
+
+
+def test_the_browser_s_report_counts_only_for_the_play_it_is_about(player: Player, browser: Browser) -> None:
+    assert player.underruns is None and player.phase is None
+    player.play([sound(2400), sound(2400)])
+    assert player.wait(WAIT_S)
+    report = {"phase": "ended", "underruns": 1, "arrivals_s": [0.1, 0.5], "durations_s": [0.1, 0.1]}
+    player.widget.report = {"play": 1, **report}
+    assert (player.underruns, player.phase) == (1, "ended")
+    assert player.arrivals.row()["max_underrun_ms"] == pytest.approx(300)
+    player.play([sound(10)])
+    assert player.underruns is None and not len(player.arrivals)
+
+
+def test_a_lead_out_of_range_is_refused() -> None:
+    with pytest.raises(InputError, match=r"lead_ms=-1: give milliseconds from 0 to 10000"):
+        Player(lead_ms=-1)
+
+
+def test_without_anywidget_the_error_names_the_extra() -> None:
+    program = "import sys; sys.modules['anywidget'] = None; import csmkit.lab.widgets"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "MissingDependencyError: anywidget is not installed" in run.stderr
+    assert "csmkit[notebook]" in run.stderr
+
+
+def test_a_notebook_without_a_browser_shows_the_whole_sound_and_says_why_once(tmp_path: Path) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="needs nbclient: pip install 'csmkit[browser]'")
+    nbformat = pytest.importorskip("nbformat", reason="needs nbformat: pip install 'csmkit[browser]'")
+    pytest.importorskip("ipykernel", reason="needs ipykernel: pip install 'csmkit[browser]'")
+    cells = [
+        "import numpy as np\nfrom csmkit.lab.widgets import Player\n"
+        "chunks = [np.random.default_rng(0).uniform(-0.5, 0.5, 1920).astype(np.float32)]\nplayer = Player()",
+        "player.play(chunks)",
+        "player.wait()",
+        "player.play(chunks * 2)\nplayer.wait()\nplayer.underruns",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.NotebookClient(notebook, timeout=200, kernel_name="python3").execute(env=kernel_environment(tmp_path))
+    first, second = (notebook.cells[index].outputs[0].data["text/html"] for index in (1, 3))
+    assert NO_ANSWER in first and NO_ANSWER not in second
+    for html, n_chunks in ((first, 1), (second, 2)):
+        np.testing.assert_allclose(samples_of(html), np.tile(sound(1920), n_chunks), atol=2 / 32_768)
+    assert [output.data["text/plain"] for output in notebook.cells[2].outputs] == ["True"]
+
+
+def samples_of(html: str) -> np.ndarray:
+    """The sound of an audio control that carries it as base64 WAV."""
+    wav = base64.b64decode(html.split("base64,")[1].split('"')[0])
+    samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
+    assert rate == 24_000
+    return samples

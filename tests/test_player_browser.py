@@ -1,0 +1,184 @@
+"""The player in a real JupyterLab: what the browser schedules, when it falls silent, what it tells Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lab_server import CHROMIUM, CHROMIUM_ARGUMENTS, LabPage, choose_settings, lab_server
+
+pytest.importorskip("jupyterlab", reason="needs jupyterlab: pip install 'csmkit[browser]'")
+pytest.importorskip("anywidget", reason="needs anywidget: pip install 'csmkit[browser]'")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'csmkit[browser]'")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: none of its names is on the PATH"),
+]
+
+SCREENSHOTS = os.environ.get("CSMKIT_SCREENSHOTS")  # a folder; pictures of the player are left there
+SILENCE_MS = 300
+CHUNKS = """
+import numpy as np
+rng = np.random.default_rng(0)
+chunks = [rng.uniform(-0.5, 0.5, n).astype(np.float32) for n in (1920, 7, 1, 4801, 1920, 12000)]
+"""
+LONG_SPEECH = """
+from csmkit.generator import FakeGenerator
+generator = FakeGenerator(frame_s=0.02)
+stream = generator.generate_streaming("word " * 90, max_audio_length_ms=20_000, chunk_frames=1, seed=1)
+player = Player()
+player.play(stream)
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabPage]:
+    """One notebook for all tests here: a server, a page and a kernel take most of the time."""
+    folder = tmp_path_factory.mktemp("lab")
+    choose_settings(folder, os.environ.get("CSMKIT_THEME", "JupyterLab Light"))
+    with lab_server(folder) as address, sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        page = LabPage(browser.new_page(device_scale_factor=2), address)
+        page.run("import threading, time\nfrom csmkit.lab.widgets import Player")
+        yield page
+        browser.close()
+
+
+@pytest.fixture(autouse=True)
+def fresh(lab: LabPage) -> None:
+    lab.listen()
+
+
+def screenshot(lab: LabPage, name: str) -> None:
+    if SCREENSHOTS:
+        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+        lab.page.locator(".csmkit-player").last.scroll_into_view_if_needed()
+        lab.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+
+
+def sent_chunks() -> list[np.ndarray]:
+    names: dict[str, list[np.ndarray]] = {}
+    exec(CHUNKS, names)
+    return names["chunks"]
+
+
+def test_the_browser_plays_bit_for_bit_what_was_sent_without_a_gap(lab: LabPage) -> None:
+    lab.run(CHUNKS + "player = Player(lead_ms=1000)\nplayer.play(chunks)\nplayer.wait()")
+    lab.run_until("player.phase", "'ended'")
+    starts = lab.page.evaluate("heard.starts")
+    sent = sent_chunks()
+    assert {start["rate"] for start in starts} == {24_000}
+    assert [len(start["samples"]) for start in starts] == [len(chunk) for chunk in sent]
+    for start, chunk in zip(starts, sent, strict=True):
+        np.testing.assert_array_equal(np.float32(start["samples"]), chunk)
+    for (before, after), chunk in zip(pairwise(start["when"] for start in starts), sent, strict=False):
+        assert after - before == pytest.approx(len(chunk) / 24_000, abs=1e-9)
+    np.testing.assert_array_equal(np.float32(lab.page.evaluate("render()")), np.concatenate(sent))
+
+
+def test_arrivals_and_no_underrun_come_back_to_python(lab: LabPage) -> None:
+    lab.run(CHUNKS + "player = Player(lead_ms=1000)\nplayer.play(chunks)")
+    lab.run_until("player.phase", "'ended'")
+    assert lab.run("player.underruns") == "0"
+    assert lab.run("len(player.arrivals), sorted(player.arrivals.times_s) == player.arrivals.times_s") == "(6, True)"
+    assert lab.run("player.arrivals.durations_s == player.sent.durations_s") == "True"
+
+
+def test_a_chunk_that_comes_too_late_is_an_underrun(lab: LabPage) -> None:
+    lab.run(
+        CHUNKS
+        + "gate = threading.Event()\n"
+        + "def slow():\n    yield chunks[3]\n    gate.wait()\n    yield chunks[4]\n"
+        + "player = Player()\nplayer.play(slow())"
+    )
+    lab.wait_for_silence()
+    assert lab.run("gate.set(); player.wait()") == "True"
+    lab.run_until("player.phase", "'ended'")
+    assert lab.run("player.underruns") == "1"
+    screenshot(lab, "underrun")
+
+
+def least_ms(measure: Callable[[], float]) -> float:
+    """The least of up to five measurements, one where that is quick: a busy machine only ever adds to it."""
+    times_ms: list[float] = []
+    while len(times_ms) < 5 and (not times_ms or min(times_ms) >= SILENCE_MS):
+        times_ms.append(measure())
+    return min(times_ms)
+
+
+def test_the_stop_button_silences_at_once_and_closes_the_stream(lab: LabPage) -> None:
+    def click_until_silence_ms() -> float:
+        lab.listen()
+        lab.run(LONG_SPEECH)
+        lab.wait_for_sound()
+        screenshot(lab, "playing")
+        lab.page.locator(".csmkit-player button").last.click()
+        lab.wait_for_silence()
+        lab.run_until("player.wait(1), stream.finish_reason, player.phase", "(True, 'interrupted', 'stopped')")
+        assert int(lab.run("stream.n_frames")) < 180
+        return lab.page.evaluate("heard.lastLoudMs - heard.clickMs")
+
+    assert least_ms(click_until_silence_ms) < SILENCE_MS
+    screenshot(lab, "stopped")
+
+
+def test_the_stop_button_closes_a_plain_generator_within_its_next_chunk(lab: LabPage) -> None:
+    lab.run(
+        CHUNKS
+        + "closed = threading.Event()\n"
+        + "def endless():\n    try:\n        while True:\n            yield chunks[5]\n            time.sleep(0.3)\n"
+        + "    finally:\n        closed.set()\n"
+        + "player = Player()\nplayer.play(endless())"
+    )
+    lab.wait_for_sound()
+    lab.page.locator(".csmkit-player button").last.click()
+    assert lab.run("closed.wait(60), player.wait(60)") == "(True, True)"
+
+
+def test_stop_in_python_silences_the_browser_at_once(lab: LabPage) -> None:
+    def stop_until_silence_ms() -> float:
+        lab.listen()
+        lab.run(LONG_SPEECH)
+        lab.wait_for_sound()
+        stopped_ms = 1000 * float(lab.run("now = time.time(); player.stop(); player.wait(); print(now)"))
+        lab.wait_for_silence()
+        assert lab.run("stream.finish_reason") == "'interrupted'"
+        return lab.page.evaluate("performance.timeOrigin + heard.lastLoudMs") - stopped_ms
+
+    assert least_ms(stop_until_silence_ms) < SILENCE_MS
+
+
+def test_an_answered_player_shows_no_plain_control_even_if_its_answer_waited_for_the_cell(lab: LabPage) -> None:
+    lab.run(CHUNKS + "player = Player()\nplayer.play(chunks)\nplayer.wait()")
+    lab.run_until("player.phase, player._output.shows_audio", "('ended', False)")
+    assert not lab.page.locator(".jp-OutputArea audio").count()
+    assert lab.page.locator(".csmkit-player").last.is_visible()
+    screenshot(lab, "ended")
+
+
+def test_the_play_button_plays_the_answer_again(lab: LabPage) -> None:
+    lab.run(CHUNKS + "player = Player()\nplayer.play(chunks)")
+    lab.run_until("player.phase", "'ended'")
+    report = lab.run("player.underruns, player.arrivals")
+    lab.listen()
+    lab.page.locator(".csmkit-player button").last.click()
+    lab.wait_for_silence()
+    np.testing.assert_array_equal(np.float32(lab.page.evaluate("render()")), np.concatenate(sent_chunks()))
+    assert lab.run("player.underruns, player.arrivals") == report
+
+
+def test_an_error_of_the_source_is_shown_beside_the_sound_and_raised_by_wait(lab: LabPage) -> None:
+    lab.run(
+        "player = Player()\nplayer.play(FakeGenerator(fails_after=9).generate_streaming('word ' * 20, chunk_frames=3))"
+    )
+    lab.page.locator(".csmkit-player-error").last.wait_for()
+    assert "fail after 9 frames" in lab.page.locator(".csmkit-player-error").last.inner_text()
+    raised = lab.run("try:\n    player.wait()\nexcept RuntimeError as error:\n    print(type(error).__name__)")
+    assert raised == "DeviceError\n"
+    screenshot(lab, "error")
