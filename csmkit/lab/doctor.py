@@ -28,6 +28,7 @@ PACKAGES = {  # package: the extra that brings it, None for what is always neede
     "matplotlib": "notebook",
     "pandas": "eval",
     "jiwer": "eval",
+    "pyloudnorm": "eval",
     "moshi": "moshi",
 }
 
