@@ -52,6 +52,11 @@ _BUILTIN: dict[str, dict[str, Builtin]] = {
     "metric": {
         "wer": Builtin("csmkit.lab.metrics:word_error_rate", "eval"),
         "cer": Builtin("csmkit.lab.metrics:character_error_rate", "eval"),
+        "artifacts": Builtin("csmkit.lab.artifacts:artifact_row", "eval"),
+        "seams": Builtin("csmkit.lab.seams:seam_metrics"),
+        "distances": Builtin("csmkit.lab.distances:distances"),
+        "levels": Builtin("csmkit.lab.levels:levels"),
+        "loudness": Builtin("csmkit.lab.levels:loudness_lufs", "eval"),
         "fake": Builtin("csmkit.lab.metrics:fake_metric"),
     },
 }

@@ -29,6 +29,7 @@ PACKAGES = {  # package: the extra that brings it, None for what is always neede
     "matplotlib": "notebook",
     "pandas": "eval",
     "jiwer": "eval",
+    "pyloudnorm": "eval",
     "moshi": "moshi",
 }
 

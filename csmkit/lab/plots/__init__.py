@@ -1,0 +1,28 @@
+"""Figures for a paper: rows or waveforms in, a matplotlib Figure out.
+
+A figure is one column wide, readable without colour, has units on its axes and shows itself in a notebook. There is no
+current figure and no window: draw, then `save`.
+"""
+
+from csmkit.errors import MissingDependencyError
+
+try:
+    import matplotlib  # noqa: F401
+except ImportError as error:
+    raise MissingDependencyError.for_extra("matplotlib", "eval") from error
+
+from csmkit.lab.plots.latency import chunk_latency
+from csmkit.lab.plots.paper import PaperFigure, save
+from csmkit.lab.plots.sound import seam_close_up, spectrogram_pair
+from csmkit.lab.plots.timeline import turn_timeline
+from csmkit.lab.plots.trade_off import trade_off
+
+__all__ = [
+    "PaperFigure",
+    "chunk_latency",
+    "save",
+    "seam_close_up",
+    "spectrogram_pair",
+    "trade_off",
+    "turn_timeline",
+]

@@ -1,0 +1,127 @@
+"""How all figures look, and how they reach a file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from csmkit.errors import InputError
+
+COLUMN_INCHES = 3.4  # one column of the usual two-column papers
+BLACK, GREY = "#000000", "#767676"
+# Okabe and Ito, "Color Universal Design" (2008), in an order whose lightness alternates; yellow is too pale for lines.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+_LOOK: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on all machines
+    "font.size": 7.5,
+    "axes.labelsize": 7.5,
+    "axes.titlesize": 7.5,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "hatch.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "pdf.fonttype": 42,  # letters stay letters: journals refuse the default
+}
+
+
+class PaperFigure(Figure):
+    """A matplotlib Figure that a notebook shows without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        with matplotlib.rc_context(_LOOK):
+            self.savefig(picture, format="png", dpi=200)
+        return picture.getvalue()
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How the lines of one group are drawn, so that they differ with and without colour."""
+
+    color: str
+    linestyle: Any
+    marker: str
+
+    @classmethod
+    def of(cls, index: int) -> Manner:
+        """The manner of the group ``index``, from 0; six differ.
+
+        Raises:
+            InputError: more groups than can be told apart.
+        """
+        if index >= len(COLOURS):
+            raise InputError(
+                f"{index + 1} groups: {len(COLOURS)} can be told apart in one figure, draw several figures"
+            )
+        return cls(COLOURS[index], LINES[index], MARKERS[index])
+
+
+@contextmanager
+def paper(height_inches: float) -> Iterator[PaperFigure]:
+    """A new figure, one column wide; what is drawn within has the common look."""
+    with matplotlib.rc_context(_LOOK):
+        yield PaperFigure(figsize=(COLUMN_INCHES, height_inches), layout="constrained")
+
+
+def legend_above(figure: Figure, axes: Axes, title: str | None = None, columns: int = 3) -> None:
+    """A legend over the axes, where it hides nothing; none for a single entry."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(
+            handles,
+            labels,
+            title=title,
+            loc="outside upper left",
+            ncols=min(columns, len(labels)),
+            alignment="left",
+            columnspacing=1.2,
+            borderpad=0.1,
+        )
+
+
+def save(figure: Figure, path: str | PathLike[str]) -> tuple[Path, Path]:
+    """Write a figure as PDF for the paper and as PNG of 300 dpi for a screen.
+
+    Args:
+        figure: any matplotlib figure.
+        path: without suffix; its folder is made if it is not there.
+
+    Returns:
+        The two files. The same figure gives the same bytes.
+
+    Raises:
+        InputError: a path that ends in .pdf or .png.
+    """
+    target = Path(path)
+    if target.suffix.lower() in (".pdf", ".png"):
+        raise InputError(f"path {str(path)!r}: give it without {target.suffix}, both a PDF and a PNG are written")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files = target.with_name(target.name + ".pdf"), target.with_name(target.name + ".png")
+    with matplotlib.rc_context(_LOOK):
+        figure.savefig(files[0], metadata={"CreationDate": None})
+        figure.savefig(files[1], dpi=300)
+    return files

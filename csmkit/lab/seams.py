@@ -1,0 +1,153 @@
+"""What happens where chunks meet: a click, a dip, a step in loudness, each beside the same at places without a border.
+
+The three figures of a place p, on one channel at 24 kHz:
+
+``click_z``, no unit. A linear predictor of order 16 (Makhoul, "Linear prediction: a tutorial review", Proc. IEEE 1975)
+    is fitted by least squares to the 30 ms each side of p, leaving out what touches the ±1 ms at p, so that a click
+    cannot hide in its own model. With its residual e: ``max |e| within ±1 ms / MAD of e within ±10 ms``, MAD being the
+    median of |e - median e|. Gaussian noise gives about 3.6; voiced speech more where a glottal pulse falls on p.
+``dip_db``. The quietest of the three 2 ms before, across and after p over the 20 ms each side without those:
+    ``20 log10(min RMS / RMS around)``, from -60 (silence) up. None where the surroundings are below -60 dBFS.
+``step_db``. ``|20 log10(RMS of the 20 ms after / RMS of the 20 ms before)|``, at most 60; None as for the dip.
+
+Speech has pulses, pauses and onsets of its own, so none of them means anything alone. Each is reported as the median
+over the borders, as the median over **controls** in the middle of the chunks, and as ``auc``: how likely a border drawn
+at random is worse than a control drawn at random, ties counting half (Mann and Whitney 1947). 0.5 is "like anywhere
+else", 1 is "each border is worse than any other place". Where the whole decode of the same codes is at hand, its own
+figures at the same places are a still closer control, as what is said there is the same.
+
+What they cannot tell: noise and band limits all over the sound (see `csmkit.lab.distances`); a sudden step in loudness
+from a click (it is both); a fade from a pause of the speaker, but by the control; and a gap that swallows the 20 ms on
+both sides (the border is not judged; ``longest_silence_ms`` of `csmkit.lab.levels` shows it). A codec whose sound
+follows the beat of its frames makes borders differ from the middle of chunks without any damage: random weights do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csmkit.audio import SAMPLE_RATE
+from csmkit.lab.waveforms import checked_seams, one_channel
+
+if TYPE_CHECKING:
+    from csmkit.audio import Waveform
+    from csmkit.lab.waveforms import Seams
+
+MS = SAMPLE_RATE // 1000  # samples
+ORDER = 16
+FIT_MS, AROUND_MS, NEAR_MS, AT_MS = 30, 20, 10, 1
+CONTROLS_PER_CHUNK = 3
+LEAST_RESIDUAL = 2.0**-16  # half a step of 16-bit sound: in digital silence anything smaller is no click
+SILENT = 1e-3  # RMS, -60 dBFS
+MOST_DB = 60.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """The figures of one place; the module's docstring defines them."""
+
+    click_z: float
+    dip_db: float | None
+    step_db: float | None
+
+
+def seam_metrics(audio: Waveform, seams: Seams) -> dict[str, float | int | None]:
+    """Judge the borders of a waveform against places that are none.
+
+    Args:
+        audio: ``(samples,)`` at 24 kHz, about [-1, 1].
+        seams: index of the first sample of each chunk but the first; `seams_between` finds them.
+
+    Returns:
+        ``n_seams`` and for each figure three keys, such as ``seam_click_z``, ``seam_click_control_z`` and
+        ``seam_click_auc``. None where there is nothing to judge: no border, all chunks shorter than 48 ms (then no
+        control), silence.
+
+    Raises:
+        InputError: audio that is no single channel or shorter than 20 ms, borders not rising or at the ends.
+    """
+    samples = one_channel(audio, shortest_ms=2 * NEAR_MS)
+    borders = checked_seams(seams, len(samples))
+    at_seams = [judge(samples, place) for place in borders]
+    at_controls = [judge(samples, place) for place in control_positions(borders, len(samples))]
+    row: dict[str, float | int | None] = {"n_seams": len(borders)}
+    for figure, unit, worse in (("click", "z", 1), ("dip", "db", -1), ("step", "db", 1)):
+        here, elsewhere = ([getattr(p, f"{figure}_{unit}") for p in places] for places in (at_seams, at_controls))
+        here, elsewhere = ([value for value in values if value is not None] for values in (here, elsewhere))
+        row[f"seam_{figure}_{unit}"] = _median(here)
+        row[f"seam_{figure}_control_{unit}"] = _median(elsewhere) if len(borders) else None
+        row[f"seam_{figure}_auc"] = _auc(worse * np.array(here), worse * np.array(elsewhere))
+    return row
+
+
+def control_positions(seams: Seams, n_samples: int) -> list[int]:
+    """Three places in each chunk, spread over what lies more than 24 ms from its borders; none in a shorter chunk."""
+    margin = (AROUND_MS + 4) * MS
+    edges = [0, *(int(seam) for seam in seams), n_samples]
+    places: list[int] = []
+    for start, end in pairwise(edges):
+        if end - start >= 2 * margin + CONTROLS_PER_CHUNK:
+            places += [int(p) for p in np.linspace(start + margin, end - margin, CONTROLS_PER_CHUNK)]
+    return places
+
+
+def judge(samples: np.ndarray, place: int) -> Place:
+    """The three figures at one place of ``(samples,)`` float64, at least 10 ms from both ends."""
+    before, after = (_rms(samples[max(0, place - AROUND_MS * MS) : place]), _rms(samples[place:][: AROUND_MS * MS]))
+    heard = max(before, after) > SILENT
+    step_db = min(MOST_DB, abs(_db(after) - _db(before))) if heard else None
+    return Place(_click_z(samples, place), _dip_db(samples, place) if heard else None, step_db)
+
+
+def _click_z(samples: np.ndarray, place: int) -> float:
+    start = max(0, place - FIT_MS * MS)
+    residual = _residual(samples[start : place + FIT_MS * MS], place - start)
+    centre = place - start - ORDER  # the first residual belongs to the sample after the first ORDER
+    at = residual[max(0, centre - AT_MS * MS) : centre + AT_MS * MS]
+    near = residual[max(0, centre - NEAR_MS * MS) : centre + NEAR_MS * MS]
+    spread = np.median(np.abs(near - np.median(near)))
+    return float(np.abs(at).max() / max(spread, LEAST_RESIDUAL))
+
+
+def _residual(samples: np.ndarray, place: int) -> np.ndarray:
+    """What a predictor fitted away from ``place`` does not foresee, ``(samples - 16,)``."""
+    windows = np.lib.stride_tricks.sliding_window_view(samples, ORDER + 1)
+    past, present = windows[:, :ORDER], windows[:, ORDER]
+    moment = np.arange(ORDER, len(samples))
+    untouched = (moment < place - AT_MS * MS) | (moment >= place + AT_MS * MS + ORDER)
+    known = past[untouched]
+    # Pure tones and silence leave the equations singular; noise 90 dB below the sound settles them.
+    power = known.T @ known
+    power.flat[:: ORDER + 1] += 1e-9 * np.trace(power) / ORDER + 1e-20
+    return present - past @ np.linalg.solve(power, known.T @ present[untouched])
+
+
+def _dip_db(samples: np.ndarray, place: int) -> float:
+    wide, narrow = AROUND_MS * MS, 2 * AT_MS * MS
+    around = np.concatenate([samples[max(0, place - wide) : place - narrow], samples[place + narrow : place + wide]])
+    starts = (place - narrow, place - narrow // 2, place)
+    quietest = min(_rms(samples[start : start + narrow]) for start in starts)
+    return max(-MOST_DB, _db(quietest) - _db(_rms(around)))
+
+
+def _rms(samples: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(samples**2)))
+
+
+def _db(rms: float) -> float:
+    return 20 * float(np.log10(max(rms, 1e-10)))
+
+
+def _median(values: list[float]) -> float | None:
+    return float(np.median(values)) if values else None
+
+
+def _auc(here: np.ndarray, elsewhere: np.ndarray) -> float | None:
+    if not len(here) or not len(elsewhere):
+        return None
+    difference = here[:, None] - elsewhere[None, :]
+    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
