@@ -1,4 +1,4 @@
-"""The command line: csmkit chat | say | doctor."""
+"""The command line: csmkit chat | say | convert | doctor."""
 
 from __future__ import annotations
 
@@ -260,6 +260,25 @@ def say(
     row = arrivals.row() | {"finish_reason": stream.finish_reason, "seed": stream.seed, "saved": str(wav.path)}
     rtf = "-" if row["rtf"] is None else f"{row['rtf']:.2f}"
     teller.say(f"{row['audio_s']:.2f}s of speech, real-time factor {rtf}, {stream.finish_reason}: {wav.path}", **row)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A checkpoint directory, pocket or a hub id.")],
+    target: Annotated[Path, typer.Argument(help="A directory that is empty or not there yet.")],
+    to: Annotated[str | None, typer.Option(help="transformers or sesame; default the layout SOURCE is not in.")] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(help="A Mimi directory, moshi's file, a hub id, or none; default SOURCE's own."),
+    ] = None,
+) -> None:
+    """Turn a checkpoint in Sesame's layout into transformers', or back."""
+    from csmkit.convert import convert as convert_checkpoint
+
+    done = convert_checkpoint(source, target, to=to, codec=codec)
+    print(f"{' -> '.join(done.layouts)}: {done.n_tensors} tensors, {done.n_bytes / 1e6:.1f} MB in {done.target}")
+    for note in done.notes:
+        print(f"  {note}")
 
 
 @app.command()

@@ -6,7 +6,8 @@ Each leaf also inherits the builtin a caller would expect, so that ``except Valu
     ├── InputError (ValueError)                a parameter, text, audio or context that cannot be used
     │   └── ContextOverflowError               prompt and answer together exceed the model's positions
     ├── CheckpointError (RuntimeError)         a checkpoint that is corrupt, partial or of the wrong architecture
-    │   └── CheckpointNotFoundError (FileNotFoundError)
+    │   ├── CheckpointNotFoundError (FileNotFoundError)
+    │   └── CheckpointWriteError (OSError)     a directory that cannot be written, or a full disk
     ├── AudioFileError (OSError)               a sound file that cannot be read or written
     ├── MissingDependencyError (ImportError)   an optional package that is not installed
     ├── PluginError (LookupError)              no plugin of that kind and name
@@ -22,6 +23,7 @@ __all__ = [
     "AudioFileError",
     "CheckpointError",
     "CheckpointNotFoundError",
+    "CheckpointWriteError",
     "ContextOverflowError",
     "CsmkitError",
     "DeviceError",
@@ -52,6 +54,10 @@ class CheckpointError(CsmkitError, RuntimeError):
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """A checkpoint, or a file of it, that is not there."""
+
+
+class CheckpointWriteError(CheckpointError, OSError):
+    """A checkpoint that cannot be written where it was asked for."""
 
 
 class AudioFileError(CsmkitError, OSError):

@@ -6,25 +6,25 @@ import itertools
 from collections.abc import Generator as Passes
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Self
 
 import torch
 
 from csmkit import plugins
 from csmkit.batch import Lanes, Step
-from csmkit.csm.checkpoint import load_model, load_sampling, load_tokenizer, read_json
+from csmkit.csm.checkpoint import build_model, load_sampling, load_tokenizer
 from csmkit.csm.config import Request, Sampling
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.prefix import PrefixStore
 from csmkit.csm.prompt import PromptBuilder, Segment, TextTokenizer
 from csmkit.csm.sampling import Noise
+from csmkit.csm.sources import Checkpoint
 from csmkit.csm.step import make_step
 from csmkit.errors import CheckpointError, DeviceError
 from csmkit.reasons import END_OF_SPEECH, MAX_LENGTH
 from csmkit.speech import FakeGenerator, SpeechGenerator, new_outcome
 from csmkit.streams import Codec, FrameStream
-from csmkit.voices import find_voice
+from csmkit.voices import find_codec, find_tokenizer, find_voice
 
 __all__ = ["FakeGenerator", "Generator", "Segment"]
 
@@ -78,11 +78,13 @@ class Generator(SpeechGenerator):
         """Load a voice.
 
         Args:
-            name: "pocket", the bundled voice; a checkpoint directory; or a hub id such as "sesame/csm-1b", which is
-                fetched.
+            name: "pocket", the bundled voice; a checkpoint directory, in transformers' layout or Sesame's own; or a hub
+                id such as "sesame/csm-1b", which is fetched.
             codec: a codec plugin's name, or a codec.
-            codec_weights: where the codec's weights are; None for the voice's directory.
-            tokenizer: tokenizer.json or its directory; None for the voice's directory.
+            codec_weights: where the codec's weights are: a Mimi or CSM directory of transformers, moshi's file or its
+                directory, or a hub id such as "kyutai/mimi". None for the voice's directory; one in Sesame's layout
+                has a codec only where `csmkit convert` put it there.
+            tokenizer: tokenizer.json, its directory or a hub id; None for the voice's directory.
             device: None for CUDA where there is one.
             dtype: of the language model; None for float32 on a CPU, bfloat16 elsewhere. The codec stays in float32.
             execution: how a frame runs: "auto" or "eager".
@@ -95,11 +97,11 @@ class Generator(SpeechGenerator):
         directory = find_voice(name)
         device = choose_device(device)
         dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-        model = load_model(directory, device=device, dtype=dtype)
-        values = read_json(directory / "config.json")
-        text = load_tokenizer(tokenizer or directory, model.config, values)
+        checkpoint = Checkpoint.open(directory)  # the big weights last: what is missing is said at once
+        text = load_tokenizer(find_tokenizer(tokenizer or directory), checkpoint.config, checkpoint.values)
         if isinstance(codec, str):
-            codec = plugins.load("codec", codec).load(Path(codec_weights or directory), device=device)
+            codec = plugins.load("codec", codec).load(find_codec(codec_weights or directory), device=device)
+        model = build_model(checkpoint, device=device, dtype=dtype)
         return cls(model, text, codec, load_sampling(directory), execution)
 
     def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:

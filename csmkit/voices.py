@@ -1,4 +1,4 @@
-"""Where a voice is: the bundled one, a directory, or a repository on the hub."""
+"""Where a voice, a codec or a tokenizer is: bundled, in a directory, or in a repository on the hub."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 
-from csmkit.csm.checkpoint import weight_files
-from csmkit.errors import CheckpointError, CheckpointNotFoundError
+from csmkit.csm.tensor_files import PICKLE_NAME, WEIGHTS_NAME, weight_files
+from csmkit.errors import CheckpointNotFoundError
 
 BUNDLED = "pocket"
+CODEC_FOLDER = "mimi"  # inside a checkpoint in Sesame's layout, whose own files have no place for a codec
+MOSHI_PATTERN = "tokenizer-*.safetensors"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -33,15 +35,68 @@ def find_voice(name: str | PathLike[str]) -> Path:
     directory = Path(name)
     if directory.is_dir():
         return directory
-    if _HUB_ID.fullmatch(str(name)) and not directory.parent.is_dir():
-        return _from_hub(str(name))
+    if _is_hub_id(name):
+        return _fetch_voice(str(name))
     raise CheckpointNotFoundError(
         f"no voice {str(name)!r}: give {BUNDLED!r}, a checkpoint directory that exists, "
         "or a hub id such as 'sesame/csm-1b'"
     )
 
 
-def _from_hub(repository: str) -> Path:
+def find_codec(place: str | PathLike[str]) -> Path:
+    """Where a codec's files are; that they hold one is seen when they are opened.
+
+    Args:
+        place: a directory, which may have the codec in a folder "mimi"; a file; or a hub id such as "kyutai/mimi",
+            which fetches what is not on this machine yet.
+
+    Raises:
+        CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
+    """
+    path = Path(place)
+    if (path / CODEC_FOLDER).is_dir():
+        return path / CODEC_FOLDER
+    return _fetch_codec(str(place)) if not path.exists() and _is_hub_id(place) else path
+
+
+def find_tokenizer(place: str | PathLike[str]) -> Path:
+    """Where a tokenizer.json is.
+
+    Args:
+        place: the file, its directory, or a hub id, which fetches it.
+
+    Raises:
+        CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
+    """
+    path = Path(place)
+    return _fetch(str(place), "tokenizer.json") if not path.exists() and _is_hub_id(place) else path
+
+
+def _is_hub_id(name: str | PathLike[str]) -> bool:
+    """Whether a name can only be meant for the hub: of its form, and not in a folder of this machine."""
+    return _HUB_ID.fullmatch(str(name)) is not None and not Path(name).parent.is_dir()
+
+
+def _fetch_voice(repository: str) -> Path:
+    # The small files say which weights to fetch: a repository may hold the same model in several layouts.
+    directory = _fetch(repository, "*.json")
+    codec = [f"{CODEC_FOLDER}/*"] if (directory / CODEC_FOLDER).is_dir() else []
+    directory = _fetch(repository, "*.json", *weight_files(directory), *codec)
+    if weight_files(directory) == [WEIGHTS_NAME] and not (directory / WEIGHTS_NAME).is_file():
+        return _fetch(repository, "*.json", PICKLE_NAME, *codec)
+    return directory
+
+
+def _fetch_codec(repository: str) -> Path:
+    # Beside moshi's file of the codec lies the language model, many times its size.
+    directory = _fetch(repository, "*.json", MOSHI_PATTERN)
+    if any(directory.glob(MOSHI_PATTERN)):
+        return directory
+    return _fetch(repository, "*.json", *weight_files(directory))
+
+
+def _fetch(repository: str, *patterns: str) -> Path:
+    """The directory of a repository on this machine, once the files of these patterns are there; shows progress."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -51,11 +106,7 @@ def _from_hub(repository: str) -> Path:
     )
 
     try:
-        # The small files say which weights to fetch: a repository may hold the same model in several layouts.
-        directory = Path(snapshot_download(repository, allow_patterns=["*.json"]))
-        return Path(snapshot_download(repository, allow_patterns=["*.json", *weight_files(directory)]))
-    except CheckpointError:  # also an OSError, but it has said what is missing
-        raise
+        return Path(snapshot_download(repository, allow_patterns=list(patterns)))
     except GatedRepoError as error:
         raise CheckpointNotFoundError(
             f"{repository} is gated: accept the licence on https://huggingface.co/{repository} and log in "

@@ -123,17 +123,12 @@ def remove(name: str) -> Callable[[Path], None]:
         (
             lambda v: edit_config(v, text_vocab_size=99),
             CheckpointError,
-            r"'embed_text_tokens\.weight' in model\.safetensors has shape \(64, 48\) .* asks for \(99, 48\)",
+            r"'embed_text_tokens\.weight' in '.*model\.safetensors' has shape \(64, 48\) .* asks for \(99, 48\)",
         ),
         (
             lambda v: edit_weights(v, lambda tensors: tensors.pop("lm_head.weight")),
             CheckpointError,
-            r"no tensor 'lm_head\.weight' among \d+: the checkpoint is partial",
-        ),
-        (
-            lambda v: save_file({"codebook0_head.weight": torch.zeros(1)}, v / "model.safetensors"),
-            CheckpointError,
-            "Sesame's own layout: give the transformers files",
+            r"no tensor 'lm_head\.weight' among \d+ in '.*model\.safetensors': the checkpoint is partial",
         ),
     ],
 )

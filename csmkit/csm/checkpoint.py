@@ -1,130 +1,30 @@
-"""Reads a voice from a checkpoint directory in transformers layout: sizes, weights, text tokenizer, sampling.
+"""Reads a voice from a checkpoint directory: weights, text tokenizer, sampling.
 
-Tensors are read one at a time, cast, and fused into the parameters of `CsmModel`. Another layout, such as Sesame's own,
-needs only a `TensorSource` that answers to transformers' names.
+Tensors are read one at a time, cast, and fused into the parameters of `CsmModel`. In which layout they are is the
+affair of their `TensorSource`, which answers to transformers' names.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from csmkit.csm.config import CsmConfig, Sampling
 from csmkit.csm.model import CsmModel
 from csmkit.csm.prompt import TextTokenizer, special_id
+from csmkit.csm.sources import BACKBONE, DEPTH, TIED_EMBEDDINGS, Checkpoint, TensorSource
+from csmkit.csm.tensor_files import read_json
 from csmkit.csm.transformer import Transformer
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
 
-INDEX_NAMES = ("model.safetensors.index.json", "transformers.safetensors.index.json")
-WEIGHTS_NAME = "model.safetensors"
-
-
-class TensorSource(Protocol):
-    """Tensors by their names in transformers."""
-
-    def __contains__(self, name: str) -> bool: ...
-
-    def get(self, name: str, *shape: int) -> Tensor:
-        """A tensor in float32 on the CPU; CheckpointError where it is missing or of another shape."""
-        ...
-
-
-class SafetensorsSource:
-    """The tensors of one or several safetensors files.
-
-    Args:
-        files: the file of every tensor name.
-    """
-
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self._files = files
-        self._open: dict[Path, Any] = {}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._files
-
-    def get(self, name: str, *shape: int) -> Tensor:
-        """As `TensorSource.get`."""
-        if name not in self._files:
-            if "codebook0_head.weight" in self._files:
-                raise CheckpointError(
-                    "the weights are in Sesame's own layout: give the transformers files of this model "
-                    "(transformers.safetensors.index.json and its shards), which sit in the same repository"
-                )
-            raise CheckpointError(
-                f"no tensor {name!r} among {len(self._files)}: the checkpoint is partial, fetch it again"
-            )
-        path = self._files[name]
-        try:
-            if path not in self._open:
-                self._open[path] = open_safetensors(path)
-            tensor = self._open[path].get_tensor(name)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path.name} has no readable {name!r} ({error}): fetch the file again") from error
-        if tuple(tensor.shape) != shape:
-            raise CheckpointError(
-                f"tensor {name!r} in {path.name} has shape {tuple(tensor.shape)} where config.json asks for {shape}: "
-                "the two files belong to different models"
-            )
-        return tensor.float()
-
-
-def open_safetensors(path: Path) -> Any:
-    """Open a safetensors file for reading; CheckpointNotFoundError or CheckpointError says what is wrong with it."""
-    if not path.is_file():
-        raise CheckpointNotFoundError(f"no weights at {str(path)!r}: fetch the checkpoint again, all of its files")
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"cannot read {str(path)!r} as safetensors ({error}): fetch the file again") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; CheckpointNotFoundError or CheckpointError names the file."""
-    if not path.is_file():
-        raise CheckpointNotFoundError(
-            f"no {path.name} in {str(path.parent)!r}: give the directory of a voice in transformers layout"
-        )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{str(path)!r} is not JSON ({error}): fetch the file again") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{str(path)!r} holds a {type(values).__name__}: it must be a JSON object")
-    return values
-
-
-def find_weights(directory: Path, config: Mapping[str, Any]) -> dict[str, Path]:
-    """Where every tensor is, by its name: as the index says, or all in the single file."""
-    index = _read_index(directory, config)
-    if index is not None:
-        return {tensor: directory / file for tensor, file in index.items()}
-    single = directory / WEIGHTS_NAME
-    return dict.fromkeys(open_safetensors(single).keys(), single)
-
-
-def weight_files(directory: Path) -> list[str]:
-    """The names of the files that hold the weights; they need not be there yet, config.json and the index must."""
-    index = _read_index(directory, read_json(directory / "config.json"))
-    return [WEIGHTS_NAME] if index is None else sorted(set(index.values()))
-
-
-def _read_index(directory: Path, config: Mapping[str, Any]) -> dict[str, str] | None:
-    """The file of every tensor: from the index that config.json names, else from one that is there, else None."""
-    named = str(config.get("transformers_weights") or "")
-    for name in ([named] if named.endswith(".json") else []) + list(INDEX_NAMES):
-        if (directory / name).is_file():
-            return read_json(directory / name).get("weight_map", {})
-    return None
+LLAMA3_VOCAB, LLAMA3_BOS, LLAMA3_EOS = 128_256, 128_000, 128_001  # ids from bos on are special
 
 
 def load_model(
@@ -133,7 +33,7 @@ def load_model(
     """Load the model of a checkpoint directory.
 
     Args:
-        directory: with config.json and safetensors in transformers layout.
+        directory: with config.json and weights, in transformers' or Sesame's layout.
         device: where the weights go.
         dtype: they are cast to.
 
@@ -141,12 +41,13 @@ def load_model(
         CheckpointNotFoundError: the directory or one of its files is not there.
         CheckpointError: damaged, partial, or another architecture.
     """
-    directory = Path(directory)
-    values = read_json(directory / "config.json")
-    config = CsmConfig.from_transformers(values)
-    source = SafetensorsSource(find_weights(directory, values))
-    model = CsmModel(config)
-    fill(model, source, device=device, dtype=dtype)
+    return build_model(Checkpoint.open(Path(directory)), device=device, dtype=dtype)
+
+
+def build_model(checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype) -> CsmModel:
+    """The model of a checkpoint; arguments and errors as `load_model`."""
+    model = CsmModel(checkpoint.config)
+    fill(model, checkpoint.source, device=device, dtype=dtype)
     return model
 
 
@@ -159,13 +60,12 @@ def fill(model: CsmModel, source: TensorSource, *, device: torch.device | str, d
 
     config = model.config
     dim, depth_dim, vocab, n = config.backbone.dim, config.depth.dim, config.audio_vocab, config.n_codebooks
-    _fill_transformer(model.backbone, source, "backbone_model", put)
-    _fill_transformer(model.depth, source, "depth_decoder.model", put)
+    _fill_transformer(model.backbone, source, BACKBONE, put)
+    _fill_transformer(model.depth, source, DEPTH, put)
     put(model, "text_embedding", source.get("embed_text_tokens.weight", config.text_vocab, dim))
-    names = ("backbone_model.embed_tokens.embed_audio_tokens.weight", "depth_decoder.model.embed_tokens.weight")
-    projection = source.get("depth_decoder.model.inputs_embeds_projector.weight", depth_dim, dim).t()
-    put(model, "audio_embedding", _audio_embedding(source, *names, n * vocab, dim))
-    fed_back = _audio_embedding(source, *reversed(names), n * vocab, dim).view(n, vocab, dim)[:-1]
+    projection = source.get(f"{DEPTH}.inputs_embeds_projector.weight", depth_dim, dim).t()
+    put(model, "audio_embedding", _audio_embedding(source, *TIED_EMBEDDINGS, n * vocab, dim))
+    fed_back = _audio_embedding(source, *reversed(TIED_EMBEDDINGS), n * vocab, dim).view(n, vocab, dim)[:-1]
     put(model, "depth_embedding", fed_back @ projection)
     put(model, "projection", projection)
     put(model, "first_head", source.get("lm_head.weight", vocab, dim)[: config.codebook_size].t())
@@ -210,10 +110,15 @@ def load_tokenizer(path: str | PathLike[str], config: CsmConfig, values: Mapping
 
     Raises:
         CheckpointNotFoundError: no such file.
-        CheckpointError: not a tokenizer, or one with ids that the model does not embed.
+        CheckpointError: not a tokenizer, or one of another model.
     """
     path = Path(path)
     file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointNotFoundError(
+            f"no {file.name} in {str(file.parent)!r}: give the tokenizer.json of this voice by tokenizer=; for CSM-1B "
+            "it is Llama 3.2's, and lies beside the transformers files of sesame/csm-1b"
+        )
     if not isinstance(read_json(file).get("model"), dict):  # the tokenizers package would raise a bare Exception
         raise CheckpointError(f"{str(file)!r} is not a tokenizer: fetch the file again, or give another by tokenizer=")
     tokenizer = Tokenizer.from_file(str(file))
@@ -230,7 +135,24 @@ def load_tokenizer(path: str | PathLike[str], config: CsmConfig, values: Mapping
             f"{str(file)!r} has ids up to {largest}, the model embeds {config.text_vocab}: "
             "give the tokenizer of this model"
         )
+    if config.text_vocab == LLAMA3_VOCAB:
+        _check_llama3(tokenizer, bos, eos, file)
     return TextTokenizer(tokenizer, bos, eos)
+
+
+def _check_llama3(tokenizer: Tokenizer, bos: int, eos: int, file: Path) -> None:
+    """Refuse a tokenizer that is not the one CSM-1B was trained with: any other makes it speak gibberish."""
+    remedy = "give Llama 3.2's tokenizer.json, or sesame/csm-1b's, by tokenizer="
+    if (bos, eos) != (LLAMA3_BOS, LLAMA3_EOS):
+        raise CheckpointError(
+            f"{str(file)!r} gives '<|begin_of_text|>' and '<|end_of_text|>' the ids {bos} and {eos}; a model of "
+            f"{LLAMA3_VOCAB} ids was trained with {LLAMA3_BOS} and {LLAMA3_EOS}: {remedy}"
+        )
+    line = "[0]Hi"
+    ids = tokenizer.encode(line, add_special_tokens=False).ids
+    read_back = tokenizer.decode(ids, skip_special_tokens=False)
+    if read_back != line or max(ids) >= LLAMA3_BOS:
+        raise CheckpointError(f"{str(file)!r} turns {line!r} into {ids}, which reads {read_back!r}: {remedy}")
 
 
 def load_sampling(directory: str | PathLike[str]) -> Sampling:

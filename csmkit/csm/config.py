@@ -128,7 +128,10 @@ class CsmConfig:
             CheckpointError: another architecture, or a size that is missing.
         """
         if values.get("model_type") != "csm":
-            raise CheckpointError(f"config.json has model_type {values.get('model_type')!r}: a voice needs 'csm'")
+            raise CheckpointError(
+                f"config.json has model_type {values.get('model_type')!r}: a voice needs 'csm', "
+                "or in Sesame's form a backbone_flavor"
+            )
         if values.get("attention_bias") or values.get("mlp_bias"):
             raise CheckpointError("config.json asks for biases in attention or MLP: CSM has none")
         try:

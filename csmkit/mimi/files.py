@@ -68,7 +68,7 @@ class CodecFiles:
         if not any(name.startswith(f"{self.prefix}quantizer.") for name in self._file_of):
             raise CheckpointError(
                 f"no codec in {str(self.path)!r}: give a transformers Mimi or CSM directory, "
-                "or moshi's tokenizer-*.safetensors"
+                "or moshi's tokenizer-*.safetensors, by codec_weights="
             )
         self.is_moshi = any(name.startswith(_MOSHI_MARK) for name in self._file_of)
         raw = _read_json(_directory(self.path) / "config.json")
@@ -80,6 +80,12 @@ class CodecFiles:
     def __contains__(self, name: str) -> bool:
         """Whether there is a tensor of a flat transformers name."""
         return any(candidate in self._file_of for candidate in self._candidates(name))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that the codec's tensors are in."""
+        ours = (path for name, path in self._file_of.items() if name.startswith(self.prefix))
+        return tuple(dict.fromkeys(ours))
 
     @cached_property
     def names(self) -> set[str]:
@@ -178,7 +184,10 @@ def _weight_files(path: Path) -> list[Path]:
         return files
     found = sorted(path.glob("tokenizer-*.safetensors")) or sorted(path.glob("*.safetensors"))
     if not found:
-        raise CheckpointNotFoundError(f"no .safetensors file in {str(path)!r}: give the directory of a checkpoint")
+        raise CheckpointNotFoundError(
+            f"no .safetensors file of a codec in {str(path)!r}: give a transformers Mimi or CSM directory, "
+            "or moshi's tokenizer-*.safetensors, by codec_weights="
+        )
     return found
 
 

@@ -1,0 +1,218 @@
+"""Turns a checkpoint from one published layout into the other: Sesame's own, or transformers'.
+
+The numbers are kept bit for bit, and every key of config.json; what the target's layout has no place for is kept beside
+it (the codec, in a folder "mimi") or named in `Conversion.notes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from csmkit.csm.checkpoint_writer import Plan, Tensors, require_empty, write_checkpoint
+from csmkit.csm.flavors import sesame_values, transformers_values
+from csmkit.csm.sources import (
+    IGNORED,
+    TIED_EMBEDDINGS,
+    Checkpoint,
+    SesameSource,
+    halves_to_pairs,
+    rotated_heads,
+    sesame_name,
+    tensor_shapes,
+)
+from csmkit.csm.tensor_files import LAYOUTS, SESAME, TRANSFORMERS, read_json
+from csmkit.errors import CheckpointError, InputError
+from csmkit.mimi.export import config_values, flat_tensors
+from csmkit.mimi.files import CSM_PREFIX, CodecFiles
+from csmkit.voices import CODEC_FOLDER, MOSHI_PATTERN, find_codec, find_voice
+
+NO_CODEC = "none"
+_WEIGHT_SUFFIXES = (".safetensors", ".index.json", ".pt", ".pth", ".bin")
+_SPECIAL_TOKENS = {
+    "bos_token_id": "<|begin_of_text|>",
+    "pad_token_id": "<|AUDIO|>",
+    "audio_token_id": "<|AUDIO|>",
+    "audio_eos_token_id": "<|audio_eos|>",
+}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted.
+
+    Attributes:
+        target: the directory written.
+        layouts: the source's and the target's, "sesame" or "transformers".
+        n_tensors: written, those of the codec included.
+        n_bytes: of the files with tensors.
+        notes: what a user should know, a sentence each: where the codec is, what was left behind.
+    """
+
+    target: Path
+    layouts: tuple[str, str]
+    n_tensors: int
+    n_bytes: int
+    notes: tuple[str, ...]
+
+
+def convert(
+    source: str | PathLike[str],
+    target: str | PathLike[str],
+    *,
+    to: str | None = None,
+    codec: str | PathLike[str] | None = None,
+) -> Conversion:
+    """Write a checkpoint again in another layout, a tensor at a time; shows progress on a terminal.
+
+    Args:
+        source: a voice as `csmkit.voices.find_voice` takes it.
+        target: a directory that is empty or not there; it is filled once everything has been written.
+        to: "transformers" or "sesame"; None for the one that the source is not in.
+        codec: where the codec is, as `csmkit.voices.find_codec` takes it; None for the source's own; "none" to leave
+            it out.
+
+    Raises:
+        InputError: an unknown layout, or a target that is not empty.
+        CheckpointError: a source that cannot be read or has no counterpart, or no codec where one is needed.
+        CheckpointWriteError: the target cannot be written, or the disk is full.
+    """
+    target = Path(target)
+    if to not in (None, *LAYOUTS):
+        raise InputError(f"to={to!r}: give {' or '.join(map(repr, LAYOUTS))}")
+    require_empty(target)
+    checkpoint = Checkpoint.open(find_voice(source))
+    was = checkpoint.source.layout
+    to = to or (TRANSFORMERS if was == SESAME else SESAME)
+    codec_files = _find_codec(checkpoint, codec)
+    if codec_files is None and to == TRANSFORMERS and codec != NO_CODEC:
+        raise CheckpointError(
+            f"no codec in {str(checkpoint.directory)!r}, and a transformers checkpoint holds one: give --codec "
+            f"with kyutai/mimi's directory or moshi's tokenizer-*.safetensors, or --codec {NO_CODEC} to leave it out"
+        )
+    plan = _to_transformers(checkpoint, codec_files) if to == TRANSFORMERS else _to_sesame(checkpoint, codec_files)
+    side_files, left = _other_files(checkpoint, codec_files)
+    n_bytes = write_checkpoint(plan, side_files, target)
+    n_tensors = sum(len(tensors) for _, tensors in plan.values())
+    notes = (*_codec_notes(codec_files, to), *_left_notes(checkpoint, to, left))
+    return Conversion(target, (was, to), n_tensors, n_bytes, notes)
+
+
+def _find_codec(checkpoint: Checkpoint, codec: str | PathLike[str] | None) -> CodecFiles | None:
+    """The codec asked for, else the source's own, else None."""
+    if codec == NO_CODEC:
+        return None
+    if codec is not None:
+        return CodecFiles(find_codec(codec))
+    directory = checkpoint.directory
+    inside = any(name.startswith(CSM_PREFIX) for name in checkpoint.source.files.names)
+    if inside or (directory / CODEC_FOLDER).is_dir() or any(directory.glob(MOSHI_PATTERN)):
+        return CodecFiles(find_codec(directory))
+    return None
+
+
+def _to_transformers(checkpoint: Checkpoint, codec: CodecFiles | None) -> Plan:
+    config, source = checkpoint.config, checkpoint.source
+    values = dict(checkpoint.values)
+    if "model_type" not in values:
+        values = {**transformers_values(config), **_special_ids(checkpoint.directory), **values}
+    values.pop("transformers_weights", None)  # names an index that is not written
+    shapes = tensor_shapes(config)
+    if not isinstance(source, SesameSource):  # it holds either copy of the embedding, or both
+        shape = shapes.pop(TIED_EMBEDDINGS[1])
+        shapes |= {name: shape for name in TIED_EMBEDDINGS if name in source} or {TIED_EMBEDDINGS[1]: shape}
+    tensors: Tensors = {name: partial(source.read, name, *shape) for name, shape in shapes.items()}
+    if codec is None:
+        sizes = {"model_type": "mimi", "num_quantizers": config.n_codebooks, "codebook_size": config.codebook_size}
+        return {"": ({**values, "codec_config": values.get("codec_config", sizes)}, tensors)}
+    tensors |= {f"{CSM_PREFIX}{name}": read for name, read in flat_tensors(codec).items()}
+    return {"": ({**values, "codec_config": config_values(codec)}, tensors)}
+
+
+def _to_sesame(checkpoint: Checkpoint, codec: CodecFiles | None) -> Plan:
+    config, source = checkpoint.config, checkpoint.source
+    shapes = tensor_shapes(config)
+    embedding = _only_embedding(checkpoint, shapes[TIED_EMBEDDINGS[1]])
+
+    def read(name: str, shape: tuple[int, ...]) -> Tensor:
+        tensor, n_heads = source.read(name, *shape), rotated_heads(name, config)
+        return tensor if n_heads is None else halves_to_pairs(tensor, n_heads)
+
+    tensors: Tensors = {
+        sesame_name(name): partial(read, embedding if name in TIED_EMBEDDINGS else name, shape)
+        for name, shape in shapes.items()
+    }
+    values = {**checkpoint.values, **sesame_values(config)}
+    values.pop("transformers_weights", None)
+    plan: Plan = {"": (values, tensors)}
+    if codec is not None:
+        spoken = {"architectures": ["MimiModel"], "audio_num_codebooks": config.n_codebooks}
+        plan[CODEC_FOLDER] = ({**config_values(codec), **spoken}, flat_tensors(codec))
+    return plan
+
+
+def _only_embedding(checkpoint: Checkpoint, shape: tuple[int, ...]) -> str:
+    """The name to read the audio embedding by; CheckpointError where the stacks have one each."""
+    held = [name for name in TIED_EMBEDDINGS if name in checkpoint.source]
+    if len(held) == 2 and isinstance(checkpoint.source, SesameSource):
+        return held[0]
+    if len(held) == 2 and not torch.equal(*(checkpoint.source.read(name, *shape) for name in held)):
+        raise CheckpointError(
+            f"the two stacks of {str(checkpoint.directory)!r} have audio embeddings of their own, Sesame's layout has "
+            "one for both: this model can only be kept in transformers' layout"
+        )
+    return held[0] if held else TIED_EMBEDDINGS[1]
+
+
+def _special_ids(directory: Path) -> dict[str, int]:
+    """The token ids that transformers' config.json names, as the tokenizer has them; it need not know them all."""
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        return {}
+    added = {token.get("content"): token.get("id") for token in read_json(path).get("added_tokens") or []}
+    return {key: added[token] for key, token in _SPECIAL_TOKENS.items() if token in added}
+
+
+def _other_files(checkpoint: Checkpoint, codec: CodecFiles | None) -> tuple[list[Path], list[str]]:
+    """The files that go along as they are, and the names of what does not: other weights, and folders."""
+    read = {*checkpoint.source.files.paths, *(codec.paths if codec else ())}
+    along, left = [], []
+    for path in sorted(checkpoint.directory.iterdir()):
+        if path.name == "config.json" or path in read or path.name.endswith(".index.json"):
+            continue
+        if path.is_file() and not path.name.endswith(_WEIGHT_SUFFIXES):
+            along.append(path)
+        elif path.is_file() or not any(file.is_relative_to(path) for file in read):
+            left.append(path.name if path.is_file() else f"{path.name}/")
+    return along, left
+
+
+def _codec_notes(codec: CodecFiles | None, to: str) -> list[str]:
+    if codec is not None:
+        place = f"in the folder {CODEC_FOLDER!r}" if to == SESAME else "inside the checkpoint"
+        return [f"the codec of {str(codec.path)!r} is {place}"]
+    if to == SESAME:
+        return ["no codec was there to keep: load with codec_weights="]
+    return ["without a codec: load with codec_weights=; transformers itself would start one with random weights"]
+
+
+def _left_notes(checkpoint: Checkpoint, to: str, left: list[str]) -> list[str]:
+    source = checkpoint.source
+    known = {source.stored_name(name) for name in (*tensor_shapes(checkpoint.config), *TIED_EMBEDDINGS)}
+    tensors = [name for name in source.files.names if name not in known and not name.startswith(CSM_PREFIX)]
+    notes = []
+    if tensors:
+        why = "which are made anew at loading" if set(tensors) <= set(IGNORED) else "which are not of a CSM"
+        notes.append(f"left out: {', '.join(sorted(tensors))}, {why}")
+    if left:
+        notes.append(f"not copied from {str(checkpoint.directory)!r}: {', '.join(left)}")
+    if not (checkpoint.directory / "tokenizer.json").is_file():
+        notes.append("no tokenizer.json was there to keep: load with tokenizer=")
+    if to == SESAME and any(isinstance(value, dict) for value in sesame_values(checkpoint.config).values()):
+        notes.append("of sizes that Sesame has no flavor for, so they are written out: csmkit reads them, Sesame's not")
+    return notes

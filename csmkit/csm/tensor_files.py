@@ -1,0 +1,231 @@
+"""Single tensors out of a checkpoint's files, whatever they are called there: safetensors, or a pickle such as ckpt.pt.
+
+Nothing is read before it is asked for: both kinds are mapped into memory.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from csmkit.errors import CheckpointError, CheckpointNotFoundError
+
+TRANSFORMERS, SESAME = "transformers", "sesame"
+LAYOUTS = (TRANSFORMERS, SESAME)
+INDEX_NAMES = ("model.safetensors.index.json", "transformers.safetensors.index.json")
+WEIGHTS_NAME, PICKLE_NAME = "model.safetensors", "ckpt.pt"
+
+_TRANSFORMERS_MARKS = ("backbone_model.", "depth_decoder.", "codec_model.", "embed_text_tokens.")
+_SESAME_MARKS = ("backbone.layers.", "audio_head", "codebook0_head.", "text_embeddings.", "audio_embeddings.")
+
+
+class TensorFiles(Protocol):
+    """Tensors by the names that the files give them.
+
+    Attributes:
+        names: of all tensors.
+        paths: of the files they are in.
+    """
+
+    names: Collection[str]
+    paths: tuple[Path, ...]
+
+    def read(self, name: str) -> Tensor:
+        """One of `names`, in the file's dtype, on the CPU; CheckpointError where the file cannot be read."""
+        ...
+
+    def place(self, name: str) -> Path:
+        """The file that one of `names` is in."""
+        ...
+
+
+class SafetensorsFiles:
+    """Tensors of one or several safetensors files.
+
+    Args:
+        file_of: the file of every name.
+    """
+
+    def __init__(self, file_of: Mapping[str, Path]) -> None:
+        self.names: Collection[str] = file_of.keys()
+        self.paths = tuple(dict.fromkeys(file_of.values()))
+        self._file_of = file_of
+        self._open: dict[Path, Any] = {}
+
+    def read(self, name: str) -> Tensor:
+        """As `TensorFiles.read`."""
+        path = self.place(name)
+        try:
+            if path not in self._open:
+                self._open[path] = open_safetensors(path)
+            return self._open[path].get_tensor(name)
+        except SafetensorError as error:
+            raise CheckpointError(f"{str(path)!r} has no readable {name!r} ({error}): fetch the file again") from error
+
+    def place(self, name: str) -> Path:
+        """As `TensorFiles.place`."""
+        return self._file_of[name]
+
+
+class PickledFile:
+    """Tensors of a file that ``torch.save`` wrote, such as Sesame's ckpt.pt. Only tensors are unpickled, never code.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        CheckpointError: it holds something else, or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._tensors = _unpickle(path)
+        self.names: Collection[str] = self._tensors.keys()
+        self.paths = (path,)
+
+    def read(self, name: str) -> Tensor:
+        """As `TensorFiles.read`."""
+        return self._tensors[name]
+
+    def place(self, name: str) -> Path:
+        """As `TensorFiles.place`."""
+        return self.paths[0]
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(
+            f"cannot read {str(path)!r} as a file of tensors only ({reason}): fetch the file again, "
+            "or give the safetensors file of this model"
+        ) from error
+    if not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
+        raise CheckpointError(
+            f"{str(path)!r} holds more than tensors by their names: save the model's state_dict() alone, "
+            "or give the safetensors file of this model"
+        )
+    return loaded
+
+
+def open_safetensors(path: Path) -> Any:
+    """Open a safetensors file for reading; CheckpointNotFoundError or CheckpointError says what is wrong with it."""
+    if not path.is_file():
+        raise CheckpointNotFoundError(f"no weights at {str(path)!r}: fetch the checkpoint again, all of its files")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"cannot read {str(path)!r} as safetensors ({error}): fetch the file again") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; CheckpointNotFoundError or CheckpointError names the file."""
+    if not path.is_file():
+        raise CheckpointNotFoundError(
+            f"no {path.name} in {str(path.parent)!r}: give the directory of a voice in transformers' or Sesame's "
+            f"layout, with its {path.name}"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{str(path)!r} is not JSON ({error}): fetch the file again") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{str(path)!r} holds a {type(values).__name__}: it must be a JSON object")
+    return values
+
+
+def layout_of(names: Collection[str]) -> str | None:
+    """The layout whose names these are; None for other models."""
+    if any(name.startswith(_TRANSFORMERS_MARKS) for name in names):
+        return TRANSFORMERS
+    return SESAME if any(name.startswith(_SESAME_MARKS) for name in names) else None
+
+
+def find_tensors(directory: Path, values: Mapping[str, Any]) -> tuple[str, TensorFiles]:
+    """The weights of a checkpoint and their layout, told by the names of the tensors and not of the files.
+
+    Where a directory holds a model in both layouts, transformers' is taken; a pickle only where there is nothing else.
+
+    Args:
+        directory: of the checkpoint.
+        values: of its config.json, which may name the index.
+
+    Raises:
+        CheckpointNotFoundError: no weights.
+        CheckpointError: weights of another architecture, or a file that cannot be read.
+    """
+    found: dict[str | None, dict[str, Path]] = {TRANSFORMERS: {}, SESAME: {}, None: {}}
+    listed: set[Path] = set()
+    for file_of in _indexed(directory, values):
+        layout = layout_of(file_of.keys())
+        if layout == TRANSFORMERS:
+            return layout, SafetensorsFiles(file_of)
+        found[layout].update(file_of)
+        listed.update(file_of.values())
+    for path in _first_named(directory, WEIGHTS_NAME, "*.safetensors"):
+        names = open_safetensors(path).keys() if path not in listed else []
+        found[layout_of(names)].update({name: path for name in names if name not in found[layout_of(names)]})
+    for layout in LAYOUTS:
+        if found[layout]:
+            return layout, SafetensorsFiles(found[layout])
+    for path in _first_named(directory, PICKLE_NAME, "*.pt"):
+        pickled = PickledFile(path)
+        layout = layout_of(pickled.names)
+        if layout is not None:
+            return layout, pickled
+        found[None].update(dict.fromkeys(pickled.names, path))
+    for name, path in found[None].items():
+        raise CheckpointError(
+            f"{str(path)!r} holds another model, with tensors such as {name!r}: "
+            "give a CSM in transformers' or Sesame's layout"
+        )
+    raise CheckpointNotFoundError(
+        f"no weights at {str(directory / WEIGHTS_NAME)!r}, no index of shards and no {PICKLE_NAME} either: "
+        "fetch the checkpoint again, all of its files"
+    )
+
+
+def _indexed(directory: Path, values: Mapping[str, Any]) -> Iterator[dict[str, Path]]:
+    """The file of every tensor, as each index says, preferred ones first."""
+    for index in _indexes(directory, values):
+        file_of = {tensor: directory / file for tensor, file in read_index(index).items()}
+        # An index alone is no model: its shards may not have been fetched, while another layout's file was.
+        if any(path.is_file() for path in file_of.values()) or not any(directory.glob("*.safetensors")):
+            yield file_of
+
+
+def weight_files(directory: Path) -> list[str]:
+    """The names of the files that hold the weights; they need not be there yet, config.json and the index must."""
+    for index in _indexes(directory, read_json(directory / "config.json")):
+        return sorted(set(read_index(index).values()))
+    return [WEIGHTS_NAME]
+
+
+def _indexes(directory: Path, values: Mapping[str, Any]) -> Iterator[Path]:
+    """The index that config.json names, then those of the usual names, then any other; those that are there."""
+    named = str(values.get("transformers_weights") or "")
+    usual = ([named] if named.endswith(".json") else []) + list(INDEX_NAMES)
+    others = sorted(path.name for path in directory.glob("*.safetensors.index.json"))
+    for name in dict.fromkeys(usual + others):
+        if (directory / name).is_file():
+            yield directory / name
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """The file of every tensor; CheckpointError where the index has no such list."""
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{str(path)!r} lists no tensors under 'weight_map': fetch the file again")
+    return weight_map
+
+
+def _first_named(directory: Path, name: str, pattern: str) -> list[Path]:
+    """The files of a pattern, that of a certain name first."""
+    return sorted(directory.glob(pattern), key=lambda path: (path.name != name, path.name))
