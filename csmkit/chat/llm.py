@@ -200,7 +200,11 @@ def find(model: str) -> tuple[str, bool]:
 
 def _load(source: str, local: bool, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as notices
 
+    shown = notices.is_progress_bar_enabled()
+    if local:
+        notices.disable_progress_bar()  # a download is worth watching, reading a file is not
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
         model = AutoModelForCausalLM.from_pretrained(source, local_files_only=local, dtype=dtype)
@@ -211,6 +215,9 @@ def _load(source: str, local: bool, dtype: torch.dtype) -> tuple[Any, Any]:
         raise CheckpointNotFoundError(f"cannot load the language model {source!r} ({error}): {remedy}") from error
     except (ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{source!r} is no causal language model ({error}): give another directory") from error
+    finally:
+        if shown:
+            notices.enable_progress_bar()
     if not tokenizer.chat_template:
         raise CheckpointError(f"the tokenizer of {source!r} has no chat template: give an instruction-tuned model")
     return model, tokenizer
