@@ -196,9 +196,8 @@ def _codec_notes(codec: CodecFiles | None, to: str) -> list[str]:
     if codec is not None:
         place = f"in the folder {CODEC_FOLDER!r}" if to == SESAME else "inside the checkpoint"
         return [f"the codec of {str(codec.path)!r} is {place}"]
-    if to == SESAME:
-        return ["no codec was there to keep: load with codec_weights="]
-    return ["without a codec: load with codec_weights=; transformers itself would start one with random weights"]
+    itself = "; transformers itself would start one with random weights" if to == TRANSFORMERS else ""
+    return [f"without a codec: load with codec_weights={itself}"]
 
 
 def _left_notes(checkpoint: Checkpoint, to: str, left: list[str]) -> list[str]:
