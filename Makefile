@@ -31,7 +31,7 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 
 bench: .venv/moshi.stamp  ## latency of the pocket stack on this machine
-	$(BIN)/python -m experiments.benchmarks.pocket
+	$(BIN)/python -m experiments.benchmarks.pocket --save results/benchmarks/pocket.json
 
 lab: .venv/notebook.stamp  ## JupyterLab on the notebooks
 	$(INSTALL) -e '.[asr,notebook,eval]'

@@ -156,8 +156,8 @@ def main() -> None:
     for name in ("voice", "decoder", "quantiser", "out"):
         voice.add_argument(f"--{name}", type=Path, required=True)
     voice.add_argument("--encoder", type=Path, default=None)
-    voice.add_argument("--temperature", type=float, default=0.7)
-    voice.add_argument("--depth-temperature", type=float, default=0.5)
+    voice.add_argument("--temperature", type=float, default=0.3)
+    voice.add_argument("--depth-temperature", type=float, default=0.1)
     voice.add_argument("--topk", type=int, default=50)
     voice.set_defaults(run_command=export_voice)
     whisper = commands.add_parser("whisper")
