@@ -1,5 +1,7 @@
 # What a machine needs: git, make, Python 3.11 or 3.12. Everything else goes into .venv.
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# The first that really runs: a version manager's stand-in may be on the path without a Python behind it.
+PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -7,7 +9,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(f"Python {sys.version.split()[0]} is too old: install 3.11 or 3.12, or say make PYTHON=...") if sys.version_info < (3, 11) else None'
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer on the path: install 3.11 or 3.12, or say make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 
 # One stamp per set of packages, renewed when the lists change.
