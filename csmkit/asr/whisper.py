@@ -18,6 +18,7 @@ HOP = 160  # samples a mel frame at 16 kHz: 10 ms
 SLACK_FRAMES = 20  # zero mel frames that follow the sound, at least
 STEP_FRAMES = 50  # short windows are multiples of half a second
 SILENT_RMS = 1e-3  # -60 dBFS: sound that stays below it in every 20 ms is not worth a decode
+UNLIKELY = -2.5  # log probability a token: speech stays above -0.7, noise falls below -4
 TOKENS_PER_S = 16  # more than anybody says; bounds a model that runs on
 
 
@@ -123,8 +124,11 @@ class WhisperTranscriber:
             return_no_speech_prob=True,
             **search,
         )
-        unsure = result.no_speech_prob > 0.6 and result.scores[0] < -1.0  # Whisper's own rule for silence
-        if unsure and not self.options.short_windows:
+        if self.options.short_windows:  # such a model was not taught the token for "no speech"
+            unsure = result.scores[0] < UNLIKELY
+        else:
+            unsure = result.no_speech_prob > 0.6 and result.scores[0] < -1.0  # Whisper's own rule for silence
+        if unsure:
             return []
         return [token for token in result.sequences_ids[0] if token < self._tokenizer.eot]
 

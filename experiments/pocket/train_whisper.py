@@ -102,7 +102,11 @@ def main() -> None:
             full = random.random() < 0.015
             group = group[:3] if full else group
             clips = [vary(clip_of(u, ends), u, ends, random) for u in group]
-            if random.random() < PAIRED and len(clips[0].audio) + len(clips[-1].audio) < 8 * WHISPER_RATE:
+            if (
+                len(clips) > 1
+                and random.random() < PAIRED
+                and len(clips[0].audio) + len(clips[-1].audio) < 8 * WHISPER_RATE
+            ):
                 clips = [join(a, b, random) for a, b in zip(clips[::2], clips[1::2], strict=False)]
             batch = make_batch(clips, tokenizer, random, full)
             batch.__dict__.update({name: value.to(where) for name, value in vars(batch).items()})

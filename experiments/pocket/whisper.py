@@ -167,7 +167,7 @@ def vary(clip: Clip, utterance: Utterance, ends: WordEnds, random: np.random.Gen
     """What a listener meets: prefixes of utterances, other levels, noise, silence without words."""
     audio, text, phones = clip.audio, clip.text, clip.phones
     chance = random.random()
-    if chance < 0.04:  # no speech: silence or noise alone
+    if chance < 0.07:  # no speech: silence or noise alone
         length = int(random.integers(3200, 64_000))
         noise = random.standard_normal(length).astype(np.float32)
         if random.random() < 0.5:
@@ -176,7 +176,7 @@ def vary(clip: Clip, utterance: Utterance, ends: WordEnds, random: np.random.Gen
         level = 10 ** random.uniform(-4, -1) if random.random() < 0.8 else 0.0
         quiet = noise * level / (np.std(noise) + 1e-9)
         return Clip(quiet.astype(np.float32), "", np.zeros(length // 320, dtype=np.int64), [])
-    if chance < 0.24:
+    if chance < 0.25:
         cuts = ends.prefixes(utterance)[:-1]
         if cuts:
             text, second = cuts[int(random.integers(len(cuts)))]
