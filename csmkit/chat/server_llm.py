@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from csmkit.chat.llm import Message
@@ -77,17 +80,16 @@ class ServerLLM:
             )
 
     def _pieces(self, answer: Any) -> Generator[tuple[str, bool], None, None]:
-        import httpx
-
+        too_slow, broken = _transport_errors()
         try:
             for chunk in answer:
                 for choice in chunk.choices:
                     yield choice.delta.content or "", choice.finish_reason is not None
         except self._openai.APIError as error:
             raise self._explained(error) from error
-        except httpx.TimeoutException as error:
+        except too_slow as error:
             raise LanguageModelError(self._slow()) from error
-        except httpx.TransportError as error:
+        except broken as error:
             raise LanguageModelError(f"the server at {self.base_url} broke off ({error}): look at its log") from error
 
     def _slow(self) -> str:
@@ -114,7 +116,11 @@ def _client_library() -> Any:
     return openai
 
 
-def _key_of_environment() -> str | None:
-    import os
+def _transport_errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
+    """What the client's transport raises while a stream is read: for the time, and for a broken connection."""
+    modules = [import_module(name) for name in ("httpx2", "httpx") if find_spec(name)]  # by the version of the client
+    return tuple(m.TimeoutException for m in modules), tuple(m.TransportError for m in modules)
 
+
+def _key_of_environment() -> str | None:
     return os.environ.get("OPENAI_API_KEY")
