@@ -124,6 +124,8 @@ def test_closing_leaves_the_server_at_once(server: Server):
     pieces = ServerLLM("hangs", base_url=server.url, timeout_s=10).stream(said("Hello"))
     assert next(pieces) == WORDS[0]
     pieces.close()
+    assert next(pieces, None) is None
+    assert not server.over.is_set(), "the server is still about to answer"
 
 
 def test_it_is_a_plugin(server: Server):

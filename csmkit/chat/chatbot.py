@@ -148,7 +148,12 @@ class StreamingConversationalChatbot:
 
     def _hear(self, asr: StreamingWhisperASR, sound: np.ndarray, wav: WavWriter | None) -> Generator[Event, None, None]:
         started = perf_counter()
-        text = str(asr.transcribe(sound, self.options.asr_timeout_s)).strip()
+        try:
+            text = str(asr.transcribe(sound, self.options.asr_timeout_s)).strip()
+        except BaseException:
+            if wav is not None:
+                wav.close()  # no turn begins that would
+            raise
         said = Segment(self.options.user_speaker, text, sound) if text else None
         yield from self._begin(text, wav, said, started)
 
