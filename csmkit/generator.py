@@ -92,7 +92,7 @@ class Generator(SpeechGenerator):
             tokenizer: tokenizer.json, its directory or a hub id; None for the voice's directory.
             device: None for CUDA where there is one.
             dtype: of the language model; None for float32 on a CPU, bfloat16 elsewhere. The codec stays in float32.
-            execution: how a frame runs: "auto", "eager", "graph", "compiled" or "int8", see `csmkit.csm.step`. What this
+            execution: how a frame runs: "auto", "eager", "graph", "compiled" or "int8", see `csmkit.csm.step`; what this
                 machine cannot do falls back, with a warning.
 
         Raises:

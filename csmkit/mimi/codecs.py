@@ -1,7 +1,7 @@
 """The codec plugins: between codes of frames and 24 kHz sound.
 
-All share the interface of `csmkit.mimi.codec.Codec`: "streaming" is the exact one, "independent" the baseline whose seams click, "fake"
-needs no weights. "moshi" is in `csmkit.mimi.moshi`.
+All share the interface of `csmkit.mimi.codec.Codec`: "streaming" is the exact one, "independent" the baseline whose
+seams click, "fake" needs no weights. "moshi" is in `csmkit.mimi.moshi`.
 """
 
 from __future__ import annotations
