@@ -6,13 +6,13 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from csmkit.asr.hypothesis import Transcriber
-from csmkit.asr.utterance import Transcript, Utterance
-from csmkit.audio import as_mono
+from csmkit.asr.utterance import Pass, Transcript, Utterance
+from csmkit.audio import SAMPLE_RATE, as_mono
 from csmkit.errors import CsmkitError, InputError, StateError, TranscriptionError
 
 if TYPE_CHECKING:
@@ -68,22 +68,22 @@ class _Worker:
                     if utterance.finished:
                         return utterance, True, utterance.take()
                     if utterance.n_pending:
-                        rest_s = utterance.rest_until - monotonic()
+                        rest_s = utterance.rest_until - perf_counter()
                         if rest_s <= 0:
                             return utterance, False, utterance.take()
                 self.changed.wait(rest_s)
         return None
 
     def _decode(self, transcriber: Transcriber, utterance: Utterance, finished: bool, arrived: float | None) -> None:
-        started = monotonic()
+        started = perf_counter()
         final = None
         if finished:
             final = utterance.conclude(transcriber)
         else:
             utterance.listen(transcriber)
-        now = monotonic()
+        now = perf_counter()
         with self.changed:
-            utterance.record(now - started, arrived)
+            utterance.record(Pass(started, now, finished), arrived)
             utterance.rest_until = now + (now - started) * (1 / self._duty - 1)
             utterance.final = None if utterance.cancelled else final
             self.changed.notify_all()
@@ -128,6 +128,7 @@ class StreamingWhisperASR:
         if not 0 < duty <= 1:
             raise InputError(f"duty={duty!r}: give a share of the time above 0 and up to 1, such as 0.5")
         self.model_name = model_name
+        self.max_audio_s = max_audio_s
         self._new_utterance = partial(Utterance, queue_size, max_audio_s)
         self._load = partial(_load_whisper, model_name, device, compute_type, preset)
         if transcriber is not None:
@@ -232,16 +233,32 @@ class StreamingWhisperASR:
         self._raise_error(worker)
         raise StateError("the utterance was cancelled: call start_processing() for the next one")
 
-    def transcribe(self, audio: Waveform, timeout: float | None = None) -> Transcript:
-        """Hear a whole waveform at 24 kHz and wait for its text; an utterance like any other, without partials.
+    def transcribe(
+        self, audio: Waveform, timeout: float | None = None, stop: threading.Event | None = None
+    ) -> Transcript:
+        """Hear a whole waveform and wait for its text; an utterance like any other, without partials.
+
+        Args:
+            audio: ``(samples,)`` at 24 kHz.
+            timeout: in seconds; None waits as long as it takes.
+            stop: to break off from another thread: set it, then call `cancel`.
 
         Raises:
             TimeoutError: not ready in time; the utterance is dropped.
-            InputError, StateError, CsmkitError: as `put_audio_chunk`, `start_processing` and `get_final`.
+            InputError: not a waveform, NaN in it, or more of it than ``max_audio_s``.
+            StateError: it was broken off, or another utterance is being heard.
+            CsmkitError, TranscriptionError: as `prepare` and `get_final`.
         """
+        samples = as_mono(audio)
+        seconds = len(samples) / SAMPLE_RATE
+        if seconds > self.max_audio_s:
+            limit = f"this recogniser takes {self.max_audio_s:g} s at a time"
+            raise InputError(f"{seconds:.1f} s of sound: {limit}, give a shorter recording or a larger max_audio_s")
         self.start_processing()
         try:
-            self.put_audio_chunk(audio)
+            if stop is not None and stop.is_set():  # `cancel` may have come before there was anything to cancel
+                self.cancel()
+            self.put_audio_chunk(samples)
             self.finish()
             return self.get_final(timeout)
         except BaseException:
@@ -272,6 +289,12 @@ class StreamingWhisperASR:
         worker, utterance = self._current()
         with worker.changed:
             return utterance.stats()
+
+    def passes(self) -> list[Pass]:
+        """The decodes of the present utterance, or the last, in order. Raises StateError where nothing was started."""
+        worker, utterance = self._current()
+        with worker.changed:
+            return list(utterance.passes)
 
     def __enter__(self) -> StreamingWhisperASR:
         return self
