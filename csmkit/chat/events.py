@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Metric = str | float | int | bool | None
+LANES = ("language model", "clauses", "frames", "chunks", "playback", "recogniser")
 
 
 class _Stamped(TypedDict):
@@ -71,7 +72,7 @@ class FinalText(_Stamped):
 
 
 class Span(TypedDict):
-    """Something that a part of the turn was busy with; milliseconds from the call, ``end_ms`` None for a moment."""
+    """What one of the `LANES` was busy with; milliseconds from the call, ``end_ms`` None for a moment."""
 
     lane: str
     label: str

@@ -27,7 +27,6 @@ from csmkit.timing import Arrivals, audible_windows, first_audible
 if TYPE_CHECKING:
     from torch import Tensor
 
-LANES = ("language model", "clauses", "frames", "chunks", "playback", "recogniser")
 PACKAGES = ("torch", "transformers", "faster-whisper", "ctranslate2")
 _ONSET_SAMPLES = SAMPLE_RATE // 100
 

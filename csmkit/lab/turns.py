@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
-from csmkit.chat.measure import LANES
+from csmkit.chat.events import LANES
 from csmkit.errors import InputError
 from csmkit.timing import Arrivals
 
