@@ -159,7 +159,7 @@ def test_a_turn_slower_than_real_time_says_so_and_gives_the_pre_buffer():
         (note,) = event["notes"]
         assert row["rtf"] > 1.2
         assert note.startswith(f"slower than real time: {row['rtf']:.2f} s")
-        assert f"prebuffer_ms={np.ceil(row['start_delay_ms']):.0f} " in note
+        assert f"pre-buffer of {np.ceil(row['start_delay_ms']):.0f} ms" in note
         bot.options = TurnOptions(prebuffer_ms=row["start_delay_ms"] + 400)
         again = last(bot.process_streaming("Hi"))["metrics"]
     assert again["max_underrun_ms"] < 150 < row["max_underrun_ms"]

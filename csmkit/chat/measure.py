@@ -176,8 +176,8 @@ def turn_notes(metrics: dict[str, Metric]) -> list[str]:
     rtf, delay_ms = metrics["rtf"], metrics["start_delay_ms"]
     if isinstance(rtf, float) and rtf > 1 and isinstance(delay_ms, float):
         notes.append(
-            f"slower than real time: {rtf:.2f} s for a second of speech; prebuffer_ms={np.ceil(delay_ms):.0f} "
-            'would have played it without a gap, prebuffer_ms="auto" holds back what it takes'
+            f"slower than real time: {rtf:.2f} s for a second of speech; a pre-buffer of {np.ceil(delay_ms):.0f} ms "
+            "would have played it without a gap (prebuffer_ms, on the command line --prebuffer; auto finds it)"
         )
     if metrics["asr_error"]:
         notes.append(f"no transcription: {metrics['asr_error']}")
