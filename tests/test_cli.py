@@ -16,6 +16,8 @@ from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE, read, write
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.llm import FakeLLM
+from csmkit.cli import models
+from csmkit.cli.options import parse_schedule
 from csmkit.errors import InputError
 from csmkit.speech import FakeGenerator
 
@@ -26,18 +28,18 @@ runner = CliRunner()
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chatbot of fakes behind the commands."""
 
-    def load(preset, whisper, device, teller, **options):
+    def load(which, whisper, teller, **options):
         asr = StreamingWhisperASR(whisper, transcriber=FakeTranscriber())
         return StreamingConversationalChatbot(generator=FakeGenerator(), asr=asr, llm=FakeLLM(), **options)
 
-    monkeypatch.setattr(cli, "load_chatbot", load)
+    monkeypatch.setattr(models, "load_chatbot", load)
 
 
 def test_a_schedule_is_a_number_or_several():
-    assert cli.parse_schedule("6") == 6
-    assert cli.parse_schedule("1,2,4,6") == (1, 2, 4, 6)
+    assert parse_schedule("6") == 6
+    assert parse_schedule("1,2,4,6") == (1, 2, 4, 6)
     with pytest.raises(InputError, match="1,2,4,6"):
-        cli.parse_schedule("six")
+        parse_schedule("six")
 
 
 def test_chat_tells_the_turn_as_it_happens(fakes: None, tmp_path: Path):
@@ -67,7 +69,7 @@ def test_without_a_text_it_is_a_conversation(fakes: None, tmp_path: Path):
 
 
 def test_say_writes_what_it_speaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(cli, "load_generator", lambda preset, device, teller: FakeGenerator())
+    monkeypatch.setattr(models, "load_generator", lambda which, teller: FakeGenerator())
     out = runner.invoke(cli.app, ["say", "three words here", "--save", str(tmp_path / "a.wav"), "--json"])
     assert out.exit_code == 0, out.output
     row = json.loads(out.output.splitlines()[-1])
@@ -85,7 +87,7 @@ def recording(tmp_path: Path) -> Path:
 
 def test_say_speaks_in_the_voice_of_a_recording(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recording: Path):
     voice = FakeGenerator()
-    monkeypatch.setattr(cli, "load_generator", lambda preset, device, teller: voice)
+    monkeypatch.setattr(models, "load_generator", lambda which, teller: voice)
     arguments = ["say", "three words here", "--save", str(tmp_path / "a.wav"), "--speaker", "1", "--json"]
     out = runner.invoke(cli.app, [*arguments, "--voice", str(recording), "--voice-text", "Mm."])
     assert out.exit_code == 0, out.output
@@ -99,8 +101,10 @@ def test_chat_keeps_the_voice_of_a_recording_and_the_switch_of_the_guards(
     fakes: None, monkeypatch: pytest.MonkeyPatch, recording: Path
 ):
     seen = {}
-    load = cli.load_chatbot
-    monkeypatch.setattr(cli, "load_chatbot", lambda *given, **options: load(*given, **seen.setdefault("all", options)))
+    load = models.load_chatbot
+    monkeypatch.setattr(
+        models, "load_chatbot", lambda *given, **options: load(*given, **seen.setdefault("all", options))
+    )
     out = runner.invoke(cli.app, ["chat", "Hi!", "--voice", str(recording), "--voice-text", "Mm.", "--guards", "off"])
     assert out.exit_code == 0, out.output
     assert [segment.text for segment in seen["all"]["voice"]] == ["Mm."]
@@ -108,7 +112,7 @@ def test_chat_keeps_the_voice_of_a_recording_and_the_switch_of_the_guards(
 
 
 def test_say_ends_a_voice_that_runs_away_unless_it_is_told_not_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(cli, "load_generator", lambda preset, device, teller: voice_of(20, pause(1000)))
+    monkeypatch.setattr(models, "load_generator", lambda which, teller: voice_of(20, pause(1000)))
     for switch, reason in (("on", "silence"), ("off", "max_length")):
         out = runner.invoke(cli.app, ["say", "Hello", "--save", str(tmp_path / "a.wav"), "--json", "--guards", switch])
         assert json.loads(out.output.splitlines()[-1])["finish_reason"] == reason
