@@ -33,6 +33,7 @@ class SpeechGenerator(ABC):
         codec: as given.
         sampling: as given.
         n_warm_ups: utterances after which nothing is done for the first time any more.
+        device: where the voice runs, such as "cpu" or "cuda:0".
         finish_reason: of the last generation that ended, one of `csmkit.reasons`; None before.
     """
 
@@ -40,6 +41,10 @@ class SpeechGenerator(ABC):
         self.codec, self.sampling = codec, sampling
         self.n_warm_ups = 1
         self.finish_reason: str | None = None
+
+    @property
+    def device(self) -> str:
+        return "cpu"
 
     def request(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE, read, write
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.llm import FakeLLM
+from csmkit.cli import models
+from csmkit.cli.options import parse_schedule
 from csmkit.errors import InputError
 from csmkit.speech import FakeGenerator
 
@@ -26,18 +29,18 @@ runner = CliRunner()
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chatbot of fakes behind the commands."""
 
-    def load(preset, whisper, device, teller, **options):
+    def load(which, whisper, teller, **options):
         asr = StreamingWhisperASR(whisper, transcriber=FakeTranscriber())
         return StreamingConversationalChatbot(generator=FakeGenerator(), asr=asr, llm=FakeLLM(), **options)
 
-    monkeypatch.setattr(cli, "load_chatbot", load)
+    monkeypatch.setattr(models, "load_chatbot", load)
 
 
 def test_a_schedule_is_a_number_or_several():
-    assert cli.parse_schedule("6") == 6
-    assert cli.parse_schedule("1,2,4,6") == (1, 2, 4, 6)
+    assert parse_schedule("6") == 6
+    assert parse_schedule("1,2,4,6") == (1, 2, 4, 6)
     with pytest.raises(InputError, match="1,2,4,6"):
-        cli.parse_schedule("six")
+        parse_schedule("six")
 
 
 def test_chat_tells_the_turn_as_it_happens(fakes: None, tmp_path: Path):
@@ -66,8 +69,58 @@ def test_without_a_text_it_is_a_conversation(fakes: None, tmp_path: Path):
     assert (tmp_path / "talk-01.wav").exists() and (tmp_path / "talk-02.wav").exists()
 
 
+@pytest.mark.parametrize("name", ["turn.png", "turn.html"])
+def test_chat_draws_the_turn(fakes: None, tmp_path: Path, name: str):
+    out = runner.invoke(cli.app, ["chat", "Hello!", "--timeline", str(tmp_path / name)])
+    assert out.exit_code == 0, out.output
+    assert out.output.splitlines()[-1] == f"Drew {tmp_path / name}"
+    drawn = (tmp_path / name).read_bytes()
+    if name == "turn.png":
+        assert drawn.startswith(b"\x89PNG")
+        return
+    page = drawn.decode()
+    for lane in ("language model", "clauses", "frames", "chunks", "playback", "recogniser"):
+        assert f"<!-- {lane} -->" in page, "matplotlib names each text it draws"
+    assert "<td>ttfa_ms</td>" in page and "<td>Hello there.</td>" in page
+    assert not re.search(r"""(?:src|href)=["'](?!#)""", page), "a page without any other file"
+
+
+def test_every_turn_of_a_conversation_is_drawn(fakes: None, tmp_path: Path):
+    out = runner.invoke(cli.app, ["chat", "--timeline", str(tmp_path / "talk.png")], input="Hello!\nAnd you?\n\n")
+    assert out.exit_code == 0, out.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["talk-01.png", "talk-02.png"]
+
+
+def test_chat_holds_the_first_chunk_back_as_long_as_it_is_told(fakes: None, monkeypatch: pytest.MonkeyPatch):
+    slow = FakeLLM(["Hello there. How are you?"], word_s=0.15)
+    load = models.load_chatbot
+
+    def load_slow(*given, **options):
+        chatbot = load(*given, **options)
+        chatbot.llm = slow
+        return chatbot
+
+    monkeypatch.setattr(models, "load_chatbot", load_slow)
+    for asked, least_ms, most_ms in (("0", 0, 150), ("200", 200, 2000), ("auto", 0, 5000)):
+        out = runner.invoke(cli.app, ["chat", "Hello!", "--json", "--prebuffer", asked])
+        metrics = json.loads(out.output.splitlines()[-1])["metrics"]
+        assert least_ms <= metrics["held_ms"] <= most_ms, asked
+
+
+def test_chat_says_that_it_was_slower_than_real_time_and_what_would_help(monkeypatch: pytest.MonkeyPatch):
+    def load(given, whisper, teller, **options):
+        asr = StreamingWhisperASR(whisper, transcriber=FakeTranscriber())
+        voice = FakeGenerator(frame_s=0.1)
+        return StreamingConversationalChatbot(generator=voice, asr=asr, llm=FakeLLM(), **options)
+
+    monkeypatch.setattr(models, "load_chatbot", load)
+    out = runner.invoke(cli.app, ["chat", "Hello!"])
+    (note,) = [line for line in out.output.splitlines() if line.startswith("Note: ")]
+    assert re.search(r"slower than real time: 1\.\d\d s .* a pre-buffer of \d+ ms .* --prebuffer", note)
+
+
 def test_say_writes_what_it_speaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(cli, "load_generator", lambda preset, device, teller: FakeGenerator())
+    monkeypatch.setattr(models, "load_generator", lambda which, teller: FakeGenerator())
     out = runner.invoke(cli.app, ["say", "three words here", "--save", str(tmp_path / "a.wav"), "--json"])
     assert out.exit_code == 0, out.output
     row = json.loads(out.output.splitlines()[-1])
@@ -85,7 +138,7 @@ def recording(tmp_path: Path) -> Path:
 
 def test_say_speaks_in_the_voice_of_a_recording(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recording: Path):
     voice = FakeGenerator()
-    monkeypatch.setattr(cli, "load_generator", lambda preset, device, teller: voice)
+    monkeypatch.setattr(models, "load_generator", lambda which, teller: voice)
     arguments = ["say", "three words here", "--save", str(tmp_path / "a.wav"), "--speaker", "1", "--json"]
     out = runner.invoke(cli.app, [*arguments, "--voice", str(recording), "--voice-text", "Mm."])
     assert out.exit_code == 0, out.output
@@ -99,8 +152,10 @@ def test_chat_keeps_the_voice_of_a_recording_and_the_switch_of_the_guards(
     fakes: None, monkeypatch: pytest.MonkeyPatch, recording: Path
 ):
     seen = {}
-    load = cli.load_chatbot
-    monkeypatch.setattr(cli, "load_chatbot", lambda *given, **options: load(*given, **seen.setdefault("all", options)))
+    load = models.load_chatbot
+    monkeypatch.setattr(
+        models, "load_chatbot", lambda *given, **options: load(*given, **seen.setdefault("all", options))
+    )
     out = runner.invoke(cli.app, ["chat", "Hi!", "--voice", str(recording), "--voice-text", "Mm.", "--guards", "off"])
     assert out.exit_code == 0, out.output
     assert [segment.text for segment in seen["all"]["voice"]] == ["Mm."]
@@ -108,7 +163,7 @@ def test_chat_keeps_the_voice_of_a_recording_and_the_switch_of_the_guards(
 
 
 def test_say_ends_a_voice_that_runs_away_unless_it_is_told_not_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(cli, "load_generator", lambda preset, device, teller: voice_of(20, pause(1000)))
+    monkeypatch.setattr(models, "load_generator", lambda which, teller: voice_of(20, pause(1000)))
     for switch, reason in (("on", "silence"), ("off", "max_length")):
         out = runner.invoke(cli.app, ["say", "Hello", "--save", str(tmp_path / "a.wav"), "--json", "--guards", switch])
         assert json.loads(out.output.splitlines()[-1])["finish_reason"] == reason
@@ -126,6 +181,10 @@ def test_doctor_names_what_is_there_and_what_to_do():
     [
         (["chat", "Hello!", "--chunk-frames", "x"], "--chunk-frames 'x'"),
         (["chat", "Hello!", "--preset", "nobody"], "the presets are pocket, sesame"),
+        (["chat", "Hello!", "--prebuffer", "soon"], "--prebuffer 'soon': give milliseconds such as 500, or auto"),
+        (["chat", "Hello!", "--prebuffer", "-1", "--preset", "pocket"], "prebuffer_ms=-1.0: give milliseconds"),
+        (["chat", "Hello!", "--timeline", "turn.pdf"], "give a path that ends in .png or .html"),
+        (["chat", "Hello!", "--timeline", "nowhere/turn.png"], "the folder 'nowhere' is not there"),
         (["say", "Hello.", "--temperature", "-1"], "temperature"),
         (["say", "Hello.", "--guards", "maybe"], "--guards 'maybe': give on or off"),
         (["say", "Hello.", "--voice", "a.wav"], "--voice without --voice-text: give the recording and the words"),

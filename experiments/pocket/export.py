@@ -1,6 +1,7 @@
 """Write the trained models as ordinary checkpoint directories.
 
 python -m experiments.pocket.export voice --voice DIR --decoder DIR --encoder DIR --quantiser FILE --out DIR
+python -m experiments.pocket.export codec [--encoder DIR] [--decoder DIR] --quantiser FILE --out DIR
 python -m experiments.pocket.export whisper --size base.en --run DIR --out DIR
 """
 
@@ -12,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import (
@@ -24,11 +25,13 @@ from transformers import (
 )
 
 from experiments.pocket.codec import Decoder, Encoder, codec_config
+from experiments.pocket.exported import exported_codec
 from experiments.pocket.quantize import CODEBOOK_SIZE, SEMANTIC_DIMS, Quantiser
 from experiments.pocket.train_voice import Trainee
 from experiments.pocket.training import load_averaged
 from experiments.pocket.voice import AUDIO, AUDIO_EOS, BOS, EOS, PAD, SPECIAL, build_tokenizer, voice_config
 
+WEIGHTS = "model.safetensors"
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ bos_token }}[{{ message['role'] }}]"
     "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{{ eos_token }}"
@@ -80,6 +83,17 @@ def write_tokenizer(out: Path) -> None:
     EncodecFeatureExtractor(feature_size=1, sampling_rate=24_000).save_pretrained(out)
 
 
+def codec_of(encoder: Encoder, decoder: Decoder, codebooks: Tensor) -> MimiModel:
+    """The codec as transformers has it, every tensor given."""
+    codec = MimiModel(codec_config())
+    wanted, given = codec.state_dict(), codec_tensors(encoder, decoder, codebooks)
+    codec.load_state_dict({name: given[name].detach().reshape(wanted[name].shape) for name in wanted}, strict=True)
+    left = set(given) - set(wanted)
+    if left:
+        raise RuntimeError(f"tensors that transformers' MimiModel does not know: {sorted(left)}")
+    return codec
+
+
 def export_voice(args: argparse.Namespace) -> None:
     """CSM and Mimi in one transformers directory, float16."""
     codebooks = Quantiser.load(args.quantiser).tensors["codebooks"]
@@ -87,12 +101,7 @@ def export_voice(args: argparse.Namespace) -> None:
     load_averaged(decoder, args.decoder, "decoder")
     if args.encoder is not None:
         load_averaged(encoder, args.encoder, "encoder")
-    codec = MimiModel(codec_config())
-    wanted, given = codec.state_dict(), codec_tensors(encoder, decoder, codebooks)
-    codec.load_state_dict({name: given[name].detach().reshape(wanted[name].shape) for name in wanted}, strict=True)
-    left = set(given) - set(wanted)
-    if left:
-        raise RuntimeError(f"tensors that transformers' MimiModel does not know: {sorted(left)}")
+    codec = codec_of(encoder, decoder, codebooks)
     model = CsmForConditionalGeneration(voice_config())
     model.codec_model = nn.Module()
     trainee = Trainee(model, codebooks)
@@ -112,8 +121,24 @@ def export_voice(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(args.out)
     write_tokenizer(args.out)
-    names = load_file(args.out / "model.safetensors").keys()
-    print(json.dumps({"tensors": len(names), "bytes": (args.out / "model.safetensors").stat().st_size}))
+    names = load_file(args.out / WEIGHTS).keys()
+    print(json.dumps({"tensors": len(names), "bytes": (args.out / WEIGHTS).stat().st_size}))
+
+
+def export_codec(args: argparse.Namespace) -> None:
+    """Put a newly trained encoder or decoder into an exported voice, whose other tensors stay."""
+    encoder, decoder = exported_codec(args.out, args.quantiser)
+    if args.encoder is not None:
+        load_averaged(encoder, args.encoder, "encoder")
+    if args.decoder is not None:
+        load_averaged(decoder, args.decoder, "decoder")
+    codec, path = codec_of(encoder, decoder, Quantiser.load(args.quantiser).tensors["codebooks"]), args.out / WEIGHTS
+    tensors = load_file(path)
+    new = {f"codec_model.{name}": value.half().contiguous() for name, value in codec.state_dict().items()}
+    if missing := {name for name in tensors if name.startswith("codec_model.")} ^ set(new):
+        raise SystemExit(f"{path}: not the tensors of this codec: {sorted(missing)[:5]}")
+    save_file(tensors | new, path, metadata={"format": "pt"})
+    print(json.dumps({"tensors": len(tensors), "bytes": path.stat().st_size}))
 
 
 def export_whisper(args: argparse.Namespace) -> None:
@@ -160,6 +185,10 @@ def main() -> None:
     voice.add_argument("--depth-temperature", type=float, default=0.1)
     voice.add_argument("--topk", type=int, default=50)
     voice.set_defaults(run_command=export_voice)
+    codec = commands.add_parser("codec")
+    for name, needed in (("quantiser", True), ("out", True), ("encoder", False), ("decoder", False)):
+        codec.add_argument(f"--{name}", type=Path, required=needed, default=None)
+    codec.set_defaults(run_command=export_codec)
     whisper = commands.add_parser("whisper")
     whisper.add_argument("--size", required=True)
     whisper.add_argument("--run", type=Path, required=True)

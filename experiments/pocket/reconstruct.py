@@ -2,7 +2,8 @@
 
     python -m experiments.pocket.reconstruct --data DIR --codes DIR --decoder DIR --out DIR --shards 8
 
-Writes shards of the same form as `experiments.pocket.synthesize`. Nothing the voice makes is ever used for training.
+``--decoder`` is a run of `experiments.pocket.train_decoder` or an exported voice. Writes shards of the same form as
+`experiments.pocket.synthesize`. Nothing the voice makes is ever used for training.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from csmkit.audio import FRAME_SAMPLES
 from experiments.pocket.codec import Decoder, codec_config
+from experiments.pocket.exported import exported_codec
 from experiments.pocket.features import read_shard, shard_names
 from experiments.pocket.quantize import Quantiser
 from experiments.pocket.training import load_averaged
@@ -30,8 +32,11 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=8)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    decoder = Decoder(codec_config(), Quantiser.load(args.quantiser).tensors["codebooks"])
-    load_averaged(decoder, args.decoder, "decoder")
+    if (args.decoder / "model.safetensors").exists():
+        decoder = exported_codec(args.decoder, args.quantiser)[1]
+    else:
+        decoder = Decoder(codec_config(), Quantiser.load(args.quantiser).tensors["codebooks"])
+        load_averaged(decoder, args.decoder, "decoder")
     decoder.eval()
     for name in tqdm(shard_names(args.data, "train")[: args.shards]):
         if (args.out / f"{name}.json").exists():

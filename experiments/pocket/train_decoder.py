@@ -17,6 +17,7 @@ from torch import Tensor
 
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
 from experiments.pocket.codec import Decoder, codec_config, unit_variance_start
+from experiments.pocket.exported import exported_codec
 from experiments.pocket.features import shard_names
 from experiments.pocket.quantize import Quantiser
 from experiments.pocket.training import Averaged, Means, Run, device
@@ -82,16 +83,21 @@ def main() -> None:
     parser.add_argument("--quantiser", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=90.0)
+    parser.add_argument("--start-from", type=Path, default=None, help="an exported voice")
+    parser.add_argument("--rate", type=float, default=1.0, help="of the usual learning rate")
     args = parser.parse_args()
     torch.manual_seed(0)
     where = device()
     crops = Crops(args.data, args.codes, seed=0)
-    decoder = Decoder(codec_config(), Quantiser.load(args.quantiser).tensors["codebooks"]).to(where)
-    with unit_variance_start(decoder.decoder):
-        decoder.decoder.layers[-1].start_deviation = 0.05
-        decoder(crops.draw(8)[0].to(where))
+    if args.start_from:
+        decoder = exported_codec(args.start_from, args.quantiser)[1].to(where)
+    else:
+        decoder = Decoder(codec_config(), Quantiser.load(args.quantiser).tensors["codebooks"]).to(where)
+        with unit_variance_start(decoder.decoder):
+            decoder.decoder.layers[-1].start_deviation = 0.05
+            decoder(crops.draw(8)[0].to(where))
     average = Averaged(decoder)
-    optimiser = torch.optim.AdamW(decoder.parameters(), lr=1.5e-3, betas=(0.8, 0.99), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(decoder.parameters(), lr=1.5e-3 * args.rate, betas=(0.8, 0.99), weight_decay=0.01)
     run = Run(args.out, args.minutes, {"decoder": decoder, "average": average}, [optimiser])
     crops.random = np.random.default_rng(run.step)
     means = Means()

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from csmkit.audio import FRAME_SAMPLES
 from experiments.pocket.codec import Encoder, codec_config, unit_variance_start
+from experiments.pocket.exported import exported_codec
 from experiments.pocket.features import shard_names
 from experiments.pocket.quantize import CODE_DIMS, N_CODEBOOKS, Quantiser
 from experiments.pocket.training import Averaged, Means, Run, device
@@ -91,19 +92,24 @@ def main() -> None:
     parser.add_argument("--quantiser", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--start-from", type=Path, default=None, help="an exported voice")
+    parser.add_argument("--rate", type=float, default=1.0, help="of the usual learning rate")
     args = parser.parse_args()
     torch.manual_seed(0)
     where = device()
     codebooks = Quantiser.load(args.quantiser).tensors["codebooks"].to(where)
     unit = cell_sizes(codebooks.cpu()).to(where)
-    encoder = Encoder(codec_config()).to(where)
     crops = Crops(args.data, args.codes, 0)
-    with unit_variance_start(encoder.encoder):
-        encoder(crops.draw(8)[0].to(where) * 10)
-    first: nn.Conv1d = encoder.encoder.layers[0].conv
-    first.weight.data *= 10
+    if args.start_from:
+        encoder = exported_codec(args.start_from, args.quantiser)[0].to(where)
+    else:
+        encoder = Encoder(codec_config()).to(where)
+        with unit_variance_start(encoder.encoder):
+            encoder(crops.draw(8)[0].to(where) * 10)
+        first: nn.Conv1d = encoder.encoder.layers[0].conv
+        first.weight.data *= 10
     average = Averaged(encoder)
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=2e-3, betas=(0.8, 0.99), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(encoder.parameters(), lr=2e-3 * args.rate, betas=(0.8, 0.99), weight_decay=0.01)
     run = Run(args.out, args.minutes, {"encoder": encoder, "average": average}, [optimiser])
     crops.random = np.random.default_rng(run.step)
     means = Means()

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from experiments.pocket.exported import whisper_tensors
 from experiments.pocket.training import Averaged, Means, Muon, Run, device, load_averaged
 from experiments.pocket.whisper import (
     SIZES,
@@ -60,13 +61,24 @@ def optimisers(trainee: WhisperTrainee, rate: float) -> list[torch.optim.Optimiz
     ]
 
 
+def trained(size: str, folder: Path) -> WhisperTrainee:
+    """A model of a run's averaged weights, or of an exported directory, whose phone head is then new."""
+    other = WhisperTrainee(whisper_config(size))
+    other.model.model.encoder.embed_positions.requires_grad_(False)
+    if (folder / "model.bin").exists():
+        other.model.model.load_state_dict(whisper_tensors(folder))
+    else:
+        load_averaged(other, folder, "trainee")
+    return other
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", choices=sorted(SIZES), required=True)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--start-from", default=None, help="another size whose run lies beside --out, as SIZE=DIR")
+    parser.add_argument("--start-from", default=None, help="SIZE=DIR: a run of that size, or an exported Whisper")
     parser.add_argument("--rate", type=float, default=1.0, help="of the usual learning rates")
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--seconds", type=float, default=48.0, help="audio a step")
@@ -81,10 +93,7 @@ def main() -> None:
     trainee = WhisperTrainee(whisper_config(args.size))
     if args.start_from:
         size, _, folder = args.start_from.partition("=")
-        other = WhisperTrainee(whisper_config(size))
-        other.model.model.encoder.embed_positions.requires_grad_(False)
-        load_averaged(other, Path(folder), "trainee")
-        trainee.start_from(other)
+        trainee.start_from(trained(size, Path(folder)))
         if not vocabulary.exists():
             vocabulary.write_text((Path(folder) / "tokenizer.json").read_text())
     trainee.to(where).train()

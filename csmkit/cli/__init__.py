@@ -1,0 +1,28 @@
+"""The command line: csmkit chat | say | convert | doctor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from csmkit.cli import chat, convert, doctor, say
+from csmkit.errors import CsmkitError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+for command in (chat.chat, say.say, convert.convert, doctor.doctor):
+    app.command()(command)
+
+
+def run(command: Callable[[], Any] = app) -> None:
+    """The entry point: an error of ours is one line and exit status 1, Ctrl-C is 130."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        command()
+    except CsmkitError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -1,0 +1,60 @@
+"""Loading the models of a command, announced one by one."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import csmkit
+from csmkit.cli.options import ModelOptions
+from csmkit.cli.teller import Teller
+from csmkit.cli.voice import time_reading
+
+if TYPE_CHECKING:
+    from csmkit.chat.chatbot import StreamingConversationalChatbot
+    from csmkit.generator import Generator
+
+
+def describe_device(device: Any) -> str:
+    """What the optimisations rest on, in a line."""
+    import torch
+
+    if device.type == "cuda":
+        return f"CUDA optimizations enabled on {torch.cuda.get_device_name(device)} (bfloat16)"
+    return f"running on the CPU ({torch.get_num_threads()} threads, float32): CUDA optimizations are off"
+
+
+def load_generator(load: ModelOptions, teller: Teller) -> Generator:
+    """The preset's voice, announced."""
+    from csmkit.chat.options import chat_models
+    from csmkit.generator import Generator
+
+    start = time.perf_counter()
+    generator = Generator.load(chat_models(load.preset).speech, device=load.device)
+    generator.warm_up()
+    seconds = time.perf_counter() - start
+    where = generator.model.device
+    teller.say(f"csmkit {csmkit.__version__}, {describe_device(where)}", csmkit=csmkit.__version__)
+    teller.say(f"CSM ready on {where} ({seconds:.1f}s)", csm_ready_s=seconds, device=str(where))
+    return generator
+
+
+def load_chatbot(load: ModelOptions, whisper: str, teller: Teller, **options: Any) -> StreamingConversationalChatbot:
+    """All of the preset's models, announced one by one."""
+    from csmkit.asr.worker import StreamingWhisperASR
+    from csmkit.chat.chatbot import StreamingConversationalChatbot
+    from csmkit.chat.options import chat_models
+
+    generator = load_generator(load, teller)
+    start = time.perf_counter()
+    asr = StreamingWhisperASR(whisper, preset=chat_models(load.preset).asr_preset)
+    asr.prepare()
+    seconds = time.perf_counter() - start
+    teller.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)
+    start = time.perf_counter()
+    chatbot = StreamingConversationalChatbot(generator=generator, asr=asr, preset=load.preset, **options)
+    seconds = time.perf_counter() - start
+    teller.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
+    if chatbot.options.voice:
+        teller.voice(time_reading(generator, chatbot.options.voice))
+    return chatbot

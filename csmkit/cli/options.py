@@ -1,0 +1,121 @@
+"""Options that several commands take: one frozen dataclass for the models and one for how speech sounds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from csmkit.cli.voice import parse_guards, read_voice
+from csmkit.errors import InputError
+
+if TYPE_CHECKING:
+    from csmkit.csm.prompt import Segment
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object an event instead of text.")]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which models run, and where."""
+
+    preset: Annotated[str | None, typer.Option(help="pocket or sesame; default CSMKIT_PRESET, else pocket.")] = None
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default CUDA where there is one.")] = None
+
+
+@dataclass(frozen=True)
+class SpeechOptions:
+    """How a text is spoken."""
+
+    chunk_frames: Annotated[str, typer.Option(help="Frames of 80 ms a chunk, or a schedule such as 1,2,4,6.")] = "6"
+    temperature: Annotated[float | None, typer.Option(help="Of the voice; 0 is greedy, default the voice's own.")] = (
+        None
+    )
+    topk: Annotated[int | None, typer.Option(help="Of the voice; default the voice's own.")] = None
+    max_audio_ms: Annotated[float | None, typer.Option(help="Longest clause in milliseconds; default 8000.")] = None
+    speaker: Annotated[int, typer.Option(help="Which of the voices speaks.")] = 0
+    voice: Annotated[Path | None, typer.Option(help="Recording to speak like, up to 30 s; with --voice-text.")] = None
+    voice_text: Annotated[str | None, typer.Option(help="What is said in the recording, word for word.")] = None
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same speech.")] = None
+    guards: Annotated[str, typer.Option(help="on ends speech that has run away; off lets it run.")] = "on"
+
+    def sampling(self) -> dict[str, Any]:
+        """The keywords that a generator's and a chatbot's turns share.
+
+        Raises:
+            InputError: a schedule or a switch that is none.
+        """
+        return {
+            "chunk_frames": parse_schedule(self.chunk_frames),
+            "temperature": self.temperature,
+            "topk": self.topk,
+            "max_audio_length_ms": self.max_audio_ms,
+            "seed": self.seed,
+            "guards": parse_guards(self.guards),
+        }
+
+    def voice_prompt(self) -> list[Segment]:
+        """The segments of ``--voice``; `read_voice` says what it raises."""
+        return read_voice(self.voice, self.voice_text, self.speaker)
+
+
+def parse_schedule(text: str) -> int | tuple[int, ...]:
+    """``"6"`` or ``"1,2,4,6"``.
+
+    Raises:
+        InputError: not whole numbers.
+    """
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--chunk-frames {text!r}: give frames such as 6, or a schedule such as 1,2,4,6") from error
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def parse_prebuffer(text: str) -> float | Literal["auto"]:
+    """``"auto"``, or milliseconds.
+
+    Raises:
+        InputError: neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"--prebuffer {text!r}: give milliseconds such as 500, or auto") from error
+
+
+def takes_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for every field of the option classes among its parameters.
+
+    typer reads a function's signature, so the wrapper shows the fields there and gathers them again when it is called.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if hint in (ModelOptions, SpeechOptions)}
+    shown: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            shown.append(parameter.replace(annotation=hints[name]))
+            continue
+        types = get_type_hints(groups[name], include_extras=True)
+        shown += [
+            inspect.Parameter(f.name, parameter.KEYWORD_ONLY, default=f.default, annotation=types[f.name])
+            for f in fields(groups[name])
+        ]
+
+    @wraps(command)
+    def gathered(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
+        command(**given)
+
+    shown = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in shown]
+    gathered.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    gathered.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return gathered

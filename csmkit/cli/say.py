@@ -1,0 +1,46 @@
+"""csmkit say: a text, spoken."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from csmkit.cli import models
+from csmkit.cli.options import Json, ModelOptions, SpeechOptions, takes_options
+from csmkit.cli.teller import Teller
+from csmkit.cli.voice import time_reading
+
+
+@takes_options
+def say(
+    load: ModelOptions,
+    speech: SpeechOptions,
+    text: Annotated[str, typer.Argument(help="What is said.")],
+    save: Annotated[Path, typer.Option(help="WAV file, written while it is spoken.")] = Path("speech.wav"),
+    as_json: Json = False,
+) -> None:
+    """Speak a text, without a chatbot."""
+    from csmkit.audio import SAMPLE_RATE, WavWriter
+    from csmkit.chat.spoken import in_words, speakable
+    from csmkit.timing import Arrivals
+
+    teller = Teller(as_json)
+    options, context = speech.sampling(), speech.voice_prompt()
+    generator = models.load_generator(load, teller)
+    if context:
+        teller.voice(time_reading(generator, context))
+    arrivals, start = Arrivals(), time.perf_counter()
+    stream = generator.generate_streaming(in_words(speakable(text)), speech.speaker, context, **options)
+    with WavWriter(save) as wav, stream:
+        for chunk in stream:
+            arrivals.add(time.perf_counter() - start, len(chunk) / SAMPLE_RATE)
+            wav.write(chunk)
+            first = "  <- first audio" if len(arrivals) == 1 else ""
+            now = arrivals.times_s[-1]
+            teller.say(f"Chunk {len(arrivals)} ready at {now:.2f}s{first}", chunk=len(arrivals), t=now)
+    row = arrivals.row() | {"finish_reason": stream.finish_reason, "seed": stream.seed, "saved": str(wav.path)}
+    rtf = "-" if row["rtf"] is None else f"{row['rtf']:.2f}"
+    teller.say(f"{row['audio_s']:.2f}s of speech, real-time factor {rtf}, {stream.finish_reason}: {wav.path}", **row)
