@@ -43,6 +43,9 @@ class Generator(SpeechGenerator):
         sampling: where a call leaves it out.
         execution: how a frame runs, see `csmkit.csm.step`.
 
+    Attributes:
+        execution: the mode it really has.
+
     Raises:
         CheckpointError: a codec with fewer codebooks than the model, or other codes.
         InputError: an unknown execution mode.
@@ -63,7 +66,7 @@ class Generator(SpeechGenerator):
                 f"codec with {codec.n_codebooks} codebooks of {codec.codebook_size} codes, "
                 f"voice with {self.config.n_codebooks} of {self.config.codebook_size}: give the codec of this voice"
             )
-        self._step = make_step(model, execution, _decoder(codec, model.device))
+        self._step, self.execution = make_step(model, execution, _decoder(codec, model.device))
         self.n_warm_ups = self._step.n_warm_ups
         self._prefix = PrefixStore()
         self._prompts = PromptBuilder(self.config, tokenizer, codec.encode)

@@ -182,7 +182,7 @@ def test_what_cannot_be_had_falls_back_with_one_warning_that_says_why(
         (record,) = caplog.records
         assert f"execution={mode!r} cannot be had: {reason}" in record.message
         assert record.message.endswith("Going on with 'eager'.")
-        assert isinstance(generator._step, EagerStep)
+        assert isinstance(generator._step, EagerStep) and generator.execution == "eager"
         assert len(codes(generator, seed=0)) == 4
     caplog.clear()
     Generator.load(directory, device="cpu")

@@ -99,8 +99,8 @@ class SoundState(Protocol):
         ...
 
 
-def make_step(model: CsmModel, execution: str, sounds: Sounds | None = None) -> Step:
-    """The step of an execution mode. What cannot be had falls back, with one warning that says why.
+def make_step(model: CsmModel, execution: str, sounds: Sounds | None = None) -> tuple[Step, str]:
+    """The step of an execution mode, and the mode it is. What cannot be had falls back, with one warning that says why.
 
     Args:
         model: with weights, on its device; "int8" changes them.
@@ -114,12 +114,12 @@ def make_step(model: CsmModel, execution: str, sounds: Sounds | None = None) -> 
     if mode not in _MODES:
         raise InputError(f"execution={execution!r}: the modes are 'auto', {', '.join(map(repr, _MODES))}")
     try:
-        return _MODES[mode](model, sounds)
+        return _MODES[mode](model, sounds), mode
     except DeviceError as reason:
         instead = automatic(model)
         instead = "eager" if instead == mode else instead
         _log.warning("execution=%r cannot be had: %s. Going on with %r.", mode, reason, instead)
-        return _MODES[instead](model, sounds)
+        return _MODES[instead](model, sounds), instead
 
 
 def automatic(model: CsmModel) -> str:
