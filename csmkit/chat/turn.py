@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from csmkit.timing import Prebuffer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from csmkit.csm.config import Request
     from csmkit.speech import SpeechGenerator
     from csmkit.streams import SpeechStream
 
@@ -208,17 +209,33 @@ class Turn:
             "seed": None if options.seed is None else options.seed + len(takes),
             "guards": options.guards,
         }
-        said = [take.made(options.speaker) for take in takes] if options.context_turns else []
-        context: Sequence[Segment] = [
-            *self._conversation.context(options, self._by_user),
-            *(segment for segment in said if segment is not None),
-        ]
-        if context:
-            request = generator.request(clause, options.speaker, context, **asked)
-            context = generator.fit(request, n_lead=len(options.voice)).context
+        context = self._context(generator.request(clause, options.speaker, **asked))
         return generator.generate_streaming(
             clause, options.speaker, context, chunk_frames=options.chunk_frames, **asked
         )
+
+    def _context(self, request: Request) -> list[Segment]:
+        """What the voice hears before a clause: the segments that lead, earlier turns, the user's words, this answer.
+
+        Where that is too much, a third of it goes at once, oldest first: what is left stays the same for some turns, so
+        that the voice has read it already.
+        """
+        options, n_turns = self._stage.options, self._stage.options.context_turns
+        lead, earlier, present = list(options.voice), self._conversation.earlier(n_turns), list[Segment]()
+        if n_turns:
+            said = [take.made(options.speaker) for take in self.measured.takes]
+            present = [*self._by_user, *(segment for segment in said if segment is not None)]
+        context = [*lead, *earlier, *present]
+        if not context:
+            return []
+        fitting = self._stage.generator.fit(replace(request, context=tuple(context)), n_lead=len(lead)).context
+        if len(fitting) == len(context):
+            return context
+        n_kept = len(fitting) - len(lead)
+        n_kept -= n_kept // 3
+        n_gone = len(earlier) + len(present) - n_kept
+        self._conversation.forget(n_turns, min(n_gone, len(earlier)))
+        return [*lead, *[*earlier, *present][n_gone:]]
 
     def _release(self) -> Iterator[Event]:
         """Hand out the chunks that are held, once they may be."""
