@@ -9,6 +9,7 @@ Each leaf also inherits the builtin a caller would expect, so that ``except Valu
     │   ├── CheckpointNotFoundError (FileNotFoundError)
     │   └── CheckpointWriteError (OSError)     a directory that cannot be written, or a full disk
     ├── AudioFileError (OSError)               a sound file that cannot be read or written
+    ├── ResultsError (OSError)                 a folder of results that cannot be read or written, or that is in use
     ├── MissingDependencyError (ImportError)   an optional package that is not installed
     ├── PluginError (LookupError)              no plugin of that kind and name
     ├── DeviceError (RuntimeError)             a device that is absent or cannot be used
@@ -33,6 +34,7 @@ __all__ = [
     "LanguageModelError",
     "MissingDependencyError",
     "PluginError",
+    "ResultsError",
     "StateError",
     "TranscriptionError",
 ]
@@ -64,6 +66,10 @@ class CheckpointWriteError(CheckpointError, OSError):
 
 class AudioFileError(CsmkitError, OSError):
     """A sound file that cannot be read or written."""
+
+
+class ResultsError(CsmkitError, OSError):
+    """A folder of results that cannot be read or written, or that another sweep is writing."""
 
 
 class MissingDependencyError(CsmkitError, ImportError):
