@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from csmkit.chat.llm import Message
-from csmkit.chat.spoken import in_words, speakable
 from csmkit.csm.prompt import Segment
+from csmkit.spoken import in_words, speakable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,12 +18,12 @@ from csmkit.audio import FRAME_MS, WavWriter
 from csmkit.chat.ahead import ReadAhead
 from csmkit.chat.clauses import Clause, ClauseSplitter
 from csmkit.chat.conversation import Conversation, by_user
+from csmkit.chat.delivery import LETTERS_PER_S, Delivery
 from csmkit.chat.events import Event
 from csmkit.chat.listener import Listener, hear_user
 from csmkit.chat.llm import LLM
 from csmkit.chat.measure import Measured, Sources, turn_metrics, turn_notes, turn_spans
 from csmkit.chat.options import TurnOptions
-from csmkit.chat.take import LETTERS_PER_S, Take
 from csmkit.generator import Segment
 from csmkit.reasons import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD
 from csmkit.streams import chunk_schedule
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from csmkit.speech import SpeechGenerator
     from csmkit.streams import SpeechStream
 
-_JOIN_S = 5.0  # a language model ends within one token; one that hangs is left behind
+_JOIN_S = 1.0  # a language model ends within one token; one that hangs is left behind
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Turn:
         self._answered = False
         longest_s = max(chunk_schedule(stage.options.chunk_frames)) * FRAME_MS / 1000
         self._prebuffer = Prebuffer(stage.options.prebuffer_ms, longest_s, stage.pace)
-        self._held: deque[tuple[Take, Tensor]] = deque()  # chunks that were made and not handed out yet
+        self._held: deque[tuple[Delivery, Tensor]] = deque()  # chunks that were made and not handed out yet
         self._listener = Listener(stage.asr, self.turn_id)
         self._ahead: ReadAhead | None = None
         self._speech: SpeechStream | None = None
@@ -126,7 +126,7 @@ class Turn:
 
     def heard(self) -> tuple[str, list[Segment]]:
         """What the listener heard of the answer: its text, and the segments of the turn, the user's first."""
-        heard = [take.heard(self._stage.options.speaker) for take in self.measured.takes]
+        heard = [delivery.heard(self._stage.options.speaker) for delivery in self.measured.deliveries]
         text = " ".join(text for text, _ in heard if text)
         return text, [*self._by_user, *(segment for _, segment in heard if segment is not None)]
 
@@ -183,30 +183,30 @@ class Turn:
     def _speak(self, clause: Clause) -> Iterator[Event]:
         started = perf_counter()
         self._speech = speech = self._start_speech(clause.spoken)
-        take = Take(clause, speech, started)
-        self.measured.takes.append(take)
+        delivery = Delivery(clause, speech, started)
+        self.measured.deliveries.append(delivery)
         try:
             yield self._event("clause", text=clause.written, spoken=clause.spoken)
             for chunk in speech:
                 if self._stop.is_set():
                     break
-                take.n_made += len(chunk)
+                delivery.n_made += len(chunk)
                 self.measured.note_made(chunk)
-                self._held.append((take, chunk))
+                self._held.append((delivery, chunk))
                 yield from self._release()
                 yield from self._read(0)
         finally:
             speech.close()
             self._speech = None
-            take.ended_at = perf_counter()
+            delivery.ended_at = perf_counter()
 
     def _start_speech(self, clause: str) -> SpeechStream:
-        options, generator, takes = self._stage.options, self._stage.generator, self.measured.takes
+        options, generator, deliveries = self._stage.options, self._stage.generator, self.measured.deliveries
         asked: dict[str, Any] = {
             "max_audio_length_ms": options.max_audio_length_ms,
             "temperature": options.temperature,
             "topk": options.topk,
-            "seed": None if options.seed is None else options.seed + len(takes),
+            "seed": None if options.seed is None else options.seed + len(deliveries),
             "guards": options.guards,
         }
         context = self._context(generator.request(clause, options.speaker, **asked))
@@ -223,7 +223,7 @@ class Turn:
         options, n_turns = self._stage.options, self._stage.options.context_turns
         lead, earlier, present = list(options.voice), self._conversation.earlier(n_turns), list[Segment]()
         if n_turns:
-            said = [take.made(options.speaker) for take in self.measured.takes]
+            said = [delivery.made(options.speaker) for delivery in self.measured.deliveries]
             present = [*self._by_user, *(segment for segment in said if segment is not None)]
         context = [*lead, *earlier, *present]
         if not context:
@@ -249,11 +249,11 @@ class Turn:
         """How long the whole answer will sound; None while it is being written."""
         if not self._answered:
             return None
-        clauses = [*(take.clause for take in self.measured.takes), *self._clauses]
+        clauses = [*(delivery.clause for delivery in self.measured.deliveries), *self._clauses]
         return sum(len(clause.spoken) for clause in clauses) / LETTERS_PER_S
 
-    def _hand_out(self, take: Take, chunk: Tensor) -> Iterator[Event]:
-        take.n_heard += len(chunk)
+    def _hand_out(self, delivery: Delivery, chunk: Tensor) -> Iterator[Event]:
+        delivery.n_heard += len(chunk)
         self.measured.note_heard(chunk)
         if self._wav is not None:
             self._wav.write(chunk)
@@ -275,7 +275,7 @@ class Turn:
     def _finish_reason(self) -> str:
         if self._stop.is_set():
             return INTERRUPTED
-        reasons = (take.reason for take in self.measured.takes)
+        reasons = (delivery.reason for delivery in self.measured.deliveries)
         return next((reason for reason in reasons if reason != END_OF_SPEECH), END_OF_SPEECH)
 
     def _complete(self, reason: str) -> Event:

@@ -29,7 +29,7 @@ FIGURES = {
     "llm_done_ms": "LLM done",
     "text_ttfs_ms": "first words to speak",
     "ttfa_ms": "first audio",
-    "onset_ms": "audible onset",
+    "ttfa_audible_ms": "audible onset",
     "start_delay_ms": "pre-buffer for seamless play",
     "total_ms": "whole turn",
 }
