@@ -185,6 +185,8 @@ class Turn:
         self._speech = speech = self._start_speech(clause.spoken)
         delivery = Delivery(clause, speech, started)
         self.measured.deliveries.append(delivery)
+        if self._stop.is_set():  # `interrupt` may have come before there was speech to stop
+            speech.stop_soon()
         try:
             yield self._event("clause", text=clause.written, spoken=clause.spoken)
             for chunk in speech:
