@@ -12,11 +12,11 @@ from typing import Any
 
 from csmkit import plugins
 from csmkit.chat.options import PRESETS, chat_models
-from csmkit.chat.spoken import in_words, speakable
 from csmkit.errors import InputError
 from csmkit.lab.measures import Measure
 from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, check_integer, nearest
 from csmkit.lab.sweep.overrides import parse_overrides
+from csmkit.spoken import in_words, speakable
 
 KEEP = ("none", "clips", "audio")
 RECOGNISERS = ("whisper", "fake")
