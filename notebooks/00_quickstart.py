@@ -71,4 +71,5 @@ Markdown(turn_finding(events[-1]["metrics"]))
 # **Try it.** Without code: type, choose, Speak; compare the takes and keep the ones you like.
 
 # %%
-Studio(preset, text=text)
+studio = Studio(preset, text=text)
+studio
