@@ -29,6 +29,8 @@ from csmkit.lab.trials import TrialSettings, run_trial
 TIMES = (
     "started",
     "n_batch",
+    "process",
+    "threads",
     "trial_s",
     "cpu_s",
     "ttfa_ms",

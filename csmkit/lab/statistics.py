@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RESAMPLES = 2_000
 LEVEL = 0.95
 UNITS = ("text", "seed")  # what a sweep draws, and what its intervals are to hold for
-LEAST_UNITS, LEAST_TRIALS = 2, 6  # of each kind, and in all: less says nothing about other texts and seeds
+LEAST_UNITS, LEAST_TRIALS = 3, 9  # of each kind, and in all: less says nothing about other texts and seeds
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def crossed_interval(
 
     Returns:
         The interval, whose ``median`` is that mean where there is a weight. Without bounds if any unit has less than
-        two values, or all trials are fewer than six: one text or one seed tells nothing about others.
+        three values, or all trials are fewer than nine: one text or one seed tells nothing about others.
     """
     kept = [row for row in rows if measured(row[value]) is not None]
     values = np.array([float(row[value]) for row in kept])

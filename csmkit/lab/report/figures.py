@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from csmkit.lab import plots
@@ -11,6 +12,7 @@ from csmkit.lab.statistics import UNITS
 
 FIGURES = "figures"
 MOST_GROUPS = 6
+LABEL_LETTERS = 34  # as many as the height of a figure holds
 
 
 def draw_figures(findings: Findings, folder: Path) -> list[Path]:
@@ -29,6 +31,7 @@ def draw_figures(findings: Findings, folder: Path) -> list[Path]:
         plots.save(_figure(findings, axis, column, weight), folder / FIGURES / f"{column}_by_{axis}")[1]
         for axis in findings.axes
         for column, weight in ((item.column, item.weight) for item in findings.headlines)
+        if len({row.get(column) for row in findings.rows}) > 1  # nothing to see where all trials agree
     ]
 
 
@@ -42,5 +45,6 @@ def _figure(findings: Findings, axis: str, column: str, weight: str | None) -> p
     if group is not None:
         rows = [row | {group: shown(row[group])} for row in rows]
     (headline,) = (item for item in findings.headlines if item.column == column)
-    label = headline.label if headline.statistic == "median" else f"{headline.label},\n{headline.statistic}"
+    label = headline.label if headline.weight is None else f"{headline.label}, {headline.statistic}"
+    label = textwrap.fill(label, LABEL_LETTERS)
     return plots.trade_off(rows, axis, column, group, metric_label=label, units=UNITS, weight=weight)

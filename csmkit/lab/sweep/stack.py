@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ class Stack:
             "started": started.isoformat(timespec="milliseconds"),
             "trial_s": (time.perf_counter() - start) / len(trials),
             "n_batch": len(trials),
+            "process": os.getpid(),
         }
         return [
             self._done(trial, result, context, told)
