@@ -25,7 +25,7 @@ $(BIN)/python:
 demo: .venv/asr.stamp  ## say an answer, write response.wav
 	$(BIN)/csmkit chat "Hello! How are you today?" --save response.wav --seed 1
 
-test: .venv/moshi.stamp  ## all tests that a CPU can run
+test: .venv/moshi.stamp .venv/browser.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
 	$(BIN)/python -m pytest -q
 
 lint: .venv/dev.stamp

@@ -7,22 +7,35 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
+from time import perf_counter
 from types import TracebackType
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
-from csmkit.errors import InputError
+from csmkit.errors import DeviceMemoryError, InputError
 from csmkit.reasons import INTERRUPTED, SILENCE
 from csmkit.watch import Watch
 
 
 class CodecStream(Protocol):
-    """One stream of a codec, as `csmkit.mimi.codecs` has them."""
+    """One stream of a codec, as `csmkit.mimi.codec` has them."""
 
     def decode(self, codes: Tensor) -> Tensor:
         """``(n_codebooks, n_frames)`` int64 to ``(n_frames * 1920,)`` float32 on the CPU."""
+        ...
+
+
+class CodecBatch(Protocol):
+    """Streams of a codec that go on together, as `csmkit.mimi.codec` has them."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """``(batch, n_codebooks)`` int64 to ``(batch, 1920)`` float32 on the CPU."""
+        ...
+
+    def take(self, rows: Sequence[int]) -> None:
+        """Go on with these streams alone."""
         ...
 
 
@@ -34,6 +47,10 @@ class Codec(Protocol):
 
     def stream(self) -> CodecStream:
         """A new stream with a state of its own."""
+        ...
+
+    def streams(self, batch: int) -> CodecBatch:
+        """New streams that go on together."""
         ...
 
     def encode(self, audio: Tensor) -> Tensor:
@@ -111,6 +128,8 @@ class FrameStream(Iterator[Tensor]):
             frame: Tensor | None = None
             try:
                 frame = next(self._frames)
+            except torch.OutOfMemoryError as error:
+                raise DeviceMemoryError.during("making a frame", error) from error
             finally:
                 if frame is None:  # the end, an error and Ctrl-C alike: nothing more comes
                     self.close()
@@ -155,6 +174,10 @@ class SpeechStream(Iterator[Tensor]):
         frames: of the generation.
         decoder: a new stream of its codec.
         schedule: frames of each chunk; the last number repeats.
+
+    Attributes:
+        frame_spans: from when to when each frame and its sound were made, by `time.perf_counter`; the first with the
+            reading of the prompt.
     """
 
     def __init__(self, frames: FrameStream, decoder: CodecStream, schedule: Sequence[int]) -> None:
@@ -162,6 +185,7 @@ class SpeechStream(Iterator[Tensor]):
         self._decoder: CodecStream | None = decoder
         self._ready: deque[Tensor] = deque()  # (1920,) each
         self._n_chunks = 0
+        self.frame_spans: list[tuple[float, float]] = []
 
     @property
     def finish_reason(self) -> str | None:
@@ -208,14 +232,23 @@ class SpeechStream(Iterator[Tensor]):
         """The samples of the next frame to hand out; None at the end."""
         ready, watch = self._ready, self._frames.watch  # `close` may replace the one while this thread fills it
         while not ready and (decoder := self._decoder) is not None:
+            started = perf_counter()
             frame = next(self._frames, None)
             if frame is None:
                 ready.extend(watch.release())
                 break
-            ready.extend(watch.hear(decoder.decode(frame.unsqueeze(1))))
+            try:
+                ready.extend(watch.hear(decoder.decode(frame.unsqueeze(1))))
+            except torch.OutOfMemoryError as error:
+                raise DeviceMemoryError.during("decoding a frame", error) from error
+            self.frame_spans.append((started, perf_counter()))
             if watch.too_silent and self._frames.finish_reason is None:
                 self._frames.close(SILENCE, n_dropped=len(watch.release()))
         return ready.popleft() if ready else None
+
+    def stop_soon(self) -> None:
+        """Let whoever reads find the end after the frame being made; never blocks, also within a signal handler."""
+        self._decoder = None
 
     def close(self) -> None:
         """Stop and free; from any thread, more than once. Blocks for at most one frame."""

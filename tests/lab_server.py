@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 HERE = Path(__file__).parent
 START_S = 180  # of a server or a page on a busy machine
@@ -34,6 +37,22 @@ EMPTY_NOTEBOOK = {
     "nbformat": 4,
     "nbformat_minor": 5,
 }
+
+
+def need(*packages: str, browser: bool = False) -> None:
+    """Skip the test file where a package or the browser is missing, and say which.
+
+    Where CSMKIT_REQUIRE_BROWSER is set, as .ci/run does, that is a failure: there, nothing may be left out unseen.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    reasons = [f"needs {', '.join(missing)}: pip install 'csmkit[browser]'"] if missing else []
+    if browser and CHROMIUM is None:
+        reasons.append("needs chromium, or chrome, on the PATH: apt-get install chromium")
+    if not reasons:
+        return
+    if os.environ.get("CSMKIT_REQUIRE_BROWSER"):
+        pytest.fail("; ".join(reasons), pytrace=False)
+    pytest.skip("; ".join(reasons), allow_module_level=True)
 
 
 def kernel_environment(folder: Path) -> dict[str, str]:

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from lab_server import kernel_environment
+from lab_server import kernel_environment, need
 
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import DeviceError, InputError
 from csmkit.generator import FakeGenerator
 
-pytest.importorskip("anywidget", reason="needs anywidget: pip install 'csmkit[notebook]'")
+need("anywidget", "ipykernel", "nbclient")
+import nbclient
+import nbformat
 
 from csmkit.lab.widgets import Player
 from csmkit.lab.widgets.output import NO_ANSWER
@@ -246,9 +248,6 @@ def test_without_anywidget_the_error_names_the_extra() -> None:
 
 
 def test_a_notebook_without_a_browser_shows_the_whole_sound_and_says_why_once(tmp_path: Path) -> None:
-    nbclient = pytest.importorskip("nbclient", reason="needs nbclient: pip install 'csmkit[browser]'")
-    nbformat = pytest.importorskip("nbformat", reason="needs nbformat: pip install 'csmkit[browser]'")
-    pytest.importorskip("ipykernel", reason="needs ipykernel: pip install 'csmkit[browser]'")
     cells = [
         "import numpy as np\nfrom csmkit.lab.widgets import Player\n"
         "chunks = [np.random.default_rng(0).uniform(-0.5, 0.5, 1920).astype(np.float32)]\nplayer = Player()",

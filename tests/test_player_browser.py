@@ -9,17 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lab_server import CHROMIUM, CHROMIUM_ARGUMENTS, LabPage, choose_settings, lab_server
+from lab_server import CHROMIUM, CHROMIUM_ARGUMENTS, LabPage, choose_settings, lab_server, need
 
-pytest.importorskip("jupyterlab", reason="needs jupyterlab: pip install 'csmkit[browser]'")
-pytest.importorskip("anywidget", reason="needs anywidget: pip install 'csmkit[browser]'")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'csmkit[browser]'")
+need("anywidget", "ipykernel", "jupyterlab", "playwright", browser=True)
+from playwright import sync_api
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: none of its names is on the PATH"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 SCREENSHOTS = os.environ.get("CSMKIT_SCREENSHOTS")  # a folder; pictures of the player are left there
 SILENCE_MS = 300

@@ -54,15 +54,14 @@ def test_the_row_tells_the_settings_that_were_used_and_is_plain_data():
 
 
 def test_a_recogniser_hears_the_chunks_and_its_errors_are_counted():
-    heard: list[str] = []
     with fake_asr() as asr:
-        run = TrialRun(FakeGenerator(frame_s=0.02), TEXT + " seven", FAKE, asr, on_partial=heard.append)
-        for _ in run:
-            pass
+        run = TrialRun(FakeGenerator(frame_s=0.02), TEXT + " seven", FAKE, asr)
+        seen = [(len(run.arrivals), run.partials) for _ in run]
         trial = run.result()
+    heard = [text for _, text in trial.partials]
     assert str(trial.transcript) == TEXT
     assert trial.row["wer"] == pytest.approx(1 / 7)
-    assert [text for _, text in trial.partials] == heard
+    assert [n for n, _ in seen] == [1, 2, 3] and seen[-1][1] == trial.partials
     assert all(first != second for first, second in pairwise(heard))
     assert trial.row["n_partials"] == len(heard)
     assert trial.row["asr_received_s"] == pytest.approx(14 * 0.08)

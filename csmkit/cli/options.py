@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -26,6 +26,20 @@ class ModelOptions:
 
     preset: Annotated[str | None, typer.Option(help="pocket or sesame; default CSMKIT_PRESET, else pocket.")] = None
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default CUDA where there is one.")] = None
+    execution: Annotated[str, typer.Option(help="How a frame runs: auto, eager, graph, compiled or int8.")] = "auto"
+    int8: Annotated[bool, typer.Option("--int8", help="Weights of 8 bits on a CPU; short for --execution int8.")] = (
+        False
+    )
+
+    def mode(self) -> str:
+        """What `Generator.load` takes as ``execution``.
+
+        Raises:
+            InputError: ``--int8`` beside another mode.
+        """
+        if self.int8 and self.execution not in ("auto", "int8"):
+            raise InputError(f"--int8 with --execution {self.execution}: give one of them")
+        return "int8" if self.int8 else self.execution
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,20 @@ def parse_schedule(text: str) -> int | tuple[int, ...]:
     except ValueError as error:
         raise InputError(f"--chunk-frames {text!r}: give frames such as 6, or a schedule such as 1,2,4,6") from error
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def parse_prebuffer(text: str) -> float | Literal["auto"]:
+    """``"auto"``, or milliseconds.
+
+    Raises:
+        InputError: neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"--prebuffer {text!r}: give milliseconds such as 500, or auto") from error
 
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -6,7 +6,7 @@ A notebook, the studio and a sweep make their rows here, so that a column means 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -121,7 +121,6 @@ class TrialRun(Iterator[Tensor]):
         text: that is spoken, as it is given.
         settings: of this trial.
         asr: a recogniser that hears the chunks as they come; None for none.
-        on_partial: takes each new partial text, in the thread that reads.
         context: turns before, oldest first.
 
     Raises:
@@ -136,13 +135,12 @@ class TrialRun(Iterator[Tensor]):
         text: str,
         settings: TrialSettings,
         asr: StreamingWhisperASR | None = None,
-        on_partial: Callable[[str], object] | None = None,
         context: Sequence[Segment] = (),
     ) -> None:
         schedule = chunk_schedule(settings.chunk_frames)
         self._codec = codec_of(generator, settings.codec)
         self._request = settings.request(generator, text, context)
-        self._settings, self._asr, self._on_partial = settings, asr, on_partial
+        self._settings, self._asr = settings, asr
         self._chunks: list[Tensor] = []
         self._arrivals = Arrivals()
         self._partials: list[tuple[float, str]] = []
@@ -177,8 +175,14 @@ class TrialRun(Iterator[Tensor]):
 
     @property
     def arrivals(self) -> Arrivals:
-        """When each chunk was handed out so far; it grows."""
-        return self._arrivals
+        """When each chunk was handed out so far, a copy; from any thread."""
+        durations = list(self._arrivals.durations_s)  # written after the times: there are no more of them
+        return Arrivals(self._arrivals.times_s[: len(durations)], durations)
+
+    @property
+    def partials(self) -> tuple[tuple[float, str], ...]:
+        """What the recogniser understood so far, as in `Trial`; from any thread."""
+        return tuple(self._partials)
 
     def result(self, metrics: Sequence[str] = USUAL) -> Trial:
         """Wait for the final text, and measure; call it once, when nothing more is read.
@@ -220,8 +224,6 @@ class TrialRun(Iterator[Tensor]):
     def _note(self, partial: str) -> None:
         if partial and (not self._partials or self._partials[-1][1] != partial):
             self._partials.append((self._since_call_s(), partial))
-            if self._on_partial is not None:
-                self._on_partial(partial)
 
     def _conclude(self) -> Transcript | None:
         if self._asr is None or self._stream.finish_reason == INTERRUPTED:

@@ -22,13 +22,15 @@ class Output:
 
     Args:
         bundle: the widget by MIME type.
+        embedded: somebody else shows the widget, so that nothing is put into any output.
 
     Attributes:
         shows_audio: whether the audio control is there in place of the widget.
     """
 
-    def __init__(self, bundle: dict[str, Any]) -> None:
+    def __init__(self, bundle: dict[str, Any], embedded: bool = False) -> None:
         self.shows_audio = False
+        self._embedded = embedded
         self._bundle = bundle
         self._handle: DisplayHandle | None = None
         self._reason: str | None = NO_ANSWER  # for the first output that needs it; the same line again would be noise
@@ -42,7 +44,7 @@ class Output:
         """Put the widget into the output of the cell that runs; outside IPython there is none."""
         if self.shows_audio:
             self.shows_audio, self._reason = False, None
-        if InteractiveShell.initialized():
+        if InteractiveShell.initialized() and not self._embedded:
             self._handle = display(self._bundle, raw=True, display_id=True)
 
     def show_audio(self, audio: np.ndarray, error: BaseException | None) -> None:
@@ -50,7 +52,7 @@ class Output:
         if self._handle is not None:
             lines = [self._reason or "", "" if error is None else f"It broke off: {error}"]
             self._handle.update(_audio_bundle(audio, [line for line in lines if line]), raw=True)
-        elif not self.shows_audio and self._reason:
+        elif not self.shows_audio and self._reason and not self._embedded:
             log.warning("a player is heard in a notebook only: here, take the sound from its attribute 'audio'")
         self.shows_audio = True
 
@@ -61,9 +63,12 @@ class Output:
         self.shows_audio = False
 
 
+def audio_html(audio: np.ndarray) -> str:
+    """An audio control of ``(samples,)`` float32 at 24 kHz, at least one, that leaves the loudness as it is."""
+    return Audio(audio.clip(-1, 1), rate=SAMPLE_RATE, normalize=False)._repr_html_()
+
+
 def _audio_bundle(audio: np.ndarray, lines: list[str]) -> dict[str, Any]:
-    control = ""
-    if len(audio):  # not normalized: loudness is part of what is compared
-        control = Audio(audio.clip(-1, 1), rate=SAMPLE_RATE, normalize=False)._repr_html_()
+    control = audio_html(audio) if len(audio) else ""
     plain = "\n".join([*lines, f"{len(audio) / SAMPLE_RATE:.2f} s of sound"])
     return {"text/plain": plain, "text/html": "".join(f"<div>{escape(line)}</div>" for line in lines) + control}

@@ -32,17 +32,19 @@ class Player:
 
     Args:
         lead_ms: silence before the first chunk, 0 to 10 000; more lets a slow generator play without a gap.
+        embedded: ``widget`` is shown in a layout of your own: nothing is displayed from here, and no audio control
+            stands in for it.
 
     Attributes:
-        widget: the widget itself, for a layout of your own.
+        widget: the widget itself.
 
     Raises:
         InputError: ``lead_ms`` out of range.
     """
 
-    def __init__(self, lead_ms: int = 30) -> None:
+    def __init__(self, lead_ms: int = 30, *, embedded: bool = False) -> None:
         self.widget = PlayerWidget(self._stop_from_browser, self._on_answer, lead_ms=lead_ms)
-        self._output = Output(self.widget._repr_mimebundle_()[0])
+        self._output = Output(self.widget._repr_mimebundle_()[0], embedded)
         self._created_s = monotonic()
         self._lock = threading.Lock()  # of the output: a late answer and the end of the sound may come together
         self._play = 0  # counts the plays, so that a late message of an earlier one is known as such
