@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench lab moshi pocket clean
+.PHONY: demo test lint bench lab screenshots moshi pocket clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -31,6 +31,9 @@ test: .venv/moshi.stamp .venv/browser.stamp  ## all tests that a CPU can run; th
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+screenshots: .venv/browser.stamp .venv/dev.stamp  ## the pictures of the README, by the test of the quickstart
+	CSMKIT_REQUIRE_BROWSER=1 CSMKIT_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_quickstart_browser.py
 
 bench: .venv/moshi.stamp  ## latency of the pocket stack on this machine
 	$(BIN)/python -m experiments.benchmarks.pocket --save results/benchmarks/pocket.json

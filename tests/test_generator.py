@@ -17,7 +17,9 @@ from torch import Tensor
 
 from csmkit import Generator, Segment
 from csmkit.csm import step
+from csmkit.csm.eager import EagerStep
 from csmkit.csm.model import CsmModel, CsmState
+from csmkit.csm.step import Made
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, ContextOverflowError, DeviceError, InputError
 from csmkit.mimi.codecs import FakeCodec
 from csmkit.speech import FakeGenerator, SpeechGenerator
@@ -32,21 +34,22 @@ def generator(voice_directory: Path) -> Generator:
     return Generator.load(voice_directory, device="cpu")
 
 
-class ScriptedStep:
+class ScriptedStep(EagerStep):
     """Says the frames it is given, the last of them for ever, and counts."""
 
-    def __init__(self, frames: list[list[int]]) -> None:
+    def __init__(self, model: CsmModel, frames: list[list[int]]) -> None:
+        super().__init__(model)
         self.frames, self.n_steps = [torch.tensor([frame]) for frame in frames], 0
 
     def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
         pass
 
-    def first(self, state: CsmState) -> Tensor:
+    def first(self, state: CsmState, aloud: bool = False) -> Made:
         return self.next(state)
 
-    def next(self, state: CsmState) -> Tensor:
+    def next(self, state: CsmState) -> Made:
         self.n_steps += 1
-        return self.frames[min(self.n_steps, len(self.frames)) - 1]
+        return Made(self.frames[min(self.n_steps, len(self.frames)) - 1])
 
 
 @pytest.fixture
@@ -54,9 +57,14 @@ def scripted(voice_directory: Path, monkeypatch: pytest.MonkeyPatch):
     """A function from frames to a generator that says them, and its step."""
 
     def make(*frames: list[int]) -> tuple[Generator, ScriptedStep]:
-        script = ScriptedStep(list(frames))
-        monkeypatch.setitem(step._MODES, "scripted", lambda model: script)
-        return Generator.load(voice_directory, device="cpu", execution="scripted"), script
+        scripts: list[ScriptedStep] = []
+
+        def script(model: CsmModel, _: object) -> ScriptedStep:
+            scripts.append(ScriptedStep(model, list(frames)))
+            return scripts[0]
+
+        monkeypatch.setitem(step._MODES, "scripted", script)
+        return Generator.load(voice_directory, device="cpu", execution="scripted"), scripts[0]
 
     return make
 
@@ -205,10 +213,10 @@ def test_an_error_in_the_codec_frees_the_state_and_reaches_the_caller(generator:
     states = watch_state(generator, monkeypatch)
     stream = generator.generate_streaming(TEXT, **TEN_FRAMES)
 
-    def refuse(codes: Tensor) -> Tensor:
+    def refuse(*_: object) -> Tensor:
         raise DeviceError("out of memory")
 
-    monkeypatch.setattr(stream._decoder, "decode", refuse)
+    monkeypatch.setattr(generator.codec.decoder, "forward", refuse)
     with pytest.raises(DeviceError, match="out of memory"):
         next(stream)
     assert states[0]() is None and stream.finish_reason == "interrupted"
@@ -330,8 +338,6 @@ def test_a_codec_may_be_given_as_an_object(voice_directory: Path):
 def test_a_voice_that_is_not_there_is_named_with_the_remedy(tmp_path: Path):
     with pytest.raises(CheckpointNotFoundError, match=r"no voice '.*nowhere': give 'pocket', a checkpoint directory"):
         Generator.load(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="execution='fast': the modes are 'auto', 'eager'"):
-        step.make_step(None, "fast")
     with pytest.raises(DeviceError, match="device 'abacus' cannot be used"):
         Generator.load(tmp_path, device="abacus")
 

@@ -14,6 +14,7 @@ from csmkit.asr.whisper import WhisperTranscriber
 from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.llm import FakeLLM, TransformersLLM
+from csmkit.csm.step import Made
 from csmkit.errors import DeviceError, DeviceMemoryError, TranscriptionError
 from csmkit.generator import FakeGenerator
 
@@ -27,8 +28,9 @@ class FullStep:
     def __init__(self, step: Any, n_frames: int) -> None:
         self._step, self.n_left = step, n_frames
         self.read, self.first = step.read, step.first
+        self.new_state, self.join, self.take, self.makes_sound = step.new_state, step.join, step.take, False
 
-    def next(self, state: Any) -> torch.Tensor:
+    def next(self, state: Any) -> Made:
         self.n_left -= 1
         if self.n_left == 0:
             raise torch.OutOfMemoryError(CUDA_SAYS)

@@ -97,9 +97,9 @@ class Block:
         """Equal for blocks of equal content."""
         return self.rows.numpy().tobytes()
 
-    def inputs(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Tokens and mask for a batch of one, ``(1, n_rows, slots)`` int64 and bool."""
-        rows = self.rows.unsqueeze(0).to(device)
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        """Tokens and mask for a batch of one, ``(1, n_rows, slots)`` int64 and bool on the CPU."""
+        rows = self.rows.unsqueeze(0)
         return rows.clamp(min=0), rows >= 0
 
 
