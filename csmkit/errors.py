@@ -9,9 +9,11 @@ Each leaf also inherits the builtin a caller would expect, so that ``except Valu
     │   ├── CheckpointNotFoundError (FileNotFoundError)
     │   └── CheckpointWriteError (OSError)     a directory that cannot be written, or a full disk
     ├── AudioFileError (OSError)               a sound file that cannot be read or written
+    ├── ResultsError (OSError)                 a folder of results that cannot be read or written, or that is in use
     ├── MissingDependencyError (ImportError)   an optional package that is not installed
     ├── PluginError (LookupError)              no plugin of that kind and name
-    ├── DeviceError (RuntimeError)             a device that is absent or out of memory
+    ├── DeviceError (RuntimeError)             a device that is absent or cannot be used
+    │   └── DeviceMemoryError (MemoryError)    a device that is out of memory
     ├── StateError (RuntimeError)              a call in the wrong order, such as put after finish
     ├── LanguageModelError (RuntimeError)      the language model failed while answering
     └── TranscriptionError (RuntimeError)      the speech recogniser failed; ``__cause__`` says why
@@ -27,10 +29,12 @@ __all__ = [
     "ContextOverflowError",
     "CsmkitError",
     "DeviceError",
+    "DeviceMemoryError",
     "InputError",
     "LanguageModelError",
     "MissingDependencyError",
     "PluginError",
+    "ResultsError",
     "StateError",
     "TranscriptionError",
 ]
@@ -64,6 +68,10 @@ class AudioFileError(CsmkitError, OSError):
     """A sound file that cannot be read or written."""
 
 
+class ResultsError(CsmkitError, OSError):
+    """A folder of results that cannot be read or written, or that another sweep is writing."""
+
+
 class MissingDependencyError(CsmkitError, ImportError):
     """An optional package that is not installed."""
 
@@ -78,7 +86,21 @@ class PluginError(CsmkitError, LookupError):
 
 
 class DeviceError(CsmkitError, RuntimeError):
-    """A device that is absent, or out of memory."""
+    """A device that is absent, or that cannot be used."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A device that is out of memory."""
+
+    @classmethod
+    def during(cls, doing: str, error: BaseException) -> "DeviceMemoryError":
+        """Say what ran out of memory, and what to lower."""
+        said = str(error).strip().splitlines()
+        return cls(
+            f"out of memory while {doing} ({said[0] if said else type(error).__name__}): lower max_audio_length_ms "
+            "and context_turns, take a smaller Whisper such as tiny.en or keep it on the CPU, and lower the memory "
+            "fraction of whatever else runs there (torch.cuda.set_per_process_memory_fraction)"
+        )
 
 
 class StateError(CsmkitError, RuntimeError):

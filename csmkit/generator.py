@@ -20,7 +20,7 @@ from csmkit.csm.prompt import PromptBuilder, Segment, TextTokenizer
 from csmkit.csm.sampling import Noise
 from csmkit.csm.sources import Checkpoint
 from csmkit.csm.step import make_step
-from csmkit.errors import CheckpointError, DeviceError
+from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError
 from csmkit.reasons import END_OF_SPEECH, MAX_LENGTH
 from csmkit.speech import FakeGenerator, SpeechGenerator, new_outcome
 from csmkit.streams import Codec, FrameStream
@@ -92,17 +92,24 @@ class Generator(SpeechGenerator):
         Raises:
             CheckpointNotFoundError: no such voice, or a file of it is missing.
             CheckpointError: damaged, partial, or another architecture.
-            DeviceError: the device is not there.
+            DeviceError: the device is not there, or too small for the voice.
         """
         directory = find_voice(name)
         device = choose_device(device)
         dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
         checkpoint = Checkpoint.open(directory)  # the big weights last: what is missing is said at once
         text = load_tokenizer(find_tokenizer(tokenizer or directory), checkpoint.config, checkpoint.values)
-        if isinstance(codec, str):
-            codec = plugins.load("codec", codec).load(find_codec(codec_weights or directory), device=device)
-        model = build_model(checkpoint, device=device, dtype=dtype)
+        try:
+            if isinstance(codec, str):
+                codec = plugins.load("codec", codec).load(find_codec(codec_weights or directory), device=device)
+            model = build_model(checkpoint, device=device, dtype=dtype)
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError.during(f"loading the voice on {device}", error) from error
         return cls(model, text, codec, load_sampling(directory), execution)
+
+    @property
+    def device(self) -> str:
+        return str(self.model.device)
 
     def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
         """Start requests that share every pass of the model; raises ContextOverflowError at the call."""

@@ -52,6 +52,8 @@ _BUILTIN: dict[str, dict[str, Builtin]] = {
     "metric": {
         "wer": Builtin("csmkit.lab.metrics:word_error_rate", "eval"),
         "cer": Builtin("csmkit.lab.metrics:character_error_rate", "eval"),
+        "latency": Builtin("csmkit.lab.metrics:latency"),
+        "codes": Builtin("csmkit.lab.codes:code_metrics"),
         "artifacts": Builtin("csmkit.lab.artifacts:artifact_row", "eval"),
         "seams": Builtin("csmkit.lab.seams:seam_metrics"),
         "distances": Builtin("csmkit.lab.distances:distances"),

@@ -32,12 +32,17 @@ class SpeechGenerator(ABC):
     Attributes:
         codec: as given.
         sampling: as given.
+        device: where the voice runs, such as "cpu" or "cuda:0".
         finish_reason: of the last generation that ended, one of `csmkit.reasons`; None before.
     """
 
     def __init__(self, codec: Codec, sampling: Sampling) -> None:
         self.codec, self.sampling = codec, sampling
         self.finish_reason: str | None = None
+
+    @property
+    def device(self) -> str:
+        return "cpu"
 
     def request(
         self,

@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
+from time import perf_counter
 from types import TracebackType
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
-from csmkit.errors import InputError
+from csmkit.errors import DeviceMemoryError, InputError
 from csmkit.reasons import INTERRUPTED, SILENCE
 from csmkit.watch import Watch
 
@@ -111,6 +112,8 @@ class FrameStream(Iterator[Tensor]):
             frame: Tensor | None = None
             try:
                 frame = next(self._frames)
+            except torch.OutOfMemoryError as error:
+                raise DeviceMemoryError.during("making a frame", error) from error
             finally:
                 if frame is None:  # the end, an error and Ctrl-C alike: nothing more comes
                     self.close()
@@ -155,6 +158,10 @@ class SpeechStream(Iterator[Tensor]):
         frames: of the generation.
         decoder: a new stream of its codec.
         schedule: frames of each chunk; the last number repeats.
+
+    Attributes:
+        frame_spans: from when to when each frame and its sound were made, by `time.perf_counter`; the first with the
+            reading of the prompt.
     """
 
     def __init__(self, frames: FrameStream, decoder: CodecStream, schedule: Sequence[int]) -> None:
@@ -162,6 +169,7 @@ class SpeechStream(Iterator[Tensor]):
         self._decoder: CodecStream | None = decoder
         self._ready: deque[Tensor] = deque()  # (1920,) each
         self._n_chunks = 0
+        self.frame_spans: list[tuple[float, float]] = []
 
     @property
     def finish_reason(self) -> str | None:
@@ -208,14 +216,23 @@ class SpeechStream(Iterator[Tensor]):
         """The samples of the next frame to hand out; None at the end."""
         ready, watch = self._ready, self._frames.watch  # `close` may replace the one while this thread fills it
         while not ready and (decoder := self._decoder) is not None:
+            started = perf_counter()
             frame = next(self._frames, None)
             if frame is None:
                 ready.extend(watch.release())
                 break
-            ready.extend(watch.hear(decoder.decode(frame.unsqueeze(1))))
+            try:
+                ready.extend(watch.hear(decoder.decode(frame.unsqueeze(1))))
+            except torch.OutOfMemoryError as error:
+                raise DeviceMemoryError.during("decoding a frame", error) from error
+            self.frame_spans.append((started, perf_counter()))
             if watch.too_silent and self._frames.finish_reason is None:
                 self._frames.close(SILENCE, n_dropped=len(watch.release()))
         return ready.popleft() if ready else None
+
+    def stop_soon(self) -> None:
+        """Let whoever reads find the end after the frame being made; never blocks, also within a signal handler."""
+        self._decoder = None
 
     def close(self) -> None:
         """Stop and free; from any thread, more than once. Blocks for at most one frame."""

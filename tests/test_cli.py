@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,56 @@ def test_without_a_text_it_is_a_conversation(fakes: None, tmp_path: Path):
     assert (tmp_path / "talk-01.wav").exists() and (tmp_path / "talk-02.wav").exists()
 
 
+@pytest.mark.parametrize("name", ["turn.png", "turn.html"])
+def test_chat_draws_the_turn(fakes: None, tmp_path: Path, name: str):
+    out = runner.invoke(cli.app, ["chat", "Hello!", "--timeline", str(tmp_path / name)])
+    assert out.exit_code == 0, out.output
+    assert out.output.splitlines()[-1] == f"Drew {tmp_path / name}"
+    drawn = (tmp_path / name).read_bytes()
+    if name == "turn.png":
+        assert drawn.startswith(b"\x89PNG")
+        return
+    page = drawn.decode()
+    for lane in ("language model", "clauses", "frames", "chunks", "playback", "recogniser"):
+        assert f"<!-- {lane} -->" in page, "matplotlib names each text it draws"
+    assert "<td>ttfa_ms</td>" in page and "<td>Hello there.</td>" in page
+    assert not re.search(r"""(?:src|href)=["'](?!#)""", page), "a page without any other file"
+
+
+def test_every_turn_of_a_conversation_is_drawn(fakes: None, tmp_path: Path):
+    out = runner.invoke(cli.app, ["chat", "--timeline", str(tmp_path / "talk.png")], input="Hello!\nAnd you?\n\n")
+    assert out.exit_code == 0, out.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["talk-01.png", "talk-02.png"]
+
+
+def test_chat_holds_the_first_chunk_back_as_long_as_it_is_told(fakes: None, monkeypatch: pytest.MonkeyPatch):
+    slow = FakeLLM(["Hello there. How are you?"], word_s=0.15)
+    load = models.load_chatbot
+
+    def load_slow(*given, **options):
+        chatbot = load(*given, **options)
+        chatbot.llm = slow
+        return chatbot
+
+    monkeypatch.setattr(models, "load_chatbot", load_slow)
+    for asked, least_ms, most_ms in (("0", 0, 150), ("200", 200, 2000), ("auto", 0, 5000)):
+        out = runner.invoke(cli.app, ["chat", "Hello!", "--json", "--prebuffer", asked])
+        metrics = json.loads(out.output.splitlines()[-1])["metrics"]
+        assert least_ms <= metrics["held_ms"] <= most_ms, asked
+
+
+def test_chat_says_that_it_was_slower_than_real_time_and_what_would_help(monkeypatch: pytest.MonkeyPatch):
+    def load(given, whisper, teller, **options):
+        asr = StreamingWhisperASR(whisper, transcriber=FakeTranscriber())
+        voice = FakeGenerator(frame_s=0.1)
+        return StreamingConversationalChatbot(generator=voice, asr=asr, llm=FakeLLM(), **options)
+
+    monkeypatch.setattr(models, "load_chatbot", load)
+    out = runner.invoke(cli.app, ["chat", "Hello!"])
+    (note,) = [line for line in out.output.splitlines() if line.startswith("Note: ")]
+    assert re.search(r"slower than real time: 1\.\d\d s .* a pre-buffer of \d+ ms .* --prebuffer", note)
+
+
 def test_say_writes_what_it_speaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(models, "load_generator", lambda which, teller: FakeGenerator())
     out = runner.invoke(cli.app, ["say", "three words here", "--save", str(tmp_path / "a.wav"), "--json"])
@@ -130,6 +181,10 @@ def test_doctor_names_what_is_there_and_what_to_do():
     [
         (["chat", "Hello!", "--chunk-frames", "x"], "--chunk-frames 'x'"),
         (["chat", "Hello!", "--preset", "nobody"], "the presets are pocket, sesame"),
+        (["chat", "Hello!", "--prebuffer", "soon"], "--prebuffer 'soon': give milliseconds such as 500, or auto"),
+        (["chat", "Hello!", "--prebuffer", "-1", "--preset", "pocket"], "prebuffer_ms=-1.0: give milliseconds"),
+        (["chat", "Hello!", "--timeline", "turn.pdf"], "give a path that ends in .png or .html"),
+        (["chat", "Hello!", "--timeline", "nowhere/turn.png"], "the folder 'nowhere' is not there"),
         (["say", "Hello.", "--temperature", "-1"], "temperature"),
         (["say", "Hello.", "--guards", "maybe"], "--guards 'maybe': give on or off"),
         (["say", "Hello.", "--voice", "a.wav"], "--voice without --voice-text: give the recording and the words"),

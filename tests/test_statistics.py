@@ -67,12 +67,12 @@ def test_what_cannot_be_summarised_is_refused(call, message):
         call()
 
 
-def events_of(times_s: list[float], n_frames: int, **metrics: float | None) -> list:
+def events_of(times_s: list[float], n_frames: int, *spans: dict) -> list:
     chunks = [
         {"type": "audio_chunk", "turn_id": "a", "t": t, "data": torch.zeros(n_frames * 1920), "chunk_num": i}
         for i, t in enumerate(times_s, 1)
     ]
-    return [*chunks, {"type": "complete", "turn_id": "a", "t": times_s[-1] + 0.1, "metrics": metrics}]
+    return [*chunks, {"type": "complete", "turn_id": "a", "t": times_s[-1] + 0.1, "spans": list(spans)}]
 
 
 def test_chunks_become_rows_in_milliseconds():
@@ -85,13 +85,15 @@ def test_chunks_become_rows_in_milliseconds():
 def test_playback_waits_for_late_chunks_and_queues_early_ones():
     rows = turn_rows(events_of([0.5, 0.6, 1.0], 2))
     heard = [(row["start_ms"], row["end_ms"]) for row in rows if row["lane"] == "playback"]
-    assert heard == [(500, 660), (660, 820), (1000, 1160)]
+    assert [time for span in heard for time in span] == pytest.approx([500, 660, 660, 820, 1000, 1160])
 
 
-def test_what_did_not_happen_leaves_no_row():
-    rows = turn_rows(events_of([0.5], 2, llm_first_token_ms=80.0, llm_done_ms=None, first_clause_ms=None))
+def test_the_spans_of_the_end_join_the_rows_of_the_events():
+    span = {"lane": "language model", "label": "writes", "start_ms": 80.0, "end_ms": None}
+    rows = turn_rows(events_of([0.5], 2, span))
     assert [row["lane"] for row in rows] == ["language model", "chunks", "playback"]
-    assert rows[0]["start_ms"] == 80 and rows[0]["end_ms"] is None
+    assert rows[0] == {"turn_id": "a", **span}
+    assert [row["lane"] for row in turn_rows(events_of([0.5], 2, span)[:-1])] == ["chunks", "playback"]
 
 
 def test_events_of_several_turns_or_none_are_refused():
@@ -109,7 +111,14 @@ def test_a_real_turn_fills_its_lanes():
         events = list(chatbot.process_streaming("Hi"))
     rows = turn_rows(events)
     assert list(dict.fromkeys(row["lane"] for row in rows)) == [
-        "language model", "clauses", "chunks", "playback", "recogniser"
+        "language model", "clauses", "frames", "chunks", "playback", "recogniser"
     ]  # fmt: skip
+    metrics = events[-1]["metrics"]
+    frames = [row for row in rows if row["lane"] == "frames"]
+    assert len(frames) == metrics["n_frames"] == round(metrics["audio_s"] * 12.5)
+    spans = [row for row in rows if row["end_ms"] is not None and row["lane"] != "playback"]
+    assert all(0 <= row["start_ms"] <= row["end_ms"] <= metrics["total_ms"] + 5 for row in spans)
+    passes = [row["label"] for row in rows if row["lane"] == "recogniser" and row["end_ms"] is not None]
+    assert passes.count("final pass") == 1 and len(passes) == metrics["asr_n_decodes"]
     assert len([row for row in rows if row["lane"] == "chunks"]) == len(chunk_rows(events))
     assert {row["turn_id"] for row in rows} == {events[0]["turn_id"]}

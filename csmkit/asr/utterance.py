@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from time import monotonic
+from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 import soxr
@@ -57,6 +58,14 @@ class Transcript(str):
         return str.__str__(self)
 
 
+class Pass(NamedTuple):
+    """One decode, by `time.perf_counter`."""
+
+    started: float
+    ended: float
+    final: bool
+
+
 class Utterance:
     """Sound goes in on the producer's side, readings come out on the worker's.
 
@@ -73,13 +82,13 @@ class Utterance:
         self.final: Transcript | None = None
         self.finished = False
         self.cancelled = False
-        self.rest_until = 0.0  # monotonic seconds; before it the worker leaves the processor to the generator
+        self.rest_until = 0.0  # by `time.perf_counter`; before it the worker leaves the processor to the generator
         self._queue_size = queue_size
         self._audio = np.empty(round(max_audio_s * SAMPLE_RATE), np.float32)
         self._arrivals: deque[float] = deque()  # one a slot: when its newest chunk came
         self._n_put = self._n_taken = 0  # samples at 24 kHz
         self._n_rejected = self._n_rejected_samples = self._n_coalesced = 0
-        self._decode_ms: list[float] = []
+        self.passes: list[Pass] = []
         self._lag_ms: list[float] = []
         self._resampler = soxr.ResampleStream(SAMPLE_RATE, RATE_HZ, 1, dtype="float32")
         self._n_resampled = 0  # of the input
@@ -102,7 +111,7 @@ class Utterance:
         if len(self._arrivals) == self._queue_size:
             self._arrivals.pop()
             self._n_coalesced += 1
-        self._arrivals.append(monotonic())
+        self._arrivals.append(perf_counter())
         return True
 
     def reject(self, chunk: np.ndarray) -> bool:
@@ -118,11 +127,11 @@ class Utterance:
         self._n_taken = self._n_put
         return newest
 
-    def record(self, decode_s: float, arrived: float | None) -> None:
-        """Note how long a decode took, and how far behind the sound its result is."""
-        self._decode_ms.append(decode_s * 1000)
+    def record(self, decode: Pass, arrived: float | None) -> None:
+        """Note a decode, and how far behind the sound its result is."""
+        self.passes.append(decode)
         if arrived is not None:
-            self._lag_ms.append((monotonic() - arrived) * 1000)
+            self._lag_ms.append((decode.ended - arrived) * 1000)
 
     def listen(self, transcriber: Transcriber) -> None:
         """Read the newest state once and publish a partial."""
@@ -153,6 +162,7 @@ class Utterance:
         """Counters for a metrics row; units are in the keys, medians of nothing are 0."""
         accepted_s = self._n_put / SAMPLE_RATE
         rejected_s = self._n_rejected_samples / SAMPLE_RATE
+        decode_ms = [1000 * (decode.ended - decode.started) for decode in self.passes]
         return {
             "received_s": accepted_s + rejected_s,
             "decoded_s": (self.partial if self.final is None else self.final).audio_s,
@@ -161,9 +171,9 @@ class Utterance:
             "pending_s": (self._n_put - self._n_taken) / SAMPLE_RATE,
             "n_pending": self.n_pending,
             "n_coalesced": self._n_coalesced,
-            "n_decodes": len(self._decode_ms),
-            "decode_p50_ms": _percentile(self._decode_ms, 50),
-            "decode_p95_ms": _percentile(self._decode_ms, 95),
+            "n_decodes": len(decode_ms),
+            "decode_p50_ms": _percentile(decode_ms, 50),
+            "decode_p95_ms": _percentile(decode_ms, 95),
             "lag_p50_ms": _percentile(self._lag_ms, 50),
             "lag_max_ms": _percentile(self._lag_ms, 100),
         }

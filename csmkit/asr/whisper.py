@@ -10,7 +10,7 @@ import numpy as np
 
 from csmkit.asr.directory import WhisperOptions, check_directory, local_directory, resolve
 from csmkit.asr.hypothesis import RATE_HZ, SHORTEST_S, Hypothesis, Transcriber, Word
-from csmkit.errors import CheckpointError, DeviceError, InputError, MissingDependencyError
+from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError, MissingDependencyError
 
 __all__ = ["Hypothesis", "Transcriber", "WhisperTranscriber", "Word", "resolve"]
 
@@ -70,8 +70,17 @@ class WhisperTranscriber:
 
         Raises:
             InputError: wrong shape or dtype, NaN, or too long.
+            DeviceMemoryError: the device is too small for the model's work.
         """
         self._check(audio_16k)
+        try:
+            return self._read(audio_16k, final)
+        except RuntimeError as error:  # CTranslate2 has no type of its own for it
+            if "out of memory" not in str(error):
+                raise
+            raise DeviceMemoryError.during("transcribing", error) from error
+
+    def _read(self, audio_16k: np.ndarray, final: bool) -> Hypothesis:
         if len(audio_16k) < SHORTEST_S * RATE_HZ or is_silent(audio_16k):
             return Hypothesis()
         n_frames = math.ceil(len(audio_16k) / HOP)
@@ -177,6 +186,8 @@ def _load(directory: Path, device: str, compute_type: str, cpu_threads: int) -> 
     except ValueError as error:
         raise InputError(f"compute_type={compute_type!r} on {device}: {error}") from error
     except RuntimeError as error:
+        if "out of memory" in str(error):
+            raise DeviceMemoryError.during(f"loading Whisper on {device}", error) from error
         if device == "cuda":
             hint = "CTranslate2 needs the CUDA 12 libraries (libcublas.so.12); install them or use device='cpu'"
             raise DeviceError(f"Whisper cannot use the GPU: {error}; {hint}") from error

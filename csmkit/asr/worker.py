@@ -2,91 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
-from collections.abc import Callable
 from functools import partial
-from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from csmkit.asr.hypothesis import Transcriber
-from csmkit.asr.utterance import Transcript, Utterance
-from csmkit.audio import as_mono
+from csmkit.asr.thread import Worker
+from csmkit.asr.utterance import Pass, Transcript, Utterance
+from csmkit.audio import SAMPLE_RATE, as_mono
 from csmkit.errors import CsmkitError, InputError, StateError, TranscriptionError
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
 
+log = logging.getLogger(__name__)
 
-class _Worker:
-    """The thread that owns the recogniser. It knows nothing of the object users hold, so that one can be collected."""
-
-    def __init__(self, load: Callable[[], Transcriber], duty: float) -> None:
-        self.changed = threading.Condition()
-        self.utterance: Utterance | None = None
-        self.ready = False
-        self.error: BaseException | None = None
-        self._load = load
-        self._duty = duty
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="csmkit-asr", daemon=True)
-        self._thread.start()
-
-    @property
-    def usable(self) -> bool:
-        return self.error is None and not self._stopping
-
-    def stop(self, timeout: float | None = None) -> None:
-        """End the thread and wait for it, at most ``timeout`` seconds."""
-        with self.changed:
-            self._stopping = True
-            self.changed.notify_all()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
-
-    def _run(self) -> None:
-        try:
-            transcriber = self._load()
-            with self.changed:
-                self.ready = True
-                self.changed.notify_all()
-            while (work := self._next()) is not None:
-                self._decode(transcriber, *work)
-        except BaseException as error:  # the thread's top frame: kept for the caller, who gets it as a cause
-            with self.changed:
-                self.error = error
-                self.changed.notify_all()
-
-    def _next(self) -> tuple[Utterance, bool, float | None] | None:
-        """Wait for something to decode: the utterance, whether it is finished, when its newest chunk came."""
-        with self.changed:
-            while not self._stopping:
-                utterance = self.utterance
-                rest_s: float | None = None
-                if utterance is not None and utterance.final is None:
-                    if utterance.finished:
-                        return utterance, True, utterance.take()
-                    if utterance.n_pending:
-                        rest_s = utterance.rest_until - monotonic()
-                        if rest_s <= 0:
-                            return utterance, False, utterance.take()
-                self.changed.wait(rest_s)
-        return None
-
-    def _decode(self, transcriber: Transcriber, utterance: Utterance, finished: bool, arrived: float | None) -> None:
-        started = monotonic()
-        final = None
-        if finished:
-            final = utterance.conclude(transcriber)
-        else:
-            utterance.listen(transcriber)
-        now = monotonic()
-        with self.changed:
-            utterance.record(now - started, arrived)
-            utterance.rest_until = now + (now - started) * (1 / self._duty - 1)
-            utterance.final = None if utterance.cancelled else final
-            self.changed.notify_all()
+CLOSE_S = 10.0  # longer than any pass over a few seconds of sound
 
 
 class StreamingWhisperASR:
@@ -128,12 +62,13 @@ class StreamingWhisperASR:
         if not 0 < duty <= 1:
             raise InputError(f"duty={duty!r}: give a share of the time above 0 and up to 1, such as 0.5")
         self.model_name = model_name
+        self.max_audio_s = max_audio_s
         self._new_utterance = partial(Utterance, queue_size, max_audio_s)
         self._load = partial(_load_whisper, model_name, device, compute_type, preset)
         if transcriber is not None:
             self._load = partial(_given, transcriber)
         self._duty = duty
-        self._worker: _Worker | None = None
+        self._worker: Worker | None = None
         self._utterance: Utterance | None = None
 
     def prepare(self) -> None:
@@ -145,7 +80,7 @@ class StreamingWhisperASR:
         """
         worker = self._worker
         if worker is None or not worker.usable:
-            worker = self._worker = _Worker(self._load, self._duty)
+            worker = self._worker = Worker(self._load, self._duty)
             weakref.finalize(self, worker.stop, timeout=5)  # a dropped object, or the end of the program
         with worker.changed:
             worker.changed.wait_for(lambda: worker.ready or worker.error is not None)
@@ -169,17 +104,24 @@ class StreamingWhisperASR:
         with self._worker.changed:
             self._worker.utterance = self._utterance = self._new_utterance()
 
-    def put_audio_chunk(self, chunk: Waveform) -> bool:
+    def put_audio_chunk(self, chunk: Waveform, sample_rate: int = SAMPLE_RATE) -> bool:
         """Hand over ``(samples,)`` at 24 kHz; it is copied, and the call never waits for a decode.
+
+        Args:
+            chunk: the samples.
+            sample_rate: of the chunk in Hz, only checked: chunks resampled one by one would not fit together.
 
         Returns:
             False if the chunk was rejected: after `finish` or `cancel`, past ``max_audio_s``, or with a dead worker.
 
         Raises:
-            InputError: not a waveform, or NaN in it.
+            InputError: not a waveform, NaN in it, or another rate.
             StateError: nothing was started.
         """
         samples = as_mono(chunk)
+        if sample_rate != SAMPLE_RATE:
+            cure = "resample the whole sound first, with csmkit.audio.resample"
+            raise InputError(f"a chunk at {sample_rate!r} Hz: the recogniser takes {SAMPLE_RATE} Hz, {cure}")
         worker, utterance = self._current()
         with worker.changed:
             if worker.error is not None:
@@ -232,16 +174,32 @@ class StreamingWhisperASR:
         self._raise_error(worker)
         raise StateError("the utterance was cancelled: call start_processing() for the next one")
 
-    def transcribe(self, audio: Waveform, timeout: float | None = None) -> Transcript:
-        """Hear a whole waveform at 24 kHz and wait for its text; an utterance like any other, without partials.
+    def transcribe(
+        self, audio: Waveform, timeout: float | None = None, stop: threading.Event | None = None
+    ) -> Transcript:
+        """Hear a whole waveform and wait for its text; an utterance like any other, without partials.
+
+        Args:
+            audio: ``(samples,)`` at 24 kHz.
+            timeout: in seconds; None waits as long as it takes.
+            stop: to break off from another thread: set it, then call `cancel`.
 
         Raises:
             TimeoutError: not ready in time; the utterance is dropped.
-            InputError, StateError, CsmkitError: as `put_audio_chunk`, `start_processing` and `get_final`.
+            InputError: not a waveform, NaN in it, or more of it than ``max_audio_s``.
+            StateError: it was broken off, or another utterance is being heard.
+            CsmkitError, TranscriptionError: as `prepare` and `get_final`.
         """
+        samples = as_mono(audio)
+        seconds = len(samples) / SAMPLE_RATE
+        if seconds > self.max_audio_s:
+            limit = f"this recogniser takes {self.max_audio_s:g} s at a time"
+            raise InputError(f"{seconds:.1f} s of sound: {limit}, give a shorter recording or a larger max_audio_s")
         self.start_processing()
         try:
-            self.put_audio_chunk(audio)
+            if stop is not None and stop.is_set():  # `cancel` may have come before there was anything to cancel
+                self.cancel()
+            self.put_audio_chunk(samples)
             self.finish()
             return self.get_final(timeout)
         except BaseException:
@@ -257,11 +215,16 @@ class StreamingWhisperASR:
             self._worker.utterance = None
             self._worker.changed.notify_all()
 
-    def close(self) -> None:
-        """Cancel, end the thread, wait for it and let the model go. May be called again."""
+    def close(self, timeout: float | None = CLOSE_S) -> None:
+        """Cancel, end the thread, wait for it and let the model go. May be called again.
+
+        Args:
+            timeout: seconds that a decode in progress may take; one that hangs is left behind, with a word in the log.
+                None waits as long as it takes.
+        """
         self.cancel()
-        if self._worker is not None:
-            self._worker.stop()
+        if self._worker is not None and not self._worker.stop(timeout):
+            log.warning("the recogniser %r hangs in a decode and was left behind", self.model_name)
 
     def stats(self) -> dict[str, float]:
         """Counters of the present utterance, or the last: seconds received, decoded and rejected, decodes, lag.
@@ -273,6 +236,12 @@ class StreamingWhisperASR:
         with worker.changed:
             return utterance.stats()
 
+    def passes(self) -> list[Pass]:
+        """The decodes of the present utterance, or the last, in order. Raises StateError where nothing was started."""
+        worker, utterance = self._current()
+        with worker.changed:
+            return list(utterance.passes)
+
     def __enter__(self) -> StreamingWhisperASR:
         return self
 
@@ -282,12 +251,12 @@ class StreamingWhisperASR:
     def _alive(self) -> bool:
         return self._worker is not None and self._worker.usable
 
-    def _current(self) -> tuple[_Worker, Utterance]:
+    def _current(self) -> tuple[Worker, Utterance]:
         if self._worker is None or self._utterance is None:
             raise StateError("nothing was started: call start_processing() first")
         return self._worker, self._utterance
 
-    def _raise_error(self, worker: _Worker) -> None:
+    def _raise_error(self, worker: Worker) -> None:
         if worker.error is not None:
             raise TranscriptionError(f"the recogniser {self.model_name!r} failed: {worker.error}") from worker.error
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from time import perf_counter
 
-from csmkit.errors import LanguageModelError
+from csmkit.errors import DeviceMemoryError, LanguageModelError
 
 
 class ReadAhead:
@@ -19,11 +19,13 @@ class ReadAhead:
         depth: pieces that may wait for the reader; then the stream waits.
 
     Attributes:
-        first_at: when the first piece came, by `time.perf_counter`; None before.
+        started_at: when the stream was started, by `time.perf_counter`.
+        first_at: when the first piece came; None before.
         ended_at: when the stream ended; None before.
     """
 
     def __init__(self, start: Callable[[], Generator[str, None, None]], depth: int = 256) -> None:
+        self.started_at = perf_counter()
         self.first_at: float | None = None
         self.ended_at: float | None = None
         self._start = start
@@ -41,20 +43,26 @@ class ReadAhead:
         with self._changed:
             return self._closed or (self.ended_at is not None and not self._pieces and self._error is None)
 
-    def take(self, *, wait: bool) -> list[str]:
-        """Take the pieces that are there; with ``wait``, at least one unless the stream is over.
+    def take(self, timeout: float | None) -> list[str]:
+        """Take the pieces that are there.
+
+        Args:
+            timeout: seconds to wait for the first one; None for as long as the stream goes on, 0 not at all.
 
         Raises:
             LanguageModelError: the stream failed, after the pieces before it were taken; the cause is its error.
+            DeviceMemoryError: it failed for want of memory.
         """
         with self._changed:
-            if wait:
-                self._changed.wait_for(lambda: self._pieces or self._closed or self.ended_at is not None)
+            if timeout is None or timeout > 0:
+                self._changed.wait_for(lambda: self._pieces or self._closed or self.ended_at is not None, timeout)
             pieces = list(self._pieces)
             self._pieces.clear()
             self._changed.notify_all()
             error = self._error
         if error is not None and not pieces and not self._closed:
+            if isinstance(error, DeviceMemoryError):
+                raise error
             raise LanguageModelError(f"the language model failed while answering: {error}") from error
         return pieces
 

@@ -14,17 +14,16 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from csmkit import plugins
 from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE, WavWriter, read, resample
+from csmkit.chat.conversation import Conversation
 from csmkit.chat.events import Event
 from csmkit.chat.llm import LLM, Message
 from csmkit.chat.memory import load_conversation, save_conversation
 from csmkit.chat.options import ChatModels, TurnOptions, chat_models
-from csmkit.chat.spoken import in_words, speakable
+from csmkit.chat.parts import find_language_model, find_recogniser, find_voice
 from csmkit.chat.turn import Stage, Turn
 from csmkit.errors import InputError, StateError
-from csmkit.generator import Segment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +49,6 @@ class StreamingConversationalChatbot:
         changes: fields of `TurnOptions` to change, such as ``chunk_frames=4``.
 
     Attributes:
-        history: ``{"role", "content"}`` of what was spoken, oldest first. A turn nobody heard leaves no trace.
         load_s: seconds that loading took, by part: ``speech``, ``llm``, ``asr``.
 
     Raises:
@@ -73,17 +71,22 @@ class StreamingConversationalChatbot:
         self.options = _changed(options or models.options, changes)
         self.load_s: dict[str, float] = {}
         with self._timed("speech"):
-            self.generator: SpeechGenerator = _voice(models.speech if generator is None else generator)
+            self.generator: SpeechGenerator = find_voice(models.speech if generator is None else generator)
         self._check_room()
         with self._timed("llm"):
-            self.llm: LLM = _language_model(models if llm is None else llm)
+            self.llm: LLM = find_language_model(models if llm is None else llm)
         with self._timed("asr"):
-            self.asr = _recogniser(models.asr if asr is None or asr is True else asr, models.asr_preset)
-        self.history: list[Message] = []
-        self._segments: list[list[Segment]] = []  # one list a turn: the user's words, then the clauses spoken
+            self.asr = find_recogniser(models.asr if asr is None or asr is True else asr, models.asr_preset)
+        self._conversation = Conversation()
+        self._pace: float | None = None  # of the last turn that had one
         self._turn: Turn | None = None
         # Weak, so that leaving a for loop drops the generator, which closes it and with it the turn.
         self._events: weakref.ref[Generator[Event, None, None]] | None = None
+
+    @property
+    def history(self) -> list[Message]:
+        """``{"role", "content"}`` of what was spoken, oldest first. A turn nobody heard leaves no trace."""
+        return self._conversation.history
 
     def process_streaming(
         self, user_input: str, save_audio_path: str | PathLike[str] | None = None
@@ -107,9 +110,7 @@ class StreamingConversationalChatbot:
         """
         if not isinstance(user_input, str) or not user_input.strip():
             raise InputError(f"user_input={user_input!r}: give some text to answer")
-        self._close_turn()
-        wav = None if save_audio_path is None else WavWriter(save_audio_path)
-        return self._begin(user_input.strip(), wav)
+        return self._begin(user_input.strip(), save_audio_path)
 
     def process_streaming_audio(
         self,
@@ -132,7 +133,8 @@ class StreamingConversationalChatbot:
         Raises:
             AudioFileError: no such sound file; at the call.
             InputError: samples that cannot be used, or a chatbot without a recogniser; at the call.
-            CsmkitError: the recogniser failed, at the first event; and as `process_streaming`.
+            TranscriptionError: the recogniser failed, or took too long, at the first event.
+            CsmkitError: as `process_streaming`.
         """
         if self.asr is None:
             raise InputError("this chatbot has no recogniser: make it with asr='base.en', or give text")
@@ -140,40 +142,27 @@ class StreamingConversationalChatbot:
             sound = read(audio)
         else:
             sound = resample(audio, SAMPLE_RATE if sample_rate is None else sample_rate)
+        if len(sound) > self.asr.max_audio_s * SAMPLE_RATE:
+            seconds, limit = len(sound) / SAMPLE_RATE, self.asr.max_audio_s
+            raise InputError(f"{seconds:.1f} s of sound: the recogniser takes {limit:g} s, give a shorter recording")
+        return self._begin(sound, save_audio_path)
+
+    def _begin(
+        self, said: str | np.ndarray, save_audio_path: str | PathLike[str] | None
+    ) -> Generator[Event, None, None]:
         self._close_turn()
         wav = None if save_audio_path is None else WavWriter(save_audio_path)
-        events = self._hear(self.asr, sound, wav)
+        stage = Stage(self.generator, self.llm, self.asr, self.options, self._pace)
+        self._turn = turn = Turn(stage, self._conversation, said, wav)
+        events = self._follow(turn)
         self._events = weakref.ref(events)
         return events
 
-    def _hear(self, asr: StreamingWhisperASR, sound: np.ndarray, wav: WavWriter | None) -> Generator[Event, None, None]:
-        started = perf_counter()
-        try:
-            text = str(asr.transcribe(sound, self.options.asr_timeout_s)).strip()
-        except BaseException:
-            if wav is not None:
-                wav.close()  # no turn begins that would
-            raise
-        said = Segment(self.options.user_speaker, text, sound) if text else None
-        yield from self._begin(text, wav, said, started)
-
-    def _begin(
-        self, text: str, wav: WavWriter | None, said: Segment | None = None, started: float | None = None
-    ) -> Generator[Event, None, None]:
-        """A turn on the user's words; ``said`` is how they sounded, where they were heard."""
-        message = {"role": "user", "content": text}
-        stage = Stage(self.generator, self.llm, self.asr, self.options)
-        by_user = self._said_by_user(text) if said is None else [said]
-        heard = None if started is None else text
-        turn = Turn(stage, [*self.history, message], self._context(by_user), wav, heard, started)
-        self._turn = turn
-        events = self._follow(turn, message, by_user)
-        if started is None:
-            self._events = weakref.ref(events)
-        return events
-
     def interrupt(self) -> None:
-        """Stop the present turn, from any thread; its generator ends with ``complete``. Nothing to stop is fine."""
+        """Stop the present turn, from any thread or a signal handler; its generator ends with ``complete``.
+
+        It takes effect within the frame being made, also while the user is being heard. Nothing to stop is fine.
+        """
         turn = self._turn
         if turn is not None:
             turn.interrupt()
@@ -185,12 +174,11 @@ class StreamingConversationalChatbot:
             StateError: another thread is reading a turn.
         """
         self._close_turn()
-        self.history.clear()
-        self._segments.clear()
+        self._conversation.clear()
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Keep the conversation in a folder; errors as `csmkit.chat.memory.save_conversation`."""
-        save_conversation(folder, self.history, self._segments)
+        save_conversation(folder, self.history, self._conversation.turns)
 
     def load(self, folder: str | PathLike[str]) -> None:
         """Go on with a conversation that was saved, in place of this one.
@@ -201,7 +189,7 @@ class StreamingConversationalChatbot:
         """
         history, segments = load_conversation(folder)
         self.reset()
-        self.history, self._segments = history, segments
+        self._conversation = Conversation(history, segments)
 
     def close(self) -> None:
         """End the present turn and the recogniser's thread.
@@ -226,15 +214,16 @@ class StreamingConversationalChatbot:
         self.load_s[part] = perf_counter() - started
         log.info("%s ready after %.2f s", part, self.load_s[part])
 
-    def _follow(self, turn: Turn, message: Message, by_user: list[Segment]) -> Generator[Event, None, None]:
+    def _follow(self, turn: Turn) -> Generator[Event, None, None]:
         leave = atexit.register(partial(_leave, self._events))
         try:
             yield from turn.events()
         finally:
             atexit.unregister(leave)
-            if turn.spoken.text:
-                self.history += [message, {"role": "assistant", "content": turn.spoken.text}]
-                self._segments.append([*by_user, *turn.spoken.segments])
+            answer, segments = turn.heard()
+            if answer:
+                self._conversation.add(turn.user_text, answer, segments)
+            self._pace = turn.measured.made.pace or self._pace
             if self._turn is turn:
                 self._turn = None
 
@@ -248,24 +237,12 @@ class StreamingConversationalChatbot:
             self._turn.end()
         self._turn = self._events = None
 
-    def _context(self, by_user: list[Segment]) -> list[Segment]:
-        """What the voice hears before this turn: the segments that lead, the last turns, the user's words."""
-        n_turns = self.options.context_turns
-        if not n_turns:
-            return list(self.options.voice)
-        earlier = [segment for turn in self._segments[-n_turns:] for segment in turn]
-        return [*self.options.voice, *earlier, *by_user]
-
     def _check_room(self) -> None:
         """Raise ContextOverflowError where the voice prompt is too long even for a word, here and not in a turn."""
         voice, length = self.options.voice, self.options.max_audio_length_ms
         if voice:
             request = self.generator.request("Hello.", context=list(voice), max_audio_length_ms=length)
             self.generator.fit(request, n_lead=len(voice))
-
-    def _said_by_user(self, text: str) -> list[Segment]:
-        plain = in_words(speakable(text))
-        return [Segment(self.options.user_speaker, plain)] if plain else []
 
 
 def _leave(events: weakref.ref[Generator[Event, None, None]] | None) -> None:
@@ -281,34 +258,3 @@ def _changed(options: TurnOptions, changes: dict[str, Any]) -> TurnOptions:
     if unknown:
         raise InputError(f"no option {', '.join(unknown)}: the options of a turn are {', '.join(known)}")
     return replace(options, **changes)
-
-
-def _voice(generator: SpeechGenerator | str) -> SpeechGenerator:
-    if not isinstance(generator, str):
-        return generator
-    if generator in plugins.available("speech") or ":" in generator:
-        return plugins.load("speech", generator)()
-    return plugins.load("speech", "csm")(generator)
-
-
-def _language_model(llm: LLM | ChatModels | str) -> LLM:
-    if isinstance(llm, ChatModels):
-        return plugins.load("llm", "transformers")(llm.llm, **llm.llm_options)
-    if not isinstance(llm, str):
-        return llm
-    if llm in plugins.available("llm") or ":" in llm:
-        return plugins.load("llm", llm)()
-    return plugins.load("llm", "transformers")(llm)
-
-
-def _recogniser(asr: StreamingWhisperASR | str | bool, preset: str) -> StreamingWhisperASR | None:
-    if asr is False:
-        return None
-    if isinstance(asr, str):
-        if asr in plugins.available("asr") or ":" in asr:
-            asr = StreamingWhisperASR(asr, transcriber=plugins.load("asr", asr)())
-        else:
-            asr = StreamingWhisperASR(asr, preset=preset)
-        asr.prepare()
-    assert not isinstance(asr, bool)
-    return asr

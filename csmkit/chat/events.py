@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Metric = str | float | int | bool | None
+LANES = ("language model", "clauses", "frames", "chunks", "playback", "recogniser")
 
 
 class _Stamped(TypedDict):
@@ -70,14 +71,29 @@ class FinalText(_Stamped):
     text: str
 
 
+class Span(TypedDict):
+    """What one of the `LANES` was busy with; milliseconds from the call, ``end_ms`` None for a moment."""
+
+    lane: str
+    label: str
+    start_ms: float
+    end_ms: float | None
+
+
 class Complete(_Stamped):
-    """The end of a turn; times in seconds, ``time_to_first_audio`` None if nothing was spoken."""
+    """The end of a turn; times in seconds, ``time_to_first_audio`` None if nothing was spoken.
+
+    ``metrics`` is one flat row, the same keys in every turn, defined in docs/metrics.md. ``notes`` are sentences for a
+    person, such as that the turn was slower than real time. ``spans`` tell who was busy when.
+    """
 
     type: Literal["complete"]
     total_time: float
     time_to_first_audio: float | None
     finish_reason: str
     metrics: dict[str, Metric]
+    notes: list[str]
+    spans: list[Span]
 
 
 Event = Heard | LlmDelta | LlmResponse | ClauseStarted | AudioChunk | PartialText | FinalText | Complete

@@ -1,15 +1,17 @@
-"""A recogniser beside the voice, whose failure must not stop the speech."""
+"""The recogniser in a turn: beside the voice, where its failure must not stop the speech, and for the user's words."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
-from csmkit.asr.utterance import Transcript
+from csmkit.asr.utterance import Pass, Transcript
 from csmkit.asr.worker import StreamingWhisperASR
-from csmkit.errors import CsmkitError
+from csmkit.errors import CsmkitError, StateError, TranscriptionError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Listener:
         self._turn_id = turn_id
         self._cancelled = False
         self._told = ""
+        self._started: StreamingWhisperASR | None = None
 
     def start(self) -> None:
         """Begin; waits for the model if it is not loaded yet."""
@@ -41,6 +44,7 @@ class Listener:
             return
         try:
             self._asr.start_processing()
+            self._started = self._asr
         except CsmkitError as error:
             self._fail(error)
 
@@ -87,8 +91,12 @@ class Listener:
             self._asr.cancel()
 
     def stats(self) -> dict[str, float]:
-        """Counters of the recogniser; empty without one, or after an error."""
-        return {} if self._asr is None else self._asr.stats()
+        """Counters of the recogniser, also after an error; empty where it never began."""
+        return {} if self._started is None else self._started.stats()
+
+    def passes(self) -> list[Pass]:
+        """Its decodes so far."""
+        return [] if self._started is None else self._started.passes()
 
     def _fail(self, error: Exception) -> None:
         log.warning("turn %s goes on without transcription: %s", self._turn_id, error, exc_info=error)
@@ -96,3 +104,24 @@ class Listener:
         if self._asr is not None:
             self._asr.cancel()
         self._asr = None
+
+
+def hear_user(asr: StreamingWhisperASR, sound: np.ndarray, timeout_s: float, stop: threading.Event) -> str | None:
+    """What the user said, empty without a word; None if it was stopped: set ``stop``, then cancel the recogniser.
+
+    Args:
+        sound: ``(samples,)`` at 24 kHz.
+
+    Raises:
+        TranscriptionError: the recogniser failed or took too long.
+        InputError: more sound than it takes.
+    """
+    try:
+        return str(asr.transcribe(sound, timeout_s, stop)).strip()
+    except TimeoutError as error:
+        hint = "give a longer asr_timeout_s, or a smaller Whisper"
+        raise TranscriptionError(f"hearing the user took longer than {timeout_s:g} s: {hint}") from error
+    except StateError:
+        if stop.is_set():
+            return None
+        raise

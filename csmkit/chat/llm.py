@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from csmkit.errors import CheckpointError, CheckpointNotFoundError, InputError, LanguageModelError
+from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceMemoryError, InputError, LanguageModelError
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ class TransformersLLM:
     Raises:
         CheckpointNotFoundError: no model there, or no access to it.
         CheckpointError: not a causal language model with a chat template.
-        DeviceError: no such device.
+        DeviceError: no such device, or one too small for it.
         InputError: a parameter out of its range.
     """
 
@@ -115,7 +115,10 @@ class TransformersLLM:
         source, local = find(str(model))
         dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.bfloat16)
         self.model, self.tokenizer = _load(source, local, dtype)
-        self.model.to(self.device).eval()
+        try:
+            self.model.to(self.device).eval()
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError.during(f"loading the language model on {self.device}", error) from error
         self.system_prompt = system_prompt
         self.max_new_tokens = max_new_tokens
         self.n_positions: int = self.model.config.max_position_embeddings
@@ -134,7 +137,10 @@ class TransformersLLM:
 
         Raises:
             InputError: the last message alone is too long.
+            DeviceMemoryError: the device is too small for the conversation.
         """
+        import torch
+
         ids = self._prompt(messages)
         _ = self._noise.seed() if self._seed is None else self._noise.manual_seed(self._seed)
         cache: Any = None
@@ -142,7 +148,10 @@ class TransformersLLM:
         n_sent = 0
         feed = ids
         for _ in range(self.max_new_tokens):
-            token, cache = self._next(feed, cache)
+            try:
+                token, cache = self._next(feed, cache)
+            except torch.OutOfMemoryError as error:
+                raise DeviceMemoryError.during("the language model wrote", error) from error
             if token in self._ends:
                 break
             answer.append(token)

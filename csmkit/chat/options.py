@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from csmkit.csm.checks import is_finite
 from csmkit.csm.guards import ORDINARY, Guards
 from csmkit.errors import InputError
+from csmkit.timing import Hold
 
 if TYPE_CHECKING:
     from csmkit.csm.prompt import Segment
@@ -33,6 +35,9 @@ class TurnOptions:
             not even those clauses. What does not fit is left out, the oldest first.
         first_words: the first clause has at most so many words.
         most_words: so has any other.
+        prebuffer_ms: how long the first chunk is held back, so that a slow voice plays without a gap: milliseconds, or
+            "auto" for until the pace so far says that the rest will be in time. An answer that is made sooner is not
+            held longer, and what is held back was not heard yet: not by the recogniser, the file or the history.
         asr_timeout_s: how long the final transcription may take once everything is spoken.
 
     Raises:
@@ -51,6 +56,7 @@ class TurnOptions:
     context_turns: int = 0
     first_words: int = 12
     most_words: int = 24
+    prebuffer_ms: Hold = 0.0
     asr_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -62,6 +68,8 @@ class TurnOptions:
             raise InputError(f"context_turns={self.context_turns!r}: give a number of turns, 0 for none")
         if self.first_words < 1 or self.most_words < 1:
             raise InputError(f"first_words={self.first_words}, most_words={self.most_words}: give at least 1")
+        if self.prebuffer_ms != "auto" and not (is_finite(self.prebuffer_ms) and 0 <= self.prebuffer_ms <= 60_000):
+            raise InputError(f"prebuffer_ms={self.prebuffer_ms!r}: give milliseconds from 0 to 60000, or 'auto'")
         if self.asr_timeout_s <= 0:
             raise InputError(f"asr_timeout_s={self.asr_timeout_s}: give seconds above 0")
 

@@ -6,21 +6,28 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from csmkit.asr.worker import StreamingWhisperASR
-from csmkit.audio import FRAME_RATE, SAMPLE_RATE, WavWriter
+from csmkit.audio import FRAME_MS, WavWriter
 from csmkit.chat.ahead import ReadAhead
-from csmkit.chat.clauses import Clause, ClauseSplitter, spoken_part
+from csmkit.chat.clauses import Clause, ClauseSplitter
+from csmkit.chat.conversation import Conversation, by_user
 from csmkit.chat.events import Event
-from csmkit.chat.listener import Listener
-from csmkit.chat.llm import LLM, Message
-from csmkit.chat.measure import Measured, turn_metrics
+from csmkit.chat.listener import Listener, hear_user
+from csmkit.chat.llm import LLM
+from csmkit.chat.measure import Measured, Sources, turn_metrics, turn_notes, turn_spans
 from csmkit.chat.options import TurnOptions
+from csmkit.chat.take import LETTERS_PER_S, Take
 from csmkit.generator import Segment
-from csmkit.reasons import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD, REPETITION
+from csmkit.reasons import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD
+from csmkit.streams import chunk_schedule
+from csmkit.timing import Prebuffer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,31 +35,18 @@ if TYPE_CHECKING:
     from csmkit.speech import SpeechGenerator
     from csmkit.streams import SpeechStream
 
-LETTERS_PER_S = 14.0  # of ordinary speech; says how much of a broken-off clause was heard
 _JOIN_S = 5.0  # a language model ends within one token; one that hangs is left behind
 
 
 @dataclass
 class Stage:
-    """The parts that take a turn, and the way they do it."""
+    """The parts that take a turn, and the way they do it; ``pace`` is that of speech made before, if any was."""
 
     generator: SpeechGenerator
     llm: LLM
     asr: StreamingWhisperASR | None
     options: TurnOptions
-
-
-@dataclass
-class Spoken:
-    """What the listener heard of a turn."""
-
-    clauses: list[str] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.clauses)
+    pace: float | None = None
 
 
 class Turn:
@@ -60,35 +54,31 @@ class Turn:
 
     Args:
         stage: who takes part.
-        messages: the conversation, the user's new message last.
-        context: segments before this turn.
+        conversation: what was said before; read, not changed.
+        said: what the user says, as text or as sound, ``(samples,)`` at 24 kHz.
         wav: where the sound is kept, or None; closed at the end.
-        heard: what the user was heard to say, told first; None where it was typed.
-        started: when the call was made; None for now.
+
+    Attributes:
+        turn_id: unlike that of any other turn.
+        user_text: what the user said; empty before a sound was heard.
+        measured: what was noted so far.
     """
 
-    def __init__(
-        self,
-        stage: Stage,
-        messages: Sequence[Message],
-        context: Sequence[Segment],
-        wav: WavWriter | None,
-        heard: str | None = None,
-        started: float | None = None,
-    ) -> None:
+    def __init__(self, stage: Stage, conversation: Conversation, said: str | np.ndarray, wav: WavWriter | None) -> None:
         self.turn_id = uuid.uuid4().hex[:12]
-        self.spoken = Spoken()
-        self.measured = Measured(started=perf_counter() if started is None else started)
-        self._heard = heard
-        self._stage = stage
-        self._messages = list(messages)
-        self._context = list(context)
-        self._wav = wav
+        self.measured = Measured(started=perf_counter())
+        self.user_text = said if isinstance(said, str) else ""
+        self._sound = None if isinstance(said, str) else said
+        self._by_user: list[Segment] = []
+        self._stage, self._conversation, self._wav = stage, conversation, wav
         self._stop = threading.Event()
         self._splitter = ClauseSplitter(stage.options.first_words, stage.options.most_words)
         self._clauses: deque[Clause] = deque()
         self._answer: list[str] = []
         self._answered = False
+        longest_s = max(chunk_schedule(stage.options.chunk_frames)) * FRAME_MS / 1000
+        self._prebuffer = Prebuffer(stage.options.prebuffer_ms, longest_s, stage.pace)
+        self._held: deque[tuple[Take, Tensor]] = deque()  # chunks that were made and not handed out yet
         self._listener = Listener(stage.asr, self.turn_id)
         self._ahead: ReadAhead | None = None
         self._speech: SpeechStream | None = None
@@ -99,23 +89,30 @@ class Turn:
 
         Raises:
             LanguageModelError: the language model failed; the cause is its error.
-            CsmkitError: the voice failed.
+            CsmkitError: the voice failed, or the recogniser while it heard the user.
         """
         self._reader = threading.get_ident()
         try:
-            yield from self._events()
+            with closing(self._events()) as events:
+                for event in events:
+                    given = perf_counter()
+                    yield event
+                    self.measured.away_s += perf_counter() - given
         finally:
             self.end()
 
     def interrupt(self) -> None:
-        """Stop the language model, the voice and the recogniser; `events` ends with ``complete``. From any thread."""
+        """Stop whatever the turn does; `events` ends with ``complete``. From any thread, and in a signal handler."""
         self._stop.set()
         if self._ahead is not None:
             self._ahead.close()
         self._listener.cancel()
         speech = self._speech
-        if speech is not None and threading.get_ident() != self._reader:
-            speech.close()
+        if speech is not None:
+            if threading.get_ident() == self._reader:  # perhaps within a frame, which cannot be closed from inside
+                speech.stop_soon()
+            else:
+                speech.close()
 
     def end(self) -> None:
         """Let go of everything; may be called again."""
@@ -126,40 +123,50 @@ class Turn:
         if self._wav is not None:
             self._wav.close()
 
-    def _events(self) -> Iterator[Event]:
-        if self._heard is not None:
-            yield self._event("heard", text=self._heard)
-        if self._heard == "":
-            yield self._complete(NOTHING_HEARD, {})
-            return
-        self._ahead = ReadAhead(lambda: self._stage.llm.stream(self._messages))
+    def heard(self) -> tuple[str, list[Segment]]:
+        """What the listener heard of the answer: its text, and the segments of the turn, the user's first."""
+        heard = [take.heard(self._stage.options.speaker) for take in self.measured.takes]
+        text = " ".join(text for text, _ in heard if text)
+        return text, [*self._by_user, *(segment for _, segment in heard if segment is not None)]
+
+    def _events(self) -> Generator[Event, None, None]:
+        if self._sound is not None:
+            yield from self._hear_user(self._sound)
+            if not self.user_text:
+                yield self._complete(INTERRUPTED if self._stop.is_set() else NOTHING_HEARD)
+                return
+        self._by_user = by_user(self.user_text, self._sound, self._stage.options.user_speaker)
+        messages = self._conversation.messages(self.user_text)
+        self._ahead = ReadAhead(lambda: self._stage.llm.stream(messages))
         self._listener.start()
         while not self._stop.is_set():
-            yield from self._read(wait=not self._clauses)
+            yield from self._read(0 if self._clauses else self._prebuffer.left_s(self.measured.made, self._own_s))
+            yield from self._release()
             if self._clauses:
                 yield from self._speak(self._clauses.popleft())
             elif self._answered:
-                final = self._listener.conclude(self._stage.options.asr_timeout_s)
-                if final is not None:
-                    self.measured.final_at = perf_counter()
-                    yield self._event("final_text", text=final)
+                yield from self._conclude()
                 break
-        yield self._complete(self._finish_reason(), turn_metrics(self.measured, self._ahead, self._listener))
+        yield self._complete(self._finish_reason())
 
-    def _complete(self, reason: str, metrics: dict[str, Any]) -> Event:
-        return self._event(
-            "complete",
-            total_time=perf_counter() - self.measured.started,
-            time_to_first_audio=self.measured.arrivals.first_s,
-            finish_reason=reason,
-            metrics={"turn_id": self.turn_id, "finish_reason": reason, **metrics},
-        )
+    @property
+    def _own_s(self) -> float:
+        return self.measured.own_s
 
-    def _read(self, *, wait: bool) -> Iterator[Event]:
-        """Pass on what the language model wrote; with ``wait``, at least something, unless it is done."""
+    def _hear_user(self, sound: np.ndarray) -> Iterator[Event]:
+        assert self._stage.asr is not None
+        started = perf_counter()
+        text = hear_user(self._stage.asr, sound, self._stage.options.asr_timeout_s, self._stop)
+        self.measured.heard_span = (started, perf_counter())
+        if text is not None:
+            self.user_text = text
+            yield self._event("heard", text=text)
+
+    def _read(self, timeout: float | None) -> Iterator[Event]:
+        """Pass on what the language model wrote; waits so long for the first of it, unless the model is done."""
         if self._answered or self._ahead is None:
             return
-        for piece in self._ahead.take(wait=wait):
+        for piece in self._ahead.take(timeout):
             self._answer.append(piece)
             self._clauses.extend(self._splitter.push(piece))
             yield self._event("llm_delta", text=piece)
@@ -173,34 +180,39 @@ class Turn:
             yield self._event("llm_response", text="".join(self._answer).strip())
 
     def _speak(self, clause: Clause) -> Iterator[Event]:
-        n_samples = 0
+        started = perf_counter()
         self._speech = speech = self._start_speech(clause.spoken)
-        self.measured.n_clauses += 1
+        take = Take(clause, speech, started)
+        self.measured.takes.append(take)
         try:
             yield self._event("clause", text=clause.written, spoken=clause.spoken)
             for chunk in speech:
                 if self._stop.is_set():
                     break
-                n_samples += len(chunk)
-                yield from self._hand_out(chunk)
-                yield from self._read(wait=False)
+                take.n_made += len(chunk)
+                self.measured.note_made(chunk)
+                self._held.append((take, chunk))
+                yield from self._release()
+                yield from self._read(0)
         finally:
             speech.close()
             self._speech = None
-            self._remember(clause, n_samples / SAMPLE_RATE, speech)
+            take.ended_at = perf_counter()
 
     def _start_speech(self, clause: str) -> SpeechStream:
-        options, generator = self._stage.options, self._stage.generator
-        seed = None if options.seed is None else options.seed + self.measured.n_clauses
+        options, generator, takes = self._stage.options, self._stage.generator, self.measured.takes
         asked: dict[str, Any] = {
             "max_audio_length_ms": options.max_audio_length_ms,
             "temperature": options.temperature,
             "topk": options.topk,
-            "seed": seed,
+            "seed": None if options.seed is None else options.seed + len(takes),
             "guards": options.guards,
         }
-        said = self.spoken.segments if options.context_turns else []
-        context: Sequence[Segment] = [*self._context, *said]
+        said = [take.made(options.speaker) for take in takes] if options.context_turns else []
+        context: Sequence[Segment] = [
+            *self._conversation.context(options, self._by_user),
+            *(segment for segment in said if segment is not None),
+        ]
         if context:
             request = generator.request(clause, options.speaker, context, **asked)
             context = generator.fit(request, n_lead=len(options.voice)).context
@@ -208,8 +220,24 @@ class Turn:
             clause, options.speaker, context, chunk_frames=options.chunk_frames, **asked
         )
 
-    def _hand_out(self, chunk: Tensor) -> Iterator[Event]:
-        self.measured.arrivals.add(perf_counter() - self.measured.started, len(chunk) / SAMPLE_RATE)
+    def _release(self) -> Iterator[Event]:
+        """Hand out the chunks that are held, once they may be."""
+        while self._held and not self._stop.is_set():
+            if not self._prebuffer.may_begin(self.measured.made, self._own_s, self._expected_s):
+                return
+            yield from self._hand_out(*self._held.popleft())
+
+    @property
+    def _expected_s(self) -> float | None:
+        """How long the whole answer will sound; None while it is being written."""
+        if not self._answered:
+            return None
+        clauses = [*(take.clause for take in self.measured.takes), *self._clauses]
+        return sum(len(clause.spoken) for clause in clauses) / LETTERS_PER_S
+
+    def _hand_out(self, take: Take, chunk: Tensor) -> Iterator[Event]:
+        take.n_heard += len(chunk)
+        self.measured.note_heard(chunk)
         if self._wav is not None:
             self._wav.write(chunk)
         self._listener.hear(chunk)
@@ -218,26 +246,35 @@ class Turn:
         if partial is not None:
             yield self._event("partial_text", text=partial)
 
-    def _remember(self, clause: Clause, audio_s: float, speech: SpeechStream) -> None:
-        """Note what was heard of a clause: all of it, the words that its sound had room for, or nothing.
-
-        The conversation goes on with what was written, the voice with what it said.
-        """
-        reason = speech.finish_reason or INTERRUPTED
-        self.spoken.reasons.append(reason)
-        share = min(1.0, audio_s * LETTERS_PER_S / len(clause.spoken)) if reason == INTERRUPTED else 1.0
-        written, spoken = (spoken_part(text, share) for text in (clause.written, clause.spoken))
-        if not (written and spoken and audio_s and speech.has_spoken):
-            return
-        self.spoken.clauses.append(written)
-        if reason != REPETITION:  # a voice that hears itself stuck gets stuck again
-            codes = speech.codes[:, : round(audio_s * FRAME_RATE)]  # a broken-off chunk was made, but not heard
-            self.spoken.segments.append(Segment(self._stage.options.speaker, spoken, codes=codes))
+    def _conclude(self) -> Iterator[Event]:
+        """All is made: hand out what is still held, and wait for the final text."""
+        self._prebuffer.begun = True
+        yield from self._release()
+        final = self._listener.conclude(self._stage.options.asr_timeout_s)
+        if final is not None:
+            self.measured.final_at = perf_counter()
+            yield self._event("final_text", text=final)
 
     def _finish_reason(self) -> str:
         if self._stop.is_set():
             return INTERRUPTED
-        return next((reason for reason in self.spoken.reasons if reason != END_OF_SPEECH), END_OF_SPEECH)
+        reasons = (take.reason for take in self.measured.takes)
+        return next((reason for reason in reasons if reason != END_OF_SPEECH), END_OF_SPEECH)
+
+    def _complete(self, reason: str) -> Event:
+        asr = self._stage.asr
+        model = None if asr is None else asr.model_name
+        sources = Sources(self.measured, self._ahead, self._listener, model, self._stage.generator.device)
+        metrics = {"turn_id": self.turn_id, "finish_reason": reason, **turn_metrics(sources)}
+        return self._event(
+            "complete",
+            total_time=perf_counter() - self.measured.started,
+            time_to_first_audio=self.measured.arrivals.first_s,
+            finish_reason=reason,
+            metrics=metrics,
+            notes=turn_notes(metrics),
+            spans=turn_spans(sources),
+        )
 
     def _event(self, kind: str, **content: Any) -> Any:
         return {"type": kind, "turn_id": self.turn_id, "t": perf_counter() - self.measured.started, **content}

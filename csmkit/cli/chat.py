@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from csmkit.cli import models
-from csmkit.cli.options import Json, ModelOptions, SpeechOptions, takes_options
+from csmkit.cli.options import Json, ModelOptions, SpeechOptions, parse_prebuffer, takes_options
 from csmkit.cli.teller import Teller
 from csmkit.errors import CsmkitError
 
 if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
+    from csmkit.chat.events import Event
 
 
 @takes_options
@@ -22,35 +28,87 @@ def chat(
     speech: SpeechOptions,
     text: Annotated[str | None, typer.Argument(help="What you say; without it, a conversation at a prompt.")] = None,
     save: Annotated[Path | None, typer.Option(help="WAV file, written while it is spoken.")] = None,
+    timeline: Annotated[Path | None, typer.Option(help="Picture of who was busy when: .png or .html.")] = None,
+    prebuffer: Annotated[
+        str, typer.Option(help="Milliseconds the first chunk is held back, or auto for what a slow voice needs.")
+    ] = "0",
     whisper: Annotated[str, typer.Option(help="tiny.en, base.en, small.en, a directory or a hub id.")] = "base.en",
     as_json: Json = False,
 ) -> None:
     """Answer aloud, and transcribe what was spoken while it is spoken."""
-    teller = Teller(as_json)
+    teller, files = Teller(as_json), Files(save, timeline)
     options = speech.sampling() | {"speaker": speech.speaker, "voice": speech.voice_prompt()}
+    options["prebuffer_ms"] = parse_prebuffer(prebuffer)
     with models.load_chatbot(load, whisper, teller, **options) as chatbot:
         if text is not None:
-            take_turn(chatbot, text, save, teller)
+            take_turn(chatbot, text, files, teller)
             return
-        converse(chatbot, save, teller)
+        converse(chatbot, files, teller)
 
 
-def take_turn(chatbot: StreamingConversationalChatbot, text: str, save: Path | None, teller: Teller) -> None:
-    """One turn, told as it happens; Ctrl-C ends it and leaves a valid file of what was spoken."""
+@dataclass(frozen=True)
+class Files:
+    """What a turn leaves on the disk: its sound and its timeline, or None.
+
+    Raises:
+        InputError: a timeline that cannot be written.
+        MissingDependencyError: matplotlib, which draws it, is not installed.
+    """
+
+    save: Path | None = None
+    timeline: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeline is not None:
+            from csmkit.lab.timeline import check_path
+
+            check_path(self.timeline)
+
+    def of_turn(self, number: int) -> Files:
+        """Names of their own for one turn of several."""
+        save, timeline = (
+            None if path is None else path.with_stem(f"{path.stem}-{number:02d}") for path in (self.save, self.timeline)
+        )
+        return Files(save, timeline)
+
+
+def take_turn(chatbot: StreamingConversationalChatbot, text: str, files: Files, teller: Teller) -> None:
+    """One turn, told as it happens; Ctrl-C interrupts it, which leaves valid files of what was spoken."""
     teller.say(f"You: {text}", user=text)
-    events = chatbot.process_streaming(text, save_audio_path=save)
-    try:
-        for event in events:
+    told: list[Event] = []
+    with interrupted_by_key(chatbot):
+        for event in chatbot.process_streaming(text, save_audio_path=files.save):
             teller.event(event)
-    except KeyboardInterrupt:
-        events.close()
-        teller.say("Interrupted.", interrupted=True)
-    if save is not None:
-        teller.say(f"Saved {save}", saved=str(save))
+            told.append(event)
+    if files.save is not None:
+        teller.say(f"Saved {files.save}", saved=str(files.save))
+    if files.timeline is not None:
+        from csmkit.lab.timeline import save_timeline
+
+        save_timeline(told, files.timeline)
+        teller.say(f"Drew {files.timeline}", timeline=str(files.timeline))
 
 
-def converse(chatbot: StreamingConversationalChatbot, save: Path | None, teller: Teller) -> None:
-    """Turns at a prompt until the input ends; every turn gets a file of its own name."""
+@contextmanager
+def interrupted_by_key(chatbot: StreamingConversationalChatbot) -> Iterator[None]:
+    """Let Ctrl-C interrupt the turn, which then ends with its last events; a second one breaks off at once."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may have handlers
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        chatbot.interrupt()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def converse(chatbot: StreamingConversationalChatbot, files: Files, teller: Teller) -> None:
+    """Turns at a prompt until the input ends; every turn gets files of its own name."""
     teller.say("Type what you say; Ctrl-C interrupts an answer, Ctrl-D or an empty line ends.")
     turn = 0
     while True:
@@ -61,8 +119,7 @@ def converse(chatbot: StreamingConversationalChatbot, save: Path | None, teller:
         if not text:
             return
         turn += 1
-        path = None if save is None else save.with_stem(f"{save.stem}-{turn:02d}")
         try:
-            take_turn(chatbot, text, path, teller)
+            take_turn(chatbot, text, files.of_turn(turn), teller)
         except CsmkitError as error:
             teller.say(f"This turn failed: {error}", error=str(error))

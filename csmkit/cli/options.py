@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -75,6 +75,20 @@ def parse_schedule(text: str) -> int | tuple[int, ...]:
     except ValueError as error:
         raise InputError(f"--chunk-frames {text!r}: give frames such as 6, or a schedule such as 1,2,4,6") from error
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def parse_prebuffer(text: str) -> float | Literal["auto"]:
+    """``"auto"``, or milliseconds.
+
+    Raises:
+        InputError: neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"--prebuffer {text!r}: give milliseconds such as 500, or auto") from error
 
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from csmkit.reasons import INTERRUPTED
+
 if TYPE_CHECKING:
     from csmkit.chat.events import Event
 
@@ -40,10 +42,12 @@ class Teller:
                 print(f"Final transcription: {event['text']!r}", flush=True)
             case "complete":
                 self._complete(event["metrics"], event["time_to_first_audio"], event["total_time"])
+                for note in event["notes"]:
+                    print(f"Note: {note}", flush=True)
 
     def _complete(self, metrics: dict[str, Any], first_s: float | None, total_s: float) -> None:
-        if metrics.get("asr_error"):
-            print(f"No transcription: {metrics['asr_error']}")
+        if metrics["finish_reason"] == INTERRUPTED:
+            print("Interrupted.")
         if first_s is None:
             print(f"Nothing was spoken ({metrics['finish_reason']}).", flush=True)
             return

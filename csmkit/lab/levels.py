@@ -12,13 +12,12 @@ import numpy as np
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import MissingDependencyError
 from csmkit.lab.waveforms import one_channel
+from csmkit.timing import audible_windows, first_audible
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
 
 WINDOW_MS = 10
-AUDIBLE_DBFS = -40.0
-ONSET_WINDOWS = 5  # 50 ms: shorter sounds are clicks
 FULL_SCALE = 1 - 2.0**-15  # the largest 16-bit sample
 LOUDNESS_BLOCK_MS = 400.0
 
@@ -62,11 +61,8 @@ def audible_onset_ms(audio: Waveform) -> float | None:
     Raises:
         InputError: as in `levels`.
     """
-    audible = _audible(one_channel(audio, WINDOW_MS))
-    if len(audible) < ONSET_WINDOWS:
-        return None
-    held = np.lib.stride_tricks.sliding_window_view(audible, ONSET_WINDOWS).all(axis=1)
-    return float(held.argmax() * WINDOW_MS) if held.any() else None
+    first = first_audible(_audible(one_channel(audio, WINDOW_MS)))
+    return None if first is None else float(first * WINDOW_MS)
 
 
 def loudness_lufs(audio: Waveform) -> float | None:
@@ -82,10 +78,7 @@ def loudness_lufs(audio: Waveform) -> float | None:
 
 
 def _audible(samples: np.ndarray) -> np.ndarray:
-    """Whether each whole 10 ms window is above -40 dBFS, ``(windows,)``."""
-    window = SAMPLE_RATE * WINDOW_MS // 1000
-    windows = samples[: len(samples) // window * window].reshape(-1, window)
-    return np.mean(windows**2, axis=1) > 10 ** (AUDIBLE_DBFS / 10)
+    return audible_windows(samples, SAMPLE_RATE * WINDOW_MS // 1000)
 
 
 def _longest_run(flags: np.ndarray) -> int:

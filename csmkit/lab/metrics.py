@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from csmkit.timing import Arrivals
 
 
 def words(text: str) -> str:
@@ -30,6 +33,11 @@ def word_error_rate(said: str | Sequence[str], heard: str | Sequence[str]) -> fl
 def character_error_rate(said: str | Sequence[str], heard: str | Sequence[str]) -> float:
     """As `word_error_rate`, over characters."""
     return float(_jiwer().cer(*_pairs(said, heard)))
+
+
+def latency(arrivals: Arrivals) -> dict[str, float | int | None]:
+    """When sound came and whether it came in time, see `Arrivals.row`."""
+    return arrivals.row()
 
 
 def fake_metric(said: str | Sequence[str], heard: str | Sequence[str]) -> float:

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from csmkit import plugins
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
-from csmkit.lab.codes import code_metrics
 from csmkit.lab.decoding import codec_of, decoded
+from csmkit.lab.measures import USUAL, Spoken, measured_columns
 from csmkit.lab.waveforms import seams_between
 from csmkit.reasons import INTERRUPTED
 from csmkit.streams import chunk_schedule
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
     from csmkit.asr.utterance import Transcript
     from csmkit.asr.worker import StreamingWhisperASR
+    from csmkit.csm.config import Request
+    from csmkit.csm.prompt import Segment
     from csmkit.speech import SpeechGenerator
 
 FINAL_TIMEOUT_S = 120.0
@@ -59,6 +60,23 @@ class TrialSettings:
     def __post_init__(self) -> None:
         if isinstance(self.chunk_frames, list):  # as JSON and a notebook's parameters have it
             object.__setattr__(self, "chunk_frames", tuple(self.chunk_frames))
+
+    def request(self, generator: SpeechGenerator, text: str, context: Sequence[Segment] = ()) -> Request:
+        """What a generator is asked for; raises InputError for what cannot be used."""
+        asked = {name: value for name, value in asdict(self).items() if name not in ("chunk_frames", "codec")}
+        return generator.request(text, context=context, **asked)
+
+    def described(self, request: Request, seed: int) -> dict[str, Any]:
+        """The columns of the settings as they were used, with the voice's own in place of None."""
+        sampling = request.sampling
+        return {
+            "text": request.text,
+            **asdict(self),
+            "temperature": sampling.temperature,
+            "topk": sampling.topk,
+            "seed": seed,
+            "max_audio_length_ms": request.max_audio_length_ms,
+        }
 
 
 @dataclass(frozen=True)
@@ -108,6 +126,7 @@ class TrialRun(Iterator[Tensor]):
         text: that is spoken, as it is given.
         settings: of this trial.
         asr: a recogniser that hears the chunks as they come; None for none.
+        context: turns before, oldest first.
 
     Raises:
         InputError: settings that cannot be used.
@@ -121,11 +140,11 @@ class TrialRun(Iterator[Tensor]):
         text: str,
         settings: TrialSettings,
         asr: StreamingWhisperASR | None = None,
+        context: Sequence[Segment] = (),
     ) -> None:
         schedule = chunk_schedule(settings.chunk_frames)
-        asked = {name: value for name, value in asdict(settings).items() if name not in ("chunk_frames", "codec")}
         self._codec = codec_of(generator, settings.codec)
-        self._request = generator.request(text, **asked)
+        self._request = settings.request(generator, text, context)
         self._settings, self._asr = settings, asr
         self._chunks: list[Tensor] = []
         self._arrivals = Arrivals()
@@ -170,8 +189,11 @@ class TrialRun(Iterator[Tensor]):
         """What the recogniser understood so far, as in `Trial`; from any thread."""
         return tuple(self._partials)
 
-    def result(self) -> Trial:
+    def result(self, metrics: Sequence[str] = USUAL) -> Trial:
         """Wait for the final text, and measure; call it once, when nothing more is read.
+
+        Args:
+            metrics: plugins, see `csmkit.lab.measures`.
 
         Raises:
             TimeoutError: the recogniser took longer than two minutes.
@@ -181,13 +203,16 @@ class TrialRun(Iterator[Tensor]):
         transcript = self._conclude()
         audio = torch.cat([torch.zeros(0), *self._chunks]).numpy()
         codes = self._stream.codes[:, : len(audio) // FRAME_SAMPLES]
+        heard = None if transcript is None else str(transcript)
+        said, seams = self._request.text, seams_between(self._chunks)
+        spoken = Spoken(said, audio, seams, codes, self._codec, heard, self._arrivals)
         row = {
-            **self._described(),
+            **self._settings.described(self._request, self._stream.seed),
+            "whisper": None if self._asr is None else self._asr.model_name,
             "finish_reason": self._stream.finish_reason,
-            **self._artifacts(audio, codes),
-            **self._arrivals.row(),
+            "transcript": heard,
+            **measured_columns(spoken, tuple(metrics)),
             "cpu_s": self._spoken_cpu_s,
-            **code_metrics(codes),
             **self._recognised(transcript),
         }
         return Trial(row, audio, transcript, codes, self._arrivals, tuple(self._partials))
@@ -218,36 +243,12 @@ class TrialRun(Iterator[Tensor]):
         self._final_s = self._since_call_s()
         return transcript
 
-    def _described(self) -> dict[str, Any]:
-        """The settings as they were used, with the voice's own in place of None."""
-        sampling = self._request.sampling
-        return {
-            "text": self._request.text,
-            **asdict(self._settings),
-            "temperature": sampling.temperature,
-            "topk": sampling.topk,
-            "seed": self._stream.seed,
-            "max_audio_length_ms": self._request.max_audio_length_ms,
-            "whisper": None if self._asr is None else self._asr.model_name,
-        }
-
-    def _artifacts(self, audio: np.ndarray, codes: Tensor) -> dict[str, Any]:
-        artifacts = plugins.load("metric", "artifacts")
-        if not len(audio):
-            return dict.fromkeys(artifacts(np.zeros(FRAME_SAMPLES, np.float32)))
-        whole = self._codec.decode_whole(codes)
-        return artifacts(audio, seams_between(self._chunks), whole)
-
     def _recognised(self, transcript: Transcript | None) -> dict[str, Any]:
         if transcript is None or self._asr is None:
-            return {"transcript": None, "wer": None, "cer": None}
+            return {}
         assert self._final_s is not None
         last_chunk_s = self._arrivals.times_s[-1] if len(self._arrivals) else 0.0
-        said, heard = self._request.text, str(transcript)
         return {
-            "transcript": heard,
-            "wer": plugins.load("metric", "wer")(said, heard),
-            "cer": plugins.load("metric", "cer")(said, heard),
             "first_partial_ms": self._partials[0][0] * 1000 if self._partials else None,
             "final_after_ms": (self._final_s - last_chunk_s) * 1000,
             "n_partials": len(self._partials),
@@ -257,7 +258,13 @@ class TrialRun(Iterator[Tensor]):
 
 
 def run_trial(
-    generator: SpeechGenerator, text: str, settings: TrialSettings, asr: StreamingWhisperASR | None = None
+    generator: SpeechGenerator,
+    text: str,
+    settings: TrialSettings,
+    asr: StreamingWhisperASR | None = None,
+    *,
+    context: Sequence[Segment] = (),
+    metrics: Sequence[str] = USUAL,
 ) -> Trial:
     """Speak a text once, and measure.
 
@@ -266,22 +273,25 @@ def run_trial(
         text: that is spoken, as it is given.
         settings: of this trial.
         asr: a recogniser that hears the chunks as they come; None for none.
+        context: turns before, oldest first.
+        metrics: plugins, see `csmkit.lab.measures`.
 
     Returns:
         The trial. Its row has the settings as they were used, ``text`` and ``whisper``, the recogniser's model;
-        ``finish_reason``; the figures of `Arrivals.row`, of `code_metrics` and of `artifact_row`, with the whole decode
-        of the same codes as reference; ``cpu_s``, seconds of processor time that the whole process took from the call
-        to the last chunk. With a recogniser there are also ``transcript``, ``wer``, ``cer``, ``first_partial_ms`` since
-        the call, ``final_after_ms`` since the last chunk, ``n_partials`` that differed, ``n_revised_words`` which were
-        committed and yet changed in the final, and its counters as ``asr_...``. What has nothing to measure is None.
+        ``finish_reason``; ``transcript``; the columns of the metrics, by default those of `Arrivals.row`,
+        `code_metrics`, `artifact_row` with the whole decode of the same codes as reference, ``wer`` and ``cer``;
+        ``cpu_s``, seconds of processor time that the whole process took from the call to the last chunk. With a
+        recogniser there are also ``first_partial_ms`` since the call, ``final_after_ms`` since the last chunk,
+        ``n_partials`` that differed, ``n_revised_words`` which were committed and yet changed in the final, and its
+        counters as ``asr_...``. What has nothing to measure is None.
 
     Raises:
         CsmkitError, TimeoutError: as `TrialRun` and `TrialRun.result`.
     """
-    with TrialRun(generator, text, settings, asr) as run:
+    with TrialRun(generator, text, settings, asr, context=context) as run:
         for _ in run:
             pass
-        return run.result()
+        return run.result(metrics)
 
 
 def run_trials(

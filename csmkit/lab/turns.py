@@ -1,7 +1,7 @@
 """What a turn's events say about time, as rows that can be plotted.
 
-An event's ``t`` is when it was handed out. What happens in other threads or between events is only there as far as
-``complete`` carries it: the language model's first word and end, the first clause. A row's ``lane`` says what was busy.
+An event's ``t`` is when it was handed out. What happens in other threads or between events is in the spans that
+``complete`` carries. A row's ``lane`` says what was busy.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
+from csmkit.chat.events import LANES
 from csmkit.errors import InputError
+from csmkit.timing import Arrivals
 
 if TYPE_CHECKING:
     from csmkit.chat.events import Event
 
-LANES = ("language model", "clauses", "frames", "chunks", "playback", "recogniser")
+__all__ = ["LANES", "chunk_rows", "turn_rows"]
 
 
 def chunk_rows(events: Iterable[Event]) -> list[dict[str, Any]]:
@@ -27,7 +29,7 @@ def turn_rows(events: Iterable[Event]) -> list[dict[str, Any]]:
     """The spans and moments of one turn.
 
     Args:
-        events: of one turn, in order; ``complete`` may be missing, and with it what only its metrics tell.
+        events: of one turn, in order; ``complete`` may be missing, and with it what only its spans tell.
 
     Returns:
         Rows of ``turn_id``, ``lane``, ``label``, ``start_ms`` and ``end_ms``, from the call on; ``end_ms`` is None for
@@ -40,7 +42,7 @@ def turn_rows(events: Iterable[Event]) -> list[dict[str, Any]]:
     turns = {event["turn_id"] for event in told}
     if len(turns) != 1:
         raise InputError(f"events of {len(turns)} turns: give those of one, all with the same turn_id")
-    rows = [*_from_metrics(_metrics(told)), *_from_events(told), *_playback(chunk_rows(told))]
+    rows = [*_spans(told), *_from_events(told), *_playback(chunk_rows(told))]
     turn_id = turns.pop()
     return [{"turn_id": turn_id, **row} for row in sorted(rows, key=lambda row: LANES.index(row["lane"]))]
 
@@ -56,21 +58,12 @@ def _chunk(event: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _metrics(events: list[Any]) -> Mapping[str, Any]:
-    return next((event["metrics"] for event in events if event["type"] == "complete"), {})
+def _spans(events: list[Any]) -> list[dict[str, Any]]:
+    return [dict(span) for event in events if event["type"] == "complete" for span in event["spans"]]
 
 
 def _row(lane: str, label: str, start_ms: float, end_ms: float | None = None) -> dict[str, Any]:
     return {"lane": lane, "label": label, "start_ms": start_ms, "end_ms": end_ms}
-
-
-def _from_metrics(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    if metrics.get("llm_first_token_ms") is not None:
-        rows.append(_row("language model", "writes", metrics["llm_first_token_ms"], metrics.get("llm_done_ms")))
-    if metrics.get("first_clause_ms") is not None:
-        rows.append(_row("clauses", "first clause", metrics["first_clause_ms"]))
-    return rows
 
 
 def _from_events(events: list[Any]) -> list[dict[str, Any]]:
@@ -84,9 +77,9 @@ def _from_events(events: list[Any]) -> list[dict[str, Any]]:
 
 
 def _playback(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    rows, free_ms = [], 0.0
-    for chunk in chunks:
-        start_ms = max(free_ms, chunk["arrival_ms"])
-        free_ms = start_ms + chunk["duration_ms"]
-        rows.append(_row("playback", f"chunk {chunk['chunk']}", start_ms, free_ms))
-    return rows
+    arrivals = Arrivals([c["arrival_ms"] / 1000 for c in chunks], [c["duration_ms"] / 1000 for c in chunks])
+    starts_ms = [1000 * start_s for start_s in arrivals.starts_s()]
+    return [
+        _row("playback", f"chunk {chunk['chunk']}", start_ms, start_ms + chunk["duration_ms"])
+        for chunk, start_ms in zip(chunks, starts_ms, strict=True)
+    ]

@@ -38,16 +38,18 @@ PROMPTS = (
     "Thank you, that was nice.",
 )
 TURN_FIGURES = {  # figure of a turn: heading
-    "llm_first_token_ms": "LLM first token",
-    "first_clause_ms": "first clause",
+    "llm_ttft_ms": "LLM first token",
+    "text_ttfs_ms": "first clause",
     "ttfa_ms": "first audio",
+    "onset_ms": "audible onset",
     "gap_p50_ms": "gap between chunks, p50",
     "gap_p95_ms": "gap between chunks, p95",
     "max_underrun_ms": "max underrun",
     "rtf": "real-time factor",
     "audio_s": "audio (s)",
-    "asr_lag_s": "ASR lag (s)",
-    "asr_decode_ms_p50": "ASR decode, p50",
+    "asr_lag_p50_ms": "ASR lag, p50",
+    "asr_decode_p50_ms": "ASR decode, p50",
+    "wer": "word error rate of the final text",
     "final_after_ms": "final text after the last chunk",
 }
 

@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "moshi", "faster-whisper", "ctranslate2", "numpy")
-
-
-def environment() -> dict[str, Any]:
-    """Hardware and versions that figures depend on."""
-    import torch
-
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
-        **{package: installed for package in PACKAGES if (installed := _version(package))},
-    }
+from csmkit.lab.provenance import environment
 
 
 def peak_memory_mib() -> float:
@@ -79,7 +61,12 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def print_json(benchmark: str, rows: Sequence[dict[str, Any]], save: Path | None = None, **more: Any) -> None:
     """Print the last line, one JSON object of rows and environment; with ``save``, also write it there."""
-    report = {"benchmark": benchmark, "rows": list(rows), **more, "environment": environment()}
+    report = {
+        "benchmark": benchmark,
+        "rows": list(rows),
+        **more,
+        "environment": environment() | {"date": time.strftime("%Y-%m-%d")},
+    }
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
@@ -93,20 +80,3 @@ def add_save(parser: argparse.ArgumentParser) -> None:
 
 def _cell(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu_name() -> str:
-    """The processor's name; Linux keeps it where `platform` does not look."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -76,10 +76,11 @@ def train_tokenizer(dialogues: list[dict], vocab_size: int = 2048) -> PreTrained
     )  # fmt: skip
 
 
-def kept_tokenizer(folder: Path, dialogues: list[dict]) -> PreTrainedTokenizerFast:
-    """The tokenizer a training began with, trained and kept the first time."""
+def kept_tokenizer(folder: Path, dialogues: list[dict], start_from: Path | None) -> PreTrainedTokenizerFast:
+    """The tokenizer a training began with; the first time, an exported model's or a newly trained one."""
     if not (folder / "tokenizer.json").exists():
-        train_tokenizer(dialogues).save_pretrained(folder)
+        given = PreTrainedTokenizerFast.from_pretrained(start_from) if start_from else train_tokenizer(dialogues)
+        given.save_pretrained(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
@@ -196,16 +197,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="where dialogues.jsonl is")
     parser.add_argument("--run", type=Path, required=True, help="where the training keeps its checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint directory to write")
+    parser.add_argument("--start-from", type=Path, default=None, help="an exported language model")
+    parser.add_argument("--rate", type=float, default=1.0, help="of the usual learning rates")
     parser.add_argument("--minutes", type=float, default=15.0)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     dialogues = read_dialogues(arguments.data / "dialogues.jsonl")
-    tokenizer = kept_tokenizer(arguments.run, dialogues)
+    tokenizer = kept_tokenizer(arguments.run, dialogues, arguments.start_from)
     examples = encode(tokenizer, dialogues)
-    model = build_model(tokenizer).to(device())
+    given = arguments.start_from
+    model = LlamaForCausalLM.from_pretrained(given, dtype=torch.float32) if given else build_model(tokenizer)
+    model.to(device())
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    optimisers = [Muon(matrices, lr=5e-3), torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)]
+    rate = arguments.rate
+    optimisers = [
+        Muon(matrices, lr=5e-3 * rate),
+        torch.optim.AdamW(others, lr=3e-3 * rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
     run = Run(arguments.run, arguments.minutes, {"model": model}, optimisers)
     n_values = sum(p.numel() for p in model.parameters())
     print(json.dumps({"parameters": n_values, "tokens": sum(len(e.ids) for e in examples)}), flush=True)

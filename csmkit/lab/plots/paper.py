@@ -81,10 +81,10 @@ class Manner:
 
 
 @contextmanager
-def paper(height_inches: float) -> Iterator[PaperFigure]:
-    """A new figure, one column wide; what is drawn within has the common look."""
+def paper(height_inches: float, width_inches: float = COLUMN_INCHES) -> Iterator[PaperFigure]:
+    """A new figure, one column wide unless it says otherwise; what is drawn within has the common look."""
     with matplotlib.rc_context(_LOOK):
-        yield PaperFigure(figsize=(COLUMN_INCHES, height_inches), layout="constrained")
+        yield PaperFigure(figsize=(width_inches, height_inches), layout="constrained")
 
 
 def legend_above(figure: Figure, axes: Axes, title: str | None = None, columns: int = 3) -> None:

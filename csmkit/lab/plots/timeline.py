@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
-from csmkit.lab.plots.paper import BLACK, COLOURS, MARKERS, legend_above, paper
+from csmkit.lab.plots.paper import BLACK, COLOURS, COLUMN_INCHES, MARKERS, legend_above, paper
 from csmkit.lab.rows import measured, records
 from csmkit.lab.turns import LANES
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _HATCHES = ("", "////", "", "\\\\\\\\", "", "....")
 
 
-def turn_timeline(rows: Rows) -> PaperFigure:
+def turn_timeline(rows: Rows, width_inches: float = COLUMN_INCHES) -> PaperFigure:
     """One turn on one time axis: a lane for each part, bars for spans and marks for moments.
 
     A moment whose ``label`` is unlike that of others in its lane gets the next mark, and the legend tells them apart.
@@ -25,6 +25,7 @@ def turn_timeline(rows: Rows) -> PaperFigure:
     Args:
         rows: with ``lane``, ``label``, ``start_ms``, ``end_ms`` (None is a moment); `csmkit.lab.turns.turn_rows` makes
             them. Lanes of other names follow the known ones.
+        width_inches: one column of a paper; more for a screen.
 
     Raises:
         InputError: no rows, missing columns, a span without a start or one that ends before it.
@@ -33,7 +34,7 @@ def turn_timeline(rows: Rows) -> PaperFigure:
     present = {row["lane"] for row in found}
     order = list(dict.fromkeys([*LANES, *(row["lane"] for row in found)]))  # a known lane always looks the same
     lanes = [lane for lane in order if lane in present]
-    with paper(0.75 + 0.27 * len(lanes)) as figure:
+    with paper(0.75 + 0.27 * len(lanes), width_inches) as figure:
         axes = figure.subplots()
         moments: dict[str, int] = {}
         for row in found:
@@ -44,7 +45,7 @@ def turn_timeline(rows: Rows) -> PaperFigure:
         axes.spines["left"].set_visible(False)
         axes.set_xlim(left=0)
         axes.set_xlabel("time since the call (ms)")
-        legend_above(figure, axes, columns=4)
+        legend_above(figure, axes, columns=6 if width_inches > COLUMN_INCHES else 4)
     return figure
 
 

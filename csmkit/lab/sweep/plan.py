@@ -1,0 +1,119 @@
+"""From a recipe to trials: each with an identity, in an order that gives no setting the cool hours of a machine."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from csmkit.lab.sweep.axes import AXES
+from csmkit.lab.sweep.recipe import Recipe
+from csmkit.lab.trials import TrialSettings
+
+_SETTINGS = {item.name for item in fields(TrialSettings)} - {"seed"}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One trial to run.
+
+    Attributes:
+        trial_id: sixteen hexadecimal digits, a hash of all that defines it, the models' checksums among it.
+        text: that is spoken.
+        text_number: its place among the recipe's texts.
+        seed: of the noise.
+        repeat: from 0.
+        point: value of each axis; None is the voice's own.
+        context_texts: of the turns before, oldest first.
+    """
+
+    trial_id: str
+    text: str
+    text_number: int
+    seed: int
+    repeat: int
+    point: Mapping[str, Any]
+    context_texts: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> TrialSettings:
+        """What `run_trial` takes."""
+        asked = {name: value for name, value in self.point.items() if name in _SETTINGS}
+        return TrialSettings(seed=self.seed, **asked)
+
+    def columns(self) -> dict[str, Any]:
+        """What a row has of it whether or not it succeeds."""
+        return {
+            "trial_id": self.trial_id,
+            **self.point,
+            "text": self.text,
+            "text_number": self.text_number,
+            "seed": self.seed,
+            "repeat": self.repeat,
+        }
+
+
+def plan(recipe: Recipe, models: Mapping[str, str | None]) -> list[Planned]:
+    """All trials of a recipe, in its seeded random order.
+
+    Args:
+        recipe: that is run.
+        models: name of each model to its checksum: ``voice``, and each value of the axis ``whisper``.
+    """
+    points = [dict(zip(recipe.axes, values, strict=True)) for values in itertools.product(*recipe.axes.values())]
+    trials = [
+        _planned(recipe, models, point, number, seed, repeat)
+        for point in points
+        for number, seed, repeat in itertools.product(range(len(recipe.texts)), recipe.seeds, range(recipe.repeats))
+    ]
+    random.Random(recipe.order_seed).shuffle(trials)
+    return trials
+
+
+def _planned(
+    recipe: Recipe, models: Mapping[str, str | None], point: dict[str, Any], number: int, seed: int, repeat: int
+) -> Planned:
+    # The sentences before it in the file, so that no trial is prepared by what another one measures alone.
+    before = [recipe.texts[(number - back) % len(recipe.texts)] for back in range(point["context_turns"], 0, -1)]
+    defining = {
+        "point": point,
+        "text": recipe.texts[number],
+        "context": before,
+        "seed": seed,
+        "repeat": repeat,
+        "preset": recipe.preset,
+        "plugins": [recipe.speech, recipe.asr],
+        "voice": models["voice"],
+        "whisper": models[point["whisper"]] if recipe.hears else None,
+        "metrics": sorted(recipe.metrics),
+    }
+    identity = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:16]
+    return Planned(identity, recipe.texts[number], number, seed, repeat, point, tuple(before))
+
+
+def batches(trials: Iterable[Planned], size: int) -> list[list[Planned]]:
+    """Put trials together that differ only in what the rows of a batch may, at most ``size``, each in its order."""
+    done: list[list[Planned]] = []
+    growing: dict[Any, list[Planned]] = {}
+    for trial in trials:
+        key = (*(value for name, value in trial.point.items() if not AXES[name].batch), trial.repeat)
+        if key not in growing or len(growing[key]) == size:
+            growing[key] = []
+            done.append(growing[key])
+        growing[key].append(trial)
+    return done
+
+
+def keeps_clip(recipe: Recipe, trial: Planned) -> bool:
+    """Whether the sound of a trial is kept."""
+    first = trial.text_number == 0 and trial.seed == recipe.seeds[0] and trial.repeat == 0
+    return recipe.keep == "audio" or (recipe.keep == "clips" and first)
+
+
+def tasks(recipe: Recipe, trials: Sequence[Planned]) -> list[list[Planned]]:
+    """What is handed to a worker at once: a batch, or one trial where a metric needs times."""
+    return [[trial] for trial in trials] if recipe.times else batches(trials, recipe.batch)

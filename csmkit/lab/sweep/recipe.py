@@ -1,0 +1,249 @@
+"""Recipes: what a sweep varies, on which texts, and what it measures. All of it is checked before anything runs."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from csmkit import plugins
+from csmkit.chat.options import PRESETS, chat_models
+from csmkit.chat.spoken import in_words, speakable
+from csmkit.errors import InputError
+from csmkit.lab.measures import Measure
+from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, check_integer, nearest
+from csmkit.lab.sweep.overrides import parse_overrides
+
+KEEP = ("none", "clips", "audio")
+RECOGNISERS = ("whisper", "fake")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A sweep, complete and checked.
+
+    Attributes:
+        name: of the experiment, and of its folder of results.
+        preset: whose models, ``pocket`` or ``sesame``.
+        texts: that are spoken, in words.
+        axes: name of each axis to its values, of which each is combined with each of the others.
+        seeds: of the noise; with the texts they are what intervals are taken over.
+        repeats: times each trial is run, for figures of time; the sound is the same each time.
+        metrics: plugins of kind ``metric``.
+        keep: ``none`` of the sound, ``clips`` of the first text and seed at each point, or the ``audio`` of all trials.
+        title: of the report.
+        question: that the sweep is to answer.
+        baseline: the value of each axis that the others are compared with.
+        voice: in place of the preset's: what `Generator.load` takes.
+        speech: plugin that speaks; one other than ``csm`` is made without arguments.
+        asr: plugin that hears; ``whisper`` has the axis of that name.
+        asr_device: where it runs.
+        batch: most utterances spoken at once where no metric needs times.
+        order_seed: of the order in which trials are run.
+    """
+
+    name: str
+    preset: str
+    texts: tuple[str, ...]
+    axes: dict[str, tuple[Any, ...]]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    repeats: int = 1
+    metrics: tuple[str, ...] = ("latency", "wer")
+    keep: str = "clips"
+    title: str = ""
+    question: str = ""
+    baseline: dict[str, Any] = field(default_factory=dict)
+    voice: str | None = None
+    speech: str = "csm"
+    asr: str = "whisper"
+    asr_device: str = "cpu"
+    batch: int = 8
+    order_seed: int = 0
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The axes with more than one value, as the recipe orders them."""
+        return tuple(name for name, values in self.axes.items() if len(values) > 1)
+
+    @property
+    def hears(self) -> bool:
+        """Whether a metric needs the words that were understood."""
+        return any(Measure.of(name).needs("heard") for name in self.metrics)
+
+    @property
+    def times(self) -> bool:
+        """Whether a metric needs to know when each chunk came; then trials run one by one."""
+        return any(Measure.of(name).needs("arrivals") for name in self.metrics)
+
+    def as_json(self) -> dict[str, Any]:
+        """A plain dict, as it is kept beside the rows."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.as_json(), sort_keys=True))
+
+
+KEYS = {"texts", "n_texts", "axes", *(item.name for item in fields(Recipe))} - {"name"}
+
+
+def load_recipe(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: of the TOML file; its ``texts`` are looked for from its folder.
+        overrides: such as ``"chunk_frames=2,4,6"`` or ``"seeds=0,1"``, in place of what the file says.
+
+    Raises:
+        InputError: no such file, no TOML, or a wrong key, value or metric; the message has the nearest right one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(str(other) for other in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        raise InputError(f"no recipe {str(path)!r}: {nearest(str(path), near) if near else 'check the path'}")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{str(path)!r} is not TOML ({error}): correct that place") from error
+    if isinstance(table.get("texts"), str):
+        table["texts"] = str(path.parent / table["texts"])
+    axes = table.setdefault("axes", {})
+    if not isinstance(axes, dict):
+        raise InputError(f"axes={axes!r} in {str(path)!r}: give a table, such as [axes] and chunk_frames = [2, 4, 6]")
+    for name, values in parse_overrides(overrides, {*AXES, *KEYS} - {"axes", "baseline"}).items():
+        if name in AXES:
+            axes[name] = values
+        else:
+            table[name] = values if name in ("seeds", "metrics") else _single(name, values)
+    return make_recipe(path.stem, table)
+
+
+def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
+    """A recipe of the contents of a file; what is checked and raised is as for `load_recipe`.
+
+    Args:
+        name: of the experiment.
+        table: keys are those of `Recipe`, and ``n_texts``: how many of the texts, from the first.
+    """
+    for key in table:
+        if key not in KEYS:
+            place = f"{key!r} is an axis: put it under [axes]" if key in AXES else nearest(key, sorted(KEYS))
+            raise InputError(f"recipe {name!r} has an unknown key {key!r}: {place}")
+    preset = check_choice("preset", table.get("preset", "pocket"), PRESETS)
+    axes = _checked_axes(table.get("axes", {}), preset)
+    recipe = Recipe(
+        name=name,
+        preset=preset,
+        texts=_checked_texts(table.get("texts"), table.get("n_texts")),
+        axes=axes,
+        seeds=_checked_seeds(table.get("seeds", Recipe.seeds)),
+        metrics=_checked_metrics(table.get("metrics", Recipe.metrics)),
+        keep=check_choice("keep", table.get("keep", Recipe.keep), KEEP),
+        baseline=_checked_baseline(table.get("baseline", {}), axes, preset),
+        asr=check_choice("asr", table.get("asr", Recipe.asr), RECOGNISERS),
+        repeats=check_integer("repeats", table.get("repeats", Recipe.repeats), 1),
+        batch=check_integer("batch", table.get("batch", Recipe.batch), 1),
+        order_seed=check_integer("order_seed", table.get("order_seed", Recipe.order_seed), 0),
+        **{
+            key: _text(key, table[key])
+            for key in ("title", "question", "voice", "speech", "asr_device")
+            if key in table
+        },
+    )
+    if recipe.hears and recipe.axes["whisper"] == (NO_RECOGNISER,):
+        raise InputError(
+            f"metrics={list(recipe.metrics)} with whisper='none': words are heard by a recogniser, name one"
+        )
+    return recipe
+
+
+def _single(name: str, values: list[Any]) -> Any:
+    if len(values) != 1:
+        raise InputError(f"{name}={','.join(map(str, values))}: give one value")
+    return values[0]
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{name}={value!r}: give text in quotes")
+    return value
+
+
+def _checked_axes(table: Mapping[str, Any], preset: str) -> dict[str, tuple[Any, ...]]:
+    """All axes, those of the recipe first; one that it leaves out has its default alone."""
+    axes: dict[str, tuple[Any, ...]] = {}
+    for name, values in table.items():
+        if name not in AXES:
+            raise InputError(f"unknown axis {name!r}: {nearest(name, AXES)}")
+        listed = values if isinstance(values, list) else [values]
+        if not listed:
+            raise InputError(f"axis {name} has no values: give at least one, or leave the axis out")
+        checked = tuple(AXES[name].check(value, chat_models(preset).asr_preset) for value in listed)
+        if len(set(checked)) < len(checked):
+            raise InputError(f"axis {name}={listed} names a value twice: give each once, and repeats for repetitions")
+        axes[name] = checked
+    default_whisper = chat_models(preset).asr
+    for name, axis in AXES.items():
+        axes.setdefault(name, (default_whisper if name == "whisper" else axis.default,))
+    return axes
+
+
+def _checked_texts(given: Any, n_texts: Any) -> tuple[str, ...]:
+    if isinstance(given, str):
+        if not Path(given).is_file():
+            raise InputError(f"texts={given!r}: no such file; give a file of one sentence a line, or a list of texts")
+        lines = Path(given).read_text(encoding="utf-8").splitlines()
+    elif isinstance(given, list | tuple) and all(isinstance(text, str) for text in given):
+        lines = list(given)
+    else:
+        raise InputError(f"texts={given!r}: give a file of one sentence a line, or a list of texts")
+    texts = tuple(dict.fromkeys(text for line in lines if (text := in_words(speakable(line)))))
+    if n_texts is not None:
+        check_integer("n_texts", n_texts, 1)
+        if n_texts > len(texts):
+            raise InputError(f"n_texts={n_texts}: there are {len(texts)} different texts, give at most so many")
+        texts = texts[:n_texts]
+    if not texts:
+        raise InputError(f"texts={given!r} hold no word: give at least one sentence")
+    return texts
+
+
+def _checked_seeds(given: Any) -> tuple[int, ...]:
+    listed = given if isinstance(given, list | tuple) else [given]
+    seeds = tuple(check_integer("seeds", seed, 0) for seed in listed)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds={listed}: give at least one, and each once")
+    return seeds
+
+
+def _checked_metrics(given: Any) -> tuple[str, ...]:
+    listed = [given] if isinstance(given, str) else list(given)
+    if not listed:
+        raise InputError('metrics=[]: give at least one, such as "latency"')
+    for name in listed:
+        if ":" not in str(name):
+            check_choice("metrics", name, plugins.available("metric"))
+        Measure.of(name)
+    return tuple(dict.fromkeys(listed))
+
+
+def _checked_baseline(table: Any, axes: Mapping[str, tuple[Any, ...]], preset: str) -> dict[str, Any]:
+    """The value of each varied axis to compare with: as given, else the default if it is among them, else the first."""
+    if not isinstance(table, Mapping):
+        raise InputError(f"baseline={table!r}: give a table, such as [baseline] and chunk_frames = 6")
+    baseline = {}
+    for name in table:
+        if name not in axes:
+            raise InputError(f"baseline of an unknown axis {name!r}: {nearest(name, AXES)}")
+    for name, values in axes.items():
+        if len(values) < 2:
+            continue
+        default = chat_models(preset).asr if name == "whisper" else AXES[name].default
+        value = AXES[name].check(table[name], chat_models(preset).asr_preset) if name in table else default
+        if value not in values and name in table:
+            raise InputError(f"baseline {name}={table[name]!r}: choose among the values of the axis, {list(values)}")
+        baseline[name] = value if value in values else values[0]
+    return baseline

@@ -1,0 +1,209 @@
+"""The models of a recipe in one process, loaded once, and what they make of the trials handed to them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from csmkit import plugins
+from csmkit.asr.directory import local_directory, resolve
+from csmkit.asr.fake import FakeTranscriber
+from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.audio import SAMPLE_RATE
+from csmkit.chat.options import chat_models
+from csmkit.csm.prompt import Segment
+from csmkit.lab.batches import run_trials_together
+from csmkit.lab.provenance import checksum, environment
+from csmkit.lab.sweep.axes import NO_RECOGNISER
+from csmkit.lab.sweep.plan import Planned, keeps_clip
+from csmkit.lab.sweep.recipe import Recipe
+from csmkit.lab.trials import Trial, run_trial
+from csmkit.voices import find_voice
+
+if TYPE_CHECKING:
+    from csmkit.speech import SpeechGenerator
+
+
+@dataclass(frozen=True)
+class Done:
+    """A trial that has run.
+
+    Attributes:
+        row: all but what only the sweep knows.
+        clip: ``(samples,)`` float32 at 24 kHz, if its sound is to be kept.
+    """
+
+    row: dict[str, Any]
+    clip: np.ndarray | None
+
+
+def model_checksums(recipe: Recipe) -> dict[str, str | None]:
+    """Checksum of the voice, as ``voice``, and of each recogniser, by the name the recipe has for it.
+
+    A hub id is fetched if it is not on this machine: the recipe asks for it. Plugins other than ``csm`` and ``whisper``
+    have no files to tell of, which is None.
+
+    Raises:
+        CheckpointNotFoundError: no such model.
+    """
+    whispers: dict[str, str | None] = dict.fromkeys(recipe.axes["whisper"])
+    if recipe.hears and recipe.asr == "whisper":
+        preset = chat_models(recipe.preset).asr_preset
+        for name in set(whispers) - {NO_RECOGNISER}:
+            whispers[name] = checksum(local_directory(resolve(name, preset)))
+    voice = checksum(find_voice(voice_name(recipe))) if recipe.speech == "csm" else None
+    return whispers | {"voice": voice}
+
+
+def voice_name(recipe: Recipe) -> str:
+    """What `Generator.load` is given."""
+    return recipe.voice or chat_models(recipe.preset).speech
+
+
+class Stack:
+    """The models of a recipe.
+
+    Args:
+        recipe: whose trials it runs.
+        threads: of torch; None leaves them as they are.
+
+    Raises:
+        CsmkitError: the voice cannot be loaded.
+    """
+
+    def __init__(self, recipe: Recipe, threads: int | None = None) -> None:
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._recipe = recipe
+        self._checksums = model_checksums(recipe)
+        factory = plugins.load("speech", recipe.speech)
+        self.generator: SpeechGenerator = factory(voice_name(recipe)) if recipe.speech == "csm" else factory()
+        self.generator.warm_up()
+        self._recognisers: dict[str, StreamingWhisperASR] = {}
+        self._segments: dict[tuple[str, int, str], Segment] = {}
+        self._warm: set[tuple[str, str]] = set()
+        self._environment = environment() | {"device": _device(self.generator)}
+
+    def run(self, trials: Sequence[Planned]) -> list[Done]:
+        """Run one trial, or several as a batch; whatever goes wrong is raised.
+
+        What has to be loaded, and the turns that come before, are ready before the time begins to count; each
+        recogniser and codec first hears or decodes a trial that nobody counts.
+        """
+        recipe, first = self._recipe, trials[0]
+        asr = self._recogniser(first.point["whisper"])
+        contexts = [self._context(trial) for trial in trials]
+        if recipe.times and (first.point["whisper"], first.point["codec"]) not in self._warm:
+            self._alone(first, asr, contexts[0])
+            self._warm.add((first.point["whisper"], first.point["codec"]))
+        started, start = datetime.now(UTC), time.perf_counter()
+        if recipe.times:
+            done = [self._alone(trial, asr, context) for trial, context in zip(trials, contexts, strict=True)]
+        else:
+            texts, settings = [trial.text for trial in trials], [trial.settings for trial in trials]
+            done = run_trials_together(self.generator, texts, settings, asr, contexts=contexts, metrics=recipe.metrics)
+        told = {
+            "started": started.isoformat(timespec="milliseconds"),
+            "trial_s": (time.perf_counter() - start) / len(trials),
+            "n_batch": len(trials),
+        }
+        return [
+            self._done(trial, result, context, told)
+            for trial, result, context in zip(trials, done, contexts, strict=True)
+        ]
+
+    def _alone(self, trial: Planned, asr: StreamingWhisperASR | None, context: Sequence[Segment]) -> Trial:
+        metrics = self._recipe.metrics
+        return run_trial(self.generator, trial.text, trial.settings, asr, context=context, metrics=metrics)
+
+    def _done(self, planned: Planned, trial: Trial, context: Sequence[Segment], told: Mapping[str, Any]) -> Done:
+        row = {
+            **planned.columns(),
+            **trial.row,
+            **told,
+            "whisper": planned.point["whisper"] if self._recipe.hears else None,
+            "context_frames": sum(segment.n_frames for segment in context),
+            "n_words": len(planned.text.split()),
+            "audio_s": len(trial.audio) / SAMPLE_RATE,
+            "audio_sha256": hashlib.sha256(trial.audio.tobytes()).hexdigest()[:16],
+            **self._environment,
+            "voice_sha256": self._checksums["voice"],
+            "whisper_sha256": self._checksums[planned.point["whisper"]],
+        }
+        return Done(row, trial.audio if keeps_clip(self._recipe, planned) else None)
+
+    def _recogniser(self, name: str) -> StreamingWhisperASR | None:
+        if not self._recipe.hears or name == NO_RECOGNISER:
+            return None
+        if name not in self._recognisers:
+            self._recognisers[name] = self._new_recogniser(name)
+            self._recognisers[name].prepare()
+        return self._recognisers[name]
+
+    def _new_recogniser(self, name: str) -> StreamingWhisperASR:
+        if self._recipe.asr == "fake":
+            return StreamingWhisperASR(name, transcriber=FakeTranscriber())
+        preset = chat_models(self._recipe.preset).asr_preset
+        return StreamingWhisperASR(name, device=self._recipe.asr_device, preset=preset)
+
+    def _context(self, trial: Planned) -> list[Segment]:
+        """The turns before: two speakers in turn, the other one last, as the voice itself speaks them."""
+        speaker, n_turns = trial.point["speaker"], len(trial.context_texts)
+        other = 1 if speaker == 0 else 0
+        return [
+            self._segment(text, speaker if (n_turns - place) % 2 == 0 else other, trial.point["context"])
+            for place, text in enumerate(trial.context_texts)
+        ]
+
+    def _segment(self, text: str, speaker: int, kind: str) -> Segment:
+        key = (text, speaker, kind)
+        if key not in self._segments:
+            codes = None
+            if kind == "sound":
+                with self.generator.frames(text, speaker, seed=0) as frames:
+                    for _ in frames:
+                        pass
+                codes = frames.codes if frames.n_frames else None
+            self._segments[key] = Segment(speaker, text, codes=codes)
+        return self._segments[key]
+
+
+def _device(generator: SpeechGenerator) -> str:
+    from csmkit.generator import Generator
+
+    return str(generator.model.device) if isinstance(generator, Generator) else "cpu"
+
+
+@lru_cache(maxsize=1)
+def stack_of(recipe: Recipe, threads: int | None) -> Stack:
+    """The stack of this process, loaded at the first call."""
+    return Stack(recipe, threads)
+
+
+def run_task(recipe: Recipe, trials: Sequence[Planned], threads: int | None = None) -> list[Done]:
+    """What a worker of any engine is called with."""
+    return stack_of(recipe, threads).run(trials)
+
+
+def write_clip(path: Path, audio: np.ndarray) -> None:
+    """Write ``(samples,)`` as 16-bit FLAC, whole or not at all; raises OSError."""
+    import io
+
+    import soundfile
+
+    from csmkit.lab.sweep.row_file import write_whole
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(audio, -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    path.parent.mkdir(exist_ok=True)
+    write_whole(path, buffer.getvalue())

@@ -1,0 +1,113 @@
+"""A conversation at a real prompt, with the pocket models, in a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from csmkit.audio import SAMPLE_RATE, read
+
+PATIENCE_S = 120.0
+SAID = (
+    "Hello!",
+    "How are you today?",
+    "What is the weather like?",
+    "What is seven plus five?",
+    "Tell me a joke.",
+    "What time is it?",
+    "What is your favourite food?",
+    "Tell me another joke.",
+    "Thank you, that was nice.",
+    "Good night!",
+)
+INTERRUPTED = 5  # the turn, from 1
+
+
+class Terminal:
+    """A program in a terminal of its own: type to it, wait for what it shows, press Ctrl-C."""
+
+    def __init__(self, *arguments: str) -> None:
+        program = "from csmkit.cli import run; run()"
+        ours, theirs = pty.openpty()
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        self._process = subprocess.Popen([sys.executable, "-c", program, *arguments], **streams)
+        os.close(theirs)
+        self._fd, self._shown = ours, ""
+
+    def until(self, pattern: str) -> str:
+        """Wait for a pattern; what was shown up to its end, which is then forgotten."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (found := re.search(pattern, self._shown)) is None:
+            assert time.monotonic() < deadline, self._shown
+            self._shown += os.read(self._fd, 4096).decode().replace("\r\n", "\n")
+        shown, self._shown = self._shown[: found.end()], self._shown[found.end() :]
+        return shown
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def press_ctrl_c(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> int:
+        """Ctrl-D; the exit status."""
+        self.type("\x04")
+        return self._process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._fd)
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Iterator[Terminal]:
+    files = ["--save", str(tmp_path / "talk.wav"), "--timeline", str(tmp_path / "talk.html")]
+    terminal = Terminal("chat", "--whisper", "tiny.en", "--seed", "1", "--chunk-frames", "2", *files)
+    yield terminal
+    terminal.close()
+
+
+def test_ten_turns_at_a_prompt_with_an_interruption(talk: Terminal, tmp_path: Path):
+    talk.until("\n> ")
+    told = []
+    for number, said in enumerate(SAID, start=1):
+        talk.type(f"{said}\n")
+        if number == INTERRUPTED:
+            talk.until("Chunk 1 ready")
+            talk.press_ctrl_c()
+        told.append(talk.until("\n> "))
+    assert talk.end() == 0
+    for number, lines in enumerate(told, start=1):
+        assert "failed" not in lines and "Traceback" not in lines, lines
+        assert f"Saved {tmp_path / f'talk-{number:02d}.wav'}" in lines
+        assert ("Interrupted." in lines) is (number == INTERRUPTED), lines
+        assert ("Final transcription:" in lines) is (number != INTERRUPTED), lines
+        assert "Time to first audio:" in lines
+        sound = read(tmp_path / f"talk-{number:02d}.wav")
+        (spoken,) = re.findall(r"([\d.]+)s of speech", lines)
+        assert len(sound) / SAMPLE_RATE == pytest.approx(float(spoken), abs=0.006)
+        page = (tmp_path / f"talk-{number:02d}.html").read_text(encoding="utf-8")
+        assert ("interrupted" in page) is (number == INTERRUPTED)
+
+
+def test_ctrl_c_ends_one_turn_with_its_figures_for_programs_too(tmp_path: Path):
+    terminal = Terminal("chat", "Tell me a joke.", "--whisper", "tiny.en", "--chunk-frames", "1", "--json")
+    try:
+        terminal.until('"chunk_num": 1}')
+        terminal.press_ctrl_c()
+        line = terminal.until(r'\{"type": "complete".*\n').splitlines()[-1]
+    finally:
+        terminal.close()
+    complete = json.loads(line)
+    assert complete["finish_reason"] == "interrupted" and complete["metrics"]["audio_s"] > 0
