@@ -26,6 +26,7 @@ PACKAGES = {  # package: the extra that brings it, None for what is always neede
     "faster-whisper": "asr",
     "jupyterlab": "notebook",
     "ipywidgets": "notebook",
+    "anywidget": "notebook",
     "matplotlib": "notebook",
     "pandas": "eval",
     "jiwer": "eval",
