@@ -419,9 +419,9 @@ def test_all_speech_is_made_on_the_readers_thread() -> None:
     seen = set()
 
     class Noting(FakeGenerator):
-        def run(self, request: Any) -> Any:
+        def run_batch(self, requests: Any) -> Any:
             seen.add(threading.get_ident())
-            return super().run(request)
+            return super().run_batch(requests)
 
     with make(generator=Noting()) as chatbot:
         list(chatbot.process_streaming("Hi"))

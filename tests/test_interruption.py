@@ -19,22 +19,24 @@ from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.hypothesis import Hypothesis
 from csmkit.audio import read
 from csmkit.chat.llm import FakeLLM, TransformersLLM
-from csmkit.mimi.codecs import CodecStream
+from csmkit.mimi.codec import Codec, CodecStream
 from csmkit.speech import FakeGenerator
 
 ANSWER = "good morning, how are you today? the weather is nice and warm."
 
 
-class Alarm:
+class Alarm(Codec):
     """A codec that calls somebody while it decodes a certain frame, and counts its frames."""
 
     def __init__(self, codec: Any) -> None:
         self.codec, self.n_codebooks, self.codebook_size = codec, codec.n_codebooks, codec.codebook_size
-        self.encode = codec.encode
         self.set(0, lambda: None)
 
     def set(self, at: int, call: Callable[[], object]) -> None:
         self.n_frames, self.at, self.call = 0, at, call
+
+    def encode(self, audio: Any) -> Tensor:
+        return self.codec.encode(audio)
 
     def stream(self) -> CodecStream:
         return _AlarmStream(self, self.codec.stream())

@@ -26,6 +26,8 @@ class Counting:
     def __init__(self, step: Any) -> None:
         self.n_rows = 0
         self._step, self.first, self.next = step, step.first, step.next
+        self.new_state, self.join, self.take = step.new_state, step.join, step.take
+        self.makes_sound, self.n_warm_ups = step.makes_sound, step.n_warm_ups
 
     def read(self, state: Any, tokens: torch.Tensor, mask: torch.Tensor) -> None:
         self.n_rows += tokens.shape[1]
@@ -49,13 +51,13 @@ def chatbot(generator: Any, answers: list[str], **options: Any) -> StreamingConv
 def contexts(voice: Any) -> list[list[Segment]]:
     """Of every clause that a voice is asked for from now on."""
     seen: list[list[Segment]] = []
-    run = voice.run
+    speak_batch = voice.speak_batch
 
-    def noting(request: Any) -> Any:
-        seen.append(list(request.context))
-        return run(request)
+    def noting(requests: Any, schedule: Any) -> Any:
+        seen.extend(list(request.context) for request in requests)
+        return speak_batch(requests, schedule)
 
-    voice.run = noting
+    voice.speak_batch = noting
     return seen
 
 
