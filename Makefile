@@ -38,9 +38,8 @@ screenshots: .venv/browser.stamp .venv/dev.stamp  ## the pictures of the README,
 bench: .venv/moshi.stamp  ## latency of the pocket stack on this machine
 	$(BIN)/python -m experiments.benchmarks.pocket --save results/benchmarks/pocket.json
 
-lab: .venv/notebook.stamp  ## JupyterLab on the notebooks
-	$(INSTALL) -e '.[asr,notebook,eval]'
-	$(BIN)/jupyter lab --notebook-dir notebooks
+lab: .venv/asr.stamp .venv/eval.stamp .venv/notebook.stamp  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks $(LAB_OPTIONS)
 
 moshi: .venv/moshi.stamp  ## the second step: moshi, as a codec plugin
 
