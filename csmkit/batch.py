@@ -6,14 +6,23 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from torch import Tensor
 
+from csmkit.errors import StateError
 from csmkit.streams import Outcome, SpeechStream
 
-Step = list[tuple[int, Tensor | str]]
-"""What one pass made: of each row its frame ``(n_codebooks,)``, and the reason where the row ends with it."""
+
+class Frame(NamedTuple):
+    """One frame of a row: its codes ``(n_codebooks,)`` int64, and ``(1920,)`` float32 where sound is made with it."""
+
+    codes: Tensor
+    sound: Tensor | None
+
+
+Pass = list[tuple[int, Frame | str]]
+"""What one pass made: of each row its frame, and the reason where the row ends with it."""
 
 
 class Lanes:
@@ -25,16 +34,16 @@ class Lanes:
         outcomes: of each row, told its reason when the row has handed out its last frame.
     """
 
-    def __init__(self, steps: Generator[Step, None, None], live: set[int], outcomes: Sequence[Outcome]) -> None:
+    def __init__(self, steps: Generator[Pass, None, None], live: set[int], outcomes: Sequence[Outcome]) -> None:
         self._steps, self._live, self._outcomes = steps, live, outcomes
-        self._waiting: dict[int, deque[Tensor | str]] = {row: deque() for row in live}
+        self._waiting: dict[int, deque[Frame | str]] = {row: deque() for row in live}
         self._lock = threading.RLock()  # rows may be closed from another thread than the one that pulls
 
     def rows(self) -> list[Lane]:
         """The frames of each row."""
         return [Lane(self, row) for row in range(len(self._outcomes))]
 
-    def take(self, row: int) -> Tensor:
+    def take(self, row: int) -> Frame:
         """The next frame of a row; StopIteration after its last."""
         with self._lock:
             while row in self._waiting:
@@ -42,7 +51,7 @@ class Lanes:
                     self._advance(row)
                     continue
                 item = self._waiting[row].popleft()
-                if isinstance(item, Tensor):
+                if isinstance(item, Frame):
                     return item
                 self._outcomes[row].finish_reason = item
                 self.drop(row)
@@ -66,13 +75,31 @@ class Lanes:
 
 
 class Lane(Iterator[Tensor]):
-    """The frames of one row, ``(n_codebooks,)`` int64 on the CPU."""
+    """The frames of one row, ``(n_codebooks,)`` int64 on the CPU.
+
+    It is their `CodecStream` too, where the passes make the sound of all rows at once.
+    """
 
     def __init__(self, lanes: Lanes, row: int) -> None:
         self._lanes, self._row = lanes, row
+        self._sound: Tensor | None = None
 
     def __next__(self) -> Tensor:
-        return self._lanes.take(self._row)
+        codes, self._sound = self._lanes.take(self._row)
+        return codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The sound of the frame handed out last, ``(1920,)`` float32.
+
+        Args:
+            codes: that frame, ``(n_codebooks, 1)``.
+
+        Raises:
+            StateError: frames without sound were asked for.
+        """
+        if self._sound is None:
+            raise StateError("these frames were made without their sound: decode them by a stream of the codec")
+        return self._sound
 
     def close(self) -> None:
         """Want no more."""

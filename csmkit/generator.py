@@ -9,21 +9,25 @@ from os import PathLike
 from typing import Self
 
 import torch
+from torch import Tensor
 
 from csmkit import plugins
-from csmkit.batch import Lanes, Step
+from csmkit.batch import Frame, Lane, Lanes, Pass
 from csmkit.csm.checkpoint import build_model, load_sampling, load_tokenizer
 from csmkit.csm.config import Request, Sampling
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.prefix import PrefixStore
-from csmkit.csm.prompt import PromptBuilder, Segment, TextTokenizer
+from csmkit.csm.prompt import Block, PromptBuilder, Segment, TextTokenizer
 from csmkit.csm.sampling import Noise
 from csmkit.csm.sources import Checkpoint
-from csmkit.csm.step import make_step
+from csmkit.csm.step import Made, make_step
 from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError
+from csmkit.machine import prepare
+from csmkit.mimi.codecs import IndependentCodec, StreamingCodec
+from csmkit.mimi.decoder import MimiDecoder
 from csmkit.reasons import END_OF_SPEECH, MAX_LENGTH
 from csmkit.speech import FakeGenerator, SpeechGenerator, new_outcome
-from csmkit.streams import Codec, FrameStream
+from csmkit.streams import Codec, CodecBatch, FrameStream, SpeechStream
 from csmkit.voices import find_codec, find_tokenizer, find_voice
 
 __all__ = ["FakeGenerator", "Generator", "Segment"]
@@ -38,6 +42,9 @@ class Generator(SpeechGenerator):
         codec: of its codes.
         sampling: where a call leaves it out.
         execution: how a frame runs, see `csmkit.csm.step`.
+
+    Attributes:
+        execution: the mode it really has.
 
     Raises:
         CheckpointError: a codec with fewer codebooks than the model, or other codes.
@@ -59,7 +66,8 @@ class Generator(SpeechGenerator):
                 f"codec with {codec.n_codebooks} codebooks of {codec.codebook_size} codes, "
                 f"voice with {self.config.n_codebooks} of {self.config.codebook_size}: give the codec of this voice"
             )
-        self._step = make_step(model, execution)
+        self._step, self.execution = make_step(model, execution, _decoder(codec, model.device))
+        self.n_warm_ups = self._step.n_warm_ups
         self._prefix = PrefixStore()
         self._prompts = PromptBuilder(self.config, tokenizer, codec.encode)
 
@@ -87,7 +95,8 @@ class Generator(SpeechGenerator):
             tokenizer: tokenizer.json, its directory or a hub id; None for the voice's directory.
             device: None for CUDA where there is one.
             dtype: of the language model; None for float32 on a CPU, bfloat16 elsewhere. The codec stays in float32.
-            execution: how a frame runs: "auto" or "eager".
+            execution: how a frame runs: "auto", "eager", "graph", "compiled" or "int8", see `csmkit.csm.step`; what
+                this machine cannot do falls back, with a warning.
 
         Raises:
             CheckpointNotFoundError: no such voice, or a file of it is missing.
@@ -105,6 +114,7 @@ class Generator(SpeechGenerator):
             model = build_model(checkpoint, device=device, dtype=dtype)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError.during(f"loading the voice on {device}", error) from error
+        prepare(device, sum(weight.numel() for weight in model.parameters()))
         return cls(model, text, codec, load_sampling(directory), execution)
 
     @property
@@ -113,52 +123,99 @@ class Generator(SpeechGenerator):
 
     def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
         """Start requests that share every pass of the model; raises ContextOverflowError at the call."""
+        return [stream for stream, _ in self._start(requests, aloud=False)]
+
+    def speak_batch(self, requests: Sequence[Request], schedule: Sequence[int]) -> list[SpeechStream]:
+        """As `run_batch`, and the requests share every pass of the codec too."""
+        return [SpeechStream(stream, lane, schedule) for stream, lane in self._start(requests, aloud=True)]
+
+    def _start(self, requests: Sequence[Request], aloud: bool) -> list[tuple[FrameStream, Lane]]:
         n_rows = [self._prompts.check(request) for request in requests]
         outcomes = [new_outcome(request) for request in requests]
         live = set(range(len(requests)))
-        passes = self._generate(requests, n_rows, [outcome.seed for outcome in outcomes], live)
+        passes = self._generate(requests, n_rows, [outcome.seed for outcome in outcomes], live, aloud)
         lanes = Lanes(passes, live, outcomes).rows()
-        return [self._stream(*row) for row in zip(requests, lanes, outcomes, strict=True)]
+        rows = zip(requests, lanes, outcomes, strict=True)
+        return [(self._stream(request, lane, outcome), lane) for request, lane, outcome in rows]
 
     def fit(self, request: Request, n_lead: int = 0) -> Request:
         return self._prompts.fit(request, n_lead)
 
     def _generate(
-        self, requests: Sequence[Request], n_rows: Sequence[int], seeds: Sequence[int], live: set[int]
-    ) -> Passes[Step, None, None]:
+        self,
+        requests: Sequence[Request],
+        n_rows: Sequence[int],
+        seeds: Sequence[int],
+        live: set[int],
+        aloud: bool,
+    ) -> Passes[Pass, None, None]:
         """The autoregressive loop, the only one: a frame of every row a pass, until no row is live."""
         prompts = zip(requests, n_rows, seeds, strict=True)
-        state, rows = CsmState.join([self._read(*prompt) for prompt in prompts]), sorted(live)
-        codes = self._step.first(state)
-        for n_frames in itertools.count(1):
-            step: Step = []
-            for row, frame in zip(rows, codes.cpu(), strict=True):
-                ended = END_OF_SPEECH if not frame.any() else None  # the end frame is neither kept nor sampled past
-                if ended is None:
-                    step.append((row, frame.clone()))  # outside inference mode: the caller may change it
-                    ended = MAX_LENGTH if n_frames == requests[row].max_frames else None
-                if ended is not None:
-                    step.append((row, ended))
-                    live.discard(row)
-            yield step
-            going = [index for index, row in enumerate(rows) if row in live]
-            if not going:
-                return
-            if len(going) < len(rows):
-                state, rows = state.take(going), [rows[index] for index in going]
-            codes = self._step.next(state)
+        states, blocks = zip(*(self._read(*prompt) for prompt in prompts), strict=True)
+        state, rows = self._step.join(states), sorted(live)
+        voices = self.codec.streams(len(rows)) if aloud and not self._step.makes_sound else None
+        answer: list[Tensor] = []  # of a batch of one
+        n_read = 0
+        try:
+            made = self._step.first(state, aloud)
+            for n_frames in itertools.count(1):
+                n_read = len(answer)  # a pass reads what was made before it
+                # The end frame is neither kept nor decoded nor sampled past.
+                spoken = [index for index, codes in enumerate(made.codes) if bool(codes.any())]
+                frames = _frames(made, spoken, voices)
+                answer += [frame.codes.clone() for frame in frames[: len(requests) == 1]]
+                step: Pass = [(row, END_OF_SPEECH) for index, row in enumerate(rows) if index not in spoken]
+                for index, frame in zip(spoken, frames, strict=True):
+                    step.append((rows[index], frame))
+                    if n_frames == requests[rows[index]].max_frames:
+                        step.append((rows[index], MAX_LENGTH))
+                live.difference_update(row for row, item in step if isinstance(item, str))
+                yield step
+                going = [index for index in spoken if rows[index] in live]
+                if not going:
+                    return
+                if voices is not None and len(going) < len(spoken):
+                    voices.take([spoken.index(index) for index in going])
+                if len(going) < len(rows):
+                    state, rows = self._step.take(state, going), [rows[index] for index in going]
+                made = self._step.next(state)
+        finally:
+            if n_read:
+                self._prefix.keep_answer(blocks[0], torch.stack(answer[:n_read], dim=1), state.backbone)
 
-    def _read(self, request: Request, n_rows: int, seed: int) -> CsmState:
-        """A state that has read the prompt of a request, but for the turns that are known from the last one."""
+    def _read(self, request: Request, n_rows: int, seed: int) -> tuple[CsmState, list[Block]]:
+        """A state that has read the prompt of a request, but for what is known from the last one; and the prompt."""
         noise = Noise(self.config, [request.sampling], [seed], self.model.device)
-        state = self.model.new_state(n_rows + request.max_frames, noise)
-        *context, text = self._prompts.build(request)
-        n_known = self._prefix.restore(context, state.backbone)
-        for block in context[n_known:]:
-            self._step.read(state, *block.inputs(self.model.device))
+        state = self._step.new_state(n_rows + request.max_frames, noise)
+        *context, text = blocks = self._prompts.build(request)
+        n_known, n_known_rows = self._prefix.restore(context, state.backbone)
+        unread = context[n_known:]
+        if n_known_rows:
+            unread = [unread[0].after(n_known_rows), *unread[1:]]
+        for block in unread:
+            self._step.read(state, *block.inputs())
         self._prefix.keep(context, state.backbone)
-        self._step.read(state, *text.inputs(self.model.device))
-        return state
+        self._step.read(state, *text.inputs())
+        return state, blocks
+
+
+def _frames(made: Made, spoken: Sequence[int], voices: CodecBatch | None) -> list[Frame]:
+    """What was made in those rows, the others end; in memory of its own that the caller may change."""
+    codes = made.codes[spoken]
+    if voices is not None and 0 < len(spoken) < len(made.codes):
+        voices.take(spoken)
+    sound = voices.decode(codes) if voices is not None and spoken else None
+    if made.sound is not None:
+        sound = made.sound[spoken]
+    sounds = [None] * len(codes) if sound is None else [row.clone() for row in sound]
+    return [Frame(row.clone(), samples) for row, samples in zip(codes, sounds, strict=True)]
+
+
+def _decoder(codec: Codec, device: torch.device) -> MimiDecoder | None:
+    """The part of a codec that a step can run with its frame: exact, and on the same device."""
+    if not isinstance(codec, StreamingCodec) or isinstance(codec, IndependentCodec):
+        return None
+    return codec.decoder if codec.device == device else None
 
 
 def choose_device(device: torch.device | str | None) -> torch.device:

@@ -32,12 +32,14 @@ class SpeechGenerator(ABC):
     Attributes:
         codec: as given.
         sampling: as given.
+        n_warm_ups: utterances after which nothing is done for the first time any more.
         device: where the voice runs, such as "cpu" or "cuda:0".
         finish_reason: of the last generation that ended, one of `csmkit.reasons`; None before.
     """
 
     def __init__(self, codec: Codec, sampling: Sampling) -> None:
         self.codec, self.sampling = codec, sampling
+        self.n_warm_ups = 1
         self.finish_reason: str | None = None
 
     @property
@@ -77,6 +79,15 @@ class SpeechGenerator(ABC):
         """Start a request; what `frames` does once its arguments were put together."""
         (frames,) = self.run_batch([request])
         return frames
+
+    def speak_batch(self, requests: Sequence[Request], schedule: Sequence[int]) -> list[SpeechStream]:
+        """Start several requests and make them heard, in chunks by ``schedule``, see `SpeechStream`."""
+        return [SpeechStream(frames, self.codec.stream(), schedule) for frames in self.run_batch(requests)]
+
+    def speak(self, request: Request, schedule: Sequence[int]) -> SpeechStream:
+        """Start a request and make it heard; what `generate_streaming` does once its arguments were put together."""
+        (stream,) = self.speak_batch([request], schedule)
+        return stream
 
     @abstractmethod
     def fit(self, request: Request, n_lead: int = 0) -> Request:
@@ -158,8 +169,7 @@ class SpeechGenerator(ABC):
         Yields:
             ``(samples,)`` float32 on the CPU at 24 kHz; the first as soon as its frames are made.
         """
-        schedule = chunk_schedule(chunk_frames)
-        frames = self.frames(
+        request = self.request(
             text,
             speaker,
             context,
@@ -169,7 +179,7 @@ class SpeechGenerator(ABC):
             seed=seed,
             guards=guards,
         )
-        return SpeechStream(frames, self.codec.stream(), schedule)
+        return self.speak(request, chunk_schedule(chunk_frames))
 
     def generate(
         self,
@@ -218,7 +228,7 @@ class SpeechGenerator(ABC):
         if strangers or not requests:
             given = f"a {strangers[0]} among the requests" if strangers else "no requests"
             raise InputError(f"{given}: give a list made by generator.request(text, ...)")
-        return SpeechBatch([SpeechStream(row, self.codec.stream(), schedule) for row in self.run_batch(requests)])
+        return SpeechBatch(self.speak_batch(requests, schedule))
 
     def warm_up(self, context: Sequence[Segment] = ()) -> None:
         """Speak two frames into the void, so that the first real call meets allocated memory and chosen kernels.
@@ -229,9 +239,12 @@ class SpeechGenerator(ABC):
             ContextOverflowError: such a context leaves no room to speak.
         """
         reason = self.finish_reason
-        request = self.request("Hello.", context=context, max_audio_length_ms=160, seed=0)
-        for _ in SpeechStream(self.run(self.fit(request, n_lead=len(context))), self.codec.stream(), (1,)):
-            pass
+        request = self.fit(
+            self.request("Hello.", context=context, max_audio_length_ms=160, seed=0, guards=None), n_lead=len(context)
+        )
+        for _ in range(self.n_warm_ups):
+            for _ in self.speak(request, (1,)):
+                pass
         self.finish_reason = reason
 
     def _stream(self, request: Request, frames: Frames, outcome: Outcome) -> FrameStream:

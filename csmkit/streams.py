@@ -20,10 +20,22 @@ from csmkit.watch import Watch
 
 
 class CodecStream(Protocol):
-    """One stream of a codec, as `csmkit.mimi.codecs` has them."""
+    """One stream of a codec, as `csmkit.mimi.codec` has them."""
 
     def decode(self, codes: Tensor) -> Tensor:
         """``(n_codebooks, n_frames)`` int64 to ``(n_frames * 1920,)`` float32 on the CPU."""
+        ...
+
+
+class CodecBatch(Protocol):
+    """Streams of a codec that go on together, as `csmkit.mimi.codec` has them."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """``(batch, n_codebooks)`` int64 to ``(batch, 1920)`` float32 on the CPU."""
+        ...
+
+    def take(self, rows: Sequence[int]) -> None:
+        """Go on with these streams alone."""
         ...
 
 
@@ -35,6 +47,10 @@ class Codec(Protocol):
 
     def stream(self) -> CodecStream:
         """A new stream with a state of its own."""
+        ...
+
+    def streams(self, batch: int) -> CodecBatch:
+        """New streams that go on together."""
         ...
 
     def encode(self, audio: Tensor) -> Tensor:

@@ -68,9 +68,9 @@ def test_rows_that_have_ended_are_computed_no_more(generator: Generator, monkeyp
     sizes: list[int] = []
     speak = CsmModel.speak_frame
 
-    def watched(model: CsmModel, state: CsmState, reaches) -> torch.Tensor:
+    def watched(model: CsmModel, state: CsmState, *rest) -> torch.Tensor:
         sizes.append(len(state.hidden))
-        return speak(model, state, reaches)
+        return speak(model, state, *rest)
 
     monkeypatch.setattr(CsmModel, "speak_frame", watched)
     asked = [generator.request(text, seed=i, max_audio_length_ms=80 * (2 + 3 * i)) for i, text in enumerate(TEXTS)]

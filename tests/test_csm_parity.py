@@ -12,7 +12,7 @@ from transformers import CsmForConditionalGeneration
 
 from csmkit import Generator, Segment
 from csmkit.csm.config import TransformerConfig
-from csmkit.csm.step import prefix_reach, whole_reach
+from csmkit.csm.reach import prefix_reach, whole_reach
 from csmkit.csm.transformer import KvCache, inverse_frequencies
 
 N_FRAMES = 30

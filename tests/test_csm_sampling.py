@@ -10,8 +10,8 @@ from tiny import CODEBOOK_SIZE, N_CODEBOOKS, save_voice, tiny_csm
 
 from csmkit import Generator
 from csmkit.csm.config import CsmConfig, Sampling, TransformerConfig
+from csmkit.csm.eager import EagerStep
 from csmkit.csm.sampling import Noise, sample
-from csmkit.csm.step import EagerStep
 from csmkit.errors import InputError
 
 
@@ -93,7 +93,7 @@ def test_a_seed_gives_the_same_codes_in_any_row_of_a_batch(voice_directory: Path
         state = model.new_state(32, noise, batch=len(rows))
         whole = [tokens.expand(len(rows), -1, -1), mask.expand(len(rows), -1, -1)]
         step.read(state, *whole)
-        return torch.stack([step.first(state), *(step.next(state) for _ in range(15))], dim=1)
+        return torch.stack([step.first(state).codes, *(step.next(state).codes for _ in range(15))], dim=1)
 
     together = codes([2, 0, 1])
     for row, index in enumerate([2, 0, 1]):

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from csmkit import Generator, Segment
 from csmkit.csm import step
+from csmkit.csm.eager import EagerStep
 from csmkit.csm.model import CsmModel, CsmState
+from csmkit.csm.step import Made
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, ContextOverflowError, DeviceError, InputError
 from csmkit.mimi.codecs import FakeCodec
 from csmkit.speech import FakeGenerator, SpeechGenerator
@@ -32,21 +34,22 @@ def generator(voice_directory: Path) -> Generator:
     return Generator.load(voice_directory, device="cpu")
 
 
-class ScriptedStep:
+class ScriptedStep(EagerStep):
     """Says the frames it is given, the last of them for ever, and counts."""
 
-    def __init__(self, frames: list[list[int]]) -> None:
+    def __init__(self, model: CsmModel, frames: list[list[int]]) -> None:
+        super().__init__(model)
         self.frames, self.n_steps = [torch.tensor([frame]) for frame in frames], 0
 
     def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
         pass
 
-    def first(self, state: CsmState) -> Tensor:
+    def first(self, state: CsmState, aloud: bool = False) -> Made:
         return self.next(state)
 
-    def next(self, state: CsmState) -> Tensor:
+    def next(self, state: CsmState) -> Made:
         self.n_steps += 1
-        return self.frames[min(self.n_steps, len(self.frames)) - 1]
+        return Made(self.frames[min(self.n_steps, len(self.frames)) - 1])
 
 
 @pytest.fixture
@@ -54,9 +57,14 @@ def scripted(voice_directory: Path, monkeypatch: pytest.MonkeyPatch):
     """A function from frames to a generator that says them, and its step."""
 
     def make(*frames: list[int]) -> tuple[Generator, ScriptedStep]:
-        script = ScriptedStep(list(frames))
-        monkeypatch.setitem(step._MODES, "scripted", lambda model: script)
-        return Generator.load(voice_directory, device="cpu", execution="scripted"), script
+        scripts: list[ScriptedStep] = []
+
+        def script(model: CsmModel, _: object) -> ScriptedStep:
+            scripts.append(ScriptedStep(model, list(frames)))
+            return scripts[0]
+
+        monkeypatch.setitem(step._MODES, "scripted", script)
+        return Generator.load(voice_directory, device="cpu", execution="scripted"), scripts[0]
 
     return make
 
@@ -205,10 +213,10 @@ def test_an_error_in_the_codec_frees_the_state_and_reaches_the_caller(generator:
     states = watch_state(generator, monkeypatch)
     stream = generator.generate_streaming(TEXT, **TEN_FRAMES)
 
-    def refuse(codes: Tensor) -> Tensor:
+    def refuse(*_: object) -> Tensor:
         raise DeviceError("out of memory")
 
-    monkeypatch.setattr(stream._decoder, "decode", refuse)
+    monkeypatch.setattr(generator.codec.decoder, "forward", refuse)
     with pytest.raises(DeviceError, match="out of memory"):
         next(stream)
     assert states[0]() is None and stream.finish_reason == "interrupted"
@@ -230,6 +238,53 @@ def test_turns_read_before_are_not_read_again_and_the_codes_are_bit_equal(voice_
         n_read.append(0)
         assert torch.equal(generator.generate(TEXT, 0, list(context), **TEN_FRAMES), expected)
     assert [n - 1 for n in n_read] == [2, 1, 1, 3, 1, 1], "turns read, besides the text to speak"
+
+
+def count_rows(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of every prompt block the generator reads from here on."""
+    n_rows: list[int] = []
+
+    def read_prompt(state: CsmState, tokens: Tensor, *rest: Any) -> None:
+        n_rows.append(tokens.shape[1])
+        CsmModel.read_prompt(generator.model, state, tokens, *rest)
+
+    monkeypatch.setattr(generator.model, "read_prompt", read_prompt)
+    return n_rows
+
+
+@pytest.mark.parametrize("ending", ["at the limit", "interrupted", "cut short"])
+def test_an_answer_is_history_without_being_read_again(voice_directory: Path, monkeypatch, ending: str):
+    generator, fresh = (Generator.load(voice_directory, device="cpu") for _ in range(2))
+    prompt = Segment(0, "a voice to speak like.", codes=torch.randint(0, 64, (N_CODEBOOKS, 9)))
+    context = [prompt, Segment(1, "how are you?")]
+    for turn in range(3):
+        text = f"answer {turn}."
+        stream = generator.frames(text, 0, context, max_audio_length_ms=80 * 12, seed=turn)
+        frames = [next(stream) for _ in range(8)] if ending == "interrupted" else list(stream)
+        stream.close()
+        said = torch.stack(frames, dim=1)[:, : 5 if ending == "cut short" else None]
+        context += [Segment(0, text, codes=said), Segment(1, f"question {turn}?")]
+        n_rows = count_rows(generator, monkeypatch)
+        again = torch.stack(list(generator.frames(TEXT, 0, context, temperature=0.0, max_audio_length_ms=960)))
+        # The end frame at least, and with it a frame that nothing was said after; then the user, then what is asked.
+        assert len(n_rows) == 3 and n_rows[0] <= 2, n_rows
+        unused = Generator(fresh.model, fresh._prompts._tokenizer, fresh.codec)
+        expected = torch.stack(list(unused.frames(TEXT, 0, context, temperature=0.0, max_audio_length_ms=960)))
+        assert torch.equal(again, expected)
+        list(generator.frames("something else.", 0, [prompt], max_audio_length_ms=160, seed=0))  # that is not forgotten
+        list(generator.frames("no.", 0, context, max_audio_length_ms=160, seed=0))
+
+
+def test_what_an_answer_left_in_the_cache_is_what_reading_it_makes(voice_directory: Path):
+    generator, fresh = (Generator.load(voice_directory, device="cpu") for _ in range(2))
+    context = [Segment(1, "how are you?")]
+    frames = list(generator.frames("well.", 0, context, max_audio_length_ms=800, seed=1))
+    request = generator.request(TEXT, 0, [*context, Segment(0, "well.", codes=torch.stack(frames, dim=1))])
+    known, read = (one._read(request, 200, 0)[0] for one in (generator, fresh))
+    assert known.backbone.lengths == read.backbone.lengths
+    torch.testing.assert_close(known.hidden, read.hidden, atol=1e-4, rtol=1e-4)
+    for mine, theirs in zip(known.backbone.layers, read.backbone.layers, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_interleaved_streams_do_not_disturb_each_other(generator: Generator):
@@ -330,8 +385,6 @@ def test_a_codec_may_be_given_as_an_object(voice_directory: Path):
 def test_a_voice_that_is_not_there_is_named_with_the_remedy(tmp_path: Path):
     with pytest.raises(CheckpointNotFoundError, match=r"no voice '.*nowhere': give 'pocket', a checkpoint directory"):
         Generator.load(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="execution='fast': the modes are 'auto', 'eager'"):
-        step.make_step(None, "fast")
     with pytest.raises(DeviceError, match="device 'abacus' cannot be used"):
         Generator.load(tmp_path, device="abacus")
 

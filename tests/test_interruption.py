@@ -122,6 +122,30 @@ def test_within_one_frame_the_turn_is_over_and_says_so(chatbot: StreamingConvers
     assert_clean(chatbot)
 
 
+def test_cutting_in_before_a_clause_has_begun_makes_no_frame_of_it(chatbot: StreamingConversationalChatbot):
+    generate = chatbot.generator.generate_streaming
+
+    def late(*given: Any, **asked: Any) -> Any:
+        speech = generate(*given, **asked)
+        thread = threading.Thread(target=chatbot.interrupt)
+        thread.start()
+        thread.join()  # when nobody knows of this speech yet
+        return speech
+
+    for event in chatbot.process_streaming("Hi"):
+        if event["type"] == "clause":
+            chatbot.interrupt()
+    assert event["finish_reason"] == "interrupted" and alarm(chatbot).n_frames == 0
+    chatbot.generator.generate_streaming = late  # type: ignore[method-assign]
+    try:
+        *_, complete = chatbot.process_streaming("Hi")
+    finally:
+        del chatbot.generator.generate_streaming  # type: ignore[method-assign]
+    assert complete["finish_reason"] == "interrupted" and alarm(chatbot).n_frames == 0
+    assert chatbot.history == []
+    assert_clean(chatbot)
+
+
 def test_leaving_the_loop_keeps_what_was_yielded(chatbot: StreamingConversationalChatbot, tmp_path: Path):
     events = []
     for event in chatbot.process_streaming("Hi", save_audio_path=tmp_path / "part.wav"):

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import MimiModel
 
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
+from csmkit.mimi import layers
 from csmkit.mimi.checkpoint import load_decoder
 from csmkit.mimi.config import MimiConfig
 from csmkit.mimi.decoder import MAX_CHUNK_FRAMES, MimiDecoder
@@ -99,6 +100,41 @@ def test_two_interleaved_streams_do_not_touch_each_other(decoder: MimiDecoder, m
     assert_same_sound(torch.cat(heard[1]), whole(model, second))
 
 
+@pytest.mark.parametrize("changes", [{}, {"pad_mode": "replicate"}, {"num_key_value_heads": 1}])
+def test_rows_of_a_batch_sound_as_they_do_alone(changes: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny_mimi(**changes)
+    model.save_pretrained(tmp_path)
+    decoder = load_decoder(CodecFiles(tmp_path))
+    codes = torch.stack([random_codes(model.config, 24, seed) for seed in (2, 3, 4)])
+    state = decoder.new_state(3)
+    heard = [[], [], []]
+    rows = [0, 1, 2]
+    for frame in range(24):
+        if frame == 9:  # the middle one ends, the others change places
+            rows = [2, 0]
+            state = state.take(rows)
+        sound = decoder(codes[rows, :, frame : frame + 1], state)
+        for row, samples in zip(rows, sound, strict=True):
+            heard[row].append(samples)
+    for row, n_frames in ((0, 24), (1, 9), (2, 24)):
+        assert_same_sound(torch.cat(heard[row]), whole(model, codes[row, :, :n_frames]))
+
+
+def test_a_state_that_restarts_or_loads_another_goes_on_in_its_own_memory(
+    decoder: MimiDecoder, model: MimiModel
+) -> None:
+    codes = random_codes(model.config, 20)
+    used, other = decoder.new_state(), decoder.new_state(2)
+    places = [tensor.data_ptr() for tensor in used.tensors]
+    decoder(random_codes(model.config, 15, seed=5), used)
+    used.restart()
+    assert_same_sound(decoder(codes, used), whole(model, codes))
+    decoder(torch.stack((random_codes(model.config, 10, seed=6), codes[:, :10])), other)
+    used.load(other, [1])
+    assert_same_sound(decoder(codes[:, 10:], used), whole(model, codes)[10 * 1920 :])
+    assert [tensor.data_ptr() for tensor in used.tensors] == places
+
+
 def test_the_past_is_heard_so_the_test_above_means_something(decoder: MimiDecoder, model: MimiModel) -> None:
     codes = random_codes(model.config, 12)
     alone = torch.cat([decoder(frame, decoder.new_state()) for frame in codes.split(1, dim=1)])
@@ -147,9 +183,11 @@ def test_a_stream_opened_in_inference_mode_runs_outside_it(decoder: MimiDecoder,
     assert_same_sound(torch.cat((first, decoder(codes[:, 1:], state))), whole(model, codes))
 
 
-def test_big_products_of_few_rows_are_the_same_products() -> None:
+@pytest.mark.parametrize("intel", [True, False])
+def test_big_products_of_few_rows_are_the_same_products(monkeypatch: pytest.MonkeyPatch, intel: bool) -> None:
+    monkeypatch.setattr(layers, "is_intel", lambda: intel)
     torch.manual_seed(0)
-    x, bias = torch.randn(2, 8), torch.randn(BIG_WEIGHT // 8)
+    x, bias = torch.randn(2, 1, 8), torch.randn(BIG_WEIGHT // 8)
     weight = torch.randn(len(bias), 8)
     for given in (None, bias):
         torch.testing.assert_close(project(x, weight, given), torch.nn.functional.linear(x, weight, given))

@@ -13,7 +13,8 @@ from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.whisper import WhisperTranscriber
 from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import FakeLLM
+from csmkit.chat.llm import FakeLLM, TransformersLLM
+from csmkit.csm.step import Made
 from csmkit.errors import DeviceError, DeviceMemoryError, TranscriptionError
 from csmkit.generator import FakeGenerator
 
@@ -27,8 +28,9 @@ class FullStep:
     def __init__(self, step: Any, n_frames: int) -> None:
         self._step, self.n_left = step, n_frames
         self.read, self.first = step.read, step.first
+        self.new_state, self.join, self.take, self.makes_sound = step.new_state, step.join, step.take, False
 
-    def next(self, state: Any) -> torch.Tensor:
+    def next(self, state: Any) -> Made:
         self.n_left -= 1
         if self.n_left == 0:
             raise torch.OutOfMemoryError(CUDA_SAYS)
@@ -118,3 +120,16 @@ def test_a_voice_that_does_not_fit_its_device_is_the_same_error(monkeypatch: pyt
     monkeypatch.setattr("csmkit.generator.build_model", full)
     with pytest.raises(DeviceMemoryError, match="while loading the voice on cpu"):
         Generator.load(voice_directory, device="cpu")
+
+
+def test_a_language_model_without_memory_is_the_same_error(monkeypatch: pytest.MonkeyPatch):
+    def full(*given: Any) -> Any:
+        raise torch.OutOfMemoryError(CUDA_SAYS)
+
+    model = TransformersLLM("pocket")
+    asked = [{"role": "user", "content": "Hello!"}]
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "_next", full)
+        with pytest.raises(DeviceMemoryError, match=f"while the language model wrote .*{ADVICE}"):
+            list(model.stream(asked))
+    assert "".join(model.stream(asked))

@@ -54,7 +54,9 @@ def character_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tiny_csm(seed: int = 0, *, scaled_rope: bool = True, max_positions: int = 256) -> CsmForConditionalGeneration:
+def tiny_csm(
+    seed: int = 0, *, scaled_rope: bool = True, max_positions: int = 256, n_layers: int = 2
+) -> CsmForConditionalGeneration:
     """A CSM of some ten thousand parameters, its weights large enough that attention and positions matter."""
     torch.manual_seed(seed)
     depth = {
@@ -63,7 +65,7 @@ def tiny_csm(seed: int = 0, *, scaled_rope: bool = True, max_positions: int = 25
         "backbone_hidden_size": 48,
         "hidden_size": 32,
         "intermediate_size": 48,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": n_layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 8,
@@ -77,7 +79,7 @@ def tiny_csm(seed: int = 0, *, scaled_rope: bool = True, max_positions: int = 25
         text_vocab_size=64,
         hidden_size=48,
         intermediate_size=80,
-        num_hidden_layers=2,
+        num_hidden_layers=n_layers,
         num_attention_heads=6,
         num_key_value_heads=2,
         head_dim=16,

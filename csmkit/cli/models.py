@@ -30,12 +30,13 @@ def load_generator(load: ModelOptions, teller: Teller) -> Generator:
     from csmkit.generator import Generator
 
     start = time.perf_counter()
-    generator = Generator.load(chat_models(load.preset).speech, device=load.device)
+    generator = Generator.load(chat_models(load.preset).speech, device=load.device, execution=load.mode())
     generator.warm_up()
     seconds = time.perf_counter() - start
     where = generator.model.device
     teller.say(f"csmkit {csmkit.__version__}, {describe_device(where)}", csmkit=csmkit.__version__)
-    teller.say(f"CSM ready on {where} ({seconds:.1f}s)", csm_ready_s=seconds, device=str(where))
+    facts = {"csm_ready_s": seconds, "device": str(where), "execution": generator.execution}
+    teller.say(f"CSM ready on {where} ({seconds:.1f}s)", **facts)
     return generator
 
 

@@ -26,6 +26,20 @@ class ModelOptions:
 
     preset: Annotated[str | None, typer.Option(help="pocket or sesame; default CSMKIT_PRESET, else pocket.")] = None
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default CUDA where there is one.")] = None
+    execution: Annotated[str, typer.Option(help="How a frame runs: auto, eager, graph, compiled or int8.")] = "auto"
+    int8: Annotated[bool, typer.Option("--int8", help="Weights of 8 bits on a CPU; short for --execution int8.")] = (
+        False
+    )
+
+    def mode(self) -> str:
+        """What `Generator.load` takes as ``execution``.
+
+        Raises:
+            InputError: ``--int8`` beside another mode.
+        """
+        if self.int8 and self.execution not in ("auto", "int8"):
+            raise InputError(f"--int8 with --execution {self.execution}: give one of them")
+        return "int8" if self.int8 else self.execution
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,13 @@ class CsmState:
         )
 
 
+class Stacks(NamedTuple):
+    """Both transformers as functions, such as compiled ones."""
+
+    backbone: Callable[[Tensor, Reach, KvCache], Tensor]
+    depth: Callable[[Tensor, Reach, KvCache], Tensor]
+
+
 class CsmModel(nn.Module):
     """The two stacks, their embeddings and heads. Weights are ``(in, out)``.
 
@@ -68,7 +76,8 @@ class CsmModel(nn.Module):
         super().__init__()
         self.config = config
         dim, depth_dim, n_others = config.backbone.dim, config.depth.dim, config.n_codebooks - 1
-        self.backbone = Transformer(config.backbone, config.backbone.max_positions)
+        # One position more than may be used: a frame that nobody waits for is put there.
+        self.backbone = Transformer(config.backbone, config.backbone.max_positions + 1)
         self.depth = Transformer(config.depth, config.n_codebooks)
         self.text_embedding = new_weight(config.text_vocab, dim)
         self.audio_embedding = new_weight(config.n_codebooks * config.audio_vocab, dim)
@@ -82,11 +91,11 @@ class CsmModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.first_head.device
+        return self.projection.device
 
     def new_state(self, n_positions: int, noise: Noise, batch: int = 1) -> CsmState:
         """A state for ``n_positions`` positions in all, prompt and frames."""
-        config, like = self.config, self.first_head
+        config, like = self.config, self.projection
         return CsmState(
             backbone=KvCache.empty(config.backbone, batch, n_positions, like),
             depth=KvCache.empty(config.depth, batch, config.n_codebooks, like),
@@ -95,42 +104,56 @@ class CsmModel(nn.Module):
             codes=torch.zeros(batch, config.n_codebooks, dtype=torch.int64, device=like.device),
         )
 
-    def read_prompt(self, state: CsmState, tokens: Tensor, mask: Tensor, reach: Reach) -> None:
+    def read_prompt(
+        self, state: CsmState, tokens: Tensor, mask: Tensor, reach: Reach, last: Tensor | None = None
+    ) -> None:
         """Run the backbone over prompt rows.
 
         Args:
             tokens: ``(batch, n_rows, slots)`` int64.
             mask: the same shape, bool: the slots that count.
             reach: of these rows.
+            last: ``(1,)`` int64 on the device, the last row that counts; None for the last of all.
         """
         text = F.embedding(tokens[..., -1], self.text_embedding) * mask[..., -1:]
         codes = (tokens[..., :-1] + self.offsets).flatten(0, 1)
         weights = mask[..., :-1].flatten(0, 1).to(text.dtype)
         audio = F.embedding_bag(codes, self.audio_embedding, mode="sum", per_sample_weights=weights)
-        state.hidden = self.backbone(text + audio.view_as(text), reach, state.backbone)[:, -1]
+        hidden = self.backbone(text + audio.view_as(text), reach, state.backbone)
+        state.hidden = hidden[:, -1] if last is None else hidden.index_select(1, last)[:, 0]
 
-    def read_frame(self, state: CsmState, reach: Reach) -> None:
-        """Run the backbone over the last frame's codes."""
+    def read_frame(self, state: CsmState, reach: Reach, stacks: Stacks | None = None) -> None:
+        """Run the backbone over the last frame's codes; ``stacks`` to run in place of the model's own."""
         x = F.embedding(state.codes + self.offsets, self.audio_embedding).sum(dim=1, keepdim=True)
-        state.hidden = self.backbone(x, reach, state.backbone)[:, -1]
+        state.hidden = (stacks or self).backbone(x, reach, state.backbone)[:, -1]
 
-    def speak_frame(self, state: CsmState, reaches: Sequence[Reach]) -> Tensor:
+    def speak_frame(
+        self,
+        state: CsmState,
+        noise: Tensor,
+        topk: int | Tensor,
+        reaches: Sequence[Reach],
+        stacks: Stacks | None = None,
+    ) -> Tensor:
         """Draw the codes that follow the backbone's last position.
 
         Args:
+            noise: from `Noise.draw`.
+            topk: as `sample` takes it.
             reaches: of the depth decoder's passes; the first has two positions, for the backbone's output and the first
                 code.
+            stacks: to run in place of the model's own.
 
         Returns:
             ``(batch, n_codebooks)`` int64, also kept in the state.
         """
-        noise = state.noise.draw()
-        code = sample(state.hidden @ self.first_head, noise[:, 0], state.noise.topk)
+        depth = (stacks or self).depth
+        code = sample(state.hidden @ self.first_head, noise[:, 0], topk)
         codes = [code]
         x = torch.stack((state.hidden @ self.projection, self.depth_embedding[0][code]), dim=1)
         for index, reach in enumerate(reaches, start=1):
-            hidden = self.depth(x, reach, state.depth)[:, -1]
-            code = sample(hidden @ self.other_heads[index - 1], noise[:, index], state.noise.topk)
+            hidden = depth(x, reach, state.depth)[:, -1]
+            code = sample(hidden @ self.other_heads[index - 1], noise[:, index], topk)
             codes.append(code)
             if index < self.config.n_codebooks - 1:
                 x = F.embedding(code, self.depth_embedding[index]).unsqueeze(1)

@@ -6,7 +6,7 @@ the same argmax, divides by nothing and is plain ``l`` at T = 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class Noise:
         seeds: of each row; a generator goes on where it is.
 
     Attributes:
+        temperature: ``(batch, n_codebooks, 1)`` float32 on the device.
         topk: what `sample` takes: a number, or ``(batch, 1)`` int64 on the device where the rows differ.
     """
 
@@ -43,7 +44,7 @@ class Noise:
         scale = torch.tensor(
             [[s.temperature] + [s.temperature * s.depth_scale] * (config.n_codebooks - 1) for s in samplings]
         )
-        self._temperature = scale.unsqueeze(-1).to(device)
+        self.temperature = scale.unsqueeze(-1).to(device)
         counts = [min(s.topk, config.codebook_size) for s in samplings]
         self.topk: int | Tensor = counts[0] if len(set(counts)) == 1 else torch.tensor(counts, device=device)[:, None]
 
@@ -59,13 +60,21 @@ class Noise:
         samplings, generators = [self._samplings[row] for row in rows], [self._generators[row] for row in rows]
         return Noise(self._config, samplings, generators, self._device)
 
+    def fill(self, uniform: Iterable[Tensor]) -> None:
+        """Draw for the next frame: write ``(n_codebooks, codebook_size)`` float32 on the CPU for each row."""
+        for row, generator in zip(uniform, self._generators, strict=True):
+            row.uniform_(generator=generator)
+
     def draw(self) -> Tensor:
         """``-T log E`` for the next frame, ``(batch, n_codebooks, codebook_size)`` float32 on the device."""
-        for row, generator in zip(self._uniform, self._generators, strict=True):
-            row.uniform_(generator=generator)
-        # Away from 0, whose logarithm is infinite; float32 uniforms never reach 1 but may round to it on a device.
-        uniform = self._uniform.to(self._device).clamp(min=1e-20, max=1.0 - 2.0**-24)
-        return uniform.log_().neg_().log_().mul_(-self._temperature)
+        self.fill(self._uniform)
+        return exponential(self._uniform.to(self._device), self.temperature)
+
+
+def exponential(uniform: Tensor, temperature: Tensor) -> Tensor:
+    """``-T log E`` of uniform numbers in [0, 1], which are left as they are."""
+    # Away from 0, whose logarithm is infinite; float32 uniforms never reach 1 but may round to it on a device.
+    return uniform.clamp(min=1e-20, max=1.0 - 2.0**-24).log_().neg_().log_().mul_(-temperature)
 
 
 def sample(logits: Tensor, noise: Tensor, topk: int | Tensor) -> Tensor:

@@ -1,110 +1,168 @@
-"""How a frame runs. Everything about devices and execution modes is here; the model is the same for all of them.
+"""How a frame runs. The model is the same for all modes; what differs is who launches its operations.
 
-"eager" runs operation by operation and looks only at the cache rows in use, by a host integer. A captured or compiled
-mode needs constant shapes: `whole_reach` gives it the same result from a position that is a tensor.
+- "eager": one by one. On a CPU nothing published is faster for a small voice.
+- "graph": recorded once and launched as a whole, `csmkit.csm.graph`; needs CUDA.
+- "compiled": fused by inductor, which takes a minute or more at the first frame; on CUDA recorded on top.
+- "int8": eager over weights of 8 bits, `csmkit.csm.int8`; on a CPU, where a big voice waits for its weights.
+- "static": the recorded frame without a recording, as its tests run it on any device.
+
+All give the same codes for a seed but "int8", whose weights are others; "compiled" rounds differently, so that two
+codes of nearly equal weight may change places. "auto" is "graph" on CUDA and "eager" elsewhere.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
 from csmkit.csm.model import CsmModel, CsmState
-from csmkit.csm.transformer import Reach, Transformer
-from csmkit.errors import InputError
+from csmkit.csm.sampling import Noise
+from csmkit.errors import DeviceError, InputError
+
+_log = logging.getLogger(__name__)
+
+
+class Made(NamedTuple):
+    """A frame of every stream of a batch, on the CPU.
+
+    Attributes:
+        codes: ``(batch, n_codebooks)`` int64.
+        sound: ``(batch, 1920)`` float32; None where the step makes none.
+    """
+
+    codes: Tensor
+    sound: Tensor | None = None
 
 
 class Step(Protocol):
-    """Runs a state forward."""
+    """Runs a state forward.
+
+    Attributes:
+        makes_sound: whether it decodes the frames it makes, if they are to be heard.
+        n_warm_ups: utterances after which nothing is done for the first time any more.
+    """
+
+    makes_sound: bool
+    n_warm_ups: int
+
+    def new_state(self, n_positions: int, noise: Noise) -> CsmState:
+        """A state of one stream, for ``n_positions`` positions in all, prompt and frames."""
+        ...
+
+    def join(self, states: Sequence[CsmState]) -> CsmState:
+        """The streams of several states as one batch, in their order; each goes on where it was."""
+        ...
+
+    def take(self, state: CsmState, rows: Sequence[int]) -> CsmState:
+        """These streams alone, in this order; the others end."""
+        ...
 
     def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
-        """Read rows of the prompt, ``(batch, n_rows, slots)`` int64 and bool on the model's device."""
+        """Read rows of the prompt of one stream, ``(1, n_rows, slots)`` int64 and bool on the CPU."""
         ...
 
-    def first(self, state: CsmState) -> Tensor:
-        """The codes that follow the prompt, as `next`."""
+    def first(self, state: CsmState, aloud: bool = False) -> Made:
+        """The frame that follows the prompt; ``aloud`` where this one and the next are to be heard."""
         ...
 
-    def next(self, state: CsmState) -> Tensor:
-        """Read the last frame; the codes of the following one, ``(batch, n_codebooks)`` int64 on the model's device."""
+    def next(self, state: CsmState) -> Made:
+        """Read the last frame; the following one."""
         ...
 
 
-def prefix_reach(transformer: Transformer, start: int, n_new: int) -> Reach:
-    """Positions ``start`` to ``start + n_new`` that look at the rows before them and at themselves."""
-    positions = torch.arange(start, start + n_new, device=transformer.norm.device)
-    cos, sin = transformer.rotation(positions)
-    if n_new == 1:
-        return Reach(positions, cos, sin, span=start + 1)
-    seen = torch.arange(start + n_new, device=positions.device) <= positions[:, None]
-    return Reach(positions, cos, sin, start + n_new, seen.repeat_interleave(transformer.config.group, dim=0))
+class Sounds(Protocol):
+    """Who can make sound of codes on the model's device, such as `csmkit.mimi.decoder.MimiDecoder`."""
+
+    def new_state(self, batch: int) -> SoundState:
+        """Of streams that have decoded nothing."""
+        ...
+
+    def __call__(self, codes: Tensor, state: SoundState) -> Tensor:
+        """``(batch, n_codebooks, 1)`` int64 to ``(batch, 1920)``; the state moves on in place."""
+        ...
 
 
-def ragged_reach(transformer: Transformer, lengths: Sequence[int]) -> Reach:
-    """One new position for each stream of a batch, after the rows that stream has."""
-    positions = torch.tensor(lengths, device=transformer.norm.device).unsqueeze(1)
-    cos, sin = transformer.rotation(positions)
-    span = max(lengths) + 1
-    seen = torch.arange(span, device=positions.device) <= positions
-    return Reach(positions, cos, sin, span, seen[:, None, None].expand(-1, -1, transformer.config.group, -1))
+class SoundState(Protocol):
+    """What such streams remember, in memory that stays where it is."""
+
+    fresh: bool
+
+    def restart(self) -> None:
+        """Forget it all."""
+        ...
+
+    def load(self, other: SoundState, rows: Sequence[int]) -> None:
+        """Go on where these streams of another state are."""
+        ...
 
 
-def whole_reach(transformer: Transformer, position: Tensor, n_positions: int) -> Reach:
-    """One position, ``(1,)`` int64 on the device, that looks at the whole cache through a mask: constant shapes."""
-    cos, sin = transformer.rotation(position)
-    seen = torch.arange(n_positions, device=position.device) <= position[:, None]
-    return Reach(position, cos, sin, n_positions, seen.expand(transformer.config.group, -1))
+def make_step(model: CsmModel, execution: str, sounds: Sounds | None = None) -> tuple[Step, str]:
+    """The step of an execution mode, and the mode it is. What cannot be had falls back, with one warning that says why.
 
-
-class EagerStep:
-    """Operation by operation, on any device."""
-
-    def __init__(self, model: CsmModel) -> None:
-        self._model = model
-        with torch.inference_mode():
-            first = prefix_reach(model.depth, 0, 2)
-            others = (prefix_reach(model.depth, index, 1) for index in range(2, model.config.n_codebooks))
-            self._depth_reaches = [first, *others]
-
-    @torch.inference_mode()
-    def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
-        """As `Step.read`."""
-        self._model.read_prompt(state, tokens, mask, self._advance(state, tokens.shape[1]))
-
-    @torch.inference_mode()
-    def first(self, state: CsmState) -> Tensor:
-        """As `Step.first`."""
-        return self._model.speak_frame(state, self._depth_reaches)
-
-    @torch.inference_mode()
-    def next(self, state: CsmState) -> Tensor:
-        """As `Step.next`."""
-        self._model.read_frame(state, self._advance(state, 1))
-        return self._model.speak_frame(state, self._depth_reaches)
-
-    def _advance(self, state: CsmState, n_new: int) -> Reach:
-        cache = state.backbone
-        if len(set(cache.lengths)) == 1:
-            reach = prefix_reach(self._model.backbone, cache.lengths[0], n_new)
-        else:
-            reach = ragged_reach(self._model.backbone, cache.lengths)
-        cache.advance(n_new)
-        return reach
-
-
-_MODES: dict[str, Callable[[CsmModel], Step]] = {"eager": EagerStep}
-
-
-def make_step(model: CsmModel, execution: str) -> Step:
-    """The step of an execution mode; "auto" chooses the fastest that the model's device has.
+    Args:
+        model: with weights, on its device; "int8" changes them.
+        execution: "auto" or a mode.
+        sounds: decodes on the same device; None where frames are decoded elsewhere.
 
     Raises:
         InputError: an unknown mode.
     """
-    mode = "eager" if execution == "auto" else execution
+    mode = automatic(model) if execution == "auto" else execution
     if mode not in _MODES:
         raise InputError(f"execution={execution!r}: the modes are 'auto', {', '.join(map(repr, _MODES))}")
-    return _MODES[mode](model)
+    try:
+        return _MODES[mode](model, sounds), mode
+    except DeviceError as reason:
+        instead = automatic(model)
+        instead = "eager" if instead == mode else instead
+        _log.warning("execution=%r cannot be had: %s. Going on with %r.", mode, reason, instead)
+        return _MODES[instead](model, sounds), instead
+
+
+def automatic(model: CsmModel) -> str:
+    """The fastest mode of the model's device that changes no code and needs no long preparation."""
+    return "graph" if model.device.type == "cuda" else "eager"
+
+
+def _eager(model: CsmModel, sounds: Sounds | None) -> Step:
+    from csmkit.csm.eager import EagerStep
+
+    return EagerStep(model)
+
+
+def _graph(model: CsmModel, sounds: Sounds | None) -> Step:
+    from csmkit.csm.graph import graph_step
+
+    return graph_step(model, sounds)
+
+
+def _compiled(model: CsmModel, sounds: Sounds | None) -> Step:
+    from csmkit.csm.compiled import compiled_step
+
+    return compiled_step(model, sounds)
+
+
+def _int8(model: CsmModel, sounds: Sounds | None) -> Step:
+    from csmkit.csm.eager import EagerStep
+    from csmkit.csm.int8 import quantise
+
+    quantise(model)
+    return EagerStep(model)
+
+
+def _static(model: CsmModel, sounds: Sounds | None) -> Step:
+    from csmkit.csm.static import StaticStep
+
+    return StaticStep(model, sounds)
+
+
+_MODES: dict[str, Callable[[CsmModel, Sounds | None], Step]] = {
+    "eager": _eager,
+    "graph": _graph,
+    "compiled": _compiled,
+    "int8": _int8,
+    "static": _static,
+}

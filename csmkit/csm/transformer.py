@@ -118,6 +118,11 @@ def rms_norm(x: Tensor, gain: Tensor, floor: Tensor) -> Tensor:
     return (wide / length).to(x.dtype) * gain
 
 
+def product(x: Tensor, weight: Tensor | nn.Module) -> Tensor:
+    """``(rows, in)`` times a weight ``(in, out)``, or whatever stands for one, such as `csmkit.csm.int8.Int8Weight`."""
+    return x @ weight if isinstance(weight, Tensor) else weight(x)
+
+
 def norm_floor(config: TransformerConfig) -> Tensor:
     """The ``floor`` of `rms_norm`."""
     return torch.full((1, 1), math.sqrt(config.dim * config.norm_eps))
@@ -147,10 +152,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor, reach: Reach, cache: Tensor) -> Tensor:
         """Run ``(batch * n_new, dim)``, writing their keys and values to the layer's cache on the way."""
         normed = rms_norm(x, self.attention_norm, self.floor)
-        x = x + self._attend(normed @ self.qkv, reach, cache) @ self.out
+        x = x + product(self._attend(product(normed, self.qkv), reach, cache), self.out)
         normed = rms_norm(x, self.mlp_norm, self.floor)
-        gate, up = (normed @ self.gate_up).chunk(2, dim=-1)
-        return x + (F.silu(gate) * up) @ self.down
+        gate, up = product(normed, self.gate_up).chunk(2, dim=-1)
+        return x + product(F.silu(gate) * up, self.down)
 
     def _attend(self, qkv: Tensor, reach: Reach, cache: Tensor) -> Tensor:
         config = self.config

@@ -87,8 +87,9 @@ def _devices() -> list[Finding]:
         import torch
     except ImportError:
         return []
-    threads = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
-    found = [Finding("cpu", True, threads)]
+    from csmkit import machine
+
+    found = [Finding(subject, True, seen) for subject, seen in machine.describe()]
     if not torch.cuda.is_available():
         remedy = "" if torch.version.cuda else "this is a CPU build of torch; install a CUDA build to use a GPU"
         return [*found, Finding("cuda", False, "no CUDA device", remedy)]

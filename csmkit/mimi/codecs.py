@@ -1,13 +1,14 @@
 """The codec plugins: between codes of frames and 24 kHz sound.
 
-All share the interface of `Codec`: "streaming" is the exact one, "independent" the baseline whose seams click, "fake"
-needs no weights. "moshi" is in `csmkit.mimi.moshi`.
+All share the interface of `csmkit.mimi.codec.Codec`: "streaming" is the exact one, "independent" the baseline whose
+seams click, "fake" needs no weights. "moshi" is in `csmkit.mimi.moshi`.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Self
@@ -16,89 +17,15 @@ import torch
 from torch import Tensor
 
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE, as_mono
-from csmkit.errors import CheckpointError, InputError
+from csmkit.errors import CheckpointError
 from csmkit.mimi.checkpoint import load_decoder
+from csmkit.mimi.codec import Codec, CodecBatch, CodecStream
 from csmkit.mimi.decoder import MimiDecoder
 from csmkit.mimi.files import CodecFiles
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
     from csmkit.mimi.encoder import WholeEncoder
-
-
-class CodecStream(ABC):
-    """One stream of sound: what it has decoded colours what comes next. Dropping it is all there is to closing it."""
-
-    @abstractmethod
-    def decode(self, codes: Tensor) -> Tensor:
-        """Decode the next frames.
-
-        Args:
-            codes: ``(n_codebooks, n_frames)`` integers in [0, codebook_size); any number of frames, fastest is one.
-
-        Returns:
-            ``(n_frames * 1920,)`` float32 on the CPU, at 24 kHz, about [-1, 1]; not clipped.
-
-        Raises:
-            InputError: codes of another shape, dtype or range. The stream is untouched then.
-        """
-
-
-class Codec(ABC):
-    """Codes to sound and back.
-
-    Attributes:
-        n_codebooks: codes a frame.
-        codebook_size: codes are below it.
-    """
-
-    n_codebooks: int
-    codebook_size: int
-
-    @abstractmethod
-    def stream(self) -> CodecStream:
-        """A new stream, independent of all others."""
-
-    @abstractmethod
-    def encode(self, audio: Waveform) -> Tensor:
-        """Codes of a whole waveform.
-
-        Args:
-            audio: ``(samples,)`` at 24 kHz, as `csmkit.audio.as_mono` takes it.
-
-        Returns:
-            ``(n_codebooks, ceil(samples / 1920))`` int64 on the CPU.
-
-        Raises:
-            InputError: audio of the wrong shape or dtype.
-        """
-
-    def decode_whole(self, codes: Tensor) -> Tensor:
-        """Decode from silence on; arguments, result and errors as `CodecStream.decode`."""
-        return self.stream().decode(codes)
-
-    def check(self, codes: Tensor) -> Tensor:
-        """The codes as int64 on the CPU.
-
-        Raises:
-            InputError: they are not integers of ``(n_codebooks, n_frames)`` in [0, codebook_size).
-        """
-        if not isinstance(codes, Tensor) or codes.is_floating_point() or codes.dtype in (torch.bool, torch.complex64):
-            kind = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
-            raise InputError(f"codes of {kind}: give an int64 tensor of shape ({self.n_codebooks}, n_frames)")
-        if codes.ndim != 2 or codes.shape[0] != self.n_codebooks:
-            raise InputError(
-                f"codes of shape {tuple(codes.shape)}: give ({self.n_codebooks}, n_frames), one row a codebook"
-            )
-        codes = codes.to("cpu", torch.int64)
-        if codes.numel():
-            low, high = (int(bound) for bound in codes.aminmax())
-            if low < 0 or high >= self.codebook_size:
-                raise InputError(
-                    f"codes from {low} to {high}: the codebooks hold 0 to {self.codebook_size - 1}; "
-                    "leave out special and end frames"
-                )
-        return codes
 
 
 class MimiCodec(Codec):
@@ -179,6 +106,9 @@ class StreamingCodec(MimiCodec):
     def stream(self) -> CodecStream:
         return _ExactStream(self)
 
+    def streams(self, batch: int) -> CodecBatch:
+        return _ExactBatch(self, batch)
+
 
 class _ExactStream(CodecStream):
     def __init__(self, codec: StreamingCodec) -> None:
@@ -193,11 +123,30 @@ class _ExactStream(CodecStream):
         return samples.to("cpu", torch.float32)
 
 
+class _ExactBatch(CodecBatch):
+    """All rows in one pass: the weights, which a single row mostly waits for, are read once."""
+
+    def __init__(self, codec: StreamingCodec, batch: int) -> None:
+        self._codec, self._state = codec, codec.decoder.new_state(batch)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        frames = self._codec.check(codes.t()).t().unsqueeze(2)
+        with torch.no_grad():
+            samples = self._codec.decoder(frames.to(self._codec.device), self._state)
+        return samples.to("cpu", torch.float32)
+
+    def take(self, rows: Sequence[int]) -> None:
+        self._state = self._state.take(rows)
+
+
 class IndependentCodec(StreamingCodec):
     """The baseline: every call is decoded alone, from silence, so each seam between calls clicks."""
 
     def stream(self) -> CodecStream:
         return _IndependentStream(self)
+
+    def streams(self, batch: int) -> CodecBatch:
+        return Codec.streams(self, batch)
 
     def decode_whole(self, codes: Tensor) -> Tensor:
         return _ExactStream(self).decode(codes)

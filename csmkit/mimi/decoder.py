@@ -5,7 +5,7 @@ Architecture: Défossez et al. 2024, "Moshi", section 3.3 (SEANet with a transfo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +22,14 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F
 
 @dataclass
 class MimiState:
-    """What one stream remembers. Independent of the decoder and of other streams; all tensors are updated in place.
+    """What one stream remembers, or a batch of streams that began together. Independent of the decoder and of other
+    states; all tensors are updated in place.
 
     Attributes:
         position: ``(1,)`` int64, latents decoded so far.
-        histories: of each convolution in calling order, ``((kernel - 1) * dilation, channels)``: its last inputs.
-        keys: ``(layers, kv heads, capacity, head dim)``, a ring over the last latents.
+        histories: of each convolution in calling order, ``((kernel - 1) * dilation, batch, channels)``: its last
+            inputs.
+        keys: ``(layers, batch, kv heads, capacity, head dim)``, a ring over the last latents.
         values: likewise.
         fresh: no frame decoded yet; looked at only by codecs that pad with their first input.
     """
@@ -37,6 +39,30 @@ class MimiState:
     keys: Tensor
     values: Tensor
     fresh: bool = True
+
+    def take(self, rows: Sequence[int]) -> MimiState:
+        """A copy of these streams alone, in this order."""
+        index = list(rows)
+        histories = [history[:, index] for history in self.histories]
+        return MimiState(self.position.clone(), histories, self.keys[:, index], self.values[:, index], self.fresh)
+
+    def load(self, other: MimiState, rows: Sequence[int]) -> None:
+        """Go on where these streams of another state are, without moving to other memory."""
+        taken = other.take(rows)
+        for mine, theirs in zip(self.tensors, taken.tensors, strict=True):
+            mine.copy_(theirs)
+        self.fresh = taken.fresh
+
+    def restart(self) -> None:
+        """Forget all streams, without moving to other memory."""
+        for tensor in (self.position, *self.histories):  # the ring is read as far as the position says
+            tensor.zero_()
+        self.fresh = True
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All it holds."""
+        return [self.position, self.keys, self.values, *self.histories]
 
 
 @dataclass
@@ -57,7 +83,7 @@ class Places:
 
 
 def rotate(x: Tensor, places: Places) -> Tensor:
-    """Half-split rotary embedding (Su et al. 2021) of ``(heads, steps, head dim)``."""
+    """Half-split rotary embedding (Su et al. 2021) of ``(batch, heads, steps, head dim)``."""
     first, second = x.chunk(2, dim=-1)
     cos, sin = places.cos, places.sin
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
@@ -79,22 +105,22 @@ class TransformerLayer(nn.Module):
         self.activation = _ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, places: Places) -> Tensor:
-        """``(steps, dim)`` to the same; writes its keys and values into the ring."""
+        """``(steps, batch, dim)`` to the same; writes its keys and values into the ring."""
         x = x + self.attend(self.attention_norm(x), keys, values, places)
         return x + self.down(self.activation(self.up(self.mlp_norm(x))))
 
     def attend(self, x: Tensor, keys: Tensor, values: Tensor, places: Places) -> Tensor:
-        n_steps, n_rotated = x.shape[0], self.n_heads + self.n_kv_heads
-        heads = self.qkv(x).view(n_steps, n_rotated + self.n_kv_heads, -1).transpose(0, 1)
-        rotated = rotate(heads[:n_rotated], places)
-        keys.index_copy_(1, places.slots, rotated[self.n_heads :])
-        values.index_copy_(1, places.slots, heads[n_rotated:])
+        n_steps, batch, _ = x.shape
+        n_rotated = self.n_heads + self.n_kv_heads
+        heads = self.qkv(x).view(n_steps, batch, n_rotated + self.n_kv_heads, -1).permute(1, 2, 0, 3)
+        rotated = rotate(heads[:, :n_rotated], places)
+        keys.index_copy_(2, places.slots, rotated[:, self.n_heads :])
+        values.index_copy_(2, places.slots, heads[:, n_rotated:])
         groups = self.n_heads // self.n_kv_heads
         if groups > 1:
-            keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
-        queries = rotated[None, : self.n_heads]  # the batch of one opens the fused kernel
-        mixed = F.scaled_dot_product_attention(queries, keys[None], values[None], attn_mask=places.mask)
-        return self.out(mixed[0].transpose(0, 1).reshape(n_steps, -1))
+            keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
+        mixed = F.scaled_dot_product_attention(rotated[:, : self.n_heads], keys, values, attn_mask=places.mask)
+        return self.out(mixed.permute(2, 0, 1, 3).flatten(2))
 
 
 class MimiDecoder(nn.Module):
@@ -130,36 +156,39 @@ class MimiDecoder(nn.Module):
         exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
         self.register_buffer("frequencies", 1.0 / config.rope_theta**exponents, persistent=False)
         offsets = torch.arange(config.n_codebooks) * config.codebook_size
-        self.register_buffer("offsets", offsets[:, None], persistent=False)
+        self.register_buffer("offsets", offsets[:, None, None], persistent=False)
         self.register_buffer("ring", torch.arange(self.capacity), persistent=False)
 
-    def new_state(self) -> MimiState:
-        """The state of a stream that has decoded nothing, on the decoder's device."""
+    def new_state(self, batch: int = 1) -> MimiState:
+        """The state of ``batch`` streams that have decoded nothing, on the decoder's device."""
         config, weight = self.config, self.tables
         convolutions = (module for module in self.modules() if isinstance(module, (CausalConv, DepthwiseUpsample)))
-        shape = (config.n_layers, config.n_kv_heads, self.capacity, config.head_dim)
+        shape = (config.n_layers, batch, config.n_kv_heads, self.capacity, config.head_dim)
         with torch.inference_mode(False):  # else a stream opened inside inference mode would be bound to it
             return MimiState(
                 position=torch.zeros(1, dtype=torch.int64, device=weight.device),
-                histories=[weight.new_zeros(conv.n_history, conv.n_inputs) for conv in convolutions],
+                histories=[weight.new_zeros(conv.n_history, batch, conv.n_inputs) for conv in convolutions],
                 keys=weight.new_zeros(shape),
                 values=weight.new_zeros(shape),
             )
 
     def forward(self, codes: Tensor, state: MimiState) -> Tensor:
-        """Decode the next frames of a stream.
+        """Decode the next frames of a stream, or of each stream of a batch.
 
         Args:
-            codes: ``(n_codebooks, n_frames)`` int64 on the decoder's device, each in [0, codebook_size), unchecked.
-            state: of the stream; moves on by ``n_frames``.
+            codes: ``(n_codebooks, n_frames)`` int64 on the decoder's device, each in [0, codebook_size), unchecked; or
+                ``(batch, n_codebooks, n_frames)``.
+            state: of the streams; moves on by ``n_frames``.
 
         Returns:
-            ``(n_frames * frame_samples,)`` samples in the dtype of the weights.
+            ``(n_frames * frame_samples,)`` samples in the dtype of the weights; or ``(batch, samples)``.
         """
-        if codes.shape[1] > MAX_CHUNK_FRAMES:
-            return torch.cat([self.forward(part, state) for part in codes.split(MAX_CHUNK_FRAMES, dim=1)])
+        if codes.ndim == 2:
+            return self.forward(codes.unsqueeze(0), state)[0]
+        if codes.shape[2] > MAX_CHUNK_FRAMES:
+            return torch.cat([self.forward(part, state) for part in codes.split(MAX_CHUNK_FRAMES, dim=2)], dim=1)
         histories = iter(state.histories)
-        latents = F.embedding(codes + self.offsets, self.tables).sum(0)
+        latents = F.embedding(codes.permute(1, 2, 0) + self.offsets, self.tables).sum(0)
         x = self.upsample(latents, next(histories), state.fresh)
         x = self.transform(x, state)
         x = self.first(x, next(histories), state.fresh)
@@ -167,10 +196,10 @@ class MimiDecoder(nn.Module):
             x = stage(x, histories, state.fresh)
         samples = self.last(F.elu_(x), next(histories), state.fresh)
         state.fresh = False
-        return samples.view(-1)
+        return samples.squeeze(2).t()
 
     def transform(self, x: Tensor, state: MimiState) -> Tensor:
-        """The transformer over ``(steps, dim)`` latents."""
+        """The transformer over ``(steps, batch, dim)`` latents."""
         places = self.place(state.position, x)
         for layer, keys, values in zip(self.layers, state.keys, state.values, strict=True):
             x = layer(x, keys, values, places)

@@ -84,11 +84,13 @@ class Engine(ABC):
 class LocalEngine(Engine):
     """One trial at a time, in a thread of this process."""
 
-    room = 1
-
     def __init__(self, recipe: Recipe, options: EngineOptions) -> None:
         self._recipe = recipe
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="csmkit-sweep")
+
+    @property
+    def room(self) -> int:
+        return 1
 
     def submit(self, task: Sequence[Planned]) -> Future[list[Done]]:
         return self._pool.submit(run_task, self._recipe, task)
@@ -103,12 +105,16 @@ class ProcessEngine(Engine):
 
     def __init__(self, recipe: Recipe, options: EngineOptions) -> None:
         cores = os.cpu_count() or 1
-        self._recipe, self.room = recipe, options.workers or cores  # type: ignore[misc]
-        self._threads = max(1, cores // self.room)
+        self._recipe, self._room = recipe, options.workers or cores
+        self._threads = max(1, cores // self._room)
         self._pool = self._start()
 
+    @property
+    def room(self) -> int:
+        return self._room
+
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.room, get_context("spawn"), initializer=_end_with_parent)
+        return ProcessPoolExecutor(self._room, get_context("spawn"), initializer=_end_with_parent)
 
     def submit(self, task: Sequence[Planned]) -> Future[list[Done]]:
         try:

@@ -14,7 +14,7 @@ LETTERS_PER_S = 14.0  # of ordinary speech; says how much of a broken-off clause
 
 
 @dataclass
-class Take:
+class Delivery:
     """A clause that the voice speaks.
 
     Attributes:

@@ -1,0 +1,73 @@
+"""The frame operation by operation, on any device: it looks only at the cache rows in use, by a host integer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from csmkit.csm.model import CsmModel, CsmState
+from csmkit.csm.reach import prefix_reach, ragged_reach
+from csmkit.csm.sampling import Noise
+from csmkit.csm.step import Made
+from csmkit.csm.transformer import Reach
+
+
+class EagerStep:
+    """See `csmkit.csm.step.Step`."""
+
+    makes_sound = False
+    n_warm_ups = 1
+
+    def __init__(self, model: CsmModel) -> None:
+        self._model = model
+        with torch.inference_mode():
+            self._depth_reaches = depth_reaches(model)
+
+    def new_state(self, n_positions: int, noise: Noise) -> CsmState:
+        """As `Step.new_state`."""
+        return self._model.new_state(n_positions, noise)
+
+    def join(self, states: Sequence[CsmState]) -> CsmState:
+        """As `Step.join`."""
+        return CsmState.join(states)
+
+    def take(self, state: CsmState, rows: Sequence[int]) -> CsmState:
+        """As `Step.take`."""
+        return state.take(rows)
+
+    @torch.inference_mode()
+    def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
+        """As `Step.read`."""
+        device = self._model.device
+        self._model.read_prompt(state, tokens.to(device), mask.to(device), self._advance(state, tokens.shape[1]))
+
+    @torch.inference_mode()
+    def first(self, state: CsmState, aloud: bool = False) -> Made:
+        """As `Step.first`."""
+        return self._speak(state)
+
+    @torch.inference_mode()
+    def next(self, state: CsmState) -> Made:
+        """As `Step.next`."""
+        self._model.read_frame(state, self._advance(state, 1))
+        return self._speak(state)
+
+    def _speak(self, state: CsmState) -> Made:
+        return Made(self._model.speak_frame(state, state.noise.draw(), state.noise.topk, self._depth_reaches).cpu())
+
+    def _advance(self, state: CsmState, n_new: int) -> Reach:
+        cache = state.backbone
+        if len(set(cache.lengths)) == 1:
+            reach = prefix_reach(self._model.backbone, cache.lengths[0], n_new)
+        else:
+            reach = ragged_reach(self._model.backbone, cache.lengths)
+        cache.advance(n_new)
+        return reach
+
+
+def depth_reaches(model: CsmModel) -> list[Reach]:
+    """Of the depth decoder's passes: two positions in the first, then one each."""
+    others = (prefix_reach(model.depth, index, 1) for index in range(2, model.config.n_codebooks))
+    return [prefix_reach(model.depth, 0, 2), *others]
