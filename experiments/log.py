@@ -26,10 +26,11 @@ def section(experiment: str, results: Path) -> str:
     texts, seeds = ({row[name] for row in findings.rows} for name in ("text", "seed"))
     first = findings.rows[0]
     where = f"csmkit {first['csmkit']}, {first['device']}, {first['cpu']}, voice {first['voice_sha256']}"
+    n_trials = f"{len(findings.rows)} trials, {len(findings.failed)} failed"
     told = sentences(findings)
     return "\n".join(
         [
-            f"{len(findings.rows)} trials, {len(findings.failed)} failed: {len(texts)} texts, {len(seeds)} seeds; {where}.",
+            f"{n_trials}: {len(texts)} texts, {len(seeds)} seeds; {where}.",
             "",
             *_table([{name: str(value) for name, value in row.items()} for row in interval_rows(findings)]),
             "",
