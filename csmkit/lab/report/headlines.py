@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from csmkit.lab.plots.labels import axis_label
 from csmkit.lab.rows import is_number
 from csmkit.reasons import END_OF_SPEECH
+
+if TYPE_CHECKING:
+    from csmkit.lab.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,14 @@ class Headline:
     def text(self, value: float | None) -> str:
         """A value as tables have it."""
         return "–" if value is None else f"{value:.{self.digits}f}"
+
+    def with_interval(self, interval: Interval, *, signed: bool = False) -> str:
+        """A figure and its interval as text; ``signed`` puts a plus before what is above zero."""
+        if interval.median is None:
+            return "–"
+        sign = "+" if signed and interval.median > 0 else ""
+        bounds = "" if interval.low is None else f" [{self.text(interval.low)}, {self.text(interval.high)}]"
+        return f"{sign}{self.text(interval.median)}{bounds}"
 
 
 _WEIGHTS = {"n_words": "words", "n_letters": "letters", "n_trials": "trials"}

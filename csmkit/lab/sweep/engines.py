@@ -16,7 +16,7 @@ from csmkit.errors import InputError, MissingDependencyError
 from csmkit.lab.sweep.axes import check_choice, check_integer
 from csmkit.lab.sweep.plan import Planned
 from csmkit.lab.sweep.recipe import Recipe
-from csmkit.lab.sweep.stack import Done, run_task, stack_of
+from csmkit.lab.sweep.worker import Done, run_task, worker_of
 
 ENGINES = ("local", "processes", "ray")
 
@@ -97,7 +97,7 @@ class LocalEngine(Engine):
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
-        stack_of.cache_clear()
+        worker_of.cache_clear()
 
 
 class ProcessEngine(Engine):
