@@ -48,9 +48,8 @@ results: .venv/dev.stamp  ## all reference sweeps anew, about 15 minutes on two 
 	for recipe in $(RECIPES); do $(BIN)/csmkit sweep experiments/$$recipe.toml --fresh || exit 1; done
 	$(BIN)/python -m experiments.log
 
-lab: .venv/notebook.stamp  ## JupyterLab on the notebooks
-	$(INSTALL) -e '.[asr,notebook,eval]'
-	$(BIN)/jupyter lab --notebook-dir notebooks
+lab: .venv/asr.stamp .venv/eval.stamp .venv/notebook.stamp  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks $(LAB_OPTIONS)
 
 moshi: .venv/moshi.stamp  ## the second step: moshi, as a codec plugin
 

@@ -17,17 +17,17 @@ from csmkit.csm.checkpoint import build_model, load_sampling, load_tokenizer
 from csmkit.csm.config import Request, Sampling
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.prefix import PrefixStore
-from csmkit.csm.prompt import PromptBuilder, Segment, TextTokenizer
+from csmkit.csm.prompt import Block, PromptBuilder, Segment, TextTokenizer
 from csmkit.csm.sampling import Noise
 from csmkit.csm.sources import Checkpoint
-from csmkit.csm.step import make_step
+from csmkit.csm.step import Made, make_step
 from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError
 from csmkit.machine import prepare
 from csmkit.mimi.codecs import IndependentCodec, StreamingCodec
 from csmkit.mimi.decoder import MimiDecoder
 from csmkit.reasons import END_OF_SPEECH, MAX_LENGTH
 from csmkit.speech import FakeGenerator, SpeechGenerator, new_outcome
-from csmkit.streams import Codec, FrameStream, SpeechStream
+from csmkit.streams import Codec, CodecBatch, FrameStream, SpeechStream
 from csmkit.voices import find_codec, find_tokenizer, find_voice
 
 __all__ = ["FakeGenerator", "Generator", "Segment"]
@@ -151,49 +151,62 @@ class Generator(SpeechGenerator):
     ) -> Passes[Pass, None, None]:
         """The autoregressive loop, the only one: a frame of every row a pass, until no row is live."""
         prompts = zip(requests, n_rows, seeds, strict=True)
-        state, rows = self._step.join([self._read(*prompt) for prompt in prompts]), sorted(live)
+        states, blocks = zip(*(self._read(*prompt) for prompt in prompts), strict=True)
+        state, rows = self._step.join(states), sorted(live)
         voices = self.codec.streams(len(rows)) if aloud and not self._step.makes_sound else None
-        made = self._step.first(state, aloud)
-        for n_frames in itertools.count(1):
-            # The end frame is neither kept nor decoded nor sampled past.
-            spoken = [index for index, codes in enumerate(made.codes) if bool(codes.any())]
-            if voices is not None and 0 < len(spoken) < len(rows):
-                voices.take(spoken)
-            sound = None if made.sound is None else made.sound[spoken]
-            if voices is not None and spoken:
-                sound = voices.decode(made.codes[spoken])
-            frames = _frames(made.codes[spoken], sound)
-            step: Pass = [(row, END_OF_SPEECH) for index, row in enumerate(rows) if index not in spoken]
-            for index, frame in zip(spoken, frames, strict=True):
-                step.append((rows[index], frame))
-                if n_frames == requests[rows[index]].max_frames:
-                    step.append((rows[index], MAX_LENGTH))
-            live.difference_update(row for row, item in step if isinstance(item, str))
-            yield step
-            going = [index for index in spoken if rows[index] in live]
-            if not going:
-                return
-            if voices is not None and len(going) < len(spoken):
-                voices.take([spoken.index(index) for index in going])
-            if len(going) < len(rows):
-                state, rows = self._step.take(state, going), [rows[index] for index in going]
-            made = self._step.next(state)
+        answer: list[Tensor] = []  # of a batch of one
+        n_read = 0
+        try:
+            made = self._step.first(state, aloud)
+            for n_frames in itertools.count(1):
+                n_read = len(answer)  # a pass reads what was made before it
+                # The end frame is neither kept nor decoded nor sampled past.
+                spoken = [index for index, codes in enumerate(made.codes) if bool(codes.any())]
+                frames = _frames(made, spoken, voices)
+                answer += [frame.codes.clone() for frame in frames[: len(requests) == 1]]
+                step: Pass = [(row, END_OF_SPEECH) for index, row in enumerate(rows) if index not in spoken]
+                for index, frame in zip(spoken, frames, strict=True):
+                    step.append((rows[index], frame))
+                    if n_frames == requests[rows[index]].max_frames:
+                        step.append((rows[index], MAX_LENGTH))
+                live.difference_update(row for row, item in step if isinstance(item, str))
+                yield step
+                going = [index for index in spoken if rows[index] in live]
+                if not going:
+                    return
+                if voices is not None and len(going) < len(spoken):
+                    voices.take([spoken.index(index) for index in going])
+                if len(going) < len(rows):
+                    state, rows = self._step.take(state, going), [rows[index] for index in going]
+                made = self._step.next(state)
+        finally:
+            if n_read:
+                self._prefix.keep_answer(blocks[0], torch.stack(answer[:n_read], dim=1), state.backbone)
 
-    def _read(self, request: Request, n_rows: int, seed: int) -> CsmState:
-        """A state that has read the prompt of a request, but for the turns that are known from the last one."""
+    def _read(self, request: Request, n_rows: int, seed: int) -> tuple[CsmState, list[Block]]:
+        """A state that has read the prompt of a request, but for what is known from the last one; and the prompt."""
         noise = Noise(self.config, [request.sampling], [seed], self.model.device)
         state = self._step.new_state(n_rows + request.max_frames, noise)
-        *context, text = self._prompts.build(request)
-        n_known = self._prefix.restore(context, state.backbone)
-        for block in context[n_known:]:
+        *context, text = blocks = self._prompts.build(request)
+        n_known, n_known_rows = self._prefix.restore(context, state.backbone)
+        unread = context[n_known:]
+        if n_known_rows:
+            unread = [unread[0].after(n_known_rows), *unread[1:]]
+        for block in unread:
             self._step.read(state, *block.inputs())
         self._prefix.keep(context, state.backbone)
         self._step.read(state, *text.inputs())
-        return state
+        return state, blocks
 
 
-def _frames(codes: Tensor, sound: Tensor | None) -> list[Frame]:
-    """A frame a row, in memory of its own and outside inference mode: the caller may change it."""
+def _frames(made: Made, spoken: Sequence[int], voices: CodecBatch | None) -> list[Frame]:
+    """What was made in those rows, the others end; in memory of its own that the caller may change."""
+    codes = made.codes[spoken]
+    if voices is not None and 0 < len(spoken) < len(made.codes):
+        voices.take(spoken)
+    sound = voices.decode(codes) if voices is not None and spoken else None
+    if made.sound is not None:
+        sound = made.sound[spoken]
     sounds = [None] * len(codes) if sound is None else [row.clone() for row in sound]
     return [Frame(row.clone(), samples) for row, samples in zip(codes, sounds, strict=True)]
 

@@ -240,6 +240,53 @@ def test_turns_read_before_are_not_read_again_and_the_codes_are_bit_equal(voice_
     assert [n - 1 for n in n_read] == [2, 1, 1, 3, 1, 1], "turns read, besides the text to speak"
 
 
+def count_rows(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of every prompt block the generator reads from here on."""
+    n_rows: list[int] = []
+
+    def read_prompt(state: CsmState, tokens: Tensor, *rest: Any) -> None:
+        n_rows.append(tokens.shape[1])
+        CsmModel.read_prompt(generator.model, state, tokens, *rest)
+
+    monkeypatch.setattr(generator.model, "read_prompt", read_prompt)
+    return n_rows
+
+
+@pytest.mark.parametrize("ending", ["at the limit", "interrupted", "cut short"])
+def test_an_answer_is_history_without_being_read_again(voice_directory: Path, monkeypatch, ending: str):
+    generator, fresh = (Generator.load(voice_directory, device="cpu") for _ in range(2))
+    prompt = Segment(0, "a voice to speak like.", codes=torch.randint(0, 64, (N_CODEBOOKS, 9)))
+    context = [prompt, Segment(1, "how are you?")]
+    for turn in range(3):
+        text = f"answer {turn}."
+        stream = generator.frames(text, 0, context, max_audio_length_ms=80 * 12, seed=turn)
+        frames = [next(stream) for _ in range(8)] if ending == "interrupted" else list(stream)
+        stream.close()
+        said = torch.stack(frames, dim=1)[:, : 5 if ending == "cut short" else None]
+        context += [Segment(0, text, codes=said), Segment(1, f"question {turn}?")]
+        n_rows = count_rows(generator, monkeypatch)
+        again = torch.stack(list(generator.frames(TEXT, 0, context, temperature=0.0, max_audio_length_ms=960)))
+        # The end frame at least, and with it a frame that nothing was said after; then the user, then what is asked.
+        assert len(n_rows) == 3 and n_rows[0] <= 2, n_rows
+        unused = Generator(fresh.model, fresh._prompts._tokenizer, fresh.codec)
+        expected = torch.stack(list(unused.frames(TEXT, 0, context, temperature=0.0, max_audio_length_ms=960)))
+        assert torch.equal(again, expected)
+        list(generator.frames("something else.", 0, [prompt], max_audio_length_ms=160, seed=0))  # that is not forgotten
+        list(generator.frames("no.", 0, context, max_audio_length_ms=160, seed=0))
+
+
+def test_what_an_answer_left_in_the_cache_is_what_reading_it_makes(voice_directory: Path):
+    generator, fresh = (Generator.load(voice_directory, device="cpu") for _ in range(2))
+    context = [Segment(1, "how are you?")]
+    frames = list(generator.frames("well.", 0, context, max_audio_length_ms=800, seed=1))
+    request = generator.request(TEXT, 0, [*context, Segment(0, "well.", codes=torch.stack(frames, dim=1))])
+    known, read = (one._read(request, 200, 0)[0] for one in (generator, fresh))
+    assert known.backbone.lengths == read.backbone.lengths
+    torch.testing.assert_close(known.hidden, read.hidden, atol=1e-4, rtol=1e-4)
+    for mine, theirs in zip(known.backbone.layers, read.backbone.layers, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+
+
 def test_interleaved_streams_do_not_disturb_each_other(generator: Generator):
     texts = ("Good morning.", "What is the time?")
     expected = [generator.generate(text, **TEN_FRAMES) for text in texts]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import save_voice, tiny_csm
+from watched_step import WatchedStep
 
 from csmkit import Generator, Segment, StreamingConversationalChatbot
 from csmkit.asr.fake import FakeTranscriber
@@ -20,23 +21,11 @@ FRAMES = 5
 WAYS = {"max_audio_length_ms": 80 * FRAMES, "guards": None, "seed": 1}
 
 
-class Counting:
-    """A step that counts the rows of the prompts it reads."""
-
-    def __init__(self, step: Any) -> None:
-        self.n_rows = 0
-        self._step, self.first, self.next = step, step.first, step.next
-
-    def read(self, state: Any, tokens: torch.Tensor, mask: torch.Tensor) -> None:
-        self.n_rows += tokens.shape[1]
-        self._step.read(state, tokens, mask)
-
-
 @pytest.fixture
 def voice(voice_directory: Path) -> Generator:
     """A tiny voice of 256 positions that always speaks to its limit."""
     generator = Generator.load(voice_directory, device="cpu")
-    generator._step = Counting(generator._step)
+    WatchedStep(generator)
     return generator
 
 
@@ -49,13 +38,13 @@ def chatbot(generator: Any, answers: list[str], **options: Any) -> StreamingConv
 def contexts(voice: Any) -> list[list[Segment]]:
     """Of every clause that a voice is asked for from now on."""
     seen: list[list[Segment]] = []
-    run = voice.run
+    speak = voice.speak
 
-    def noting(request: Any) -> Any:
+    def noting(request: Any, schedule: Any) -> Any:
         seen.append(list(request.context))
-        return run(request)
+        return speak(request, schedule)
 
-    voice.run = noting
+    voice.speak = noting
     return seen
 
 
@@ -125,12 +114,12 @@ def test_a_conversation_that_outgrows_the_voice_loses_whole_oldest_turns(voice: 
 
 def test_a_long_conversation_reads_no_more_for_its_next_turn_than_a_short_one(tmp_path: Path):
     voice = Generator.load(save_voice(tiny_csm(max_positions=1024), tmp_path), device="cpu")
-    voice._step, read = Counting(voice._step), []
+    step, read = WatchedStep(voice), []
     with chatbot(voice, ["Hello there."]) as bot:
         for number in range(60):
-            before = voice._step.n_rows
+            before = step.n_rows
             list(bot.process_streaming(f"now {chr(97 + number % 26)}?"))
-            read.append(voice._step.n_rows - before)
+            read.append(step.n_rows - before)
     new = rows([Segment(1, "now a?"), Segment(0, "Hello there.", codes=torch.ones(3, FRAMES, dtype=torch.int64))])
     most = new + 5 + len("Hello there.")
     again = [n for n in read if n > most]

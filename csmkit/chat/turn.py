@@ -192,7 +192,6 @@ class Turn:
             for chunk in speech:
                 if self._stop.is_set():
                     break
-                delivery.n_made += len(chunk)
                 self.measured.note_made(chunk)
                 self._held.append((delivery, chunk))
                 yield from self._release()

@@ -97,6 +97,14 @@ class Block:
         """Equal for blocks of equal content."""
         return self.rows.numpy().tobytes()
 
+    def spoken(self, codes: Tensor) -> Block:
+        """The same rows, followed by frames ``(n_codebooks, n_frames)`` int64."""
+        return Block(torch.cat((self.rows, frame_rows(codes))))
+
+    def after(self, n_rows: int) -> Block:
+        """What comes after its first rows."""
+        return Block(self.rows[n_rows:])
+
     def inputs(self) -> tuple[Tensor, Tensor]:
         """Tokens and mask for a batch of one, ``(1, n_rows, slots)`` int64 and bool on the CPU."""
         rows = self.rows.unsqueeze(0)
@@ -190,10 +198,8 @@ class PromptBuilder:
         return rows
 
     def _audio_rows(self, codes: Tensor) -> Tensor:
-        rows = torch.full((codes.shape[1] + 1, self._config.n_slots), -1)
-        rows[:-1, :-1] = codes.t()
-        rows[-1, :-1] = 0  # the end frame
-        return rows
+        end = torch.zeros(len(codes), 1, dtype=torch.int64)
+        return frame_rows(torch.cat((codes, end), dim=1))
 
     def _codes(self, segment: Segment) -> Tensor:
         if segment in self._encoded:
@@ -208,6 +214,11 @@ class PromptBuilder:
             )
         self._encoded[segment] = codes
         return codes
+
+
+def frame_rows(codes: Tensor) -> Tensor:
+    """Rows of frames ``(n_codebooks, n_frames)`` int64, ``(n_frames, slots)`` with -1 in the slot of the text."""
+    return torch.nn.functional.pad(codes.t(), (0, 1), value=-1)
 
 
 def special_id(tokenizer: Tokenizer, token: str, fallback: Sequence[int | None]) -> int | None:

@@ -155,8 +155,8 @@ def turn_finding(metrics: Row) -> str:
         metrics: of a turn's ``complete`` event.
     """
     parts = [
-        ("the language model wrote its first word after", "llm_first_token_ms"),
-        ("the first clause was complete after", "first_clause_ms"),
+        ("the language model wrote its first word after", "llm_ttft_ms"),
+        ("the first clause was complete after", "text_ttfs_ms"),
         ("sound began after", "ttfa_ms"),
         ("the final text was there after", "final_text_ms"),
     ]

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from csmkit.csm.eager import EagerStep
 from csmkit.csm.model import CsmState
 from csmkit.csm.sampling import Noise
-from csmkit.csm.step import make_step
 from csmkit.generator import Generator, Segment
 from experiments.benchmarks.report import add_save, milliseconds, peak_memory_mib, print_json, print_table
 
@@ -32,7 +32,7 @@ def frame_state(generator: Generator, position: int) -> CsmState:
 
 def positions(generator: Generator, places: list[int], repeats: int) -> list[dict[str, Any]]:
     """Milliseconds of a frame at several positions, by turns."""
-    step = make_step(generator.model, "auto")
+    step = EagerStep(generator.model)
     states = {place: frame_state(generator, place) for place in places}
     times: dict[int, list[float]] = {place: [] for place in places}
     for state in states.values():
@@ -95,9 +95,10 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--frames", type=int, default=25, help="of each row of a batch")
     parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=1)
     add_save(parser)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     generator = Generator.load(options.voice)
     generator.warm_up()
     growth = [

@@ -4,7 +4,8 @@
 
 Puts are timed from the moment they want to begin, while a real decode runs, and compared with puts that no decode
 disturbs. The voice speaks the same sentences alone and beside a recogniser that hears them; the two take turns, so that
-a busy machine slows both alike.
+a busy machine slows both alike. ``quietest`` compares the fastest round of each, ``cpu`` the processor time of the
+voice's own thread, which other programs hardly touch.
 """
 
 from __future__ import annotations
@@ -58,28 +59,42 @@ def _within(put: tuple[float, float], passes: list[Pass]) -> bool:
     return any(decode.started <= put[0] <= decode.ended for decode in passes)
 
 
-def speaking_s(generator: Generator, asr: StreamingWhisperASR | None, seed: int) -> float:
-    """Seconds that the voice takes for all sentences, with a recogniser that hears them or alone."""
-    spent = 0.0
+def speaking_s(generator: Generator, asr: StreamingWhisperASR | None) -> tuple[float, float]:
+    """Seconds that the voice takes for all sentences, with a recogniser that hears them or alone: wall, processor."""
+    spent, worked = 0.0, 0.0
     for text in TEXTS:
         if asr is not None:
             asr.start_processing()
-        started = time.perf_counter()
-        for chunk in generator.generate_streaming(text, chunk_frames=CHUNK_FRAMES, seed=seed):
+        started, began = time.perf_counter(), time.thread_time()
+        for chunk in generator.generate_streaming(text, chunk_frames=CHUNK_FRAMES, seed=3):
             if asr is not None:
                 asr.put_audio_chunk(chunk)
                 asr.get_latest_partial()
         spent += time.perf_counter() - started
+        worked += time.thread_time() - began
         if asr is not None:
             asr.finish()
             asr.get_final(timeout=60)
-    return spent
+    return spent, worked
 
 
 def put_row(name: str, taken_ms: list[float]) -> dict[str, Any]:
     """Percentiles of puts."""
     p50, p99, p999 = np.percentile(taken_ms, [50, 99, 99.9])
     return {"puts": name, "n": len(taken_ms), "p50_ms": p50, "p99_ms": p99, "p999_ms": p999, "max_ms": max(taken_ms)}
+
+
+def voice_figures(alone: list[tuple[float, float]], beside: list[tuple[float, float]]) -> dict[str, float]:
+    """Seconds of the voice alone and beside the recogniser, and what the recogniser adds."""
+    walls = [b / a for (a, _), (b, _) in zip(alone, beside, strict=True)]
+    return {
+        "alone_s": statistics.median(wall for wall, _ in alone),
+        "beside_s": statistics.median(wall for wall, _ in beside),
+        "ratio": statistics.median(walls),
+        "ratio_p90": float(np.percentile(walls, 90)),
+        "ratio_quietest": min(wall for wall, _ in beside) / min(wall for wall, _ in alone),
+        "ratio_cpu": statistics.median(cpu for _, cpu in beside) / statistics.median(cpu for _, cpu in alone),
+    }
 
 
 def main() -> None:
@@ -100,22 +115,14 @@ def main() -> None:
     with StreamingWhisperASR(options.whisper) as asr:
         asr.prepare()
         sound = np.concatenate([generator.generate(text, seed=3).numpy() for text in TEXTS])[: 8 * SAMPLE_RATE]
-        speaking_s(generator, asr, seed=3)
-        alone, beside, work = [], [], []
-        for seed in range(options.rounds):
-            alone.append(speaking_s(generator, None, seed))
-            beside.append(speaking_s(generator, asr, seed))
-            work.append(asr.stats()["n_decodes"])
+        speaking_s(generator, asr)
+        alone, beside = [], []
+        for _ in range(options.rounds):
+            alone.append(speaking_s(generator, None))
+            beside.append(speaking_s(generator, asr))
         during, others = put_latencies(asr, sound, options.seconds)
-    ratios = [b / a for a, b in zip(alone, beside, strict=True)]
     rows = [put_row("during a decode", during), put_row("between decodes", others)]
-    voice = {
-        "alone_s": statistics.median(alone),
-        "beside_s": statistics.median(beside),
-        "ratio": statistics.median(ratios),
-        "ratio_p90": float(np.percentile(ratios, 90)),
-        "decodes_a_sentence": statistics.mean(work),
-    }
+    voice = voice_figures(alone, beside)
     print_table(rows)
     print()
     print_table([{"voice": name, "value": value} for name, value in voice.items()])
