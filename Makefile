@@ -6,7 +6,7 @@ BIN := .venv/bin
 RECIPES := chunk_size temperature whisper_models voice_context full_grid
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench lab screenshots moshi pocket clean
+.PHONY: demo test test-sagemaker lint screenshots bench results lab moshi pocket clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
