@@ -3,9 +3,10 @@
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
+RECIPES := chunk_size temperature whisper_models voice_context full_grid
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench lab moshi pocket clean
+.PHONY: demo test test-sagemaker lint screenshots bench results lab moshi pocket clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -28,16 +29,27 @@ demo: .venv/asr.stamp  ## say an answer, write response.wav
 test: .venv/moshi.stamp .venv/browser.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
 	$(BIN)/python -m pytest -q
 
+test-sagemaker:  ## the same with the older line that SageMaker ships, in an environment of its own
+	$(PYTHON) -m venv .venv-sagemaker
+	.venv-sagemaker/bin/pip install --quiet --disable-pip-version-check -c constraints-sagemaker.txt -e '.[dev]'
+	.venv-sagemaker/bin/python -m pytest -q
+
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+screenshots: .venv/browser.stamp .venv/dev.stamp  ## the pictures of the README, by the test of the quickstart
+	CSMKIT_REQUIRE_BROWSER=1 CSMKIT_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_quickstart_browser.py
+
 bench: .venv/moshi.stamp  ## latency of the pocket stack on this machine
 	$(BIN)/python -m experiments.benchmarks.pocket --save results/benchmarks/pocket.json
 
-lab: .venv/notebook.stamp  ## JupyterLab on the notebooks
-	$(INSTALL) -e '.[asr,notebook,eval]'
-	$(BIN)/jupyter lab --notebook-dir notebooks
+results: .venv/dev.stamp  ## all reference sweeps anew, about 15 minutes on two idle cores, and their figures in experiments/LOG.md
+	for recipe in $(RECIPES); do $(BIN)/csmkit sweep experiments/$$recipe.toml --fresh || exit 1; done
+	$(BIN)/python -m experiments.log
+
+lab: .venv/asr.stamp .venv/eval.stamp .venv/notebook.stamp  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks $(LAB_OPTIONS)
 
 moshi: .venv/moshi.stamp  ## the second step: moshi, as a codec plugin
 
@@ -45,4 +57,4 @@ pocket: .venv/train.stamp  ## train the bundled models again (hours); see experi
 	$(BIN)/python -m experiments.pocket.all
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-sagemaker

@@ -1,4 +1,4 @@
-"""What can be replaced: language models, speech generators, codecs, recognisers and metrics, by name.
+"""What can be replaced: language models, speech generators, codecs, recognisers, metrics and trackers, by name.
 
 A plugin is a factory, called with the keywords its user gives. It is found, in this order, by a direct
 ``"package.module:attribute"`` reference, among those registered in this process, among the built-ins below, and among
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from csmkit.errors import MissingDependencyError, PluginError
 
-KINDS = ("llm", "speech", "codec", "asr", "metric")
+KINDS = ("llm", "speech", "codec", "asr", "metric", "tracker")
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -60,6 +60,10 @@ _BUILTIN: dict[str, dict[str, Builtin]] = {
         "levels": Builtin("csmkit.lab.levels:levels"),
         "loudness": Builtin("csmkit.lab.levels:loudness_lufs", "eval"),
         "fake": Builtin("csmkit.lab.metrics:fake_metric"),
+    },
+    "tracker": {
+        "mlflow": Builtin("csmkit.lab.tracking:MlflowTracker", "mlflow"),
+        "fake": Builtin("csmkit.lab.tracking:FakeTracker"),
     },
 }
 _registered: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}

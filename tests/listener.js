@@ -54,4 +54,12 @@ window.runCell = async (source) => {
   return notebook.model.cells.get(index).outputs.toJSON();
 };
 
+// Run all cells of the open notebook; the errors of those that failed.
+window.runAll = async () => {
+  await window.jupyterapp.commands.execute("notebook:run-all-cells");
+  const cells = Array.from(window.jupyterapp.shell.currentWidget.content.model.cells);
+  const outputs = cells.filter((cell) => cell.type === "code").flatMap((cell) => cell.outputs.toJSON());
+  return outputs.filter((output) => output.output_type === "error").map((output) => output.traceback.join("\n"));
+};
+
 window.kernelStatus = () => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status;

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -233,6 +235,22 @@ def test_a_cancelled_utterance_leaves_nothing_to_the_next(tiny: StreamingWhisper
             tiny.put_audio_chunk(noise(1)[:11_520] + speech[start : start + 11_520])
         tiny.cancel()
         assert tiny.transcribe(speech, timeout=30) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_the_recogniser_stands_back_behind_the_voice_and_the_caller_keeps_his_place():
+    seen = []
+
+    class Noting(FakeTranscriber):
+        def transcribe(self, audio_16k: np.ndarray, *, final: bool) -> Hypothesis:
+            seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return super().transcribe(audio_16k, final=final)
+
+    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    with StreamingWhisperASR(transcriber=Noting()) as asr:
+        asr.transcribe(noise(1), timeout=10)
+    assert set(seen) == {min(19, mine + 10)}
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == mine
 
 
 def test_a_hundred_utterances_need_no_more_threads_and_memory_than_twenty(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from csmkit.chat.clauses import ClauseSplitter, split_long, spoken_part
-from csmkit.chat.spoken import in_words, speakable
 from csmkit.errors import InputError
+from csmkit.spoken import in_words, speakable
 
 
 def split(text: str, **limits: int) -> list[tuple[str, int]]:

@@ -12,49 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from watched_step import WatchedStep
 
 from csmkit import Generator, StreamingConversationalChatbot, StreamingWhisperASR
 from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.hypothesis import Hypothesis
 from csmkit.audio import read
 from csmkit.chat.llm import FakeLLM, TransformersLLM
-from csmkit.mimi.codecs import CodecStream
 from csmkit.speech import FakeGenerator
 
 ANSWER = "good morning, how are you today? the weather is nice and warm."
 
 
-class Alarm:
-    """A codec that calls somebody while it decodes a certain frame, and counts its frames."""
-
-    def __init__(self, codec: Any) -> None:
-        self.codec, self.n_codebooks, self.codebook_size = codec, codec.n_codebooks, codec.codebook_size
-        self.encode = codec.encode
-        self.set(0, lambda: None)
-
-    def set(self, at: int, call: Callable[[], object]) -> None:
-        self.n_frames, self.at, self.call = 0, at, call
-
-    def stream(self) -> CodecStream:
-        return _AlarmStream(self, self.codec.stream())
-
-
-class _AlarmStream(CodecStream):
-    def __init__(self, alarm: Alarm, stream: CodecStream) -> None:
-        self._alarm, self._stream = alarm, stream
-
-    def decode(self, codes: Tensor) -> Tensor:
-        self._alarm.n_frames += 1
-        if self._alarm.n_frames == self._alarm.at:
-            self._alarm.call()
-        return self._stream.decode(codes)
-
-
 @pytest.fixture(scope="module")
 def pocket() -> Iterator[StreamingConversationalChatbot]:
     generator = Generator.load("pocket", device="cpu")
-    generator.codec = Alarm(generator.codec)
+    WatchedStep(generator)
     asr = StreamingWhisperASR("tiny.en")
     with StreamingConversationalChatbot(generator=generator, llm=FakeLLM([ANSWER]), asr=asr, seed=1) as chatbot:
         yield chatbot
@@ -67,9 +40,9 @@ def chatbot(pocket: StreamingConversationalChatbot) -> StreamingConversationalCh
     return pocket
 
 
-def alarm(chatbot: StreamingConversationalChatbot) -> Alarm:
-    assert isinstance(chatbot.generator.codec, Alarm)
-    return chatbot.generator.codec
+def alarm(chatbot: StreamingConversationalChatbot) -> WatchedStep:
+    assert isinstance(chatbot.generator._step, WatchedStep)
+    return chatbot.generator._step
 
 
 def sound_of(events: list[Any]) -> torch.Tensor:
@@ -122,13 +95,38 @@ def test_within_one_frame_the_turn_is_over_and_says_so(chatbot: StreamingConvers
     assert_clean(chatbot)
 
 
+def test_cutting_in_before_a_clause_has_begun_makes_no_frame_of_it(chatbot: StreamingConversationalChatbot):
+    generate = chatbot.generator.generate_streaming
+
+    def late(*given: Any, **asked: Any) -> Any:
+        speech = generate(*given, **asked)
+        thread = threading.Thread(target=chatbot.interrupt)
+        thread.start()
+        thread.join()  # when nobody knows of this speech yet
+        return speech
+
+    for event in chatbot.process_streaming("Hi"):
+        if event["type"] == "clause":
+            chatbot.interrupt()
+    assert event["finish_reason"] == "interrupted" and alarm(chatbot).n_frames == 0
+    chatbot.generator.generate_streaming = late  # type: ignore[method-assign]
+    try:
+        *_, complete = chatbot.process_streaming("Hi")
+    finally:
+        del chatbot.generator.generate_streaming  # type: ignore[method-assign]
+    assert complete["finish_reason"] == "interrupted" and alarm(chatbot).n_frames == 0
+    assert chatbot.history == []
+    assert_clean(chatbot)
+
+
 def test_leaving_the_loop_keeps_what_was_yielded(chatbot: StreamingConversationalChatbot, tmp_path: Path):
     events = []
     for event in chatbot.process_streaming("Hi", save_audio_path=tmp_path / "part.wav"):
         events.append(event)
         if len(sound_of(events)) >= 12 * 1920:
             break
-    assert alarm(chatbot).n_frames * 1920 == len(sound_of(events)), "nothing is made ahead of the listener"
+    n_ends = len(clauses(events)) - 1  # each clause but the last has ended with a frame that is not heard
+    assert alarm(chatbot).n_frames == len(sound_of(events)) / 1920 + n_ends, "nothing is made ahead of the listener"
     spoken = chatbot.history[-1]["content"]
     assert ANSWER.startswith(spoken) and len(spoken) <= 14 * 12 * 0.08 + len("good morning,")
     assert len(read(tmp_path / "part.wav")) == len(sound_of(events))
@@ -168,6 +166,22 @@ def test_a_user_being_heard_may_cut_himself_short(chatbot: StreamingConversation
     assert [event["type"] for event in events] == ["complete"]
     assert events[0]["finish_reason"] == "interrupted" and chatbot.history == []
     assert_clean(chatbot)
+
+
+def test_the_last_chunk_of_a_clause_that_nobody_heard_is_not_in_the_history():
+    """All frames of the clause are made, but the interruption comes before its last chunk is handed out."""
+
+    class Late(FakeGenerator):
+        def _generate(self, request: Any, outcome: Any) -> Any:
+            yield from super()._generate(request, outcome)
+            bot.interrupt()
+
+    llm = FakeLLM(["one two three four five six seven."])
+    with StreamingConversationalChatbot(generator=Late(), llm=llm, asr=False) as bot:
+        events = list(bot.process_streaming("Hi"))
+    assert len(sound_of(events)) == 12 * 1920, "of 14 frames"
+    assert events[-1]["finish_reason"] == "interrupted"
+    assert bot.history[-1]["content"] == "one two three four five six"
 
 
 class Stuck(FakeTranscriber):

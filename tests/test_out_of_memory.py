@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from watched_step import WatchedStep
 
 from csmkit import Generator
 from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.whisper import WhisperTranscriber
 from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import FakeLLM
-from csmkit.csm.step import Made
+from csmkit.chat.llm import FakeLLM, TransformersLLM
 from csmkit.errors import DeviceError, DeviceMemoryError, TranscriptionError
 from csmkit.generator import FakeGenerator
 
@@ -22,19 +22,8 @@ CUDA_SAYS = "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total 
 ADVICE = "lower max_audio_length_ms .* smaller Whisper .* memory fraction"
 
 
-class FullStep:
-    """A step that has no room from a certain frame on."""
-
-    def __init__(self, step: Any, n_frames: int) -> None:
-        self._step, self.n_left = step, n_frames
-        self.read, self.first = step.read, step.first
-        self.new_state, self.join, self.take, self.makes_sound = step.new_state, step.join, step.take, False
-
-    def next(self, state: Any) -> Made:
-        self.n_left -= 1
-        if self.n_left == 0:
-            raise torch.OutOfMemoryError(CUDA_SAYS)
-        return self._step.next(state)
+def full(*given: Any, **how: Any) -> Any:
+    raise torch.OutOfMemoryError(CUDA_SAYS)
 
 
 @pytest.fixture
@@ -44,8 +33,8 @@ def voice(voice_directory: Any) -> Generator:
 
 def test_a_step_without_memory_ends_in_a_named_error_that_says_what_to_lower(voice: Generator):
     whole = voice.generate("hi", seed=0, max_audio_length_ms=800, guards=None)
-    step = voice._step
-    voice._step = FullStep(step, 3)
+    step = WatchedStep(voice)
+    step.set(4, full)
     stream = voice.generate_streaming("hi", seed=0, max_audio_length_ms=800, chunk_frames=1, guards=None)
     with pytest.raises(DeviceMemoryError, match=ADVICE) as raised:
         list(stream)
@@ -53,20 +42,11 @@ def test_a_step_without_memory_ends_in_a_named_error_that_says_what_to_lower(voi
     assert isinstance(raised.value.__cause__, torch.OutOfMemoryError)
     assert "while making a frame (CUDA out of memory. Tried to allocate 2.00 GiB.)" in str(raised.value)
     assert stream.finish_reason == "interrupted" and stream.n_frames == 3
-    voice._step = step
     assert torch.equal(voice.generate("hi", seed=0, max_audio_length_ms=800, guards=None), whole)
 
 
 def test_a_prompt_that_does_not_fit_is_the_same_error(voice: Generator):
-    class NoRoom(FullStep):
-        def __init__(self, step: Any) -> None:
-            super().__init__(step, 0)
-            self.read = self.refuse
-
-        def refuse(self, *rows: Any) -> None:
-            raise torch.OutOfMemoryError(CUDA_SAYS)
-
-    voice._step = NoRoom(voice._step)
+    WatchedStep(voice).read = full  # type: ignore[method-assign]
     with pytest.raises(DeviceMemoryError, match=ADVICE):
         voice.generate("hi")
 
@@ -97,10 +77,10 @@ def test_a_turn_without_memory_fails_by_that_name_and_the_next_one_works():
 
 
 def test_whisper_without_memory_is_the_same_error_and_the_speech_goes_on(monkeypatch: pytest.MonkeyPatch):
-    def full(*given: Any) -> Any:
+    def too_small(*given: Any) -> Any:
         raise RuntimeError("CUDA failed with error out of memory")
 
-    monkeypatch.setattr(WhisperTranscriber, "_encode", full)
+    monkeypatch.setattr(WhisperTranscriber, "_encode", too_small)
     noise = (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
     with pytest.raises(DeviceMemoryError, match=f"while transcribing .*{ADVICE}"):
         WhisperTranscriber("tiny.en").transcribe(noise, final=True)
@@ -114,9 +94,16 @@ def test_whisper_without_memory_is_the_same_error_and_the_speech_goes_on(monkeyp
 
 
 def test_a_voice_that_does_not_fit_its_device_is_the_same_error(monkeypatch: pytest.MonkeyPatch, voice_directory: Any):
-    def full(*given: Any, **how: Any) -> Any:
-        raise torch.OutOfMemoryError(CUDA_SAYS)
-
     monkeypatch.setattr("csmkit.generator.build_model", full)
     with pytest.raises(DeviceMemoryError, match="while loading the voice on cpu"):
         Generator.load(voice_directory, device="cpu")
+
+
+def test_a_language_model_without_memory_is_the_same_error(monkeypatch: pytest.MonkeyPatch):
+    model = TransformersLLM("pocket")
+    asked = [{"role": "user", "content": "Hello!"}]
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "_next", full)
+        with pytest.raises(DeviceMemoryError, match=f"while the language model wrote .*{ADVICE}"):
+            list(model.stream(asked))
+    assert "".join(model.stream(asked))

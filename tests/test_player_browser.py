@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
-from lab_server import CHROMIUM, CHROMIUM_ARGUMENTS, LabPage, choose_settings, lab_server, need
+from lab_server import CHROMIUM, CHROMIUM_ARGUMENTS, SILENCE_MS, LabPage, choose_settings, lab_server, least_ms, need
 
 need("anywidget", "ipykernel", "jupyterlab", "playwright", browser=True)
 from playwright import sync_api
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
-SCREENSHOTS = os.environ.get("CSMKIT_SCREENSHOTS")  # a folder; pictures of the player are left there
-SILENCE_MS = 300
 CHUNKS = """
 import numpy as np
 rng = np.random.default_rng(0)
@@ -48,13 +45,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabPage]:
 @pytest.fixture(autouse=True)
 def fresh(lab: LabPage) -> None:
     lab.listen()
-
-
-def screenshot(lab: LabPage, name: str) -> None:
-    if SCREENSHOTS:
-        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-        lab.page.locator(".csmkit-player").last.scroll_into_view_if_needed()
-        lab.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
 
 
 def sent_chunks() -> list[np.ndarray]:
@@ -96,15 +86,7 @@ def test_a_chunk_that_comes_too_late_is_an_underrun(lab: LabPage) -> None:
     assert lab.run("gate.set(); player.wait()") == "True"
     lab.run_until("player.phase", "'ended'")
     assert lab.run("player.underruns") == "1"
-    screenshot(lab, "underrun")
-
-
-def least_ms(measure: Callable[[], float]) -> float:
-    """The least of up to five measurements, one where that is quick: a busy machine only ever adds to it."""
-    times_ms: list[float] = []
-    while len(times_ms) < 5 and (not times_ms or min(times_ms) >= SILENCE_MS):
-        times_ms.append(measure())
-    return min(times_ms)
+    lab.picture(".csmkit-player", "player_underrun")
 
 
 def test_the_stop_button_silences_at_once_and_closes_the_stream(lab: LabPage) -> None:
@@ -112,7 +94,7 @@ def test_the_stop_button_silences_at_once_and_closes_the_stream(lab: LabPage) ->
         lab.listen()
         lab.run(LONG_SPEECH)
         lab.wait_for_sound()
-        screenshot(lab, "playing")
+        lab.picture(".csmkit-player", "player_playing")
         lab.page.locator(".csmkit-player button").last.click()
         lab.wait_for_silence()
         lab.run_until("player.wait(1), stream.finish_reason, player.phase", "(True, 'interrupted', 'stopped')")
@@ -120,7 +102,7 @@ def test_the_stop_button_silences_at_once_and_closes_the_stream(lab: LabPage) ->
         return lab.page.evaluate("heard.lastLoudMs - heard.clickMs")
 
     assert least_ms(click_until_silence_ms) < SILENCE_MS
-    screenshot(lab, "stopped")
+    lab.picture(".csmkit-player", "player_stopped")
 
 
 def test_the_stop_button_closes_a_plain_generator_within_its_next_chunk(lab: LabPage) -> None:
@@ -154,7 +136,7 @@ def test_an_answered_player_shows_no_plain_control_even_if_its_answer_waited_for
     lab.run_until("player.phase, player._output.shows_audio", "('ended', False)")
     assert not lab.page.locator(".jp-OutputArea audio").count()
     assert lab.page.locator(".csmkit-player").last.is_visible()
-    screenshot(lab, "ended")
+    lab.picture(".csmkit-player", "player_ended")
 
 
 def test_the_play_button_plays_the_answer_again(lab: LabPage) -> None:
@@ -176,4 +158,4 @@ def test_an_error_of_the_source_is_shown_beside_the_sound_and_raised_by_wait(lab
     assert "fail after 9 frames" in lab.page.locator(".csmkit-player-error").last.inner_text()
     raised = lab.run("try:\n    player.wait()\nexcept RuntimeError as error:\n    print(type(error).__name__)")
     assert raised == "DeviceError\n"
-    screenshot(lab, "error")
+    lab.picture(".csmkit-player", "player_error")

@@ -160,7 +160,7 @@ def test_every_figure_of_a_take_has_its_column_even_if_nothing_was_measured():
     trial = run_trial(FakeGenerator(), "hi", TrialSettings(codec="fake", seed=1, chunk_frames=(1, 2)))
     shown = dict(zip(COLUMNS, figures(Take(3, "pocket", trial)), strict=True))
     assert (shown["take"], shown["chunk"], shown["sound"]) == ("3", "1, 2", "0.16 s")
-    assert (shown["Whisper"], shown["word errors"], shown["heard"]) == ("–", "–", "–")
+    assert (shown["Whisper"], shown["WER"], shown["heard"]) == ("–", "–", "–")
 
 
 def test_the_picture_has_a_bar_a_chunk_and_late_ones_look_late():

@@ -50,6 +50,7 @@ def test_the_row_tells_the_settings_that_were_used_and_is_plain_data():
     again = run_trial(FakeGenerator(), TEXT, TrialSettings(codec="fake", seed=row["seed"]))
     np.testing.assert_array_equal(again.audio, trial.audio)
     assert (row["finish_reason"], row["n_frames"], row["n_chunks"], row["n_seams"]) == ("end_of_speech", 12, 2, 1)
+    assert TrialSettings(chunk_frames=[1, 2]) == TrialSettings(chunk_frames=(1, 2))
     assert row["snr_db"] == 150 and row["wer"] is None and row["whisper"] is None
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from stream2sentence import SentenceSplitter
 
-from csmkit.chat.spoken import in_words, speakable
 from csmkit.errors import InputError
+from csmkit.spoken import in_words, speakable
 
 _BREAK = re.compile(r"[,;:.!?]$")
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from csmkit.chat.llm import Message
-from csmkit.chat.options import TurnOptions
-from csmkit.chat.spoken import in_words, speakable
 from csmkit.csm.prompt import Segment
+from csmkit.spoken import in_words, speakable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,18 +25,24 @@ class Conversation:
 
     history: list[Message] = field(default_factory=list)
     turns: list[list[Segment]] = field(default_factory=list)
+    _n_forgotten: int = 0
 
     def messages(self, text: str) -> list[Message]:
         """What the language model answers: the history, and the user's new words."""
         return [*self.history, {"role": "user", "content": text}]
 
-    def context(self, options: TurnOptions, by_user: Sequence[Segment]) -> list[Segment]:
-        """What the voice hears before a turn: the segments that lead, the last turns, the user's words."""
-        n_turns = options.context_turns
-        if not n_turns:
-            return list(options.voice)
-        earlier = [segment for turn in self.turns[-n_turns:] for segment in turn]
-        return [*options.voice, *earlier, *by_user]
+    def earlier(self, n_turns: int) -> list[Segment]:
+        """What the voice hears of the last turns, oldest first, but for what it had to forget."""
+        return [segment for turn in self.turns for segment in turn][self._first(n_turns) :]
+
+    def forget(self, n_turns: int, n_segments: int) -> None:
+        """Let the voice hear the oldest so many of `earlier` no more; the history keeps them."""
+        self._n_forgotten = self._first(n_turns) + n_segments
+
+    def _first(self, n_turns: int) -> int:
+        """Where `earlier` begins among all segments."""
+        before = self.turns[:-n_turns] if n_turns else self.turns
+        return max(self._n_forgotten, sum(len(turn) for turn in before))
 
     def add(self, text: str, answer: str, segments: Sequence[Segment]) -> None:
         """Keep a turn: the user's words, what was heard of the answer, and the segments of both."""
@@ -48,6 +53,7 @@ class Conversation:
         """Forget everything."""
         self.history.clear()
         self.turns.clear()
+        self._n_forgotten = 0
 
 
 def by_user(text: str, sound: np.ndarray | None, speaker: int) -> list[Segment]:

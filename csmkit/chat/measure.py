@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -18,16 +17,16 @@ from csmkit import __version__, plugins
 from csmkit.asr.utterance import Utterance
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.ahead import ReadAhead
+from csmkit.chat.delivery import Delivery
 from csmkit.chat.events import Metric, Span
 from csmkit.chat.listener import Listener
-from csmkit.chat.take import Take
 from csmkit.errors import MissingDependencyError
 from csmkit.timing import Arrivals, audible_windows, first_audible
+from csmkit.versions import PACKAGES, installed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PACKAGES = ("torch", "transformers", "faster-whisper", "ctranslate2")
 _ONSET_SAMPLES = SAMPLE_RATE // 100
 
 
@@ -50,7 +49,7 @@ class Measured:
     first_clause_at: float | None = None
     first_made_at: float | None = None
     final_at: float | None = None
-    takes: list[Take] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
     _audible: list[np.ndarray] = field(default_factory=list)
     _onset: int | None = None
 
@@ -104,7 +103,7 @@ def turn_metrics(sources: Sources) -> dict[str, Metric]:
     measured, ahead, listener = sources.measured, sources.ahead, sources.listener
     since, final, heard = sources.since_call_ms, listener.final, measured.heard_span
     first_s, onset_s = measured.arrivals.first_s, measured.onset_s
-    frames_ms = [1000 * (end - start) for take in measured.takes for start, end in take.speech.frame_spans]
+    frames_ms = [1000 * (end - start) for delivery in measured.deliveries for start, end in delivery.speech.frame_spans]
     stats = dict.fromkeys(_asr_figures()) | listener.stats()
     return {
         "heard_ms": None if heard is None else since(heard[1]),
@@ -112,16 +111,16 @@ def turn_metrics(sources: Sources) -> dict[str, Metric]:
         "llm_done_ms": None if ahead is None else since(ahead.ended_at),
         "text_ttfs_ms": since(measured.first_clause_at),
         **measured.arrivals.row(),
-        "onset_ms": None if onset_s is None else onset_s * 1000,
+        "ttfa_audible_ms": None if onset_s is None else onset_s * 1000,
         "held_ms": None if first_s is None else first_s * 1000 - (since(measured.first_made_at) or 0.0),
         "start_delay_ms": measured.made.start_delay_s * 1000 if len(measured.made) else None,
-        "n_clauses": len(measured.takes),
+        "n_clauses": len(measured.deliveries),
         "n_frames": len(frames_ms),
         "frame_p50_ms": float(np.percentile(frames_ms, 50)) if frames_ms else None,
         "frame_p95_ms": float(np.percentile(frames_ms, 95)) if frames_ms else None,
         "final_text_ms": since(measured.final_at),
+        "wer": word_errors(measured.deliveries, listener),
         "total_ms": since(perf_counter()),
-        "wer": word_errors(measured.takes, listener),
         "asr_model": sources.asr_model,
         "asr_complete": None if final is None else final.complete,
         "asr_revised": None if final is None else final.revised,
@@ -132,9 +131,9 @@ def turn_metrics(sources: Sources) -> dict[str, Metric]:
     }
 
 
-def word_errors(takes: Sequence[Take], listener: Listener) -> float | None:
+def word_errors(deliveries: Sequence[Delivery], listener: Listener) -> float | None:
     """Word error rate of the final text against what the voice was given; None without a whole one, or jiwer."""
-    said = " ".join(take.clause.spoken for take in takes)
+    said = " ".join(delivery.clause.spoken for delivery in deliveries)
     if listener.final is None or not listener.final.complete or not said:
         return None
     try:
@@ -146,7 +145,7 @@ def word_errors(takes: Sequence[Take], listener: Listener) -> float | None:
 @cache
 def versions() -> dict[str, str | None]:
     """The installed versions that figures depend on, as columns such as ``version_torch``."""
-    others = {f"version_{package.replace('-', '_')}": _version(package) for package in PACKAGES}
+    others = {f"version_{package.replace('-', '_')}": installed(package) for package in PACKAGES}
     return {"version_csmkit": __version__, **others}
 
 
@@ -159,9 +158,9 @@ def turn_spans(sources: Sources) -> list[Span]:
     if ahead is not None and ahead.first_at is not None:
         rows += [("language model", "reads", ahead.started_at, ahead.first_at)]
         rows += [("language model", "writes", ahead.first_at, ahead.ended_at)]
-    for take in measured.takes:
-        rows.append(("clauses", take.clause.written, take.started_at, take.ended_at))
-        rows += [("frames", "frame", *span) for span in take.speech.frame_spans]
+    for delivery in measured.deliveries:
+        rows.append(("clauses", delivery.clause.written, delivery.started_at, delivery.ended_at))
+        rows += [("frames", "frame", *span) for span in delivery.speech.frame_spans]
     if measured.first_clause_at is not None:
         rows.append(("clauses", "first clause", measured.first_clause_at, None))
     for decode in sources.listener.passes():
@@ -193,10 +192,3 @@ def _span(sources: Sources, lane: str, label: str, start: float | None, end: flo
     start_ms = sources.since_call_ms(start)
     assert start_ms is not None
     return {"lane": lane, "label": label, "start_ms": start_ms, "end_ms": sources.since_call_ms(end)}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

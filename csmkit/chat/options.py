@@ -32,7 +32,7 @@ class TurnOptions:
         guards: what ends a clause that has run away; None for nothing.
         voice: segments that always lead the context, to keep one voice, such as a `voice_prompt`. Never left out.
         context_turns: earlier turns, beside the clauses of this one, that the voice hears before it speaks; 0 for none,
-            not even those clauses. What does not fit is left out, the oldest first.
+            not even those clauses. Where they do not fit, the oldest third is left out from then on.
         first_words: the first clause has at most so many words.
         most_words: so has any other.
         prebuffer_ms: how long the first chunk is held back, so that a slow voice plays without a gap: milliseconds, or

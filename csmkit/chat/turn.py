@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,12 @@ from csmkit.audio import FRAME_MS, WavWriter
 from csmkit.chat.ahead import ReadAhead
 from csmkit.chat.clauses import Clause, ClauseSplitter
 from csmkit.chat.conversation import Conversation, by_user
+from csmkit.chat.delivery import LETTERS_PER_S, Delivery
 from csmkit.chat.events import Event
 from csmkit.chat.listener import Listener, hear_user
 from csmkit.chat.llm import LLM
 from csmkit.chat.measure import Measured, Sources, turn_metrics, turn_notes, turn_spans
 from csmkit.chat.options import TurnOptions
-from csmkit.chat.take import LETTERS_PER_S, Take
 from csmkit.generator import Segment
 from csmkit.reasons import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD
 from csmkit.streams import chunk_schedule
@@ -32,10 +32,11 @@ from csmkit.timing import Prebuffer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from csmkit.csm.config import Request
     from csmkit.speech import SpeechGenerator
     from csmkit.streams import SpeechStream
 
-_JOIN_S = 5.0  # a language model ends within one token; one that hangs is left behind
+_JOIN_S = 1.0  # a language model ends within one token; one that hangs is left behind
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Turn:
         self._answered = False
         longest_s = max(chunk_schedule(stage.options.chunk_frames)) * FRAME_MS / 1000
         self._prebuffer = Prebuffer(stage.options.prebuffer_ms, longest_s, stage.pace)
-        self._held: deque[tuple[Take, Tensor]] = deque()  # chunks that were made and not handed out yet
+        self._held: deque[tuple[Delivery, Tensor]] = deque()  # chunks that were made and not handed out yet
         self._listener = Listener(stage.asr, self.turn_id)
         self._ahead: ReadAhead | None = None
         self._speech: SpeechStream | None = None
@@ -125,7 +126,7 @@ class Turn:
 
     def heard(self) -> tuple[str, list[Segment]]:
         """What the listener heard of the answer: its text, and the segments of the turn, the user's first."""
-        heard = [take.heard(self._stage.options.speaker) for take in self.measured.takes]
+        heard = [delivery.heard(self._stage.options.speaker) for delivery in self.measured.deliveries]
         text = " ".join(text for text, _ in heard if text)
         return text, [*self._by_user, *(segment for _, segment in heard if segment is not None)]
 
@@ -182,43 +183,60 @@ class Turn:
     def _speak(self, clause: Clause) -> Iterator[Event]:
         started = perf_counter()
         self._speech = speech = self._start_speech(clause.spoken)
-        take = Take(clause, speech, started)
-        self.measured.takes.append(take)
+        delivery = Delivery(clause, speech, started)
+        self.measured.deliveries.append(delivery)
+        if self._stop.is_set():  # `interrupt` may have come before there was speech to stop
+            speech.stop_soon()
         try:
             yield self._event("clause", text=clause.written, spoken=clause.spoken)
             for chunk in speech:
                 if self._stop.is_set():
                     break
-                take.n_made += len(chunk)
                 self.measured.note_made(chunk)
-                self._held.append((take, chunk))
+                self._held.append((delivery, chunk))
                 yield from self._release()
                 yield from self._read(0)
         finally:
             speech.close()
             self._speech = None
-            take.ended_at = perf_counter()
+            delivery.ended_at = perf_counter()
 
     def _start_speech(self, clause: str) -> SpeechStream:
-        options, generator, takes = self._stage.options, self._stage.generator, self.measured.takes
+        options, generator, deliveries = self._stage.options, self._stage.generator, self.measured.deliveries
         asked: dict[str, Any] = {
             "max_audio_length_ms": options.max_audio_length_ms,
             "temperature": options.temperature,
             "topk": options.topk,
-            "seed": None if options.seed is None else options.seed + len(takes),
+            "seed": None if options.seed is None else options.seed + len(deliveries),
             "guards": options.guards,
         }
-        said = [take.made(options.speaker) for take in takes] if options.context_turns else []
-        context: Sequence[Segment] = [
-            *self._conversation.context(options, self._by_user),
-            *(segment for segment in said if segment is not None),
-        ]
-        if context:
-            request = generator.request(clause, options.speaker, context, **asked)
-            context = generator.fit(request, n_lead=len(options.voice)).context
+        context = self._context(generator.request(clause, options.speaker, **asked))
         return generator.generate_streaming(
             clause, options.speaker, context, chunk_frames=options.chunk_frames, **asked
         )
+
+    def _context(self, request: Request) -> list[Segment]:
+        """What the voice hears before a clause: the segments that lead, earlier turns, the user's words, this answer.
+
+        Where that is too much, a third of it goes at once, oldest first: what is left stays the same for some turns, so
+        that the voice has read it already.
+        """
+        options, n_turns = self._stage.options, self._stage.options.context_turns
+        lead, earlier, present = list(options.voice), self._conversation.earlier(n_turns), list[Segment]()
+        if n_turns:
+            said = [delivery.made(options.speaker) for delivery in self.measured.deliveries]
+            present = [*self._by_user, *(segment for segment in said if segment is not None)]
+        context = [*lead, *earlier, *present]
+        if not context:
+            return []
+        fitting = self._stage.generator.fit(replace(request, context=tuple(context)), n_lead=len(lead)).context
+        if len(fitting) == len(context):
+            return context
+        n_kept = len(fitting) - len(lead)
+        n_kept -= n_kept // 3
+        n_gone = len(earlier) + len(present) - n_kept
+        self._conversation.forget(n_turns, min(n_gone, len(earlier)))
+        return [*lead, *[*earlier, *present][n_gone:]]
 
     def _release(self) -> Iterator[Event]:
         """Hand out the chunks that are held, once they may be."""
@@ -232,11 +250,11 @@ class Turn:
         """How long the whole answer will sound; None while it is being written."""
         if not self._answered:
             return None
-        clauses = [*(take.clause for take in self.measured.takes), *self._clauses]
+        clauses = [*(delivery.clause for delivery in self.measured.deliveries), *self._clauses]
         return sum(len(clause.spoken) for clause in clauses) / LETTERS_PER_S
 
-    def _hand_out(self, take: Take, chunk: Tensor) -> Iterator[Event]:
-        take.n_heard += len(chunk)
+    def _hand_out(self, delivery: Delivery, chunk: Tensor) -> Iterator[Event]:
+        delivery.n_heard += len(chunk)
         self.measured.note_heard(chunk)
         if self._wav is not None:
             self._wav.write(chunk)
@@ -258,7 +276,7 @@ class Turn:
     def _finish_reason(self) -> str:
         if self._stop.is_set():
             return INTERRUPTED
-        reasons = (take.reason for take in self.measured.takes)
+        reasons = (delivery.reason for delivery in self.measured.deliveries)
         return next((reason for reason in reasons if reason != END_OF_SPEECH), END_OF_SPEECH)
 
     def _complete(self, reason: str) -> Event:

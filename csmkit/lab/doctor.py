@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import site
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +27,7 @@ PACKAGES = {  # package: the extra that brings it, None for what is always neede
     "faster-whisper": "asr",
     "jupyterlab": "notebook",
     "ipywidgets": "notebook",
+    "anywidget": "notebook",
     "matplotlib": "notebook",
     "pandas": "eval",
     "jiwer": "eval",
@@ -46,7 +48,8 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at Python, packages, devices and presets; nothing is downloaded, no model is loaded."""
-    return [_python(), *(_package(name, extra) for name, extra in PACKAGES.items()), *_devices(), *_presets()]
+    packages = [_package(name, extra) for name, extra in PACKAGES.items()]
+    return [_python(), *packages, front_end(), *_devices(), *_presets()]
 
 
 def _python() -> Finding:
@@ -64,6 +67,19 @@ def _package(name: str, extra: str | None) -> Finding:
             return Finding(name, False, "not installed (optional)", "make moshi, see README")
         target = f"csmkit[{extra}]" if extra else "csmkit"
         return Finding(name, False, "not installed", f"pip install '{target}'")
+
+
+def front_end() -> Finding:
+    """Whether a JupyterLab of this environment has the JavaScript of the player.
+
+    One that runs in another environment, as on notebook instances with several, needs anywidget there.
+    """
+    roots = (sys.prefix, site.getuserbase())
+    places = [Path(root) / "share" / "jupyter" / "labextensions" / "anywidget" for root in roots]
+    if any(place.is_dir() for place in places):
+        return Finding("player's front end", True, "in this environment's JupyterLab")
+    remedy = "pip install 'csmkit[notebook]' where JupyterLab runs, then reload its page; until then a plain control"
+    return Finding("player's front end", False, "not installed", remedy)
 
 
 def _devices() -> list[Finding]:

@@ -8,13 +8,11 @@ import platform
 import subprocess
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import csmkit
-
-PACKAGES = ("torch", "transformers", "moshi", "faster-whisper", "ctranslate2", "numpy")
+from csmkit.versions import PACKAGES, installed
 
 
 def environment() -> dict[str, Any]:
@@ -29,7 +27,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
-        **{package: installed for package in PACKAGES if (installed := _version(package))},
+        **{package: version for package in PACKAGES if (version := installed(package))},
     }
 
 
@@ -67,13 +65,6 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu_name() -> str:

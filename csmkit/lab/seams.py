@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from csmkit.audio import SAMPLE_RATE
+from csmkit.errors import InputError
 from csmkit.lab.waveforms import checked_seams, one_channel
 
 if TYPE_CHECKING:
@@ -82,6 +83,19 @@ def seam_metrics(audio: Waveform, seams: Seams) -> dict[str, float | int | None]
         row[f"seam_{figure}_control_{unit}"] = _median(elsewhere) if len(borders) else None
         row[f"seam_{figure}_auc"] = _auc(worse * np.array(here), worse * np.array(elsewhere))
     return row
+
+
+def worst_seam(audio: Waveform, seams: Seams) -> int:
+    """The border with the highest ``click_z``, which is the one to look at; arguments and errors as `seam_metrics`.
+
+    Raises:
+        InputError: no border, too.
+    """
+    samples = one_channel(audio, shortest_ms=2 * NEAR_MS)
+    borders = checked_seams(seams, len(samples))
+    if not len(borders):
+        raise InputError("no seams: one chunk meets no other, give smaller chunks or a longer text")
+    return int(max(borders, key=lambda place: judge(samples, place).click_z))
 
 
 def control_positions(seams: Seams, n_samples: int) -> list[int]:

@@ -6,7 +6,10 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.options import ChatModels, chat_models
 from csmkit.generator import Generator
 
@@ -40,14 +43,14 @@ class Stack:
         return voice
 
     def recogniser(self, name: str) -> StreamingWhisperASR:
-        """The recogniser of a model's name, such as ``base.en``, ready to hear.
+        """The recogniser of a model's name, such as ``base.en``, warmed up on a moment of silence.
 
         Raises:
-            CsmkitError: as `StreamingWhisperASR.prepare`.
+            CsmkitError: as `StreamingWhisperASR.transcribe`.
         """
         if name not in self._recognisers:
             recogniser = StreamingWhisperASR(name, preset=self.models.asr_preset)
-            recogniser.prepare()
+            recogniser.transcribe(np.zeros(SAMPLE_RATE // 2, np.float32))
             self._recognisers[name] = recogniser
         return self._recognisers[name]
 

@@ -1,8 +1,14 @@
-"""How sure a median is: the one place where intervals are made."""
+"""How sure a figure is: the one place where intervals are made.
+
+Trials of the same text, or of the same seed, are not independent. Where rows name what was drawn, such as ``text`` and
+``seed``, the bootstrap draws those with replacement and takes the trials at their crossings (Owen, "The pigeonhole
+bootstrap", Annals of Applied Statistics 2007), so that intervals hold for other texts and seeds, not for more runs of
+the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +22,8 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2_000
 LEVEL = 0.95
+UNITS = ("text", "seed")  # what a sweep draws, and what its intervals are to hold for
+LEAST_UNITS, LEAST_TRIALS = 3, 9  # of each kind, and in all: less says nothing about other texts and seeds
 
 
 @dataclass(frozen=True)
@@ -64,13 +72,116 @@ def median_interval(
     return Interval(float(np.median(numbers)), float(low), float(high), len(numbers))
 
 
-def summary_rows(rows: Rows, by: str | Iterable[str], value: str, *, seed: int = 0) -> list[dict[str, Any]]:
+def crossed_interval(
+    rows: Sequence[Mapping[str, Any]],
+    value: str,
+    *,
+    units: Sequence[str] = UNITS,
+    weight: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """The figure of a column with its 95 % interval over the units, see the module's docstring.
+
+    Args:
+        rows: one a trial; those where the value is None or NaN are left out.
+        value: column.
+        units: columns that name what was drawn. Rows that share all of them, such as repeats, are drawn together.
+        weight: column that makes the figure a weighted mean, such as words for an error rate; None is the median.
+        resamples: how often the units are drawn.
+        seed: of the drawing.
+
+    Returns:
+        The interval, whose ``median`` is that mean where there is a weight. Without bounds if any unit has less than
+        three values, or all trials are fewer than nine: one text or one seed tells nothing about others.
+    """
+    kept = [row for row in rows if measured(row[value]) is not None]
+    values = np.array([float(row[value]) for row in kept])
+    weights = None if weight is None else np.array([float(row[weight]) for row in kept])
+    if not kept:
+        return Interval(None, None, None, 0)
+    figure = _figure(values, np.ones(len(values)), weights)
+    places = [np.unique([str(row[unit]) for row in kept], return_inverse=True)[1] for unit in units]
+    if len(kept) < LEAST_TRIALS or any(place.max() + 1 < LEAST_UNITS for place in places):
+        return Interval(figure, None, None, len(kept))
+    random = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(resamples):
+        times = np.ones(len(values))
+        for place in places:
+            n_units = place.max() + 1
+            times *= np.bincount(random.integers(0, n_units, n_units), minlength=n_units)[place]
+        if times.any():
+            drawn.append(_figure(values, times, weights))
+    low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return Interval(figure, float(low), float(high), len(kept))
+
+
+def _figure(values: np.ndarray, times: np.ndarray, weights: np.ndarray | None) -> float:
+    """The median of values that count so many times, or their weighted mean."""
+    if weights is not None:
+        return float(np.average(values, weights=weights * times)) if (weights * times).any() else 0.0
+    return float(np.median(np.repeat(values, times.astype(int))))
+
+
+def paired_rows(
+    rows: Iterable[Mapping[str, Any]],
+    others: Iterable[Mapping[str, Any]],
+    value: str,
+    *,
+    units: Sequence[str] = UNITS,
+    weight: str | None = None,
+) -> list[dict[str, Any]]:
+    """The difference of a column between trials that share all units: one row a pair, of the units and ``value``.
+
+    Repeats of a trial are averaged by their median first. What is not measured in both has no pair.
+
+    Args:
+        rows: of one setting.
+        others: of the one it is compared with; their value is subtracted.
+        value: column.
+        units: columns that are shared.
+        weight: column that is kept beside them.
+    """
+    first, second = (_by_units(given, value, units) for given in (rows, others))
+    return [
+        {
+            **{unit: first[key][1][unit] for unit in units},
+            value: first[key][0] - second[key][0],
+            **({weight: first[key][1][weight]} if weight else {}),
+        }
+        for key in first
+        if key in second
+    ]
+
+
+def _by_units(
+    rows: Iterable[Mapping[str, Any]], value: str, units: Sequence[str]
+) -> dict[tuple[Any, ...], tuple[float, Mapping[str, Any]]]:
+    cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if measured(row.get(value)) is not None:
+            cells.setdefault(tuple(_hashable(row[unit]) for unit in units), []).append(row)
+    return {key: (float(np.median([row[value] for row in cell])), cell[0]) for key, cell in cells.items()}
+
+
+def summary_rows(
+    rows: Rows,
+    by: str | Iterable[str],
+    value: str,
+    *,
+    units: Sequence[str] = (),
+    weight: str | None = None,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
     """One row for each combination of ``by`` that occurs, in the order they first occur.
 
     Args:
         rows: one a trial.
         by: column or columns to group on.
         value: column to summarise.
+        units: columns that the bootstrap draws, see `crossed_interval`; none draws trials as if each was independent.
+        weight: column that makes the figure a weighted mean, with units alone.
         seed: of the bootstrap.
 
     Returns:
@@ -80,13 +191,17 @@ def summary_rows(rows: Rows, by: str | Iterable[str], value: str, *, seed: int =
         InputError: no rows, a missing column, or a value that is no number.
     """
     columns = [by] if isinstance(by, str) else list(by)
-    groups: dict[tuple[Any, ...], list[Any]] = {}
-    for row in records(rows, [*columns, value]):
-        groups.setdefault(tuple(_hashable(row[column]) for column in columns), []).append(row[value])
-    return [
-        {**dict(zip(columns, key, strict=True)), **vars(median_interval(values, seed=seed))}
-        for key, values in groups.items()
-    ]
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in records(rows, [*columns, value, *units]):
+        groups.setdefault(tuple(_hashable(row[column]) for column in columns), []).append(row)
+    table = []
+    for key, members in groups.items():
+        if units:
+            interval = crossed_interval(members, value, units=units, weight=weight, seed=seed)
+        else:
+            interval = median_interval([row[value] for row in members], seed=seed)
+        table.append({**dict(zip(columns, key, strict=True)), **vars(interval)})
+    return table
 
 
 def _hashable(value: Any) -> Any:

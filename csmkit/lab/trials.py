@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
 from csmkit.lab.decoding import codec_of, decoded
@@ -55,6 +56,10 @@ class TrialSettings:
     seed: int | None = None
     max_audio_length_ms: float | None = None
     codec: str = "streaming"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.chunk_frames, list):  # as JSON and a notebook's parameters have it
+            object.__setattr__(self, "chunk_frames", tuple(self.chunk_frames))
 
     def request(self, generator: SpeechGenerator, text: str, context: Sequence[Segment] = ()) -> Request:
         """What a generator is asked for; raises InputError for what cannot be used."""
@@ -287,3 +292,18 @@ def run_trial(
         for _ in run:
             pass
         return run.result(metrics)
+
+
+def run_trials(
+    generator: SpeechGenerator,
+    texts: Sequence[str],
+    settings: Sequence[TrialSettings],
+    asr: StreamingWhisperASR | None = None,
+) -> list[Trial]:
+    """Every text with every setting, one after the other, behind a progress bar; arguments and errors as `run_trial`.
+
+    For a look in a notebook: what takes longer than a coffee is a sweep's work, which keeps its rows and may go on
+    where it was cut off.
+    """
+    orders = [(text, one) for text in texts for one in settings]
+    return [run_trial(generator, text, one, asr) for text, one in tqdm(orders, unit="trial", leave=False)]

@@ -41,7 +41,7 @@ TURN_FIGURES = {  # figure of a turn: heading
     "llm_ttft_ms": "LLM first token",
     "text_ttfs_ms": "first clause",
     "ttfa_ms": "first audio",
-    "onset_ms": "audible onset",
+    "ttfa_audible_ms": "audible onset",
     "gap_p50_ms": "gap between chunks, p50",
     "gap_p95_ms": "gap between chunks, p95",
     "max_underrun_ms": "max underrun",

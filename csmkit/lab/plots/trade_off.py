@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ def trade_off(
     *,
     parameter_label: str | None = None,
     metric_label: str | None = None,
-    seed: int = 0,
+    units: Sequence[str] = (),
+    weight: str | None = None,
 ) -> PaperFigure:
     """The median of a metric over the trials at each value of a parameter, with its 95 % bootstrap interval as a bar.
 
@@ -35,13 +37,14 @@ def trade_off(
         group: column that tells lines apart, at most six values.
         parameter_label: with its unit, in place of the one that follows from the column's name.
         metric_label: likewise.
-        seed: of the bootstrap.
+        units: columns that the bootstrap draws, such as text and seed; none draws trials as if each was independent.
+        weight: column that makes it a weighted mean in place of the median, with units alone.
 
     Raises:
         InputError: no rows, missing columns, nothing measured, or too many groups.
     """
     trials = records(rows, [parameter, metric, *([group] if group else [])])
-    summary = summary_rows(trials, [*([group] if group else []), parameter], metric, seed=seed)
+    summary = summary_rows(trials, [*([group] if group else []), parameter], metric, units=units, weight=weight)
     drawn = [row for row in summary if row["median"] is not None]
     if not drawn:
         raise InputError(f"column {metric!r} was measured in none of {len(trials)} rows: choose another metric")

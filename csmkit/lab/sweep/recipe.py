@@ -12,11 +12,11 @@ from typing import Any
 
 from csmkit import plugins
 from csmkit.chat.options import PRESETS, chat_models
-from csmkit.chat.spoken import in_words, speakable
 from csmkit.errors import InputError
 from csmkit.lab.measures import Measure
 from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, check_integer, nearest
 from csmkit.lab.sweep.overrides import parse_overrides
+from csmkit.spoken import in_words, speakable
 
 KEEP = ("none", "clips", "audio")
 RECOGNISERS = ("whisper", "fake")
@@ -110,9 +110,7 @@ def load_recipe(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Rec
         raise InputError(f"{str(path)!r} is not TOML ({error}): correct that place") from error
     if isinstance(table.get("texts"), str):
         table["texts"] = str(path.parent / table["texts"])
-    axes = table.setdefault("axes", {})
-    if not isinstance(axes, dict):
-        raise InputError(f"axes={axes!r} in {str(path)!r}: give a table, such as [axes] and chunk_frames = [2, 4, 6]")
+    axes = _table("axes", table.setdefault("axes", {}))
     for name, values in parse_overrides(overrides, {*AXES, *KEYS} - {"axes", "baseline"}).items():
         if name in AXES:
             axes[name] = values
@@ -133,7 +131,7 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
             place = f"{key!r} is an axis: put it under [axes]" if key in AXES else nearest(key, sorted(KEYS))
             raise InputError(f"recipe {name!r} has an unknown key {key!r}: {place}")
     preset = check_choice("preset", table.get("preset", "pocket"), PRESETS)
-    axes = _checked_axes(table.get("axes", {}), preset)
+    axes = _checked_axes(_table("axes", table.get("axes", {})), preset)
     recipe = Recipe(
         name=name,
         preset=preset,
@@ -142,7 +140,7 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         seeds=_checked_seeds(table.get("seeds", Recipe.seeds)),
         metrics=_checked_metrics(table.get("metrics", Recipe.metrics)),
         keep=check_choice("keep", table.get("keep", Recipe.keep), KEEP),
-        baseline=_checked_baseline(table.get("baseline", {}), axes, preset),
+        baseline=_checked_baseline(_table("baseline", table.get("baseline", {})), axes, preset),
         asr=check_choice("asr", table.get("asr", Recipe.asr), RECOGNISERS),
         repeats=check_integer("repeats", table.get("repeats", Recipe.repeats), 1),
         batch=check_integer("batch", table.get("batch", Recipe.batch), 1),
@@ -164,6 +162,12 @@ def _single(name: str, values: list[Any]) -> Any:
     if len(values) != 1:
         raise InputError(f"{name}={','.join(map(str, values))}: give one value")
     return values[0]
+
+
+def _table(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{name}={value!r}: give a table, such as [{name}] and below it chunk_frames = 6")
+    return value
 
 
 def _text(name: str, value: Any) -> str:
@@ -230,10 +234,8 @@ def _checked_metrics(given: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(listed))
 
 
-def _checked_baseline(table: Any, axes: Mapping[str, tuple[Any, ...]], preset: str) -> dict[str, Any]:
+def _checked_baseline(table: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]], preset: str) -> dict[str, Any]:
     """The value of each varied axis to compare with: as given, else the default if it is among them, else the first."""
-    if not isinstance(table, Mapping):
-        raise InputError(f"baseline={table!r}: give a table, such as [baseline] and chunk_frames = 6")
     baseline = {}
     for name in table:
         if name not in axes:

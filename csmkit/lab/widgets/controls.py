@@ -18,7 +18,7 @@ from csmkit.lab.trials import TrialSettings
 SCHEDULES: tuple[int | tuple[int, ...], ...] = (1, 2, 3, 4, 6, 8, 10, 12, (1, 2, 4, 6), (1, 3, 6, 12))
 TEMPERATURES = tuple(step / 20 for step in range(31))
 TOP_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 2048)
-OWN, NONE = "voice's own", "none"  # an ipywidgets selection takes None for "nothing selected"
+OWN, NONE = "own", "none"  # an ipywidgets selection takes None for "nothing selected"
 _WIDE = {"layout": {"width": "330px"}, "style": {"description_width": "92px"}}
 
 
@@ -32,7 +32,7 @@ class Controls:
 
     Attributes:
         fields: the widgets by name: ``text``, ``preset``, ``speaker``, ``chunk_frames``, ``temperature``, ``topk``,
-            ``seed``, ``max_audio_length_ms``, ``whisper``.
+            ``seed``, ``max_audio_length_ms``, ``whisper``. "own" is what the voice brings.
 
     Raises:
         InputError: an unknown preset.
@@ -66,7 +66,7 @@ class Controls:
             ),
             "seed": ipywidgets.Text("1", placeholder="empty: a new one each time", description="seed", **_WIDE),
             "max_audio_length_ms": ipywidgets.IntSlider(
-                Request.max_audio_length_ms, min=480, max=30_000, step=480, description="at most (ms)", **_WIDE
+                Request.max_audio_length_ms, min=500, max=30_000, step=500, description="at most (ms)", **_WIDE
             ),
             "whisper": ipywidgets.Dropdown(options=[*NAMES, NONE], value="base.en", description="Whisper", **_WIDE),
         }

@@ -11,21 +11,21 @@ import ipywidgets
 from csmkit.lab.takes import Take
 
 COLUMNS = {  # heading: width in px
-    "take": 36,
-    "chunk": 74,
-    "temperature": 84,
-    "top-k": 48,
-    "seed": 60,
-    "Whisper": 64,
-    "first audio": 74,
-    "RTF": 44,
-    "sound": 56,
-    "late": 36,
-    "word errors": 80,
-    "ended by": 110,
-    "heard": 240,
+    "take": 40,
+    "chunk": 66,
+    "temp.": 50,
+    "top-k": 42,
+    "seed": 44,
+    "Whisper": 66,
+    "first audio": 76,
+    "RTF": 36,
+    "sound": 50,
+    "late": 32,
+    "WER": 40,
+    "ended by": 104,
+    "heard": 300,
 }
-_BUTTON = {"width": "62px"}
+_BUTTON_PX = 34
 
 
 class History:
@@ -42,18 +42,18 @@ class History:
     def __init__(self, play: Callable[[Take], object], keep: Callable[[Take], object]) -> None:
         self._play, self._keep = play, keep
         self._heading = ipywidgets.HBox(
-            [_label("", 62), _label("", 62), ipywidgets.HTML(_cells(list(COLUMNS), "font-weight:600"))]
+            [_fixed(ipywidgets.HTML(), _BUTTON_PX), _fixed(ipywidgets.HTML(), _BUTTON_PX), _cells(list(COLUMNS), 600)]
         )
         self.widget = ipywidgets.VBox([])
         self.widget.add_class("csmkit-studio-takes")
 
     def add(self, take: Take) -> None:
         """Show a take."""
-        play = ipywidgets.Button(description="Play", icon="play", layout=_BUTTON, tooltip="hear this take again")
-        keep = ipywidgets.Button(description="Keep", icon="save", layout=_BUTTON, tooltip="write it as WAV and row")
+        play = _fixed(ipywidgets.Button(icon="play", tooltip=f"hear take {take.number} again"), _BUTTON_PX)
+        keep = _fixed(ipywidgets.Button(icon="save", tooltip=f"keep take {take.number} as WAV and row"), _BUTTON_PX)
         play.on_click(lambda _: self._play(take))
         keep.on_click(lambda _: self._keep(take))
-        row = ipywidgets.HBox([play, keep, ipywidgets.HTML(_cells(figures(take)))])
+        row = ipywidgets.HBox([play, keep, _cells(figures(take))])
         earlier = self.widget.children[1:]
         self.widget.children = (self._heading, row, *earlier)
 
@@ -86,15 +86,17 @@ def _number(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
-def _label(text: str, width: int) -> ipywidgets.Widget:
-    return ipywidgets.HTML(escape(text), layout={"width": f"{width}px", "margin": "2px"})
+def _fixed(widget: Any, width: int) -> Any:
+    widget.layout = ipywidgets.Layout(width=f"{width}px", flex="0 0 auto", padding="0", margin="2px")
+    return widget
 
 
-def _cells(texts: list[str], style: str = "") -> str:
+def _cells(texts: list[str], weight: int = 400) -> ipywidgets.HTML:
     """Texts side by side in the columns; one that is too long is cut, and whole when pointed at."""
     cut = "flex:none;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;padding-right:6px"
     cells = [
         f'<span title="{escape(text)}" style="{cut};width:{width}px">{escape(text)}</span>'
         for text, width in zip(texts, COLUMNS.values(), strict=True)
     ]
-    return f'<div style="display:flex;font-variant-numeric:tabular-nums;{style}">{"".join(cells)}</div>'
+    row = f'<div style="display:flex;font-variant-numeric:tabular-nums;font-weight:{weight}">{"".join(cells)}</div>'
+    return ipywidgets.HTML(row, layout={"flex": "0 0 auto"})

@@ -31,7 +31,8 @@ class Player:
     without a browser call `wait`, so that this happens while a cell runs.
 
     Args:
-        lead_ms: silence before the first chunk, 0 to 10 000; more lets a slow generator play without a gap.
+        lead_ms: silence before the first chunk, 0 to 10 000; more lets a slow generator play without a gap. A chatbot
+            holds back by itself, as long as needed and in step with its history: give it ``prebuffer_ms="auto"``.
         embedded: ``widget`` is shown in a layout of your own: nothing is displayed from here, and no audio control
             stands in for it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.options import chat_models
 from csmkit.csm.prompt import Segment
 from csmkit.lab.batches import run_trials_together
+from csmkit.lab.metrics import words
 from csmkit.lab.provenance import checksum, environment
 from csmkit.lab.sweep.axes import NO_RECOGNISER
 from csmkit.lab.sweep.plan import Planned, keeps_clip
@@ -68,7 +70,7 @@ def voice_name(recipe: Recipe) -> str:
     return recipe.voice or chat_models(recipe.preset).speech
 
 
-class Stack:
+class Worker:
     """The models of a recipe.
 
     Args:
@@ -116,6 +118,7 @@ class Stack:
             "started": started.isoformat(timespec="milliseconds"),
             "trial_s": (time.perf_counter() - start) / len(trials),
             "n_batch": len(trials),
+            "process": os.getpid(),
         }
         return [
             self._done(trial, result, context, told)
@@ -133,7 +136,8 @@ class Stack:
             **told,
             "whisper": planned.point["whisper"] if self._recipe.hears else None,
             "context_frames": sum(segment.n_frames for segment in context),
-            "n_words": len(planned.text.split()),
+            "n_words": len(words(planned.text).split()),
+            "n_letters": len(words(planned.text)),
             "audio_s": len(trial.audio) / SAMPLE_RATE,
             "audio_sha256": hashlib.sha256(trial.audio.tobytes()).hexdigest()[:16],
             **self._environment,
@@ -185,14 +189,14 @@ def _device(generator: SpeechGenerator) -> str:
 
 
 @lru_cache(maxsize=1)
-def stack_of(recipe: Recipe, threads: int | None) -> Stack:
-    """The stack of this process, loaded at the first call."""
-    return Stack(recipe, threads)
+def worker_of(recipe: Recipe, threads: int | None) -> Worker:
+    """The worker of this process, with its models loaded at the first call."""
+    return Worker(recipe, threads)
 
 
 def run_task(recipe: Recipe, trials: Sequence[Planned], threads: int | None = None) -> list[Done]:
     """What a worker of any engine is called with."""
-    return stack_of(recipe, threads).run(trials)
+    return worker_of(recipe, threads).run(trials)
 
 
 def write_clip(path: Path, audio: np.ndarray) -> None:

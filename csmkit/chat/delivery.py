@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from csmkit.audio import FRAME_RATE, SAMPLE_RATE
+from csmkit.audio import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 from csmkit.chat.clauses import Clause, spoken_part
 from csmkit.csm.prompt import Segment
 from csmkit.reasons import INTERRUPTED, REPETITION
@@ -14,22 +14,20 @@ LETTERS_PER_S = 14.0  # of ordinary speech; says how much of a broken-off clause
 
 
 @dataclass
-class Take:
+class Delivery:
     """A clause that the voice speaks.
 
     Attributes:
         clause: its text.
         speech: its sound being made.
         started_at, ended_at: when the voice began and ended, by `time.perf_counter`.
-        n_made: samples that were made.
-        n_heard: of those, the ones that were handed out.
+        n_heard: samples that were handed out.
     """
 
     clause: Clause
     speech: SpeechStream
     started_at: float
     ended_at: float | None = None
-    n_made: int = 0
     n_heard: int = 0
 
     @property
@@ -43,7 +41,12 @@ class Take:
 
     def made(self, speaker: int) -> Segment | None:
         """The segment of all that was made, heard or not yet."""
-        return self._part(self.n_made, speaker)[1]
+        return self._part(self._n_made, speaker)[1]
+
+    @property
+    def _n_made(self) -> int:
+        """Samples of all frames, also of a chunk that an interruption has swallowed."""
+        return self.speech.n_frames * FRAME_SAMPLES
 
     def _part(self, n_samples: int, speaker: int) -> tuple[str, Segment | None]:
         """The first samples as text and as segment: all words, those that the sound had room for, or none.
@@ -51,7 +54,7 @@ class Take:
         The conversation goes on with what was written, the voice with what it said.
         """
         audio_s = n_samples / SAMPLE_RATE
-        share = n_samples / self.n_made if self.n_made else 0.0
+        share = n_samples / self._n_made if self._n_made else 0.0
         if self.reason == INTERRUPTED:
             share = min(1.0, audio_s * LETTERS_PER_S / len(self.clause.spoken))
         written, spoken = (spoken_part(text, share) for text in (self.clause.written, self.clause.spoken))

@@ -1,0 +1,118 @@
+"""Everything in a folder of results but the rows, made from the rows."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from csmkit.errors import MissingDependencyError, ResultsError
+from csmkit.lab.report.figures import draw_figures
+from csmkit.lab.report.findings import Findings, analyse, sentences, shown
+from csmkit.lab.results import MANIFEST, write_manifest, write_table
+from csmkit.lab.sweep.row_file import read_rows, write_whole
+
+REPORT, RECIPE, PAGE = "report.html", "recipe.json", Path(__file__).with_name("page.html")
+MOST_CLIPS = 12
+_ENVIRONMENT = ("cpu", "cores", "threads", "gpu", "device", "python", "torch", "transformers", "numpy")
+_ABOUT = ("csmkit", "commit", "preset", "voice", "voice_sha256", "whisper", "whisper_sha256")
+
+
+def build_report(folder: Path, *, against: Path | None = None, command: str | None = None) -> Path:
+    """Write table, figures, page and manifest of a sweep.
+
+    Args:
+        folder: with ``rows.jsonl``; ``recipe.json`` and ``clips`` are used where they are there.
+        against: folder of a former sweep to compare with.
+        command: that made the rows, for the page; None is the one that the last report told.
+
+    Returns:
+        The page.
+
+    Raises:
+        ResultsError: no rows, only failures, or a folder that cannot be written.
+        MissingDependencyError: matplotlib, pandas or jinja2 are not installed.
+    """
+    rows = read_rows(folder)
+    recipe = _json(folder / RECIPE)
+    command = command or _json(folder / MANIFEST).get("command") or f"csmkit sweep experiments/{folder.name}.toml"
+    findings = analyse(rows, recipe.get("baseline"), None if against is None else read_rows(against))
+    if not findings.rows:
+        error = f"{findings.failed[0]['error_type']}: {findings.failed[0]['error']}"
+        raise ResultsError(
+            f"all {len(rows)} trials in {str(folder)!r} failed, the first by {error}: "
+            "correct that and run the sweep again with --retry-failed"
+        )
+    try:
+        write_table(folder, rows)
+        pictures = draw_figures(findings, folder)
+        page = _render(folder, findings, recipe, pictures, {"against": against, "command": command})
+        write_whole(folder / REPORT, page.encode())
+        write_manifest(folder, rows, recipe or {"name": folder.name}, command)
+    except OSError as error:
+        remedy = "make room or get write access, then run `csmkit report` again; rows are kept"
+        raise ResultsError(
+            f"cannot write the report in {str(folder)!r} ({error.strerror or error}): {remedy}"
+        ) from error
+    return folder / REPORT
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _render(
+    folder: Path, findings: Findings, recipe: Mapping[str, Any], pictures: Sequence[Path], told: Mapping[str, Any]
+) -> str:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependencyError.for_extra("jinja2", "eval") from error
+    surroundings = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    surroundings.filters["shown"] = shown
+    rows = findings.rows
+    return surroundings.from_string(PAGE.read_text(encoding="utf-8")).render(
+        title=recipe.get("title") or folder.name.replace("_", " ").capitalize(),
+        question=recipe.get("question", ""),
+        found=findings,
+        told=sentences(findings),
+        n_texts=len({row["text"] for row in rows}),
+        n_seeds=len({row["seed"] for row in rows}),
+        figures=[(path.stem.replace("_", " "), _embedded(path, "image/png")) for path in pictures],
+        clips=_clips(folder, findings),
+        environment=_listed(rows, _ENVIRONMENT),
+        about=_listed(rows, _ABOUT),
+        started=min(row["started"] for row in rows),
+        ended=max(row["started"] for row in rows),
+        n_comparisons=len(findings.comparisons),
+        **told,
+    )
+
+
+def _listed(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
+    """What the rows have of some columns: all values, where they differ."""
+    values = {name: dict.fromkeys(str(row[name]) for row in rows if row.get(name) is not None) for name in names}
+    return {name: ", ".join(found) for name, found in values.items() if found}
+
+
+def _clips(folder: Path, findings: Findings) -> list[tuple[str, str, str]]:
+    """What was spoken, with its settings, and the sound as a data address: spread over the settings."""
+    kept = [row for row in findings.rows if row.get("clip") and (folder / row["clip"]).is_file()]
+    step = max(1, -(-len(kept) // MOST_CLIPS))
+    return [
+        (
+            ", ".join(f"{name} {shown(row[name])}" for name in findings.axes),
+            row["text"],
+            _embedded(folder / row["clip"], "audio/flac"),
+        )
+        for row in kept[::step]
+    ]
+
+
+def _embedded(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

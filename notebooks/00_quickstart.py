@@ -1,0 +1,75 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # csmkit in ten cells
+# Speak, stream, chat. You need: a CPU.
+
+# %% tags=["parameters"]
+preset = "pocket"  # or "sesame", with access to the models
+text = "good morning, how are you today?"
+question = "Hello! How are you?"
+seed = 1
+
+# %%
+from IPython.display import Markdown
+
+from csmkit import Segment, StreamingConversationalChatbot
+from csmkit.lab.findings import turn_finding
+from csmkit.lab.listening import hear_turn
+from csmkit.lab.stack import Stack
+from csmkit.lab.widgets import Player, Studio
+
+voice = Stack(preset).voice
+
+# %% [markdown]
+# **Speak.** A whole waveform is one chunk: nothing is heard before all of it is made.
+
+# %%
+player = Player()
+player.play(voice.generate(text, seed=seed))
+player.wait()
+
+# %% [markdown]
+# **Stream.** The same words chunk by chunk, heard while they are made; Stop ends the sound and the voice.
+
+# %%
+streaming = Player()
+streaming.play(voice.generate_streaming(text, seed=seed, chunk_frames=(1, 2, 4, 6)))
+streaming.wait()
+streaming.sent.row()
+
+# %% [markdown]
+# **Answer.** Earlier turns are context: text and sound of what was said.
+
+# %%
+asked = "would you like a cup of tea?"
+context = [Segment(speaker=1, text=asked, audio=voice.generate(asked, speaker=1, seed=seed))]
+reply = Player()
+reply.play(voice.generate_streaming("yes, that would be nice.", context=context, seed=seed))
+reply.wait()
+
+# %% [markdown]
+# **Chat.** A language model writes, the voice speaks clause by clause, a recogniser hears it.
+
+# %%
+chatbot = StreamingConversationalChatbot(preset=preset, generator=voice, seed=seed)
+turn = Player()
+events = hear_turn(chatbot, turn, question)
+turn.wait()
+chatbot.history
+
+# %%
+Markdown(turn_finding(events[-1]["metrics"]))
+
+# %% [markdown]
+# **Try it.** Without code: type, choose, Speak; compare the takes and keep the ones you like.
+
+# %%
+studio = Studio(preset, text=text)
+studio

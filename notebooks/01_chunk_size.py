@@ -1,0 +1,101 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # How large should a chunk be?
+# Time to first audio, gaps and overhead against chunk size; what happens where chunks meet. You need: a CPU.
+
+# %% tags=["parameters"]
+preset = "pocket"  # or "sesame", with access to the models
+texts = ["good morning, how are you today?", "the weather is nice and warm.", "would you like a cup of tea?"]
+seeds = [1, 2, 3]
+chunk_sizes = [1, 2, 4, 6, 8, [1, 2, 4, 6]]  # frames of 80 ms, or a schedule whose last number repeats
+
+# %%
+import pandas
+from IPython.display import Markdown
+
+from csmkit.lab import plots
+from csmkit.lab.findings import chunk_finding, range_finding, seam_finding
+from csmkit.lab.seams import worst_seam
+from csmkit.lab.stack import Stack
+from csmkit.lab.trials import TrialSettings, run_trial, run_trials
+from csmkit.lab.widgets import Player
+
+voice = Stack(preset).voice
+settings = [TrialSettings(chunk_frames=size, seed=seed) for seed in seeds for size in chunk_sizes]
+
+# %% [markdown]
+# **The trials.** Every text with every size and seed. The codes do not depend on the chunk size: only when they are
+# handed out does.
+
+# %%
+trials = run_trials(voice, texts, settings)
+rows = [{**trial.row, "chunk_frames": str(trial.row["chunk_frames"])} for trial in trials]
+pandas.DataFrame(rows)[["chunk_frames", "seed", "ttfa_ms", "gap_p95_ms", "n_underruns", "rtf", "audio_s"]].head()
+
+# %%
+plots.trade_off(rows, "chunk_frames", "ttfa_ms")
+
+# %%
+plots.trade_off(rows, "chunk_frames", "gap_p95_ms")
+
+# %%
+plots.trade_off(rows, "chunk_frames", "rtf")
+
+# %% [markdown]
+# **One answer, chunk by chunk.** What lies above its line came too late, or slower than real time.
+
+# %%
+first = [trial for trial in trials if (trial.row["text"], trial.row["seed"]) == (texts[0], seeds[0])][:6]
+plots.chunk_latency([row for trial in first for row in trial.chunk_rows()], group="chunk_frames")
+
+# %%
+Markdown("**What to choose.** " + chunk_finding(rows))
+
+# %% [markdown]
+# **Where chunks meet.** `streaming` carries the codec's state from chunk to chunk; `independent` decodes each chunk
+# alone, as stateless servers do. The seam metric compares each border with places of the same sound that are none.
+
+# %%
+codecs = [
+    TrialSettings(chunk_frames=size, seed=seed, codec=codec)
+    for codec in ("streaming", "independent")
+    for size in (2, 6)
+    for seed in seeds
+]
+decoded = [trial.row for trial in run_trials(voice, texts, codecs)]
+plots.trade_off(decoded, "chunk_frames", "seam_click_z", group="codec")
+
+# %%
+Markdown(seam_finding(decoded) + "\n\n" + range_finding(decoded, "codec", "snr_db", ".0f", "dB"))
+
+# %% [markdown]
+# **Seen and heard.** The worst border of the chunks decoded alone, and the same place of the stateful stream.
+
+# %%
+pair = {
+    codec: run_trial(voice, texts[0], TrialSettings(chunk_frames=2, seed=seeds[0], codec=codec))
+    for codec in ("streaming", "independent")
+}
+sounds = {codec: trial.audio for codec, trial in pair.items()}
+seam = worst_seam(sounds["independent"], pair["independent"].seams)
+plots.seam_close_up(sounds, seam)
+
+# %%
+plots.spectrogram_pair(sounds, pair["independent"].seams)
+
+# %%
+stateful = Player()
+stateful.play(sounds["streaming"])
+stateful.wait()
+
+# %%
+alone = Player()
+alone.play(sounds["independent"])
+alone.wait()

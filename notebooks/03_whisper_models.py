@@ -1,0 +1,84 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Which Whisper should listen?
+# Word errors, how soon partial text comes and how often it changes, and what hearing takes from the voice. You need: a
+# CPU.
+
+# %% tags=["parameters"]
+preset = "pocket"  # or "sesame", with access to the models
+texts = ["good morning, how are you today?", "the weather is nice and warm.", "would you like a cup of tea?"]
+seeds = [1, 2, 3, 4]
+models = ["tiny.en", "base.en", "small.en"]
+chunk_frames = 2
+
+# %%
+import pandas
+from IPython.display import Markdown
+
+from csmkit.lab import plots
+from csmkit.lab.comparisons import differences, extremes
+from csmkit.lab.findings import range_finding, whisper_finding
+from csmkit.lab.stack import Stack
+from csmkit.lab.trials import TrialSettings, run_trials
+from csmkit.lab.widgets import Player
+
+stack = Stack(preset)
+settings = [TrialSettings(chunk_frames=chunk_frames, seed=seed) for seed in seeds]
+
+# %% [markdown]
+# **The trials.** All hear the same sound, as the seeds are the same; the trials without a recogniser are the baseline
+# of what hearing costs.
+
+# %%
+alone = [trial.row for trial in run_trials(stack.voice, texts, settings)]
+trials = [trial for model in models for trial in run_trials(stack.voice, texts, settings, stack.recogniser(model))]
+rows = [trial.row for trial in trials]
+pandas.DataFrame(rows).groupby("whisper", sort=False)[["wer", "cer", "n_partials", "n_revised_words"]].mean().round(3)
+
+# %%
+plots.trade_off(rows, "whisper", "wer")
+
+# %%
+plots.trade_off(rows, "whisper", "first_partial_ms")
+
+# %%
+plots.trade_off(rows, "whisper", "asr_lag_p50_ms", metric_label="text behind the sound (ms)")
+
+# %% [markdown]
+# **What it takes from the voice.** The real-time factor and the processor's seconds until the last chunk, each minus
+# those of the same text and seed without a recogniser.
+
+# %%
+added = differences([*alone, *rows], "whisper", None, ["rtf", "cpu_s"])
+plots.trade_off(added, "whisper", "rtf", metric_label="real-time factor added (s/s)")
+
+# %%
+plots.trade_off(added, "whisper", "cpu_s", metric_label="processor time added (s)")
+
+# %%
+Markdown(whisper_finding(rows, added))
+
+# %%
+Markdown(range_finding(rows, "whisper", "n_revised_words", ".1f"))
+
+# %% [markdown]
+# **How partial text grows**, and the sound it comes from: the trial with the most revisions.
+
+# %%
+_, busiest = extremes(trials, "n_partials")
+listened = Player()
+listened.play(busiest.audio)
+listened.wait()
+pandas.DataFrame(
+    [(round(at_s * 1000), text) for at_s, text in busiest.partials], columns=["ms since the call", "partial"]
+)
+
+# %%
+{name: busiest.row[name] for name in ("whisper", "text", "transcript", "wer", "final_after_ms")}

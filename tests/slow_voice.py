@@ -1,0 +1,37 @@
+"""A fake voice for sweeps: slow enough to be killed, or failing, as the environment says; importable by workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from csmkit.csm.config import Request
+from csmkit.errors import DeviceError
+from csmkit.generator import FakeGenerator
+from csmkit.streams import FrameStream
+
+
+class SlowVoice(FakeGenerator):
+    """Two frames a word, 4 ms each."""
+
+    def __init__(self) -> None:
+        super().__init__(frame_s=0.004)
+
+
+class FailsOnce(FakeGenerator):
+    """Fails for texts with the word "broken" as long as a file of that name is there."""
+
+    def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
+        if Path(os.environ["BROKEN"]).exists() and any("broken" in request.text for request in requests):
+            raise DeviceError("out of memory, says the test")
+        return super().run_batch(requests)
+
+
+class Dies(FakeGenerator):
+    """Takes its process along for texts with the word "deadly"."""
+
+    def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
+        if any("deadly" in request.text for request in requests):
+            os._exit(1)
+        return super().run_batch(requests)

@@ -1,0 +1,221 @@
+"""Reports: what is said of rows, what is not, and that everything but the rows comes back from them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+
+from csmkit.errors import MissingDependencyError, ResultsError
+from csmkit.lab.report import analyse, build_report
+from csmkit.lab.report.findings import HIGHER, LOWER, NOT_SHOWN, TOO_FEW, sentences
+from csmkit.lab.results import copy_results, results_folder
+from csmkit.lab.statistics import crossed_interval, paired_rows
+from csmkit.lab.sweep import make_recipe, run_sweep
+from csmkit.lab.tracking import FakeTracker, MlflowTracker
+from experiments.log import main as fill_log
+
+
+def trials(n_texts: int = 6, n_seeds: int = 4, **effect: float) -> list[dict[str, Any]]:
+    """Rows at chunk sizes 2 and 6: texts and seeds differ much, the settings by ``effect`` with little noise."""
+    random = np.random.default_rng(0)
+    texts, seeds = random.normal(0, 100, n_texts), random.normal(0, 20, n_seeds)
+    return [
+        {
+            "trial_id": f"{size}-{text}-{seed}",
+            "metrics": "latency,wer",
+            "error": None,
+            "chunk_frames": size,
+            "text": f"text {text}",
+            "seed": seed,
+            "finish_reason": "end_of_speech",
+            "started": f"2026-01-01T00:00:{text:02}",
+            "ttfa_ms": 500 + texts[text] + seeds[seed] + effect.get("gain", 0) * (size == 2) + random.normal(0, 2),
+            "wer": float((text + seed) % 2) / 4,
+            "n_words": 4 + text,
+        }
+        for size in (2, 6)
+        for text in range(n_texts)
+        for seed in range(n_seeds)
+    ]
+
+
+def test_a_difference_that_texts_would_hide_is_found_in_pairs():
+    findings = analyse(trials(gain=-30), {"chunk_frames": 6})
+    found = {item.headline.column: item for item in findings.comparisons}
+    assert found["ttfa_ms"].verdict == LOWER and found["ttfa_ms"].difference.n == 24
+    assert found["ttfa_ms"].difference.median == pytest.approx(-30, abs=3)
+    alone = findings.table[0]["ttfa_ms"]
+    assert alone.high - alone.low > 30  # the medians alone could not tell
+    assert found["wer"].verdict == NOT_SHOWN
+    told = sentences(findings)
+    assert any("lower at chunk_frames 2 than at 6 by" in text for text in told["shown"])
+    assert any("word error rate" in text and "no difference" in text for text in told["not shown"])
+    assert analyse(trials(gain=30), {"chunk_frames": 6}).comparisons[0].verdict == HIGHER
+
+
+def test_nothing_is_concluded_from_one_seed_or_one_text():
+    for rows in (trials(n_seeds=1, gain=-300), trials(n_texts=1, gain=-300), trials(n_texts=2, n_seeds=2, gain=-300)):
+        findings = analyse(rows, {"chunk_frames": 6})
+        assert {item.verdict for item in findings.comparisons} == {TOO_FEW}
+        told = sentences(findings)
+        assert not told["shown"] and all("nothing can be said" in text for text in told["too few"])
+
+
+def test_error_rates_are_means_by_words():
+    rows = [{"text": "a", "seed": 0, "wer": 1.0, "n_words": 1}, {"text": "b", "seed": 0, "wer": 0.0, "n_words": 9}]
+    assert crossed_interval(rows, "wer", weight="n_words").median == pytest.approx(0.1)
+    assert crossed_interval(rows, "wer").median == 0.5
+
+
+def test_intervals_over_texts_and_seeds_hold_the_truth_where_trials_are_not_independent():
+    random, held, naive = np.random.default_rng(1), 0, 0
+    for _ in range(60):
+        texts, seeds = random.normal(0, 1, 8), random.normal(0, 1, 8)
+        rows = [{"text": t, "seed": s, "v": texts[t] + seeds[s]} for t in range(8) for s in range(8)]
+        crossed = crossed_interval(rows, "v", resamples=200)
+        alone = crossed_interval([row | {"text": i, "seed": i} for i, row in enumerate(rows)], "v", resamples=200)
+        held += crossed.low < 0 < crossed.high
+        naive += alone.low < 0 < alone.high
+    assert held >= 52 > naive  # 95 % are 57 of 60; taken as independent they hold far too seldom
+
+
+def test_pairs_share_all_units_and_repeats_count_once():
+    rows = [{"text": "a", "seed": s, "v": v} for s, v in ((0, 1.0), (0, 3.0), (1, 5.0), (2, None), (3, 9.0))]
+    others = [{"text": "a", "seed": s, "v": 1.0} for s in (0, 1, 2)]
+    assert [(row["seed"], row["v"]) for row in paired_rows(rows, others, "v")] == [(0, 1.0), (1, 4.0)]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results") / "small"
+    recipe = make_recipe(
+        "small",
+        {
+            "title": "A <small> sweep",
+            "question": "Is it?",
+            "texts": ["one two three", "four five", "six seven eight nine"],
+            "seeds": [0, 1, 2],
+            "metrics": ["latency", "seams"],
+            "speech": "fake",
+            "axes": {"codec": "fake", "chunk_frames": [2, 4, [1, 2]]},
+        },
+    )
+    run_sweep(recipe, folder, progress=False)
+    build_report(folder, command="csmkit sweep small.toml")
+    return folder
+
+
+def test_a_report_stands_alone_and_tells_all(swept: Path):
+    page = (swept / "report.html").read_text()
+    assert "<h1>A &lt;small&gt; sweep</h1>" in page and "27 trials: 3 texts, 3 seeds" in page
+    assert page.count("data:audio/flac;base64,") == 3 and page.count("data:image/png;base64,") >= 3
+    assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing is fetched from anywhere
+    for part in ("What the data does not support", "csmkit sweep small.toml", "torch", "1-2", "one in twenty"):
+        assert part in page
+    assert {path.suffix for path in (swept / "figures").iterdir()} == {".pdf", ".png"}
+    table = pandas.read_csv(swept / "table.csv")
+    assert len(table) == 27 and set(table["chunk_frames"]) == {"2", "4", "1-2"}
+    assert list(table["started"]) == sorted(table["started"])
+
+
+def test_the_manifest_has_every_file_with_its_checksum(swept: Path):
+    manifest = json.loads((swept / "manifest.json").read_text())
+    there = {str(path.relative_to(swept)) for path in swept.rglob("*") if path.is_file()}
+    assert set(manifest["files"]) == there - {"manifest.json"}
+    assert manifest["n_rows"] == 27 and manifest["recipe"]["name"] == "small"
+    assert manifest["measured_with"]["csmkit"] and manifest["command"] == "csmkit sweep small.toml"
+
+
+def test_everything_but_the_rows_comes_back_from_them(swept: Path, tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_bytes((swept / "rows.jsonl").read_bytes())
+    build_report(tmp_path)
+    assert (tmp_path / "table.csv").read_bytes() == (swept / "table.csv").read_bytes()
+    figures = {path.name: path.read_bytes() for path in (swept / "figures").glob("*.png")}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "figures").glob("*.png")} == figures
+    assert "27 trials" in (tmp_path / "report.html").read_text()
+
+
+def test_a_sweep_is_compared_with_a_former_one(swept: Path, tmp_path: Path):
+    rows = [json.loads(line) for line in (swept / "rows.jsonl").read_text().splitlines()]
+    slower = [row | {"ttfa_ms": row["ttfa_ms"] + 1000} for row in rows]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in slower))
+    page = build_report(tmp_path, against=swept).read_text()
+    assert "Against a former sweep" in page and "+1000 [1000, 1000]" in page
+    found = analyse(slower, against=rows).against
+    assert {item.verdict for item in found if item.headline.column == "ttfa_ms"} == {HIGHER}
+    assert {item.difference.median for item in found if item.headline.column == "seam_click_auc"} <= {0.0}
+
+
+def test_what_cannot_be_reported_is_told(tmp_path: Path):
+    with pytest.raises(ResultsError, match="give a folder that `csmkit sweep` has filled"):
+        build_report(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("")
+    with pytest.raises(ResultsError, match="holds no row"):
+        build_report(tmp_path)
+    row = {"trial_id": "a", "metrics": "wer", "error": "no memory", "error_type": "DeviceError", "started": ""}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(ResultsError, match=r"all 1 trials .* DeviceError: no memory"):
+        build_report(tmp_path)
+
+
+def test_results_are_copied_to_an_address_that_fsspec_knows(swept: Path):
+    fsspec = pytest.importorskip("fsspec")
+    assert results_folder("memory://bucket/small", "small") == Path("results/small")
+    assert results_folder("elsewhere", "small") == Path("elsewhere")
+    copy_results(swept, "memory://bucket/small")
+    store = fsspec.filesystem("memory")
+    assert store.cat_file("/bucket/small/rows.jsonl") == (swept / "rows.jsonl").read_bytes()
+    assert len(store.find("/bucket/small")) == sum(path.is_file() for path in swept.rglob("*"))
+    with pytest.raises(ResultsError, match="an address that fsspec knows"):
+        copy_results(swept, "nowhere://bucket")
+
+
+def test_a_tracker_is_a_plugin(swept: Path):
+    assert FakeTracker().track(swept) == "memory" and FakeTracker.tracked[-1] == swept
+
+
+@pytest.mark.filterwarnings("ignore")  # of mlflow's own
+def test_mlflow_gets_parameters_figures_and_files(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'csmkit[mlflow]'")
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = mlflow.create_experiment("sweeps", artifact_location=(tmp_path / "files").as_uri())
+    mlflow.set_experiment("sweeps")
+    address = MlflowTracker().track(swept)
+    client = mlflow.MlflowClient()
+    runs = client.search_runs([experiment])
+    (outer,) = [run for run in runs if run.info.run_id in address]
+    inner = [run for run in runs if run is not outer]
+    assert outer.data.params["axis_chunk_frames"] == "[2, 4, [1, 2]]" and outer.data.metrics["n_rows"] == 27
+    assert {run.data.params["chunk_frames"] for run in inner} == {"2", "4", "1-2"}
+    assert all(run.data.metrics["ttfa_ms_low"] <= run.data.metrics["ttfa_ms"] for run in inner)
+    files = {item.path for item in client.list_artifacts(outer.info.run_id)}
+    assert {"rows.jsonl", "report.html", "figures", "table.csv"} <= files
+
+
+def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
+    with pytest.raises(MissingDependencyError, match=r"csmkit\[mlflow\]"):
+        MlflowTracker()
+
+
+def test_the_log_is_filled_from_rows_and_again_without_a_change(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "chunk_size").mkdir()
+    (tmp_path / "chunk_size" / "rows.jsonl").write_bytes((swept / "rows.jsonl").read_bytes())
+    log = tmp_path / "LOG.md"
+    log.write_text("Words.\n\n<!-- figures: chunk_size -->\nold\n<!-- end -->\n\nMore words.\n")
+    monkeypatch.setattr("sys.argv", ["log", "--results", str(tmp_path), "--log", str(log)])
+    fill_log()
+    filled = log.read_text()
+    assert "27 trials, 0 failed: 3 texts, 3 seeds" in filled and "| 1-2 | 9 |" in filled and "old" not in filled
+    assert filled.startswith("Words.\n") and filled.endswith("More words.\n")
+    fill_log()
+    assert log.read_text() == filled
