@@ -12,7 +12,7 @@ import pytest
 from csmkit.csm.config import CsmConfig, TransformerConfig
 from csmkit.errors import DeviceError
 from csmkit.generator import Generator
-from experiments.benchmarks import codec, frame, gpu, growth
+from experiments.benchmarks import codec, frame, gpu, growth, tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,3 +94,18 @@ def test_a_frame_of_csm_1b_reads_what_its_sizes_say():
     depth = TransformerConfig(1024, 4, 8, 2, 128, 8192, 33)
     config = CsmConfig(backbone, depth, 128_256, 2051, 32, 2048)
     assert gpu.bytes_a_frame(config, 2) == pytest.approx(9.1e9, rel=0.02)  # some 9.1 GB, whence 1.9 ms on an H200
+
+
+def test_the_tables_of_the_readme_are_those_of_the_results():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count(tables.BEGIN) == text.count(tables.END) == 1
+    assert tables.inserted(text, tables.speed()) == text, "run: python -m experiments.benchmarks.tables --write"
+
+
+def test_a_benchmark_without_a_result_says_so(tmp_path: Path):
+    text = tables.speed(tmp_path)
+    assert text.count("ot measured yet") == len(tables.SECTIONS)
+    made = json.loads((tables.RESULTS / "pocket.json").read_text(encoding="utf-8"))
+    made["table"][0]["p50"] = 123.456
+    (tmp_path / "pocket.json").write_text(json.dumps(made))
+    assert "| 123.46 |" in tables.speed(tmp_path)
