@@ -2,7 +2,8 @@
 
 Run ``python -m experiments.benchmarks.codec [--size full] [--frames 60] [--threads 1] [--device cpu]``. The contestants
 take turns of five frames, so that a busy machine slows all alike. transformers has no streaming decoder, its
-convolutions forget: its row is a call on the new frame alone, whose sound is wrong at every seam.
+convolutions forget: its row is a call on the new frame alone, whose sound is wrong at every seam. Ratios are of
+processor time, which leaves out what other programs took.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from transformers import MimiConfig, MimiModel
 from csmkit.errors import MissingDependencyError
 from csmkit.mimi.codecs import StreamingCodec
 from csmkit.mimi.moshi import MoshiCodec
-from experiments.benchmarks.report import add_save, milliseconds, print_json, print_table, summary
+from experiments.benchmarks.report import Clock, add_save, print_json, print_table
 
 FRAME_MS = 80.0
 BATCH = 5  # frames of one contestant before the next has its turn
+WARM_UP = 5
 SIZES: dict[str, dict[str, Any]] = {
     "full": {},
     "pocket": {
@@ -87,14 +89,19 @@ def main() -> None:
         model = random_mimi(Path(directory), options.size).to(options.device)
         codes = torch.randint(model.config.codebook_size, (model.config.num_quantizers, 1))
         decoders = contestants(model, Path(directory), options.device)
-        durations: dict[str, list[float]] = {name: [] for name in decoders}
-        for turn in range(-(-options.frames // BATCH)):
+        clock = Clock(list(decoders))
+        for decode in decoders.values():
+            for _ in range(WARM_UP):
+                decode(codes)
+        for _ in range(-(-options.frames // BATCH)):
             for name, decode in decoders.items():
-                durations[name] += milliseconds(lambda decode=decode: decode(codes), BATCH, 5 if turn == 0 else 1)
-    rows = [{"decoder": name, **summary(taken)} for name, taken in durations.items()]
+                decode(codes)  # brings its weights back into the cache
+                for _ in range(BATCH):
+                    clock.time(name, lambda decode=decode: decode(codes))
+    rows = [{"decoder": row.pop("figure"), **row} for row in clock.rows("{}")]
     for row in rows:
+        row["times_csmkit"] = row.pop("ratio")
         row["rtf"] = round(row["median_ms"] / FRAME_MS, 3)
-        row["times_csmkit"] = round(row["median_ms"] / rows[0]["median_ms"], 2)
     print_table(rows)
     print_json("codec", rows, options.save, size=options.size, frame_ms=FRAME_MS, device=options.device)
 

@@ -8,9 +8,8 @@ alike. The conversation is a real one: every turn is spoken after those before i
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,41 +18,11 @@ from csmkit.csm.eager import EagerStep
 from csmkit.csm.model import CsmState
 from csmkit.csm.sampling import Noise
 from csmkit.generator import Generator, Segment
-from experiments.benchmarks.report import add_save, peak_memory_mib, print_json, print_table
+from experiments.benchmarks.report import Clock, add_save, peak_memory_mib, print_json, print_table
 
 CLAUSE = "yes, I think so too."
 TURN_MS = 2_000  # the longest turn
 LONG = "would you like to hear how long it takes, when we have talked for a while?"
-
-
-class Clock:
-    """Wall and processor time of several contestants, in ms."""
-
-    def __init__(self, names: Sequence[object]) -> None:
-        self.wall: dict[object, list[float]] = {name: [] for name in names}
-        self.cpu: dict[object, list[float]] = {name: [] for name in names}
-
-    def time(self, name: object, call: Callable[[], object]) -> None:
-        """Add one call."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        call()
-        self.wall[name].append(1e3 * (time.perf_counter() - wall))
-        self.cpu[name].append(1e3 * (time.process_time() - cpu))
-
-    def rows(self, label: str) -> list[dict[str, Any]]:
-        """A row a contestant; its ratio is to the first one."""
-        first = statistics.median(next(iter(self.cpu.values())))
-        rows = []
-        for name, cpu in self.cpu.items():
-            figures = {
-                "median_ms": statistics.median(self.wall[name]),
-                "min_ms": min(self.wall[name]),
-                "cpu_ms": statistics.median(cpu),
-                "ratio": statistics.median(cpu) / first,
-            }
-            rounded = {key: round(value, 2) for key, value in figures.items()}
-            rows.append({"figure": label.format(name), **rounded})
-        return rows
 
 
 def frame_state(generator: Generator, position: int) -> CsmState:

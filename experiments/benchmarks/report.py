@@ -42,6 +42,36 @@ def summary(durations_ms: Sequence[float]) -> dict[str, float]:
     }
 
 
+class Clock:
+    """Wall and processor time of several contestants, in ms."""
+
+    def __init__(self, names: Sequence[object]) -> None:
+        self.wall: dict[object, list[float]] = {name: [] for name in names}
+        self.cpu: dict[object, list[float]] = {name: [] for name in names}
+
+    def time(self, name: object, call: Callable[[], object]) -> None:
+        """Add one call."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        call()
+        self.wall[name].append(1e3 * (time.perf_counter() - wall))
+        self.cpu[name].append(1e3 * (time.process_time() - cpu))
+
+    def rows(self, label: str) -> list[dict[str, Any]]:
+        """A row a contestant; its ratio is to the first one."""
+        first = statistics.median(next(iter(self.cpu.values())))
+        rows = []
+        for name, cpu in self.cpu.items():
+            figures = {
+                "median_ms": statistics.median(self.wall[name]),
+                "min_ms": min(self.wall[name]),
+                "cpu_ms": statistics.median(cpu),
+                "ratio": statistics.median(cpu) / first,
+            }
+            rounded = {key: round(value, 2) for key, value in figures.items()}
+            rows.append({"figure": label.format(name), **rounded})
+        return rows
+
+
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """Print rows of equal keys as a Markdown table, numbers to the right."""
     if not rows:
