@@ -6,7 +6,10 @@ import gc
 import logging
 import shutil
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from csmkit import Generator, Segment
 from csmkit.csm import compiled, int8, step
 from csmkit.csm.config import Request
 from csmkit.csm.eager import EagerStep
-from csmkit.csm.graph import graph_step
+from csmkit.csm.graph import CudaRecorder, graph_step
 from csmkit.csm.int8 import Int8Weight, quantise
 from csmkit.csm.static import StaticStep
 from csmkit.csm.transformer import product
@@ -162,6 +165,61 @@ def test_a_recorded_frame_says_what_eager_says_on_the_same_device(directory: Pat
     assert any(isinstance(kept, torch.cuda.CUDAGraph) for kept in seats[0].recorded.values())
     sound = [g.generate(TEXTS[0], **how, max_audio_length_ms=1_600) for g in (eager, graph)]
     torch.testing.assert_close(*sound, atol=1e-4, rtol=0)
+
+
+class FakeGraph:
+    """What the recorder needs of a CUDA graph: it launches what ran while it was recorded."""
+
+    bodies: ClassVar[list[str]] = []
+
+    def replay(self) -> None:
+        self.bodies.append("launched")
+
+
+@contextmanager
+def fake_recording(graph: FakeGraph, **_: object) -> Iterator[None]:
+    FakeGraph.bodies.append("recording")
+    yield
+
+
+def test_the_recorder_runs_then_records_then_launches(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", fake_recording)
+    monkeypatch.setattr(FakeGraph, "bodies", done := [])
+    recorder, recorded = CudaRecorder(), {}
+
+    def body() -> None:
+        done.append("ran")
+
+    for _ in range(3):
+        recorder.run(recorded, "frame", body)
+    assert done == ["ran", "recording", "ran", "launched", "launched"]
+
+    def broken() -> None:
+        done.append("ran")
+        if done[-2:] == ["recording", "ran"]:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    done.clear()
+    for key in ("read", "other"):
+        for _ in range(3):
+            recorder.run(recorded, key, broken)
+    assert done == ["ran", "recording", "ran", "ran", "ran"] * 2, "what cannot be recorded is run every time"
+    (record,) = caplog.records
+    assert record.message.endswith("operation not permitted when stream is capturing. Going on without.")
+
+    def full() -> None:
+        if done:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    done.clear()
+    recorder.run(recorded, "large", full)
+    done.append("once")
+    with pytest.raises(torch.OutOfMemoryError):
+        recorder.run(recorded, "large", full)
 
 
 def test_what_cannot_be_had_falls_back_with_one_warning_that_says_why(

@@ -21,18 +21,6 @@ def peak_memory_mib() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def milliseconds(call: Callable[[], object], n_calls: int, n_warm_up: int = 5) -> list[float]:
-    """Duration of each of ``n_calls`` calls, in ms, after warming up."""
-    for _ in range(n_warm_up):
-        call()
-    durations = []
-    for _ in range(n_calls):
-        start = time.perf_counter()
-        call()
-        durations.append(1e3 * (time.perf_counter() - start))
-    return durations
-
-
 def summary(durations_ms: Sequence[float]) -> dict[str, float]:
     """Median, minimum and 95th percentile of durations, in ms."""
     return {
