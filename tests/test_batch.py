@@ -15,6 +15,7 @@ from csmkit.csm.config import Request, Sampling
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.sampling import Noise, sample
 from csmkit.errors import ContextOverflowError, InputError
+from csmkit.mimi.codecs import FakeCodec
 from csmkit.speech import FakeGenerator
 
 TEXTS = ("hello there.", "what is the time, please?", "no.", "a rather longer sentence than the others are.")
@@ -77,6 +78,31 @@ def test_rows_that_have_ended_are_computed_no_more(generator: Generator, monkeyp
     for _ in generator.generate_streaming_batch(asked, 1):
         pass
     assert sizes == [4] * 2 + [3] * 3 + [2] * 3 + [1] * 3
+
+
+def test_the_rows_of_a_batch_share_one_pass_of_the_codec(generator: Generator, monkeypatch: pytest.MonkeyPatch):
+    sizes: list[int] = []
+    decode = generator.codec.decoder.forward
+
+    def watched(codes: torch.Tensor, state: object) -> torch.Tensor:
+        sizes.append(len(codes))
+        return decode(codes, state)
+
+    monkeypatch.setattr(generator.codec.decoder, "forward", watched)
+    asked = [generator.request(text, seed=i, max_audio_length_ms=80 * (2 + 3 * i)) for i, text in enumerate(TEXTS)]
+    for _ in generator.generate_streaming_batch(asked, 1):
+        pass
+    assert sizes == [4] * 2 + [3] * 3 + [2] * 3 + [1] * 3
+
+
+def test_a_codec_of_single_streams_speaks_batches_too(generator: Generator):
+    alone = Generator(generator.model, generator._prompts._tokenizer, FakeCodec(N_CODEBOOKS, 64))
+    asked = [alone.request(text, seed=i, max_audio_length_ms=80 * (3 + i), guards=None) for i, text in enumerate(TEXTS)]
+    sound: list[list[torch.Tensor]] = [[] for _ in asked]
+    for row, chunk in alone.generate_streaming_batch(asked, 2):
+        sound[row].append(chunk)
+    for request, chunks in zip(asked, sound, strict=True):
+        assert torch.equal(torch.cat(chunks), torch.cat(list(alone.speak(request, (2,)))))
 
 
 def test_closing_a_row_ends_that_row_alone(generator: Generator):
