@@ -3,9 +3,10 @@
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
+RECIPES := chunk_size temperature whisper_models voice_context full_grid
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench lab screenshots moshi pocket clean
+.PHONY: demo test test-sagemaker lint screenshots bench results lab moshi pocket clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -28,6 +29,11 @@ demo: .venv/asr.stamp  ## say an answer, write response.wav
 test: .venv/moshi.stamp .venv/browser.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
 	$(BIN)/python -m pytest -q
 
+test-sagemaker:  ## the same with the older line that SageMaker ships, in an environment of its own
+	$(PYTHON) -m venv .venv-sagemaker
+	.venv-sagemaker/bin/pip install --quiet --disable-pip-version-check -c constraints-sagemaker.txt -e '.[dev]'
+	.venv-sagemaker/bin/python -m pytest -q
+
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,6 +44,10 @@ screenshots: .venv/browser.stamp .venv/dev.stamp  ## the pictures of the README,
 bench: .venv/moshi.stamp  ## latency of the pocket stack on this machine
 	$(BIN)/python -m experiments.benchmarks.pocket --save results/benchmarks/pocket.json
 
+results: .venv/dev.stamp  ## all reference sweeps anew, about 15 minutes on two idle cores, and their figures in experiments/LOG.md
+	for recipe in $(RECIPES); do $(BIN)/csmkit sweep experiments/$$recipe.toml --fresh || exit 1; done
+	$(BIN)/python -m experiments.log
+
 lab: .venv/asr.stamp .venv/eval.stamp .venv/notebook.stamp  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks $(LAB_OPTIONS)
 
@@ -47,4 +57,4 @@ pocket: .venv/train.stamp  ## train the bundled models again (hours); see experi
 	$(BIN)/python -m experiments.pocket.all
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-sagemaker

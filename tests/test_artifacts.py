@@ -40,7 +40,7 @@ def judged(damage: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def codec_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("mimi")
-    tiny_mimi().save_pretrained(directory)
+    tiny_mimi(seed=2).save_pretrained(directory)  # clicks clearly in transformers 4, which draws other weights, as in 5
     return directory
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import save_file
 from tiny_mimi import random_codes, tiny_csm, tiny_mimi, whole
 from torch import Tensor
@@ -79,7 +80,12 @@ def test_chunks_of_any_size_join_to_what_transformers_decodes_whole(
         {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0}},
         {"sliding_window": 1},
         {"upsampling_ratios": [3, 2], "kernel_size": 3, "last_kernel_size": 1, "residual_kernel_size": 5},
-        {"frame_rate": 6.25},
+        pytest.param(
+            {"frame_rate": 6.25},
+            marks=pytest.mark.skipif(
+                transformers.__version__ < "5", reason="transformers 4 takes 12.5 whatever its configuration says"
+            ),
+        ),
     ],
     ids=lambda changes: "-".join(changes),
 )

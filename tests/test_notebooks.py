@@ -26,6 +26,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {  # small ones; a notebook that is not 
     "01_chunk_size": {**SHORT, "chunk_sizes": [1, 4, [1, 2, 4]]},
     "02_temperature": {**SHORT, "temperatures": [0.0, 0.9], "top_ks": [1, 50], "whisper": "tiny.en"},
     "03_whisper_models": {**SHORT, "models": ["tiny.en", "base.en"]},
+    "05_report": {
+        "experiments": str(FOLDER.parent / "experiments"),
+        "first_look": ["n_texts=1", "seeds=0", "chunk_frames=2,6"],
+    },
     "04_chatbot": {"messages": ["Hello!", "How are you today?"]},
 }
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

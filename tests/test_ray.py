@@ -12,7 +12,8 @@ import pytest
 from sweep_driver import slow_recipe
 from test_sweep import untimed
 
-from csmkit.lab.sweep import read_rows, run_sweep
+from csmkit.errors import InputError
+from csmkit.lab.sweep import EngineOptions, read_rows, run_sweep
 
 pytest.importorskip("ray", reason="ray is not installed: pip install 'csmkit[sweep]'")
 HERE = Path(__file__).parent
@@ -32,3 +33,9 @@ def test_a_sweep_goes_on_when_a_node_is_killed_and_has_every_row_once(tmp_path: 
     assert len(found) == len({row["trial_id"] for row in found}) == 24
     run_sweep(slow_recipe(), tmp_path / "here", progress=False)
     assert untimed(found) == untimed(read_rows(tmp_path / "here"))
+
+
+def test_an_address_where_nobody_listens_is_told_at_once(tmp_path: Path):
+    engine = EngineOptions("ray", address="127.0.0.1:1")
+    with pytest.raises(InputError, match=r"no Ray cluster at '127.0.0.1:1' .* start it with `ray start --head`"):
+        run_sweep(slow_recipe(), tmp_path, engine=engine, progress=False)

@@ -18,6 +18,7 @@ from csmkit.lab.results import copy_results, results_folder
 from csmkit.lab.statistics import crossed_interval, paired_rows
 from csmkit.lab.sweep import make_recipe, run_sweep
 from csmkit.lab.tracking import FakeTracker, MlflowTracker
+from experiments.log import main as fill_log
 
 
 def trials(n_texts: int = 6, n_seeds: int = 4, **effect: float) -> list[dict[str, Any]]:
@@ -202,3 +203,19 @@ def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
     with pytest.raises(MissingDependencyError, match=r"csmkit\[mlflow\]"):
         MlflowTracker()
+
+
+def test_the_log_is_filled_from_rows_and_again_without_a_change(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "chunk_size").mkdir()
+    (tmp_path / "chunk_size" / "rows.jsonl").write_bytes((swept / "rows.jsonl").read_bytes())
+    log = tmp_path / "LOG.md"
+    log.write_text("Words.\n\n<!-- figures: chunk_size -->\nold\n<!-- end -->\n\nMore words.\n")
+    monkeypatch.setattr("sys.argv", ["log", "--results", str(tmp_path), "--log", str(log)])
+    fill_log()
+    filled = log.read_text()
+    assert "27 trials, 0 failed: 3 texts, 3 seeds" in filled and "| 1-2 | 9 |" in filled and "old" not in filled
+    assert filled.startswith("Words.\n") and filled.endswith("More words.\n")
+    fill_log()
+    assert log.read_text() == filled

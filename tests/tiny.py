@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import CsmConfig, CsmForConditionalGeneration
 
@@ -43,6 +44,15 @@ TINY_CODEC: dict[str, Any] = {
 }
 
 
+def rope(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of a configuration that mean these, as this version of transformers names them."""
+    if int(transformers.__version__.partition(".")[0]) >= 5:
+        return {"rope_parameters": parameters}
+    scaling = {name: value for name, value in parameters.items() if name != "rope_theta"}
+    scaled = scaling if parameters["rope_type"] != "default" else None
+    return {"rope_theta": parameters["rope_theta"], "rope_scaling": scaled}
+
+
 def character_tokenizer() -> Tokenizer:
     """A tokenizer of lower-case characters with the two special tokens of CSM."""
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *CHARACTERS])}
@@ -70,7 +80,7 @@ def tiny_csm(
         "num_key_value_heads": 2,
         "head_dim": 8,
         "max_position_embeddings": N_CODEBOOKS + 1,
-        "rope_parameters": LLAMA3_DEPTH if scaled_rope else UNSCALED,
+        **rope(LLAMA3_DEPTH if scaled_rope else UNSCALED),
         "initializer_range": 0.2,
     }
     config = CsmConfig(
@@ -89,7 +99,7 @@ def tiny_csm(
         codebook_pad_token_id=AUDIO_VOCAB - 1,
         audio_token_id=AUDIO,
         audio_eos_token_id=AUDIO_END,
-        rope_parameters=LLAMA3_BACKBONE if scaled_rope else UNSCALED,
+        **rope(LLAMA3_BACKBONE if scaled_rope else UNSCALED),
         depth_decoder_config=depth,
         codec_config=TINY_CODEC,
         initializer_range=0.2,

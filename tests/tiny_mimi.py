@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
 from transformers import CsmConfig, CsmForConditionalGeneration, MimiConfig, MimiModel
 
@@ -29,8 +30,25 @@ def tiny_mimi(seed: int = 0, **changes: Any) -> MimiModel:
     """A tiny MimiModel, its sound at about full scale and its attention strong enough to be heard."""
     torch.manual_seed(seed)
     model = MimiModel(MimiConfig(**{**TINY, **changes})).eval().requires_grad_(False)
+    if int(transformers.__version__.partition(".")[0]) < 5:
+        see_no_further_than_the_window(model)
     randomise(model)
     return model
+
+
+def see_no_further_than_the_window(model: MimiModel) -> None:
+    """Give transformers 4 the sliding window of its own configuration, which it forgets when it decodes a whole."""
+
+    def windowed(_: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        place = torch.arange(kwargs["hidden_states"].shape[1])
+        back = place[:, None] - place[None, :]
+        seen = (back >= 0) & (back < model.config.sliding_window)
+        mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+        return args, {**kwargs, "attention_mask": mask[None, None]}
+
+    for transformer in (model.encoder_transformer, model.decoder_transformer):
+        for layer in transformer.layers:
+            layer.self_attn.register_forward_pre_hook(windowed, with_kwargs=True)
 
 
 def randomise(model: MimiModel) -> None:
@@ -47,7 +65,8 @@ def randomise(model: MimiModel) -> None:
         elif "norm" in name:
             tensor.add_(0.1 * torch.randn_like(tensor))
     gain = 1.0 / whole(model, random_codes(model.config, 20)).abs().max()
-    last = model.get_submodule("decoder.decoder_seanet").layers[-1].conv
+    modules = dict(model.named_modules())  # transformers 4 has the layers one module higher
+    last = modules.get("decoder.decoder_seanet", modules["decoder"]).layers[-1].conv
     last.weight.mul_(gain)
     last.bias.mul_(gain)
 

@@ -207,15 +207,27 @@ def find(model: str) -> tuple[str, bool]:
     raise CheckpointNotFoundError(f"no language model {model!r} (config.json is looked for): {allowed}")
 
 
+def _tokenizer(source: str, local: bool) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        return AutoTokenizer.from_pretrained(source, local_files_only=local)
+    except ValueError as error:
+        if "TokenizersBackend" not in str(error):
+            raise
+        # The class that transformers 5 writes is unknown to 4, which reads the same file under another name.
+        return PreTrainedTokenizerFast.from_pretrained(source, local_files_only=local)
+
+
 def _load(source: str, local: bool, dtype: torch.dtype) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as notices
 
     shown = notices.is_progress_bar_enabled()
     if local:
         notices.disable_progress_bar()  # a download is worth watching, reading a file is not
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+        tokenizer = _tokenizer(source, local)
         model = AutoModelForCausalLM.from_pretrained(source, local_files_only=local, dtype=dtype)
     except OSError as error:
         remedy = "accept its licence on the model page and log in, check the network, or use 'pocket'"

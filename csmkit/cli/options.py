@@ -78,6 +78,17 @@ class SpeechOptions:
         return read_voice(self.voice, self.voice_text, self.speaker)
 
 
+@dataclass(frozen=True)
+class EngineChoice:
+    """Where the trials of a sweep run."""
+
+    engine: Annotated[str, typer.Option(help="local, processes or ray.")] = "local"
+    workers: Annotated[int | None, typer.Option(help="Trials at once; default as many as there is room for.")] = None
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster, such as auto or ray://host:10001.")] = None
+    cpus: Annotated[int, typer.Option(help="Of one trial on Ray.")] = 1
+    gpus: Annotated[float, typer.Option(help="Of one trial on Ray.")] = 0
+
+
 def parse_schedule(text: str) -> int | tuple[int, ...]:
     """``"6"`` or ``"1,2,4,6"``.
 
@@ -111,7 +122,7 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     typer reads a function's signature, so the wrapper shows the fields there and gathers them again when it is called.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if hint in (ModelOptions, SpeechOptions)}
+    groups = {name: hint for name, hint in hints.items() if hint in (ModelOptions, SpeechOptions, EngineChoice)}
     shown: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
         if name not in groups:

@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
+from csmkit.cli.options import EngineChoice, takes_options
+
 Against = Annotated[Path | None, typer.Option(help="Folder of a former sweep to compare with.")]
 
 
+@takes_options
 def sweep(
+    where: EngineChoice,
     recipe: Annotated[Path, typer.Argument(help="A TOML file, such as experiments/chunk_size.toml.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="In place of what the recipe says: chunk_frames=2,4,6 seeds=0,1")
@@ -19,11 +23,6 @@ def sweep(
         str | None,
         typer.Option(help="Folder of the results, default results/RECIPE; or s3://... and alike, a copy at the end."),
     ] = None,
-    engine: Annotated[str, typer.Option(help="local, processes or ray.")] = "local",
-    workers: Annotated[int | None, typer.Option(help="Trials at once; default as many as there is room for.")] = None,
-    address: Annotated[str | None, typer.Option(help="Of the Ray cluster, such as auto or ray://host:10001.")] = None,
-    cpus: Annotated[int, typer.Option(help="Of one trial on Ray.")] = 1,
-    gpus: Annotated[float, typer.Option(help="Of one trial on Ray.")] = 0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the rows that are there.")] = False,
     track: Annotated[str | None, typer.Option(help="A tracker plugin that is told at the end, such as mlflow.")] = None,
@@ -36,7 +35,7 @@ def sweep(
     from csmkit.lab.sweep import EngineOptions, load_recipe, run_sweep
 
     loaded = load_recipe(recipe, overrides or ())
-    chosen = EngineOptions(engine, workers, address, cpus, gpus)
+    chosen = EngineOptions(where.engine, where.workers, where.address, where.cpus, where.gpus)
     tracker = None if track is None else plugins.load("tracker", track)()
     folder = results_folder(results, loaded.name)
     done = run_sweep(loaded, folder, engine=chosen, retry_failed=retry_failed, fresh=fresh)

@@ -19,7 +19,10 @@ from csmkit.timing import Arrivals
 
 if TYPE_CHECKING:
     from csmkit.asr.worker import StreamingWhisperASR
+    from csmkit.csm.config import Request
     from csmkit.csm.prompt import Segment
+    from csmkit.lab.decoding import Chunks
+    from csmkit.mimi.codecs import Codec
     from csmkit.speech import SpeechGenerator
 
 UNTIMED = tuple(name for name in USUAL if name != "latency")
@@ -51,35 +54,49 @@ def run_trials_together(
         InputError: settings that cannot share a batch, or a metric of times.
         CsmkitError, TimeoutError: as `run_trial`.
     """
-    ways = {(item.codec, chunk_schedule(item.chunk_frames)) for item in settings}
-    if len(ways) != 1:
-        raise InputError(f"{len(ways)} pairs of codec and chunk size: trials of one batch share both, split them")
-    timed = [name for name in metrics if Measure.of(name).needs("arrivals")]
-    if timed:
-        raise InputError(f"metric {timed[0]!r} asks for times, which a batch does not have: use run_trial")
-    ((codec_name, schedule),) = ways
-    codec = codec_of(generator, codec_name)
-    led = contexts or [()] * len(texts)
-    rows = zip(settings, texts, led, strict=True)
+    schedule, codec = _shared(generator, settings, metrics)
+    rows = zip(settings, texts, contexts or [()] * len(texts), strict=True)
     requests = [item.request(generator, text, context) for item, text, context in rows]
     streams = [decoded(frames, codec, schedule) for frames in generator.run_batch(requests)]
     chunks: list[list[torch.Tensor]] = [[] for _ in streams]
     with SpeechBatch(streams) as batch:
         for row, chunk in batch:
             chunks[row].append(chunk)
-    trials = []
-    for item, request, stream, parts in zip(settings, requests, streams, chunks, strict=True):
-        audio = torch.cat([torch.zeros(0), *parts]).numpy()
-        transcript = None if asr is None else asr.transcribe(audio, FINAL_TIMEOUT_S)
-        heard = None if transcript is None else str(transcript)
-        codes = stream.codes[:, : len(audio) // FRAME_SAMPLES]
-        spoken = Spoken(request.text, audio, seams_between(parts), codes, codec, heard)
-        row = {
-            **item.described(request, stream.seed),
-            "whisper": None if asr is None else asr.model_name,
-            "finish_reason": stream.finish_reason,
-            "transcript": heard,
-            **measured_columns(spoken, tuple(metrics)),
-        }
-        trials.append(Trial(row, audio, transcript, codes, Arrivals()))
-    return trials
+    return [_measured(*spoken, codec, asr, metrics) for spoken in zip(settings, requests, streams, chunks, strict=True)]
+
+
+def _shared(
+    generator: SpeechGenerator, settings: Sequence[TrialSettings], metrics: Sequence[str]
+) -> tuple[tuple[int, ...], Codec]:
+    """The chunk sizes and the codec of all trials of a batch."""
+    ways = {(item.codec, chunk_schedule(item.chunk_frames)) for item in settings}
+    if len(ways) != 1:
+        raise InputError(f"{len(ways)} pairs of codec and chunk size: trials of one batch share both, split them")
+    timed = [name for name in metrics if Measure.of(name).needs("arrivals")]
+    if timed:
+        raise InputError(f"metric {timed[0]!r} asks for times, which a batch does not have: use run_trial")
+    ((name, schedule),) = ways
+    return schedule, codec_of(generator, name)
+
+
+def _measured(
+    settings: TrialSettings,
+    request: Request,
+    stream: Chunks,
+    chunks: Sequence[torch.Tensor],
+    codec: Codec,
+    asr: StreamingWhisperASR | None,
+    metrics: Sequence[str],
+) -> Trial:
+    audio = torch.cat([torch.zeros(0), *chunks]).numpy()
+    transcript = None if asr is None else asr.transcribe(audio, FINAL_TIMEOUT_S)
+    heard = None if transcript is None else str(transcript)
+    codes = stream.codes[:, : len(audio) // FRAME_SAMPLES]
+    row = {
+        **settings.described(request, stream.seed),
+        "whisper": None if asr is None else asr.model_name,
+        "finish_reason": stream.finish_reason,
+        "transcript": heard,
+        **measured_columns(Spoken(request.text, audio, seams_between(chunks), codes, codec, heard), tuple(metrics)),
+    }
+    return Trial(row, audio, transcript, codes, Arrivals())

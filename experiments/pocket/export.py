@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import (
@@ -132,13 +132,10 @@ def export_codec(args: argparse.Namespace) -> None:
         load_averaged(encoder, args.encoder, "encoder")
     if args.decoder is not None:
         load_averaged(decoder, args.decoder, "decoder")
-    codec, path = codec_of(encoder, decoder, Quantiser.load(args.quantiser).tensors["codebooks"]), args.out / WEIGHTS
-    tensors = load_file(path)
-    new = {f"codec_model.{name}": value.half().contiguous() for name, value in codec.state_dict().items()}
-    if missing := {name for name in tensors if name.startswith("codec_model.")} ^ set(new):
-        raise SystemExit(f"{path}: not the tensors of this codec: {sorted(missing)[:5]}")
-    save_file(tensors | new, path, metadata={"format": "pt"})
-    print(json.dumps({"tensors": len(tensors), "bytes": path.stat().st_size}))
+    model = CsmForConditionalGeneration.from_pretrained(args.out, dtype=torch.float16)
+    model.codec_model = codec_of(encoder, decoder, Quantiser.load(args.quantiser).tensors["codebooks"]).half()
+    model.save_pretrained(args.out)
+    print(json.dumps({"bytes": (args.out / WEIGHTS).stat().st_size}))
 
 
 def export_whisper(args: argparse.Namespace) -> None:

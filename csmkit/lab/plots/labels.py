@@ -17,6 +17,8 @@ _NAMES = {  # where the words do not follow from the column's name
     "topk": "top-k (codes)",
     "topp": "top-p (share)",
     "seed": "seed (number)",
+    "context_turns": "earlier turns (count)",
+    "max_audio_length_ms": "longest speech (ms)",
     "snr_db": "signal-to-noise ratio (dB)",
     "max_abs_error": "largest error (full scale = 1)",
     "dc_offset": "DC offset (full scale = 1)",

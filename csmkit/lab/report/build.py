@@ -10,9 +10,8 @@ from typing import Any
 
 from csmkit.errors import MissingDependencyError, ResultsError
 from csmkit.lab.report.figures import draw_figures
-from csmkit.lab.report.findings import Comparison, Findings, analyse, sentences, shown
+from csmkit.lab.report.findings import Findings, analyse, sentences, shown
 from csmkit.lab.results import MANIFEST, write_manifest, write_table
-from csmkit.lab.statistics import Interval
 from csmkit.lab.sweep.row_file import read_rows, write_whole
 
 REPORT, RECIPE, PAGE = "report.html", "recipe.json", Path(__file__).with_name("page.html")
@@ -75,7 +74,7 @@ def _render(
     except ImportError as error:
         raise MissingDependencyError.for_extra("jinja2", "eval") from error
     surroundings = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    surroundings.filters |= {"shown": shown, "interval": _interval}
+    surroundings.filters["shown"] = shown
     rows = findings.rows
     return surroundings.from_string(PAGE.read_text(encoding="utf-8")).render(
         title=recipe.get("title") or folder.name.replace("_", " ").capitalize(),
@@ -93,17 +92,6 @@ def _render(
         n_comparisons=len(findings.comparisons),
         **told,
     )
-
-
-def _interval(item: Comparison | tuple[Any, Interval]) -> str:
-    """A figure and its interval; the sign is there where it is a difference."""
-    headline, interval = (item.headline, item.difference) if isinstance(item, Comparison) else item
-    if interval.median is None:
-        return "–"
-    sign = "+" if isinstance(item, Comparison) and interval.median > 0 else ""
-    if interval.low is None or interval.high is None:
-        return f"{sign}{headline.text(interval.median)}"
-    return f"{sign}{headline.text(interval.median)} [{headline.text(interval.low)}, {headline.text(interval.high)}]"
 
 
 def _listed(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:

@@ -207,3 +207,31 @@ def _sentence(found: Comparison) -> str:
         f"{item.label}: {found.verdict} at {found.axis} {shown(found.value)} than at {shown(found.baseline)} "
         f"by {item.text(abs(gap.median))} [{item.text(bounds[0])}, {item.text(bounds[1])}], {gap.n} pairs"
     )
+
+
+def interval_rows(findings: Findings) -> list[dict[str, Any]]:
+    """The table as text: a row each combination of settings, a figure with its interval in each column."""
+    return [
+        {
+            **{name: shown(row[name]) for name in findings.axes},
+            "trials": row["n"],
+            **{item.label: item.with_interval(row[item.column]) for item in findings.headlines},
+        }
+        for row in findings.table
+    ]
+
+
+def difference_rows(findings: Findings) -> list[dict[str, Any]]:
+    """The comparisons as rows: axis, value, baseline, figure, difference with its interval, pairs, verdict."""
+    return [
+        {
+            "axis": found.axis,
+            "value": shown(found.value),
+            "baseline": shown(found.baseline),
+            "figure": found.headline.label,
+            "difference": found.headline.with_interval(found.difference, signed=True),
+            "pairs": found.difference.n,
+            "verdict": found.verdict,
+        }
+        for found in findings.comparisons
+    ]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from csmkit.lab.plots.labels import axis_label
 from csmkit.lab.rows import is_number
 from csmkit.reasons import END_OF_SPEECH
+
+if TYPE_CHECKING:
+    from csmkit.lab.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,18 @@ class Headline:
 
     def text(self, value: float | None) -> str:
         """A value as tables have it."""
-        return "–" if value is None else f"{value:.{self.digits}f}"
+        if value is None:
+            return "–"
+        text = f"{value:.{self.digits}f}"
+        return text.removeprefix("-") if float(text) == 0 else text
+
+    def with_interval(self, interval: Interval, *, signed: bool = False) -> str:
+        """A figure and its interval as text; ``signed`` puts a plus before what is above zero."""
+        if interval.median is None:
+            return "–"
+        sign = "+" if signed and float(self.text(interval.median)) > 0 else ""
+        bounds = "" if interval.low is None else f" [{self.text(interval.low)}, {self.text(interval.high)}]"
+        return f"{sign}{self.text(interval.median)}{bounds}"
 
 
 _WEIGHTS = {"n_words": "words", "n_letters": "letters", "n_trials": "trials"}
@@ -53,7 +67,7 @@ _OF_METRIC: dict[str, tuple[Headline, ...]] = {
     "latency": (Headline("ttfa_ms", digits=0), Headline("max_underrun_ms", digits=0), Headline("rtf")),
     "wer": (Headline("wer", "n_words"),),
     "cer": (Headline("cer", "n_letters"),),
-    "codes": (Headline("repeated_frames_ratio"), Headline("n_frames", digits=0)),
+    "codes": (Headline("repeated_frames_ratio"),),
     "seams": (Headline("seam_click_auc"), Headline("seam_dip_auc")),
     "artifacts": (Headline("seam_click_auc"), Headline("snr_db", digits=1), Headline("loudness_lufs", digits=1)),
     "distances": (Headline("snr_db", digits=1), Headline("log_spectral_distance_db", digits=2)),

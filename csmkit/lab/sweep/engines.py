@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from csmkit.errors import InputError, MissingDependencyError
 from csmkit.lab.sweep.axes import check_choice, check_integer
 from csmkit.lab.sweep.plan import Planned
 from csmkit.lab.sweep.recipe import Recipe
-from csmkit.lab.sweep.stack import Done, run_task, stack_of
+from csmkit.lab.sweep.worker import Done, run_task, worker_of
 
 ENGINES = ("local", "processes", "ray")
 
@@ -97,7 +98,7 @@ class LocalEngine(Engine):
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
-        stack_of.cache_clear()
+        worker_of.cache_clear()
 
 
 class ProcessEngine(Engine):
@@ -143,6 +144,18 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+def _check_reachable(address: str | None) -> None:
+    """Raise InputError unless somebody listens there: Ray itself takes two minutes and then ends the process."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        remedy = "start it with `ray start --head`, or leave the address out for one on this machine"
+        raise InputError(f"no Ray cluster at {address!r} ({error}): {remedy}") from error
+
+
 class RayEngine(Engine):
     """Ray tasks: its scheduler finds the nodes, and a node may come or go meanwhile."""
 
@@ -155,6 +168,7 @@ class RayEngine(Engine):
         self._options = options
         self._joined = ray.is_initialized()
         if not self._joined:
+            _check_reachable(options.address)
             try:
                 ray.init(address=options.address, log_to_driver=False, configure_logging=False)
             except ConnectionError as error:

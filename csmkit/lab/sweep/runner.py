@@ -18,7 +18,7 @@ from csmkit.lab.sweep.engines import Engine, EngineOptions
 from csmkit.lab.sweep.plan import Planned, plan, tasks
 from csmkit.lab.sweep.recipe import Recipe
 from csmkit.lab.sweep.row_file import ROWS, RowFile, plain, write_whole
-from csmkit.lab.sweep.stack import Done, model_checksums, voice_name, write_clip
+from csmkit.lab.sweep.worker import Done, model_checksums, voice_name, write_clip
 
 CLIPS, RECIPE = "clips", "recipe.json"
 MOST_LOSSES = 3

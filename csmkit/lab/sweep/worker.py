@@ -70,7 +70,7 @@ def voice_name(recipe: Recipe) -> str:
     return recipe.voice or chat_models(recipe.preset).speech
 
 
-class Stack:
+class Worker:
     """The models of a recipe.
 
     Args:
@@ -189,14 +189,14 @@ def _device(generator: SpeechGenerator) -> str:
 
 
 @lru_cache(maxsize=1)
-def stack_of(recipe: Recipe, threads: int | None) -> Stack:
-    """The stack of this process, loaded at the first call."""
-    return Stack(recipe, threads)
+def worker_of(recipe: Recipe, threads: int | None) -> Worker:
+    """The worker of this process, with its models loaded at the first call."""
+    return Worker(recipe, threads)
 
 
 def run_task(recipe: Recipe, trials: Sequence[Planned], threads: int | None = None) -> list[Done]:
     """What a worker of any engine is called with."""
-    return stack_of(recipe, threads).run(trials)
+    return worker_of(recipe, threads).run(trials)
 
 
 def write_clip(path: Path, audio: np.ndarray) -> None:
