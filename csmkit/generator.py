@@ -189,13 +189,13 @@ class Generator(SpeechGenerator):
         state = self._step.new_state(n_rows + request.max_frames, noise)
         *context, text = blocks = self._prompts.build(request)
         n_known, n_known_rows = self._prefix.restore(context, state.backbone)
-        unread = context[n_known:]
-        if n_known_rows:
-            unread = [unread[0].after(n_known_rows), *unread[1:]]
+        unread = [block.after(n_known_rows * (index == 0)) for index, block in enumerate(context[n_known:])]
+        if n_known_rows and len(unread) == 1:  # the end of an answer, not worth a pass of its own
+            text, unread = unread[0].before(text), []
         for block in unread:
             self._step.read(state, *block.inputs())
-        self._prefix.keep(context, state.backbone)
         self._step.read(state, *text.inputs())
+        self._prefix.keep(context, state.backbone)
         return state, blocks
 
 

@@ -65,7 +65,7 @@ for message in messages[1:]:
 pandas.DataFrame(chatbot.history)
 
 # %%
-figures = ["llm_ttft_ms", "text_ttfs_ms", "ttfa_ms", "onset_ms", "rtf", "audio_s", "wer", "finish_reason"]
+figures = ["llm_ttft_ms", "text_ttfs_ms", "ttfa_ms", "ttfa_audible_ms", "rtf", "audio_s", "wer", "finish_reason"]
 pandas.DataFrame([turn[-1]["metrics"] for turn in turns])[figures].round(2)
 
 # %% [markdown]

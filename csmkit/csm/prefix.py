@@ -26,6 +26,7 @@ class _Kept:
 class _Answer:
     after: tuple[bytes, ...]  # the keys of the blocks before it
     block: Block
+    n_text: int  # its rows of text
     layers: tuple[Tensor, ...]  # as above, of the rows that were read
 
 
@@ -51,6 +52,8 @@ class PrefixStore:
             return len(kept), 0
         # The last row is read in any case, since what follows is said after it.
         n_rows = min(_n_equal_rows(answer.block, rest[0]), answer.layers[0].shape[2], rest[0].n_rows - 1)
+        if n_rows < answer.n_text:  # another turn, which begins alike
+            return len(kept), 0
         _append(cache, answer.layers, n_rows)
         return len(kept), n_rows
 
@@ -80,7 +83,7 @@ class PrefixStore:
         block = text.spoken(codes)
         start = sum(turn.n_rows for turn in context)
         layers = _copied(cache, start, block.n_rows)
-        self._answer = _Answer(tuple(turn.key for turn in context), block, layers)
+        self._answer = _Answer(tuple(turn.key for turn in context), block, text.n_rows, layers)
 
 
 def _shared(kept: Sequence[_Kept], blocks: Sequence[Block]) -> list[_Kept]:

@@ -105,6 +105,10 @@ class Block:
         """What comes after its first rows."""
         return Block(self.rows[n_rows:])
 
+    def before(self, other: Block) -> Block:
+        """The rows of both."""
+        return Block(torch.cat((self.rows, other.rows)))
+
     def inputs(self) -> tuple[Tensor, Tensor]:
         """Tokens and mask for a batch of one, ``(1, n_rows, slots)`` int64 and bool on the CPU."""
         rows = self.rows.unsqueeze(0)
@@ -120,12 +124,14 @@ class PromptBuilder:
         config: of the model.
         tokenizer: of its text.
         encode: from ``(samples,)`` at 24 kHz to ``(n_codebooks or more, n_frames)`` int64. What a segment gave is kept
-            as long as the segment lives.
+            as long as the segment lives, and so are its rows.
     """
 
     def __init__(self, config: CsmConfig, tokenizer: TextTokenizer, encode: Callable[[Tensor], Tensor]) -> None:
         self._config, self._tokenizer, self._encode = config, tokenizer, encode
         self._encoded: WeakKeyDictionary[Segment, Tensor] = WeakKeyDictionary()
+        self._texts: WeakKeyDictionary[Segment, Tensor] = WeakKeyDictionary()
+        self._laid_out: WeakKeyDictionary[Segment, Tensor] = WeakKeyDictionary()
 
     def n_rows(self, request: Request) -> int:
         """Positions the prompt of a request takes, counted without encoding any audio."""
@@ -183,12 +189,20 @@ class PromptBuilder:
         return [Block(rows) for rows in (*turns, self._text_rows(request.speaker, request.text))]
 
     def _segment_rows(self, segment: Segment) -> Tensor:
-        rows = self._text_rows(segment.speaker, segment.text)
-        return torch.cat((rows, self._audio_rows(self._codes(segment)))) if segment.n_frames else rows
+        if segment not in self._laid_out:
+            rows = self._said(segment)
+            spoken = segment.n_frames > 0
+            self._laid_out[segment] = torch.cat((rows, self._audio_rows(self._codes(segment)))) if spoken else rows
+        return self._laid_out[segment]
 
     def _n_segment_rows(self, segment: Segment) -> int:
-        n_audio = segment.n_frames + 1 if segment.n_frames else 0
-        return len(self._tokenizer.ids(segment.speaker, segment.text)) + n_audio
+        return len(self._said(segment)) + (segment.n_frames + 1 if segment.n_frames else 0)
+
+    def _said(self, segment: Segment) -> Tensor:
+        """The text rows of a segment."""
+        if segment not in self._texts:
+            self._texts[segment] = self._text_rows(segment.speaker, segment.text)
+        return self._texts[segment]
 
     def _text_rows(self, speaker: int, text: str) -> Tensor:
         """``(n, slots)`` with -1 in the slots that do not count."""

@@ -55,14 +55,18 @@ def steps(work: Path, out: Path) -> list[Step]:
         Step("speech", "synthesize", ("--text", f"{text}", "--out", f"{speech}", "--limit", f"{SENTENCES}")),
         Step("quantise", "quantize", ("--data", f"{speech}", "--out", f"{codes}")),
         Step("decoder", "train_decoder", (*tokens, "--out", f"{runs['decoder']}"), None, 45),
-        Step("encoder", "train_encoder", (*tokens, "--out", f"{runs['encoder']}"), None, 25),
+        Step("encoder", "train_encoder", (*tokens, "--out", f"{runs['encoder']}"), None, 60),
         Step("voice", "train_voice", (*tokens, "--out", f"{runs['voice']}", "--rows", "2400"), None, 75),
-        Step("copies", "reconstruct", (*tokens, "--decoder", f"{runs['decoder']}", "--out", f"{copies}")),
-        whisper("base.en", 60),
-        whisper("tiny.en", 12, "--start-from", f"base.en={base}", "--rate", "0.5"),
-        whisper("small.en", 25, "--start-from", f"base.en={base}", "--rate", "0.5"),
         Step(
-            "llm", "train_llm", ("--data", f"{text}", "--run", f"{work / 'llm'}", "--out", f"{out / 'llm'}"), None, 15
+            "copies",
+            "reconstruct",
+            (*tokens, "--decoder", f"{runs['decoder']}", "--out", f"{copies}", "--shards", "12"),
+        ),
+        whisper("base.en", 75),
+        whisper("tiny.en", 20, "--start-from", f"base.en={base}", "--rate", "0.5"),
+        whisper("small.en", 60, "--start-from", f"base.en={base}", "--rate", "0.5"),
+        Step(
+            "llm", "train_llm", ("--data", f"{text}", "--run", f"{work / 'llm'}", "--out", f"{out / 'llm'}"), None, 60
         ),
         Step(
             "export-voice",
