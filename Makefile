@@ -3,7 +3,7 @@
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
-RECIPES := chunk_size temperature whisper_models voice_context full_grid
+RECIPES := chunk_size temperature whisper_models voice_context full_grid seams
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-sagemaker lint screenshots bench bench-gpu results lab moshi pocket clean
