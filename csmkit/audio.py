@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -106,13 +107,30 @@ class WavWriter:
             raise AudioFileError(f"cannot write {str(path)!r} ({error}): {hint}") from error
 
     def write(self, chunk: Waveform) -> None:
-        """Append ``(samples,)`` float samples; values beyond [-1, 1] are clipped. The header is brought up to date."""
-        self._file.write(np.clip(as_mono(chunk), -1.0, 1.0))
-        self._file.flush()
+        """Append ``(samples,)`` float samples; values beyond [-1, 1] are clipped. The header is brought up to date.
+
+        Raises:
+            AudioFileError: the disk takes no more; what was written before stays.
+        """
+        samples = np.clip(as_mono(chunk), -1.0, 1.0)
+        with self._told():
+            self._file.write(samples)
+            self._file.flush()
 
     def close(self) -> None:
-        """Finish the file; may be called more than once."""
-        self._file.close()
+        """Finish the file; may be called more than once. Raises AudioFileError as `write`."""
+        with self._told():
+            self._file.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        import soundfile
+
+        try:
+            yield
+        except (soundfile.LibsndfileError, OSError) as error:
+            hint = "make room on that disk, or save elsewhere"
+            raise AudioFileError(f"cannot go on writing {str(self.path)!r} ({error}): {hint}") from error
 
     def __enter__(self) -> WavWriter:
         return self

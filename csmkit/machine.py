@@ -20,6 +20,7 @@ from csmkit.errors import InputError
 
 SMALL_MODEL = 50_000_000  # values; the products of a smaller one end before a second thread has woken up
 _UNTOUCHED = torch.get_num_threads()
+_ours = _UNTOUCHED  # what torch began with or was told here; any other number is somebody's choice
 
 
 @cache
@@ -41,10 +42,12 @@ def prepare(device: torch.device, n_values: int) -> None:
     Raises:
         InputError: one of the variables above has a value that cannot be used.
     """
+    global _ours
     if device.type == "cuda":
         _prepare_cuda(device)
-    elif "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() == _UNTOUCHED:
-        torch.set_num_threads(cpu_threads(n_values))
+    elif "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() == _ours:
+        _ours = cpu_threads(n_values)
+        torch.set_num_threads(_ours)
 
 
 def cpu_threads(n_values: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -66,3 +67,12 @@ def test_failed_trials_end_with_status_1(recipe: Path, monkeypatch: pytest.Monke
     done = CliRunner().invoke(app, ["sweep", str(recipe)])
     assert done.exit_code == 1 and "6 of 18 failed" in done.output
     assert "out of memory, says the test" in Path("results/sizes/report.html").read_text()
+
+
+def test_ctrl_c_tells_that_nothing_is_lost(recipe: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("csmkit.lab.sweep.run_sweep", interrupted)
+    done = CliRunner().invoke(app, ["sweep", str(recipe)])
+    assert done.exit_code != 0 and "kept in results/sizes, the same command goes on" in done.output

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from full_disk import largest_file
 from safetensors.torch import load_file, save_file
 from tiny import AUDIO, BOS, save_voice, tiny_csm
 from tiny_sesame import VALUES, save_sesame, sesame_tensors
@@ -195,17 +193,6 @@ def test_a_target_with_files_in_it_is_never_overwritten(sesame: Path, tmp_path: 
     assert convert(sesame, tmp_path / "empty", codec="none").target.is_dir()
     with pytest.raises(InputError, match="to='moshi': give 'transformers' or 'sesame'"):
         convert(sesame, tmp_path / "voice", to="moshi")
-
-
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    """Files can grow no further: what a full disk does, to this process alone."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_target_that_cannot_be_written_is_one_error_and_leaves_nothing(

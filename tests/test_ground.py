@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from full_disk import largest_file
 
 import csmkit
 from csmkit import audio, errors, plugins
@@ -83,6 +84,16 @@ def test_a_path_that_cannot_be_written_or_read_is_named(tmp_path: Path):
     (tmp_path / "text.wav").write_text("no sound")
     with pytest.raises(AudioFileError, match="cannot read"):
         audio.read(tmp_path / "text.wav")
+
+
+def test_a_disk_that_is_full_is_said_and_what_was_written_stays(tmp_path: Path):
+    writer = audio.WavWriter(tmp_path / "growing.wav")
+    writer.write(tone(0.1))
+    with largest_file(20_000), pytest.raises(AudioFileError, match=r"cannot go on writing .*: make room on that disk"):
+        for _ in range(10):
+            writer.write(tone(0.1))
+    writer.close()
+    assert np.allclose(audio.read(tmp_path / "growing.wav")[:2400], tone(0.1), atol=1e-4)
 
 
 def test_arrivals_tell_gaps_underruns_and_real_time_factor():

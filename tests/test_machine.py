@@ -23,6 +23,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("CSMKIT_THREADS", raising=False)
     torch.set_num_threads(3)
     monkeypatch.setattr(machine, "_UNTOUCHED", 3)
+    monkeypatch.setattr(machine, "_ours", 3)
     yield
     torch.set_num_threads(before)
 
@@ -35,6 +36,7 @@ def threads_for(n_values: int) -> int:
 def test_a_small_voice_gets_one_thread_and_a_big_one_all(untouched: None):
     assert threads_for(BIG) == 3
     assert threads_for(SMALL) == 1
+    assert threads_for(BIG) == 3, "what a smaller voice was given is nobody's choice"
 
 
 def test_threads_that_someone_has_chosen_stay(untouched: None, monkeypatch: pytest.MonkeyPatch):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from csmkit.asr.directory import NAMES, resolve
 from csmkit.asr.whisper import WhisperTranscriber
@@ -22,6 +23,10 @@ from csmkit.lab.metrics import word_error_rate
 
 POCKET = Path(str(files("csmkit"))) / "pocket"
 SENTENCES = ("good morning, how are you today?", "the weather is nice and warm.", "would you like a cup of tea?")
+
+written_by_transformers_5 = pytest.mark.skipif(
+    transformers.__version__ < "5", reason="transformers 4 alone does not know the names that 5 writes; csmkit does"
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,7 @@ def test_everything_bundled_stays_small():
     assert sum(path.stat().st_size for path in POCKET.rglob("*") if path.is_file()) <= 60e6
 
 
+@written_by_transformers_5
 def test_the_voice_loads_in_plain_transformers_and_says_the_same(generator: Generator):
     from transformers import CsmForConditionalGeneration
 
@@ -111,6 +117,7 @@ def test_silence_and_noise_are_no_words(name: str):
         assert whisper.transcribe(audio, final=True).text == ""
 
 
+@written_by_transformers_5
 def test_the_language_model_loads_in_plain_transformers():
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

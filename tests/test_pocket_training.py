@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from csmkit import Generator
 
@@ -15,6 +16,7 @@ BUNDLED = Path(__file__).parents[1] / "csmkit" / "pocket"
 QUANTISER = Path(__file__).parents[1] / "experiments" / "pocket" / "quantiser.safetensors"
 
 
+@pytest.mark.skipif(transformers.__version__ < "5", reason="training was made for transformers 5")
 def test_an_exported_whisper_comes_back_as_the_network_that_it_was():
     from experiments.pocket.train_whisper import trained
 

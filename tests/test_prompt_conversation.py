@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -48,7 +49,8 @@ class Terminal:
         """Wait for a pattern; what was shown up to its end, which is then forgotten."""
         deadline = time.monotonic() + PATIENCE_S
         while (found := re.search(pattern, self._shown)) is None:
-            assert time.monotonic() < deadline, self._shown
+            left_s = max(deadline - time.monotonic(), 0)
+            assert select.select([self._fd], [], [], left_s)[0], f"waited {PATIENCE_S} s after: {self._shown}"
             self._shown += os.read(self._fd, 4096).decode().replace("\r\n", "\n")
         shown, self._shown = self._shown[: found.end()], self._shown[found.end() :]
         return shown

@@ -30,9 +30,16 @@ def test_the_recipes_that_ship_are_accepted_and_ask_for_several_texts_and_seeds(
 
 
 def test_all_five_recipes_are_there():
-    assert {path.stem for path in EXPERIMENTS.glob("*.toml")} == {
-        "chunk_size", "temperature", "whisper_models", "voice_context", "full_grid",
-    }  # fmt: skip
+    wanted = {"chunk_size", "temperature", "whisper_models", "voice_context", "full_grid"}
+    assert wanted <= {path.stem for path in EXPERIMENTS.glob("*.toml")}
+
+
+def test_every_recipe_is_run_for_the_reference_results_and_has_a_place_in_the_log():
+    makefile = (EXPERIMENTS.parent / "Makefile").read_text()
+    recipes = makefile.partition("RECIPES := ")[2].partition("\n")[0].split()
+    assert set(recipes) == {path.stem for path in EXPERIMENTS.glob("*.toml")}
+    log = (EXPERIMENTS / "LOG.md").read_text()
+    assert [name for name in recipes if f"<!-- figures: {name} -->" not in log] == []
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ def describe_device(device: Any) -> str:
 
     if device.type == "cuda":
         return f"CUDA optimizations enabled on {torch.cuda.get_device_name(device)} (bfloat16)"
-    return f"running on the CPU ({torch.get_num_threads()} threads, float32): CUDA optimizations are off"
+    n_threads = torch.get_num_threads()
+    threads = f"{n_threads} thread{'s' * (n_threads > 1)}"
+    return f"running on the CPU ({threads}, float32): CUDA optimizations are off"
 
 
 def load_generator(load: ModelOptions, teller: Teller) -> Generator:

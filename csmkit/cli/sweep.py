@@ -38,7 +38,11 @@ def sweep(
     chosen = EngineOptions(where.engine, where.workers, where.address, where.cpus, where.gpus)
     tracker = None if track is None else plugins.load("tracker", track)()
     folder = results_folder(results, loaded.name)
-    done = run_sweep(loaded, folder, engine=chosen, retry_failed=retry_failed, fresh=fresh)
+    try:
+        done = run_sweep(loaded, folder, engine=chosen, retry_failed=retry_failed, fresh=fresh)
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped; what is done is kept in {folder}, the same command goes on.", err=True)
+        raise
     typer.echo(f"{done.n_run} trials run, {done.n_skipped} were there, {done.n_failed} of {done.n_trials} failed")
     command = " ".join(["csmkit sweep", str(recipe), *(overrides or ())])
     report_page = build_report(folder, against=against, command=command)

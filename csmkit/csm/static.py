@@ -245,7 +245,10 @@ class StaticStep:
         """A state with a free seat, or a new one."""
         key = (_power_of_two(len(lengths)), n_positions)
         free = self._free.setdefault(key, [])
-        seat = free.pop() if free else self._new_seat(*key)
+        try:
+            seat = free.pop()  # another thread may take the last one between a look and this
+        except IndexError:
+            seat = self._new_seat(*key)
         inner = seat.inner
         cache = KvCache(inner.backbone.layers, list(lengths))
         state = SeatedState(cache, inner.depth, noise, inner.hidden, inner.codes, seat, list(range(len(lengths))))
