@@ -29,7 +29,7 @@ def test_the_recipes_that_ship_are_accepted_and_ask_for_several_texts_and_seeds(
     assert set(loaded.baseline) == set(loaded.varied)
 
 
-def test_all_five_recipes_are_there():
+def test_all_six_recipes_are_there():
     wanted = {"chunk_size", "temperature", "whisper_models", "voice_context", "full_grid"}
     assert wanted <= {path.stem for path in EXPERIMENTS.glob("*.toml")}
 
