@@ -6,7 +6,7 @@ BIN := .venv/bin
 RECIPES := chunk_size temperature whisper_models voice_context full_grid seams
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-sagemaker lint screenshots bench results lab moshi pocket clean
+.PHONY: demo test test-sagemaker lint screenshots bench bench-gpu results lab moshi pocket clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -41,8 +41,14 @@ lint: .venv/dev.stamp
 screenshots: .venv/browser.stamp .venv/dev.stamp  ## the pictures of the README, by the test of the quickstart
 	CSMKIT_REQUIRE_BROWSER=1 CSMKIT_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_quickstart_browser.py
 
-bench: .venv/moshi.stamp  ## latency of the pocket stack on this machine
-	$(BIN)/python -m experiments.benchmarks.pocket --save results/benchmarks/pocket.json
+bench: .venv/moshi.stamp  ## all that a CPU can measure, some minutes, and the README's tables of it
+	for benchmark in pocket frame codec growth; do \
+		$(BIN)/python -m experiments.benchmarks.$$benchmark --save results/benchmarks/$$benchmark.json || exit 1; done
+	$(BIN)/python -m experiments.benchmarks.tables --write
+
+bench-gpu: .venv/moshi.stamp  ## all that a GPU is asked, and the README's tables of it
+	$(BIN)/python -m experiments.benchmarks.gpu --save results/benchmarks/gpu.json
+	$(BIN)/python -m experiments.benchmarks.tables --write
 
 results: .venv/dev.stamp  ## all reference sweeps anew, about 15 minutes on two idle cores, and their figures in experiments/LOG.md
 	for recipe in $(RECIPES); do $(BIN)/csmkit sweep experiments/$$recipe.toml --fresh || exit 1; done

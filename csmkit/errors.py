@@ -99,7 +99,7 @@ class DeviceMemoryError(DeviceError, MemoryError):
         return cls(
             f"out of memory while {doing} ({said[0] if said else type(error).__name__}): lower max_audio_length_ms "
             "and context_turns, take a smaller Whisper such as tiny.en or keep it on the CPU, and lower the memory "
-            "fraction of whatever else runs there (torch.cuda.set_per_process_memory_fraction)"
+            "fraction of whatever else runs there (CSMKIT_MEMORY_FRACTION)"
         )
 
 

@@ -1,7 +1,8 @@
 """How cost grows: a frame late in the context, the first audio after a long conversation, many rows at once.
 
 Run ``python -m experiments.benchmarks.growth [--voice pocket] [--save results/benchmarks/growth.json]``. Ratios are
-within one run; the contestants of each comparison take turns, so that a busy machine slows all alike.
+within one run, of processor time, and the contestants of each comparison take turns, so that a busy machine slows all
+alike. The conversation is a real one: every turn is spoken after those before it, and what is asked is one clause.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +19,41 @@ from csmkit.csm.eager import EagerStep
 from csmkit.csm.model import CsmState
 from csmkit.csm.sampling import Noise
 from csmkit.generator import Generator, Segment
-from experiments.benchmarks.report import add_save, milliseconds, peak_memory_mib, print_json, print_table
+from experiments.benchmarks.report import add_save, peak_memory_mib, print_json, print_table
 
-TEXT = "would you like to hear how long it takes, when we have talked for a while?"
+CLAUSE = "yes, I think so too."
+TURN_MS = 2_000  # the longest turn
+LONG = "would you like to hear how long it takes, when we have talked for a while?"
+
+
+class Clock:
+    """Wall and processor time of several contestants, in ms."""
+
+    def __init__(self, names: Sequence[object]) -> None:
+        self.wall: dict[object, list[float]] = {name: [] for name in names}
+        self.cpu: dict[object, list[float]] = {name: [] for name in names}
+
+    def time(self, name: object, call: Callable[[], object]) -> None:
+        """Add one call."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        call()
+        self.wall[name].append(1e3 * (time.perf_counter() - wall))
+        self.cpu[name].append(1e3 * (time.process_time() - cpu))
+
+    def rows(self, label: str) -> list[dict[str, Any]]:
+        """A row a contestant; its ratio is to the first one."""
+        first = statistics.median(next(iter(self.cpu.values())))
+        rows = []
+        for name, cpu in self.cpu.items():
+            figures = {
+                "median_ms": statistics.median(self.wall[name]),
+                "min_ms": min(self.wall[name]),
+                "cpu_ms": statistics.median(cpu),
+                "ratio": statistics.median(cpu) / first,
+            }
+            rounded = {key: round(value, 2) for key, value in figures.items()}
+            rows.append({"figure": label.format(name), **rounded})
+        return rows
 
 
 def frame_state(generator: Generator, position: int) -> CsmState:
@@ -30,59 +64,62 @@ def frame_state(generator: Generator, position: int) -> CsmState:
     return state
 
 
-def positions(generator: Generator, places: list[int], repeats: int) -> list[dict[str, Any]]:
+def positions(generator: Generator, places: Sequence[int], repeats: int) -> list[dict[str, Any]]:
     """Milliseconds of a frame at several positions, by turns."""
-    step = EagerStep(generator.model)
+    step, clock = EagerStep(generator.model), Clock(places)
     states = {place: frame_state(generator, place) for place in places}
-    times: dict[int, list[float]] = {place: [] for place in places}
     for state in states.values():
         step.next(state)
-    for _ in range(repeats):
+    for _ in range(5 * repeats):
         for place, state in states.items():
             state.backbone.lengths = [place]
-            times[place] += milliseconds(lambda state=state: step.next(state), 5, n_warm_up=0)
-    first = statistics.median(times[places[0]])
-    return [
-        {"figure": f"frame at position {place}", "ms": (ms := statistics.median(values)), "ratio": ms / first}
-        for place, values in times.items()
-    ]
+            clock.time(place, lambda state=state: step.next(state))
+    return clock.rows("frame at position {}")
 
 
-def history(generator: Generator, turns: list[int], repeats: int) -> list[dict[str, Any]]:
-    """Milliseconds from the call to the first frame of 80 ms sound after some turns, the last of which is new."""
-    spoken = [generator.generate_streaming("yes, I think so too.", i % 2, seed=i) for i in range(max(turns))]
-    segments = []
-    for i, stream in enumerate(spoken):
-        sound = torch.cat(list(stream))
-        segments.append(Segment(i % 2, "yes, I think so too.", sound, codes=stream.codes))
-    times: dict[int, list[float]] = {n: [] for n in turns}
-    for repeat in range(repeats):
+def history(generator: Generator, turns: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds from the call to the first frame of sound, right after the last of some turns was spoken."""
+    segments: list[Segment] = []
+    clock = Clock(turns)
+
+    def speak(n_before: int) -> torch.Tensor:
+        stream = generator.frames(CLAUSE, n_before % 2, segments[:n_before], seed=n_before, max_audio_length_ms=TURN_MS)
+        for _ in stream:
+            pass
+        return stream.codes
+
+    for i in range(max(turns)):
+        segments.append(Segment(i % 2, CLAUSE, codes=speak(i)))
+    for repeat in range(repeats + 1):
+        if repeat == 1:
+            clock = Clock(turns)  # the first round warms up
         for n in turns:
-            if n > 1:  # the turns before the last were read for the answer before
-                generator.generate(TEXT, 0, segments[: n - 1], max_audio_length_ms=80, seed=repeat)
-            start = time.perf_counter()
-            with generator.generate_streaming(TEXT, 0, segments[:n], chunk_frames=1, seed=repeat) as stream:
-                next(stream)
-                times[n].append(1e3 * (time.perf_counter() - start))
-    first = statistics.median(times[turns[0]])
-    return [
-        {"figure": f"first audio after {n} turns", "ms": (ms := statistics.median(values)), "ratio": ms / first}
-        for n, values in times.items()
-    ]
+            if n:
+                speak(n - 1)
+            request = generator.request(CLAUSE, 0, segments[:n], seed=repeat, max_audio_length_ms=TURN_MS)
+
+            def first_audio(request: Any = request) -> None:
+                with generator.speak(request, (1,)) as stream:
+                    next(stream)
+
+            clock.time(n, first_audio)
+    return clock.rows("first audio after {} turns")
 
 
-def batches(generator: Generator, sizes: list[int], n_frames: int) -> list[dict[str, Any]]:
+def batches(generator: Generator, sizes: Sequence[int], n_frames: int) -> list[dict[str, Any]]:
     """Seconds of sound made in a second, language model and codec, for several rows at once."""
     rows = []
     for size in sizes:
         asked = [
-            generator.request(TEXT, i % 2, seed=i, max_audio_length_ms=80 * n_frames, temperature=1.0)
+            generator.request(LONG, i % 2, seed=i, max_audio_length_ms=80 * n_frames, temperature=1.0)
             for i in range(size)
         ]
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         samples = sum(len(chunk) for _, chunk in generator.generate_streaming_batch(asked))
-        seconds = time.perf_counter() - start
-        rows.append({"figure": f"batch of {size}", "ms": 1e3 * seconds, "ratio": samples / 24_000 / seconds})
+        seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+        audio_s = samples / 24_000
+        figures = {"wall_s": seconds, "times_real_time": audio_s / seconds, "times_real_time_cpu": audio_s / cpu_s}
+        rows.append({"figure": f"batch of {size}", **{name: round(value, 2) for name, value in figures.items()}})
     return rows
 
 
@@ -108,8 +145,9 @@ def main() -> None:
     print_table(growth)
     throughput = batches(generator, options.batches, options.frames)
     print()
-    print_table([{"figure": row["figure"], "ms": row["ms"], "x real time": row["ratio"]} for row in throughput])
-    print_json("growth", growth, options.save, throughput=throughput, peak_memory_mib=round(peak_memory_mib()))
+    print_table(throughput)
+    memory = round(peak_memory_mib())
+    print_json("growth", growth, options.save, throughput=throughput, peak_memory_mib=memory)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,111 @@
+"""The benchmarks run at a small size and report what they say; the README's tables are those of the results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from csmkit.csm.config import CsmConfig, TransformerConfig
+from csmkit.errors import DeviceError
+from csmkit.generator import Generator
+from experiments.benchmarks import codec, frame, gpu, growth, tables
+
+ROOT = Path(__file__).parents[1]
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
+    report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert {"cpu", "threads", "torch", "gpu", "date", "commit"} <= set(report["environment"])
+    return report
+
+
+def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments.split()])
+    module.main()
+
+
+def test_frame_compares_the_same_codes(monkeypatch, capsys, tmp_path: Path):
+    saved = tmp_path / "frame.json"
+    run(frame, monkeypatch, f"--sizes tiny --modes eager static --frames 6 --repeats 2 --save {saved}")
+    report = last_line(capsys)
+    assert report == json.loads(saved.read_text()) and len(report["rows"]) == 6
+    for row in report["rows"]:
+        assert row["cpu_ms"] > 0 and row["codes_equal"] in (True, None)
+    assert {row["engine"] for row in report["rows"]} == {"transformers", "csmkit eager", "csmkit static"}
+
+
+def test_codec_compares_all_decoders(monkeypatch, capsys):
+    run(codec, monkeypatch, "--size pocket --frames 5")
+    rows = last_line(capsys)["rows"]
+    assert rows[0]["decoder"] == "csmkit float32" and rows[0]["times_csmkit"] == 1.0
+    assert all(row["median_ms"] > 0 for row in rows) and len(rows) >= 3
+
+
+def test_growth_measures_positions_turns_batches_and_memory(monkeypatch, capsys, voice_directory: Path):
+    small = "--positions 20 200 --turns 0 2 --batches 1 3 --frames 4 --repeats 2"
+    run(growth, monkeypatch, f"--voice {voice_directory} {small}")
+    report = last_line(capsys)
+    names = [row["figure"] for row in report["rows"]]
+    assert names[:2] == ["frame at position 20", "frame at position 200"]
+    assert names[2:] == ["first audio after 0 turns", "first audio after 2 turns"]
+    assert report["rows"][0]["ratio"] == report["rows"][2]["ratio"] == 1.0
+    assert [row["figure"] for row in report["throughput"]] == ["batch of 1", "batch of 3"]
+    assert report["peak_memory_mib"] > 50
+
+
+def test_history_is_read_once_in_the_growth_benchmark(voice_directory: Path, monkeypatch: pytest.MonkeyPatch):
+    generator = Generator.load(voice_directory, device="cpu")
+    segments_of: list[int] = []
+    speak = generator.speak
+
+    def watched(request, schedule):
+        segments_of.append(len(request.context))
+        return speak(request, schedule)
+
+    monkeypatch.setattr(generator, "speak", watched)
+    growth.history(generator, [0, 2], 1)
+    assert segments_of == [0, 2, 0, 2], "a round to warm up, and one that counts"
+
+
+def test_gpu_runs_whole_at_a_small_size(capsys):
+    small = "--size tiny --device cpu --rows 24 --late 120 --frames 25 --repeats 2 --batches 1 3 --copy-mib 4"
+    gpu.main([*small.split(), "--modes", "eager", "static", "graph"])
+    report = last_line(capsys)
+    measured = [(row["mode"], row["batch"]) for row in report["rows"]]
+    assert measured == [(mode, batch) for mode in ("eager", "static") for batch in (1, 1, 3)]
+    assert report["copy_gb_per_s"] > 0
+    for row in report["rows"]:
+        assert row["times_real_time"] > 0 and row["memory_gb"] > 0
+        assert (row["first_audio_ms"] is None) == (row["frame_ms"] is None)
+
+
+def test_gpu_says_so_where_there_is_none(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(DeviceError, match="give --device cpu --size tiny"):
+        gpu.main([])
+
+
+def test_a_frame_of_csm_1b_reads_what_its_sizes_say():
+    backbone = TransformerConfig(2048, 16, 32, 8, 64, 8192, 2048)
+    depth = TransformerConfig(1024, 4, 8, 2, 128, 8192, 33)
+    config = CsmConfig(backbone, depth, 128_256, 2051, 32, 2048)
+    assert gpu.bytes_a_frame(config, 2) == pytest.approx(9.1e9, rel=0.02)  # some 9.1 GB, whence 1.9 ms on an H200
+
+
+def test_the_tables_of_the_readme_are_those_of_the_results():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count(tables.BEGIN) == text.count(tables.END) == 1
+    assert tables.inserted(text, tables.speed()) == text, "run: python -m experiments.benchmarks.tables --write"
+
+
+def test_a_benchmark_without_a_result_says_so(tmp_path: Path):
+    text = tables.speed(tmp_path)
+    assert text.count("ot measured yet") == len(tables.SECTIONS)
+    made = json.loads((tables.RESULTS / "pocket.json").read_text(encoding="utf-8"))
+    made["table"][0]["p50"] = 123.456
+    (tmp_path / "pocket.json").write_text(json.dumps(made))
+    assert "| 123.46 |" in tables.speed(tmp_path)
