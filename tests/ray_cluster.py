@@ -41,7 +41,7 @@ def main() -> None:
     killer.start()
     run_sweep(slow_recipe(), rows.parent, engine=EngineOptions("ray"), progress=False)
     killer.join(60)
-    print(n_rows_at_kill[0], sum(node["Alive"] for node in ray.nodes()))
+    print("told:", n_rows_at_kill[0], sum(node["Alive"] for node in ray.nodes()), flush=True)
     ray.shutdown()
     cluster.shutdown()
 

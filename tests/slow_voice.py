@@ -13,10 +13,10 @@ from csmkit.streams import FrameStream
 
 
 class SlowVoice(FakeGenerator):
-    """Two frames a word, 4 ms each."""
+    """Two frames a word, 4 ms each where SLOW_VOICE_S says nothing else."""
 
     def __init__(self) -> None:
-        super().__init__(frame_s=0.004)
+        super().__init__(frame_s=float(os.environ.get("SLOW_VOICE_S", "0.004")))
 
 
 class FailsOnce(FakeGenerator):

@@ -28,6 +28,7 @@ from csmkit.lab.trials import TrialSettings, run_trial
 
 TIMES = (
     "started",
+    "commit",  # someone may be editing while the tests run
     "n_batch",
     "process",
     "threads",
