@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from csmkit.asr.directory import resolve
 from csmkit.asr.whisper import WhisperTranscriber
+from csmkit.asr.windows import transcribe_long
 from csmkit.audio import SAMPLE_RATE, resample
 from csmkit.generator import Generator, Segment
 from csmkit.lab.metrics import word_error_rate
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=None)
     parser.add_argument("--topk", type=int, default=None)
     parser.add_argument("--sphinx", action="store_true")
+    parser.add_argument("--save", type=Path, default=None, help="a JSON file for the report")
     args = parser.parse_args()
     chosen = list(utterances(args.speech, args.split))[: args.limit]
     report: dict[str, Any] = {"split": args.split, "recordings": len(chosen), "context": args.context}
@@ -99,7 +101,7 @@ def main() -> None:
         whisper = WhisperTranscriber(resolve(name))
         for what in args.what:
             start = time.perf_counter()
-            heard = [whisper.transcribe(resample(c, SAMPLE_RATE, 16_000), final=True).text for c in clips[what]]
+            heard = [transcribe_long(whisper, resample(c, SAMPLE_RATE, 16_000), final=True).text for c in clips[what]]
             seconds = time.perf_counter() - start
             report[f"{name} {what}"] = score(chosen, clips[what], heard) | {
                 "s_per_clip": round(seconds / len(heard), 4)
@@ -109,6 +111,9 @@ def main() -> None:
             report[f"pocketsphinx {what}"] = score(chosen, clips[what], recognise(clips[what]))
     for name, value in report.items():
         print(f"{name}: {value}")
+    if args.save is not None:
+        args.save.parent.mkdir(parents=True, exist_ok=True)
+        args.save.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report))
 
 
