@@ -26,7 +26,7 @@ $(BIN)/python:
 demo: .venv/asr.stamp  ## say an answer, write response.wav
 	$(BIN)/csmkit chat "Hello! How are you today?" --save response.wav --seed 1
 
-test: .venv/moshi.stamp .venv/browser.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
+test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
 	$(BIN)/python -m pytest -q
 
 test-sagemaker:  ## the same with the older line that SageMaker ships, in an environment of its own

@@ -19,10 +19,12 @@ measure = "ttfa_ms"  # the column of the close look
 paper = "paper"  # folder for what goes into the paper
 
 # %%
+import html
+import shutil
 from pathlib import Path
 
 import pandas
-from IPython.display import IFrame, Markdown
+from IPython.display import HTML, Markdown
 
 from csmkit.lab import plots
 from csmkit.lab.report import analyse, build_report, difference_rows, interval_rows, sentences
@@ -30,13 +32,15 @@ from csmkit.lab.statistics import UNITS
 from csmkit.lab.sweep import load_recipe, read_rows, run_sweep
 
 recipe = load_recipe(Path(experiments) / f"{experiment}.toml", [f"preset={preset}"])
-folder = Path(results) / experiment
+folder = Path(paper) / experiment  # a copy: what is kept in results/ stays as it is
 
 # %% [markdown]
 # **The rows.** One a trial. Where there are none, a small sweep runs first; `csmkit sweep` fills the folder properly.
 
 # %%
-if not (folder / "rows.jsonl").is_file():
+if (Path(results) / experiment / "rows.jsonl").is_file():
+    shutil.copytree(Path(results) / experiment, folder, dirs_exist_ok=True)
+else:
     run_sweep(load_recipe(Path(experiments) / f"{experiment}.toml", [f"preset={preset}", *first_look]), folder)
 rows = read_rows(folder)
 pandas.DataFrame(rows)[[*recipe.varied, "text", "seed", measure, "started", "csmkit", "device"]].head()
@@ -85,4 +89,4 @@ table.to_latex(Path(paper) / f"{experiment}.tex", index=False, escape=True)
 
 # %%
 page = build_report(folder)
-IFrame(page.as_posix(), width="100%", height=600)
+HTML(f'<iframe srcdoc="{html.escape(page.read_text())}" width="100%" height="600"></iframe>')

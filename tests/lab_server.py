@@ -42,13 +42,13 @@ EMPTY_NOTEBOOK = {
 }
 
 
-def need(*packages: str, browser: bool = False) -> None:
-    """Skip the test file where a package or the browser is missing, and say which.
+def need(*packages: str, browser: bool = False, extra: str = "browser") -> None:
+    """Skip the test, or its file, where a package or the browser is missing, and say which.
 
     Where CSMKIT_REQUIRE_BROWSER is set, as .ci/run does, that is a failure: there, nothing may be left out unseen.
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    reasons = [f"needs {', '.join(missing)}: pip install 'csmkit[browser]'"] if missing else []
+    reasons = [f"needs {', '.join(missing)}: pip install 'csmkit[{extra}]'"] if missing else []
     if browser and CHROMIUM is None:
         reasons.append("needs chromium, or chrome, on the PATH: apt-get install chromium")
     if not reasons:

@@ -28,6 +28,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {  # small ones; a notebook that is not 
     "03_whisper_models": {**SHORT, "models": ["tiny.en", "base.en"]},
     "05_report": {
         "experiments": str(FOLDER.parent / "experiments"),
+        "results": str(FOLDER.parent / "results"),
         "first_look": ["n_texts=1", "seeds=0", "chunk_frames=2,6"],
     },
     "04_chatbot": {"messages": ["Hello!", "How are you today?"]},

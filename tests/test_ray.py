@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from lab_server import need
 from sweep_driver import slow_recipe
 from test_sweep import untimed
 
 from csmkit.errors import InputError
 from csmkit.lab.sweep import EngineOptions, read_rows, run_sweep
 
-pytest.importorskip("ray", reason="ray is not installed: pip install 'csmkit[sweep]'")
+need("ray", extra="sweep")
 HERE = Path(__file__).parent
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+from lab_server import need
 
 from csmkit.errors import MissingDependencyError, ResultsError
 from csmkit.lab.report import analyse, build_report
@@ -182,7 +183,9 @@ def test_a_tracker_is_a_plugin(swept: Path):
 
 @pytest.mark.filterwarnings("ignore")  # of mlflow's own
 def test_mlflow_gets_parameters_figures_and_files(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'csmkit[mlflow]'")
+    need("mlflow", extra="mlflow")
+    import mlflow
+
     monkeypatch.chdir(tmp_path)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = mlflow.create_experiment("sweeps", artifact_location=(tmp_path / "files").as_uri())

@@ -9,8 +9,8 @@ from csmkit.lab import plots
 from csmkit.lab.report.findings import Findings, shown
 from csmkit.lab.rows import is_number
 from csmkit.lab.statistics import UNITS
+from csmkit.lab.sweep.runner import FIGURES
 
-FIGURES = "figures"
 MOST_GROUPS = 6
 LABEL_LETTERS = 34  # as many as the height of a figure holds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -20,7 +21,7 @@ from csmkit.lab.sweep.recipe import Recipe
 from csmkit.lab.sweep.row_file import ROWS, RowFile, plain, write_whole
 from csmkit.lab.sweep.worker import Done, model_checksums, voice_name, write_clip
 
-CLIPS, RECIPE = "clips", "recipe.json"
+CLIPS, FIGURES, RECIPE = "clips", "figures", "recipe.json"
 MOST_LOSSES = 3
 
 logger = logging.getLogger(__name__)
@@ -72,8 +73,8 @@ def run_sweep(
     checksums = model_checksums(recipe)
     trials = plan(recipe, checksums)
     with RowFile(folder) as rows:
-        if fresh and rows.rows:
-            rows.clear()
+        if fresh:
+            _forget(folder, rows)
         _check_same_experiment(recipe, checksums, rows.rows)
         done = {key for key, row in rows.rows.items() if not (retry_failed and row.get("error"))}
         todo = [trial for trial in trials if trial.trial_id not in done]
@@ -84,6 +85,18 @@ def run_sweep(
                 run.all(todo, bar)
         failed = [trial for trial in trials if rows.rows[trial.trial_id].get("error")]
         return SweepSummary(folder, len(trials), len(trials) - len(todo), len(todo), len(failed))
+
+
+def _forget(folder: Path, rows: RowFile) -> None:
+    """Clear the rows, and take away what was kept and drawn of them."""
+    if rows.rows:
+        rows.clear()
+    try:
+        for name in (CLIPS, FIGURES):
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+    except OSError as error:
+        raise ResultsError(f"cannot clear {str(folder)!r} ({error}): choose another folder with --results") from error
 
 
 class _Run:
