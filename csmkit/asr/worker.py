@@ -81,7 +81,7 @@ class StreamingWhisperASR:
         worker = self._worker
         if worker is None or not worker.usable:
             worker = self._worker = Worker(self._load, self._duty)
-            weakref.finalize(self, worker.stop, timeout=5)  # a dropped object, or the end of the program
+            weakref.finalize(self, worker.stop, timeout=20)  # a dropped object, or the end of the program
         with worker.changed:
             worker.changed.wait_for(lambda: worker.ready or worker.error is not None)
         if isinstance(worker.error, CsmkitError):

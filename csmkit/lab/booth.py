@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOOK_S = 0.05  # how often the progress is looked at: often enough for the eye, and no work for who makes the sound
-LEAVE_S = 5.0  # at the end of the program a frame being made is waited for
+LEAVE_S = 20.0  # at the end of the program a frame being made is waited for
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Source = Iterable[Waveform | Event] | Waveform
 
-LEAVE_S = 5.0  # at the end of the program a chunk being made is waited for; a thread inside torch cannot be cut off
+LEAVE_S = 20.0  # at the end of the program a chunk being made is waited for; a thread inside torch cannot be cut off
 
 
 class Playback:
