@@ -19,12 +19,12 @@ measure = "ttfa_ms"  # the column of the close look
 paper = "paper"  # folder for what goes into the paper
 
 # %%
-import html
+import base64
 import shutil
 from pathlib import Path
 
 import pandas
-from IPython.display import HTML, Markdown
+from IPython.display import IFrame, Markdown
 
 from csmkit.lab import plots
 from csmkit.lab.report import analyse, build_report, difference_rows, interval_rows, sentences
@@ -89,4 +89,4 @@ table.to_latex(Path(paper) / f"{experiment}.tex", index=False, escape=True)
 
 # %%
 page = build_report(folder)
-HTML(f'<iframe srcdoc="{html.escape(page.read_text())}" width="100%" height="600"></iframe>')
+IFrame("data:text/html;base64," + base64.b64encode(page.read_bytes()).decode(), width="100%", height=600)

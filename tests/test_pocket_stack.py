@@ -14,6 +14,7 @@ import transformers
 
 from csmkit.asr.directory import NAMES, resolve
 from csmkit.asr.whisper import WhisperTranscriber
+from csmkit.asr.windows import transcribe_long
 from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE, read, resample
 from csmkit.chat.chatbot import StreamingConversationalChatbot
@@ -22,6 +23,7 @@ from csmkit.generator import Generator, Segment
 from csmkit.lab.metrics import word_error_rate
 
 POCKET = Path(str(files("csmkit"))) / "pocket"
+HELD_OUT = (Path(__file__).parents[1] / "experiments/pocket/text/held_out.txt").read_text().splitlines()
 SENTENCES = ("good morning, how are you today?", "the weather is nice and warm.", "would you like a cup of tea?")
 
 written_by_transformers_5 = pytest.mark.skipif(
@@ -40,7 +42,7 @@ def base() -> WhisperTranscriber:
 
 
 def heard(whisper: WhisperTranscriber, audio: torch.Tensor | np.ndarray) -> str:
-    return whisper.transcribe(resample(np.asarray(audio), SAMPLE_RATE, 16_000), final=True).text
+    return transcribe_long(whisper, resample(np.asarray(audio), SAMPLE_RATE, 16_000), final=True).text
 
 
 def test_everything_bundled_stays_small():
@@ -71,8 +73,9 @@ def test_the_voice_loads_in_plain_transformers_and_says_the_same(generator: Gene
 
 @pytest.mark.parametrize("speaker", [0, 1])
 def test_what_the_voice_says_is_understood(generator: Generator, base: WhisperTranscriber, speaker: int):
-    texts = [heard(base, generator.generate(text, speaker, seed=3)) for text in SENTENCES]
-    assert word_error_rate(list(SENTENCES), texts) <= 0.4, texts
+    said = HELD_OUT[:20]
+    texts = [heard(base, generator.generate(text, speaker, seed=i)) for i, text in enumerate(said)]
+    assert word_error_rate(said, texts) <= 0.22, texts  # about 0.11 on all of them
 
 
 def test_it_ends_by_itself(generator: Generator):

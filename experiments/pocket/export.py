@@ -167,7 +167,7 @@ def export_whisper(args: argparse.Namespace) -> None:
             folder, copy_files=["tokenizer.json", "preprocessor_config.json"], load_as_float16=False
         )
         converter.convert(str(args.out), quantization="int8", force=True)
-    (args.out / "csmkit.json").write_text(json.dumps({"short_windows": True, "window_s": 4.0}) + "\n")
+    (args.out / "csmkit.json").write_text(json.dumps({"short_windows": True, "window_s": 4.5}) + "\n")
     print(json.dumps({"bytes": sum(path.stat().st_size for path in args.out.iterdir())}))
 
 
