@@ -42,12 +42,13 @@ screenshots: .venv/browser.stamp .venv/dev.stamp  ## the pictures of the README,
 	CSMKIT_REQUIRE_BROWSER=1 CSMKIT_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_quickstart_browser.py
 
 bench: .venv/moshi.stamp  ## all that a CPU can measure, some minutes, and the README's tables of it
-	for benchmark in pocket frame codec growth; do \
+	for benchmark in pocket clauses worker frame codec growth; do \
 		$(BIN)/python -m experiments.benchmarks.$$benchmark --save results/benchmarks/$$benchmark.json || exit 1; done
 	$(BIN)/python -m experiments.benchmarks.tables --write
 
 bench-gpu: .venv/moshi.stamp  ## all that a GPU is asked, and the README's tables of it
 	$(BIN)/python -m experiments.benchmarks.gpu --save results/benchmarks/gpu.json
+	$(BIN)/python -m experiments.benchmarks.frame --device cuda --dtype bfloat16 --sizes full --modes eager graph --save results/benchmarks/frame_gpu.json
 	$(BIN)/python -m experiments.benchmarks.tables --write
 
 results: .venv/dev.stamp  ## all reference sweeps anew, about 15 minutes on two idle cores, and their figures in experiments/LOG.md

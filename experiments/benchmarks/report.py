@@ -14,6 +14,8 @@ from typing import Any
 
 from csmkit.lab.provenance import environment
 
+IN_A_ROW = ("commit", "cpu", "cores", "threads", "gpu", "torch", "transformers")  # of the environment
+
 
 def peak_memory_mib() -> float:
     """Largest resident size of this process so far."""
@@ -78,12 +80,18 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_json(benchmark: str, rows: Sequence[dict[str, Any]], save: Path | None = None, **more: Any) -> None:
-    """Print the last line, one JSON object of rows and environment; with ``save``, also write it there."""
+    """Print the last line, one JSON object of rows and environment; with ``save``, also write it there.
+
+    Every row says on which machine and with which versions it was measured, so that rows of several runs can be put
+    into one table.
+    """
+    measured = environment()
+    here = {name: measured[name] for name in IN_A_ROW}
     report = {
         "benchmark": benchmark,
-        "rows": list(rows),
+        "rows": [row | here for row in rows],
         **more,
-        "environment": environment() | {"date": time.strftime("%Y-%m-%d")},
+        "environment": measured | {"date": time.strftime("%Y-%m-%d")},
     }
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)

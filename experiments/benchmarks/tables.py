@@ -68,6 +68,35 @@ def pocket(report: dict[str, Any] | None) -> str:
     )
 
 
+def clauses(report: dict[str, Any] | None) -> str:
+    """Clause by clause against the whole answer."""
+    if report is None:
+        return "Speaking while the answer is written: not measured yet (`python -m experiments.benchmarks.clauses`).\n"
+    header = ["figure (ms)", "added to each token", "clause by clause", "whole answer", "saved"]
+    keys = ("figure (ms)", "added a token", "clause by clause", "whole answer", "saved")
+    return (
+        "**Speaking clause by clause** while the language model writes, against waiting for its whole answer, medians "
+        f"over the same prompts ({where(report)}):\n\n"
+        + table(header, [[row[key] for key in keys] for row in report["table"]])
+    )
+
+
+def worker(report: dict[str, Any] | None) -> str:
+    """The recogniser's neighbours."""
+    if report is None:
+        return "What the recogniser takes from others: not measured yet (`python -m experiments.benchmarks.worker`).\n"
+    keys = ("puts", "n", "p50_ms", "p99_ms", "max_ms")
+    voice = report["voice"]
+    return (
+        f"**Beside the recogniser** ({where(report)}): the voice takes {voice['ratio']:.2f} times as long as alone "
+        f"(median of the rounds; 90th percentile {voice['ratio_p90']:.2f}). Handing it sound:\n\n"
+        + table(
+            ["puts", "count", "median ms", "99th percentile ms", "longest ms"],
+            [[row[key] for key in keys] for row in report["rows"]],
+        )
+    )
+
+
 def frame(report: dict[str, Any] | None) -> str:
     """The language model against transformers."""
     if report is None:
@@ -78,6 +107,19 @@ def frame(report: dict[str, Any] | None) -> str:
     return (
         "**A frame of codes**, random weights, the same for both, greedy codes equal; the last column by processor "
         f"time, which leaves out what other programs took ({where(report)}):\n\n" + table(header, rows)
+    )
+
+
+def frame_gpu(report: dict[str, Any] | None) -> str:
+    """The language model against transformers, on a GPU."""
+    if report is None:
+        return "A frame against transformers on a GPU: not measured yet (`make bench-gpu`).\n"
+    header = ["size", "engine", "sampling", "median ms", "fastest ms", "times transformers"]
+    keys = ("engine", "sampling", "median_ms", "min_ms", "speedup")
+    rows = [[SIZES.get(row["size"], row["size"]), *(row[key] for key in keys)] for row in report["rows"]]
+    return (
+        f"**A frame of codes on a GPU**, {report['dtype']}, random weights, the same for both "
+        f"({where(report)}):\n\n" + table(header, rows)
     )
 
 
@@ -123,7 +165,16 @@ def gpu(report: dict[str, Any] | None) -> str:
     )
 
 
-SECTIONS = {"pocket": pocket, "frame": frame, "codec": codec, "growth": growth, "gpu": gpu}
+SECTIONS = {
+    "pocket": pocket,
+    "clauses": clauses,
+    "worker": worker,
+    "frame": frame,
+    "codec": codec,
+    "growth": growth,
+    "gpu": gpu,
+    "frame_gpu": frame_gpu,
+}
 
 
 def inserted(text: str, tables: str) -> str:
