@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import CsmForConditionalGeneration
 
 from experiments.pocket.codec import Decoder, Encoder, codec_config
 from experiments.pocket.quantize import Quantiser
@@ -118,3 +119,10 @@ def exported_codec(directory: Path, quantiser: Path) -> tuple[Encoder, Decoder]:
             state[name] = given[key].reshape(network.state_dict()[name].shape)
         network.load_state_dict(state)
     return encoder, decoder
+
+
+def exported_voice(directory: Path) -> CsmForConditionalGeneration:
+    """An exported voice with its codec, in float32 and with plain attention, as it is trained."""
+    return CsmForConditionalGeneration.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+    )

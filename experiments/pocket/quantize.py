@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from experiments.pocket.features import PITCH_DIMS, frame_features, read_shard, shard_names
-from experiments.pocket.synthesize import PHONES, PHONES_PER_FRAME
+from experiments.pocket.synthesize import PHONES, PHONES_PER_FRAME, SPLITS
 
 CODEBOOK_SIZE = 512
 SEMANTIC_DIMS = 16
@@ -212,7 +212,7 @@ def fit(data: Path, n_shards: int, seconds: float) -> tuple[Quantiser, dict[str,
 def tokenise(data: Path, out: Path, quantiser: Quantiser, keep_latents: bool = True) -> None:
     """Write ``NAME.codes.safetensors`` (codes int16, latents float16, all utterances end to end) beside each shard."""
     net = quantiser.phone_net()
-    for split in ("held_out", "dev", "other", "train"):
+    for split in SPLITS:
         for name in shard_names(data, split):
             target = out / f"{name}.codes.safetensors"
             if target.exists():

@@ -22,6 +22,7 @@ from experiments.pocket.codec import Decoder, codec_config
 from experiments.pocket.exported import exported_codec
 from experiments.pocket.features import read_shard, shard_names
 from experiments.pocket.quantize import Quantiser
+from experiments.pocket.synthesize import TRAINING
 from experiments.pocket.training import load_averaged
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("data", "codes", "decoder", "quantiser", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--shards", type=int, default=8, help="of each training split")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     if (args.decoder / "model.safetensors").exists():
@@ -38,7 +39,8 @@ def main() -> None:
         decoder = Decoder(codec_config(), Quantiser.load(args.quantiser).tensors["codebooks"])
         load_averaged(decoder, args.decoder, "decoder")
     decoder.eval()
-    for name in tqdm(shard_names(args.data, "train")[: args.shards]):
+    names = [name for split in TRAINING for name in shard_names(args.data, split)[: args.shards]]
+    for name in tqdm(names):
         if (args.out / f"{name}.json").exists():
             continue
         codes, at, parts = load_file(args.codes / f"{name}.codes.safetensors")["codes"].long(), 0, []

@@ -29,6 +29,9 @@ LEAD_S, TAIL_S = 0.08, 0.12  # silence kept before the first and after the last 
 LEVEL = 0.08  # root mean square of an utterance
 MAX_S = 8.0
 SHARD = 500
+TRAINING = ("train", "examples")
+"""The splits that are trained on: the composed sentences, and WordNet's examples."""
+SPLITS = ("held_out", "dev", "other", *TRAINING)
 PHONES = tuple(
     [
         "pau",
@@ -147,7 +150,7 @@ def make_shard(out: Path, name: str, jobs: list[tuple[str, int]]) -> int:
 
 def jobs_of(split: str, sentences: list[str]) -> list[tuple[str, int]]:
     """Which voice speaks what: training sentences in turn, the others twice."""
-    if split == "train":
+    if split in TRAINING:
         return [(text, i % 2) for i, text in enumerate(sentences)]
     return [(text, speaker) for text in sentences for speaker in (0, 1)]
 
@@ -157,13 +160,13 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--limit", type=int, default=None, help="training sentences at most")
+    parser.add_argument("--limit", type=int, default=None, help="at most so many of train.txt and of examples.txt")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     work = []
-    for split in ("held_out", "dev", "other", "train"):
+    for split in SPLITS:
         sentences = [line for line in (args.text / f"{split}.txt").read_text().splitlines() if line.strip()]
-        jobs = jobs_of(split, sentences[: args.limit] if split == "train" else sentences)
+        jobs = jobs_of(split, sentences[: args.limit] if split in TRAINING else sentences)
         for i in range(0, len(jobs), SHARD):
             name = f"{split}-{i // SHARD:04d}"
             if not (args.out / f"{name}.json").exists():

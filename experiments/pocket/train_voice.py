@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CsmForConditionalGeneration
 
+from experiments.pocket.exported import exported_voice
 from experiments.pocket.quantize import CODEBOOK_SIZE, N_CODEBOOKS, Quantiser
 from experiments.pocket.synthesize import PHONES, PHONES_PER_FRAME
 from experiments.pocket.training import Averaged, Means, Muon, Run, device
@@ -105,12 +106,23 @@ class Trainee(nn.Module):
         return [self.soft_loss(logits[:, k], target[:, k + 1], k + 1, end) for k in range(N_CODEBOOKS - 1)]
 
 
-def optimisers(trainee: Trainee) -> list[torch.optim.Optimizer]:
+def optimisers(trainee: Trainee, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside layers, AdamW for the rest."""
     inside = [p for name, p in trainee.named_parameters() if ".layers." in name and p.ndim == 2]
     chosen = {id(p) for p in inside}
     rest = [p for p in trainee.parameters() if id(p) not in chosen]
-    return [Muon(inside, lr=3e-3), torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)]
+    return [
+        Muon(inside, lr=3e-3 * rate),
+        torch.optim.AdamW(rest, lr=2e-3 * rate, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+def untrained(codebooks: Tensor) -> CsmForConditionalGeneration:
+    """A new model, whose codes begin alike where they sound alike."""
+    # On a CPU the fused attention costs more, backwards, than plain products.
+    model = CsmForConditionalGeneration._from_config(voice_config(), attn_implementation="eager")
+    start_from_codebooks(model, codebooks)
+    return model
 
 
 @torch.no_grad()
@@ -133,22 +145,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=80.0)
     parser.add_argument("--rows", type=int, default=1800, help="positions a step")
+    parser.add_argument("--start-from", type=Path, default=None, help="an exported voice; its phone head is new")
+    parser.add_argument("--rate", type=float, default=1.0, help="of the usual learning rates")
     args = parser.parse_args()
     torch.manual_seed(0)
     where = device()
     codebooks = Quantiser.load(args.quantiser).tensors["codebooks"]
-    # On a CPU the fused attention costs more, backwards, than plain products.
-    model = CsmForConditionalGeneration._from_config(voice_config(), attn_implementation="eager")
+    model = untrained(codebooks) if args.start_from is None else exported_voice(args.start_from)
     model.codec_model = nn.Module()  # trained elsewhere
-    start_from_codebooks(model, codebooks)
     trainee = Trainee(model, codebooks).to(where).train()
     average = Averaged(trainee, 0.998)
-    run = Run(args.out, args.minutes, {"trainee": trainee, "average": average}, optimisers(trainee))
+    run = Run(args.out, args.minutes, {"trainee": trainee, "average": average}, optimisers(trainee, args.rate))
     torch.manual_seed(run.step)
     tokenizer = build_tokenizer()
     lines = Lines(args.data, args.codes)
     sampler = Sampler(lines, args.rows, context_share=0.2, seed=run.step)
-    dev = Lines(args.data[-1:], args.codes[-1:], "dev").lines
+    dev = Lines(args.data[-1:], args.codes[-1:], ("dev",)).lines
     dev_batches = [make_batch([[line] for line in dev[i : i + 16]], tokenizer) for i in range(0, min(len(dev), 96), 16)]
     means = Means()
     while True:

@@ -18,6 +18,7 @@ import torch
 from tokenizers import Tokenizer
 
 from experiments.pocket.exported import whisper_tensors
+from experiments.pocket.synthesize import TRAINING
 from experiments.pocket.training import Averaged, Means, Muon, Run, device, load_averaged
 from experiments.pocket.whisper import (
     SIZES,
@@ -86,7 +87,7 @@ def main() -> None:
     torch.manual_seed(0)
     where = device()
     args.out.mkdir(parents=True, exist_ok=True)
-    sentences = (args.text / "train.txt").read_text().splitlines()
+    sentences = [line for split in TRAINING for line in (args.text / f"{split}.txt").read_text().splitlines()]
     lexicon, vocabulary = args.text / "phones.json", args.out / "tokenizer.json"
     if not lexicon.exists():
         phones_per_word(sentences, lexicon)

@@ -16,7 +16,7 @@ from transformers import CsmConfig, CsmForConditionalGeneration
 from experiments.pocket.codec import codec_config
 from experiments.pocket.features import shard_names
 from experiments.pocket.quantize import CODE_DIMS, CODEBOOK_SIZE, N_CODEBOOKS
-from experiments.pocket.synthesize import PHONES_PER_FRAME
+from experiments.pocket.synthesize import PHONES_PER_FRAME, TRAINING
 
 SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|AUDIO|>", "<|audio_eos|>", "<|pad|>")
 BOS, EOS, AUDIO, AUDIO_EOS, PAD = range(len(SPECIAL))
@@ -127,10 +127,10 @@ class Line:
 
 
 class Lines:
-    """All tokenised utterances of a split; new shards join on `refresh`."""
+    """All tokenised utterances of some splits; new shards join on `refresh`."""
 
-    def __init__(self, data: list[Path], codes: list[Path], split: str = "train") -> None:
-        self.pairs, self.split = list(zip(data, codes, strict=True)), split
+    def __init__(self, data: list[Path], codes: list[Path], splits: tuple[str, ...] = TRAINING) -> None:
+        self.pairs, self.splits = list(zip(data, codes, strict=True)), splits
         self.lines: list[Line] = []
         self._seen: set[str] = set()
         self.refresh()
@@ -138,7 +138,7 @@ class Lines:
     def refresh(self) -> None:
         """Read the shards that have been tokenised since the last look."""
         for data, codes in self.pairs:
-            for name in shard_names(data, self.split):
+            for name in (name for split in self.splits for name in shard_names(data, split)):
                 path = codes / f"{name}.codes.safetensors"
                 if f"{data}/{name}" in self._seen or not path.exists():
                     continue

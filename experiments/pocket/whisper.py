@@ -17,7 +17,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from csmkit.audio import SAMPLE_RATE
 from experiments.pocket.features import Utterance, read_shard, shard_names
-from experiments.pocket.synthesize import PHONES
+from experiments.pocket.synthesize import PHONES, TRAINING
 
 N_TEXT = 1000  # byte-level BPE
 EOT, SOT = N_TEXT, N_TEXT + 1
@@ -210,7 +210,7 @@ class Corpus:
     def refresh(self) -> None:
         """Read the shards written since the last look."""
         for folder in self.folders:
-            for name in shard_names(folder, "train"):
+            for name in (name for split in TRAINING for name in shard_names(folder, split)):
                 if (folder, name) not in self._seen:
                     self._seen.add((folder, name))
                     self.utterances: list[Utterance] = self.utterances + read_shard(folder, name)

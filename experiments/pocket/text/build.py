@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from experiments.pocket.text.dialogues import Composer
+from experiments.pocket.text.examples import WORDNET, examples
 from experiments.pocket.text.grammar import HERE, read_lines
 from experiments.pocket.text.sentences import compose, key_of, words_of
 from experiments.pocket.text.vocabulary import load_vocabulary
@@ -48,8 +49,11 @@ def write_lines(path: Path, lines: list[str]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def write_sentences(out: Path, n_sentences: int, seed: int) -> None:
-    """Compose and write train.txt, dev.txt and held_out.txt, and fix the split beside this file the first time."""
+def write_sentences(out: Path, n_sentences: int, seed: int, wordnet: Path) -> None:
+    """Compose and write train.txt, dev.txt and held_out.txt, and fix the split beside this file the first time.
+
+    examples.txt comes from WordNet.
+    """
     rng = random.Random(seed)
     vocabulary = load_vocabulary()
     answers = Composer(random.Random(seed + 1), vocabulary.kinds).answers()
@@ -69,6 +73,12 @@ def write_sentences(out: Path, n_sentences: int, seed: int) -> None:
     n_rare = sum(heard[word] < 8 for word in vocabulary.words)
     print(f"{len(sentences)} sentences, {len(heard)} word types, {n_rare} words of the vocabulary below 8")
     print(dict(Counter(corpus.values())))
+    kept_out = frozenset(key_of(sentence) for held in split.values() for sentence in held)
+    quoted = examples(wordnet, sentences, kept_out)
+    random.Random(seed).shuffle(quoted)
+    write_lines(out / "examples.txt", quoted)
+    types = {word for sentence in quoted for word in words_of(sentence)}
+    print(f"{len(quoted)} examples, {len(types - set(heard))} further word types")
 
 
 def write_dialogues(out: Path, n_dialogues: int, seed: int) -> None:
@@ -89,9 +99,10 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=40_000, help="training sentences")
     parser.add_argument("--dialogues", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--wordnet", type=Path, default=WORDNET, help="folder of WordNet's data files")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_sentences(arguments.out, arguments.n, arguments.seed)
+    write_sentences(arguments.out, arguments.n, arguments.seed, arguments.wordnet)
     write_dialogues(arguments.out, arguments.dialogues, arguments.seed)
 
 
