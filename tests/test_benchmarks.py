@@ -102,6 +102,13 @@ def test_the_tables_of_the_readme_are_those_of_the_results():
     assert tables.inserted(text, tables.speed()) == text, "run: python -m experiments.benchmarks.tables --write"
 
 
+def test_the_last_line_of_all_benchmarks_is_json(monkeypatch, capsys):
+    run(tables, monkeypatch, "")
+    last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert set(last) == set(tables.SECTIONS)
+    assert last["pocket"]["frame_median_ms"] > 0 and "rows" not in last["pocket"]
+
+
 def test_a_benchmark_without_a_result_says_so(tmp_path: Path):
     text = tables.speed(tmp_path)
     assert text.count("ot measured yet") == len(tables.SECTIONS)

@@ -1,7 +1,8 @@
 """The README's tables of speed, made from results/benchmarks.
 
 Run ``python -m experiments.benchmarks.tables`` to see them, with ``--write`` to put them into the README, between its
-two marks. Nothing there is written by hand; a test compares.
+two marks. Nothing there is written by hand; a test compares. The last line is one JSON object of all results, without
+their rows.
 """
 
 from __future__ import annotations
@@ -177,6 +178,12 @@ SECTIONS = {
 }
 
 
+def figures(results: Path = RESULTS) -> dict[str, Any]:
+    """Every result by its benchmark's name, without rows; None for one that was not measured."""
+    reports = {name: read(results / f"{name}.json") for name in SECTIONS}
+    return {name: report and {key: report[key] for key in report if key != "rows"} for name, report in reports.items()}
+
+
 def inserted(text: str, tables: str) -> str:
     """A README with other tables between its marks."""
     before, _, rest = text.partition(BEGIN)
@@ -191,6 +198,7 @@ def main() -> None:
         readme = ROOT / "README.md"
         readme.write_text(inserted(readme.read_text(encoding="utf-8"), speed()), encoding="utf-8")
     print(speed())
+    print(json.dumps(figures()))
 
 
 if __name__ == "__main__":
