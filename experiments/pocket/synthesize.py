@@ -2,9 +2,10 @@
 
     python -m experiments.pocket.synthesize --text DIR --out DIR --workers 2
 
-Reads ``train.txt``, ``dev.txt``, ``held_out.txt`` and ``other.txt``; writes shards of 500 utterances each: ``NAME.npy``
-(int16 samples at 24 kHz, end to end) and ``NAME.json`` (a row an utterance). A training sentence is spoken by one
-voice, in turn; the others by both. Finished shards are kept, so the command can be stopped and started again.
+Reads ``train.txt``, ``examples.txt``, ``brief.txt``, ``dev.txt``, ``held_out.txt`` and ``other.txt``; writes shards of
+500 utterances each: ``NAME.npy`` (int16 samples at 24 kHz, end to end) and ``NAME.json`` (a row an utterance). A
+training sentence is spoken by one voice, in turn; brief ones and the others by both. Finished shards are kept, so the
+command can be stopped and started again.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ LEAD_S, TAIL_S = 0.08, 0.12  # silence kept before the first and after the last 
 LEVEL = 0.08  # root mean square of an utterance
 MAX_S = 8.0
 SHARD = 500
-TRAINING = ("train", "examples")
-"""The splits that are trained on: the composed sentences, and WordNet's examples."""
+TRAINING = ("train", "examples", "brief")
+"""The splits that are trained on: the composed sentences, WordNet's examples, and utterances of a word or two."""
 SPLITS = ("held_out", "dev", "other", *TRAINING)
 PHONES = tuple(
     [
@@ -116,7 +117,7 @@ def prepare(samples: np.ndarray, phones: list[tuple[str, float]]) -> tuple[np.nd
     first, last = spoken[0], spoken[-1]
     start = max((phones[first - 1][1] if first else 0.0) - LEAD_S, 0.0)
     stop = min(phones[last][1] + TAIL_S, len(samples) / 16_000)
-    if not 0.3 < stop - start < MAX_S - 0.2:
+    if not 0.2 < stop - start < MAX_S - 0.2:
         return None
     audio = soxr.resample(samples[int(start * 16_000) : int(stop * 16_000)], 16_000, SAMPLE_RATE)
     audio = audio * (LEVEL / np.sqrt(np.mean(audio**2) + 1e-12))
@@ -149,8 +150,8 @@ def make_shard(out: Path, name: str, jobs: list[tuple[str, int]]) -> int:
 
 
 def jobs_of(split: str, sentences: list[str]) -> list[tuple[str, int]]:
-    """Which voice speaks what: training sentences in turn, the others twice."""
-    if split in TRAINING:
+    """Which voice speaks what: training sentences in turn, brief ones and the others twice."""
+    if split in TRAINING and split != "brief":
         return [(text, i % 2) for i, text in enumerate(sentences)]
     return [(text, speaker) for text in sentences for speaker in (0, 1)]
 
@@ -160,7 +161,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--limit", type=int, default=None, help="at most so many of train.txt and of examples.txt")
+    parser.add_argument("--limit", type=int, default=None, help="at most so many of each training text")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     work = []

@@ -16,6 +16,7 @@ from experiments.pocket.text.sentences import compose, key_of, words_of
 from experiments.pocket.text.vocabulary import load_vocabulary
 
 N_DEV, N_HELD_OUT = 200, 100
+N_ALONE = 400
 MIN_COUNT = 3
 """A held-out sentence has only words that training says at least so often."""
 
@@ -44,6 +45,12 @@ def hold_out(corpus: dict[str, str], n_sentences: int, rng: random.Random) -> li
     return chosen
 
 
+def brief(words: tuple[str, ...]) -> list[str]:
+    """What is said in a word or two, and the commonest words alone, each once."""
+    said = [part.strip() for line in read_lines(HERE / "brief.txt") for part in line.split("|")]
+    return list(dict.fromkeys([*said, *(f"{word}." for word in words[:N_ALONE])]))
+
+
 def write_lines(path: Path, lines: list[str]) -> None:
     """Write one entry a line."""
     path.write_text("\n".join(lines) + "\n")
@@ -52,7 +59,7 @@ def write_lines(path: Path, lines: list[str]) -> None:
 def write_sentences(out: Path, n_sentences: int, seed: int, wordnet: Path) -> None:
     """Compose and write train.txt, dev.txt and held_out.txt, and fix the split beside this file the first time.
 
-    examples.txt comes from WordNet.
+    examples.txt comes from WordNet; brief.txt holds utterances of a word or two.
     """
     rng = random.Random(seed)
     vocabulary = load_vocabulary()
@@ -74,6 +81,7 @@ def write_sentences(out: Path, n_sentences: int, seed: int, wordnet: Path) -> No
     print(f"{len(sentences)} sentences, {len(heard)} word types, {n_rare} words of the vocabulary below 8")
     print(dict(Counter(corpus.values())))
     kept_out = frozenset(key_of(sentence) for held in split.values() for sentence in held)
+    write_lines(out / "brief.txt", brief(vocabulary.words))
     quoted = examples(wordnet, sentences, kept_out)
     random.Random(seed).shuffle(quoted)
     write_lines(out / "examples.txt", quoted)

@@ -2,6 +2,8 @@
 
 import random
 
+from num2words import num2words
+
 from experiments.pocket.text.topics import Turn
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -10,6 +12,14 @@ NUMBERS = (
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
 )  # fmt: skip
 """Numbers in words, by value."""
+DECLINED = (
+    "those numbers are too large for me. i can only count to twenty.",
+    "i'm sorry, i don't know that one. i only know small numbers.",
+    "that is too hard for me. my numbers end at twenty.",
+    "i don't know. ask me about numbers up to twenty.",
+)
+TOO_LARGE = 0.2
+"""How many of the sums have a number beyond those, and are declined."""
 
 
 def _spelled(value: int, rng: random.Random) -> str:
@@ -17,7 +27,9 @@ def _spelled(value: int, rng: random.Random) -> str:
 
 
 def sum_turn(rng: random.Random) -> Turn:
-    """A sum or a difference whose numbers stay between zero and twenty."""
+    """A sum or a difference whose numbers stay between zero and twenty, now and then one that is declined."""
+    if rng.random() < TOO_LARGE:
+        return _large_sum_turn(rng)
     first = rng.randint(0, 20)
     if rng.random() < 0.65:
         second, word, signs = rng.randint(0, 20 - first), "plus", ("plus", "plus", "and", "+")
@@ -25,14 +37,31 @@ def sum_turn(rng: random.Random) -> Turn:
     else:
         second, word, signs = rng.randint(0, first), "minus", ("minus", "minus", "take away", "-")
         result = first - second
-    question = f"{_spelled(first, rng)} {rng.choice(signs)} {_spelled(second, rng)}"
-    asked = rng.choice(
-        ("what is {}", "what's {}", "how much is {}", "{}", "calculate {}", "can you tell me what {} is")
-    )
+    asked = _asked(f"{_spelled(first, rng)} {rng.choice(signs)} {_spelled(second, rng)}", rng)
     a, b, c = NUMBERS[first], NUMBERS[second], NUMBERS[result]
     answer = rng.choice((f"{a} {word} {b} is {c}.", f"{a} {word} {b} is {c}.", f"{a} {word} {b} makes {c}."))
     tail = rng.choice(("", "", "", " that was easy.", " do you have another one?", " i like numbers."))
-    return Turn("sum", asked.format(question), answer + tail)
+    return Turn("sum", asked, answer + tail)
+
+
+def _asked(question: str, rng: random.Random) -> str:
+    how = rng.choice(("what is {}", "what's {}", "how much is {}", "{}", "calculate {}", "can you tell me what {} is"))
+    return how.format(question)
+
+
+def _large_sum_turn(rng: random.Random) -> Turn:
+    """A sum, a difference, a product or a quotient with a number above twenty, or whose result is."""
+    signs = ("plus", "plus", "and", "+", "+", "minus", "-", "times", "divided by")
+    numbers = [rng.randint(21, rng.choice((50, 99, 999))), rng.randint(0, rng.choice((20, 99, 999)))]
+    if rng.random() < 0.2:  # each small enough, but not together
+        numbers, signs = [rng.randint(11, 20), rng.randint(11, 20)], ("plus", "and", "+", "times")
+    rng.shuffle(numbers)
+    question = f"{_said(numbers[0], rng)} {rng.choice(signs)} {_said(numbers[1], rng)}"
+    return Turn("large sum", _asked(question, rng), rng.choice(DECLINED))
+
+
+def _said(value: int, rng: random.Random) -> str:
+    return str(value) if rng.random() < 0.7 else num2words(value).replace("-", " ")
 
 
 def count_turn(rng: random.Random) -> Turn:
