@@ -98,6 +98,12 @@ def _fill_transformer(
         put(block, "gate_up", torch.cat(gate_up).t())
         put(block, "down", source.get(f"{layer}.mlp.down_proj.weight", dim, ffn).t())
     put(stack, "norm", math.sqrt(dim) * source.get(f"{prefix}.norm.weight", dim))
+    beyond = f"{prefix}.layers.{config.n_layers}.input_layernorm.weight"
+    if beyond in source:
+        raise CheckpointError(
+            f"the weights hold {beyond!r} where config.json asks for {config.n_layers} layers: "
+            "the two files belong to different models"
+        )
 
 
 def load_tokenizer(path: str | PathLike[str], config: CsmConfig, values: Mapping[str, Any]) -> TextTokenizer:
