@@ -238,3 +238,9 @@ def test_only_the_files_of_one_layout_are_fetched(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert voices.find_voice("sesame/csm-1b") == voice
     assert asked == [["*.json"], ["*.json", *sorted(path.name for path in voice.glob("model-*.safetensors"))]]
+
+
+def test_a_temperature_that_is_no_number_is_refused_with_its_file(voice: Path):
+    (voice / "generation_config.json").write_text('{"temperature": "hot"}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"generation_config\.json' has the temperatures 'hot' and 'hot'"):
+        load_sampling(voice)
