@@ -21,7 +21,7 @@ from csmkit.csm.prompt import Block, PromptBuilder, Segment, TextTokenizer
 from csmkit.csm.sampling import Noise
 from csmkit.csm.sources import Checkpoint
 from csmkit.csm.step import Made, make_step
-from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError
+from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError
 from csmkit.machine import prepare
 from csmkit.mimi.codecs import IndependentCodec, StreamingCodec
 from csmkit.mimi.decoder import MimiDecoder
@@ -102,10 +102,11 @@ class Generator(SpeechGenerator):
             CheckpointNotFoundError: no such voice, or a file of it is missing.
             CheckpointError: damaged, partial, or another architecture.
             DeviceError: the device is not there, or too small for the voice.
+            InputError: a dtype that is not of floating point.
         """
         directory = find_voice(name)
         device = choose_device(device)
-        dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+        dtype = choose_dtype(dtype, device)
         checkpoint = Checkpoint.open(directory)  # the big weights last: what is missing is said at once
         text = load_tokenizer(find_tokenizer(tokenizer or directory), checkpoint.config, checkpoint.values)
         try:
@@ -228,3 +229,12 @@ def choose_device(device: torch.device | str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(f"device {str(device)!r} cannot be used ({error}): give 'cpu', or None to choose") from error
     return chosen
+
+
+def choose_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The dtype asked for, or float32 on a CPU and bfloat16 elsewhere; InputError if a voice cannot have it."""
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InputError(f"dtype={dtype!r}: give torch.float32, torch.bfloat16 or torch.float16, or None to choose")
+    return dtype

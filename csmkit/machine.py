@@ -10,9 +10,6 @@ All of it in one place, and all of it can be changed from outside:
 from __future__ import annotations
 
 import os
-import platform
-from functools import cache
-from pathlib import Path
 
 import torch
 
@@ -21,15 +18,6 @@ from csmkit.errors import InputError
 SMALL_MODEL = 50_000_000  # values; the products of a smaller one end before a second thread has woken up
 _UNTOUCHED = torch.get_num_threads()
 _ours = _UNTOUCHED  # what torch began with or was told here; any other number is somebody's choice
-
-
-@cache
-def is_intel() -> bool:
-    """Whether the processor is one of Intel's, for which MKL has kernels that others do not get."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        return "GenuineIntel" in cpuinfo.read_text(encoding="utf-8")
-    return "Intel" in platform.processor()
 
 
 def prepare(device: torch.device, n_values: int) -> None:

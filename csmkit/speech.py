@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator as FrameGenerator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -205,7 +205,7 @@ class SpeechGenerator(ABC):
             return torch.cat([torch.zeros(0), *chunks])
 
     def generate_streaming_batch(
-        self, requests: Sequence[Request], chunk_frames: int | Sequence[int] = 6
+        self, requests: Iterable[Request], chunk_frames: int | Sequence[int] = 6
     ) -> SpeechBatch:
         """Speak several utterances at once, for throughput; each sounds as it does alone.
 
@@ -214,18 +214,19 @@ class SpeechGenerator(ABC):
             chunk_frames: as for `generate_streaming`, of every row.
 
         Yields:
-            ``(row, chunk)``, a row being a place in ``requests``. Rows that have ended cost nothing more.
+            ``(row, chunk)``, a row being a place among ``requests``. Rows that have ended cost nothing more.
 
         Raises:
             InputError: no requests, or something else among them; at the call.
             ContextOverflowError: as `frames`.
         """
         schedule = chunk_schedule(chunk_frames)
-        strangers = [type(item).__name__ for item in requests if not isinstance(item, Request)]
-        if strangers or not requests:
-            given = f"a {strangers[0]} among the requests" if strangers else "no requests"
+        several = list(requests) if isinstance(requests, Iterable) else [requests]
+        strangers = [type(item).__name__ for item in several if not isinstance(item, Request)]
+        if strangers or not several or several[0] is requests:
+            given = f"a {strangers[0]} among the requests" if strangers else "no list of requests"
             raise InputError(f"{given}: give a list made by generator.request(text, ...)")
-        return SpeechBatch(self.speak_batch(requests, schedule))
+        return SpeechBatch(self.speak_batch(several, schedule))
 
     def warm_up(self, context: Sequence[Segment] = ()) -> None:
         """Speak two frames into the void, so that the first real call meets allocated memory and chosen kernels.

@@ -33,7 +33,7 @@ def find_voice(name: str | PathLike[str]) -> Path:
             )
         return directory
     directory = Path(name)
-    if directory.is_dir():
+    if str(name) and directory.is_dir():  # an empty name would be the working directory
         return directory
     if _is_hub_id(name):
         return _fetch_voice(str(name))

@@ -156,8 +156,10 @@ def test_an_error_ends_all_rows(generator: Generator, monkeypatch: pytest.Monkey
 
 
 def test_what_is_no_request_is_refused(generator: Generator):
-    with pytest.raises(InputError, match="no requests"):
+    with pytest.raises(InputError, match="no list of requests"):
         generator.generate_streaming_batch([])
+    with pytest.raises(InputError, match="no list of requests"):
+        generator.generate_streaming_batch(generator.request("hello"))
     with pytest.raises(InputError, match="a str among the requests"):
         generator.generate_streaming_batch(["hello"])
     with pytest.raises(ContextOverflowError):

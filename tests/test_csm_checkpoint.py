@@ -115,6 +115,19 @@ def remove(name: str) -> Callable[[Path], None]:
         ),
         (lambda v: edit_config(v, num_attention_heads=5), CheckpointError, "must be a multiple"),
         (lambda v: edit_config(v, attention_bias=True), CheckpointError, "biases"),
+        (lambda v: edit_config(v, hidden_size="big"), CheckpointError, "gives dim='big': sizes are integers"),
+        (lambda v: edit_config(v, max_position_embeddings=0), CheckpointError, "gives max_positions=0"),
+        (lambda v: edit_config(v, codec_config=[1]), CheckpointError, "has a value that cannot be read"),
+        (
+            lambda v: edit_config(v, num_hidden_layers=1),
+            CheckpointError,
+            r"hold 'backbone_model\.layers\.1\.input_layernorm\.weight' where config\.json asks for 1 layers",
+        ),
+        (
+            lambda v: (v / "model.safetensors.index.json").write_text('{"weight_map": {"lm_head.weight": 3}}'),
+            CheckpointError,
+            r"index\.json' does not list the file of each tensor",
+        ),
         (
             lambda v: edit_config(v, rope_parameters={"rope_type": "yarn"}),
             CheckpointError,
@@ -225,3 +238,9 @@ def test_only_the_files_of_one_layout_are_fetched(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert voices.find_voice("sesame/csm-1b") == voice
     assert asked == [["*.json"], ["*.json", *sorted(path.name for path in voice.glob("model-*.safetensors"))]]
+
+
+def test_a_temperature_that_is_no_number_is_refused_with_its_file(voice: Path):
+    (voice / "generation_config.json").write_text('{"temperature": "hot"}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"generation_config\.json' has the temperatures 'hot' and 'hot'"):
+        load_sampling(voice)

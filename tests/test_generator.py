@@ -384,6 +384,10 @@ def test_a_codec_may_be_given_as_an_object(voice_directory: Path):
 def test_a_voice_that_is_not_there_is_named_with_the_remedy(tmp_path: Path):
     with pytest.raises(CheckpointNotFoundError, match=r"no voice '.*nowhere': give 'pocket', a checkpoint directory"):
         Generator.load(tmp_path / "nowhere")
+    with pytest.raises(CheckpointNotFoundError, match="no voice ''"):
+        Generator.load("")
+    with pytest.raises(InputError, match=r"dtype=torch\.int8: give torch\.float32"):
+        Generator.load(tmp_path, device="cpu", dtype=torch.int8)
     with pytest.raises(DeviceError, match="device 'abacus' cannot be used"):
         Generator.load(tmp_path, device="abacus")
 

@@ -16,12 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import MimiModel
 
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
-from csmkit.mimi import layers
 from csmkit.mimi.checkpoint import load_decoder
 from csmkit.mimi.config import MimiConfig
 from csmkit.mimi.decoder import MAX_CHUNK_FRAMES, MimiDecoder
 from csmkit.mimi.files import CodecFiles
-from csmkit.mimi.layers import BIG_WEIGHT, project
+from csmkit.mimi.layers import WORTH_PACKING, packed, project
 
 N_FRAMES = 41  # 82 latents, eight windows of ten
 TOLERANCE = 1e-5  # of full scale
@@ -189,14 +188,29 @@ def test_a_stream_opened_in_inference_mode_runs_outside_it(decoder: MimiDecoder,
     assert_same_sound(torch.cat((first, decoder(codes[:, 1:], state))), whole(model, codes))
 
 
-@pytest.mark.parametrize("intel", [True, False])
-def test_big_products_of_few_rows_are_the_same_products(monkeypatch: pytest.MonkeyPatch, intel: bool) -> None:
-    monkeypatch.setattr(layers, "is_intel", lambda: intel)
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.15)])
+@pytest.mark.parametrize("n_rows", [1, 2, 30])
+def test_products_with_packed_weights_are_the_same_products(dtype: torch.dtype, error: float, n_rows: int) -> None:
     torch.manual_seed(0)
-    x, bias = torch.randn(2, 1, 8), torch.randn(BIG_WEIGHT // 8)
-    weight = torch.randn(len(bias), 8)
-    for given in (None, bias):
-        torch.testing.assert_close(project(x, weight, given), torch.nn.functional.linear(x, weight, given))
+    x, weight, bias = torch.randn(n_rows, 1, 48), torch.randn(WORTH_PACKING // 16, 48), torch.randn(WORTH_PACKING // 16)
+    exact = torch.nn.functional.linear(x, weight, bias)
+    given = packed(weight.to(dtype))
+    product = project(x.to(dtype), given, bias.to(dtype))
+    torch.testing.assert_close(product.float(), exact, rtol=0.0, atol=error)
+
+
+def test_weights_that_nothing_is_gained_from_or_that_no_kernel_takes_stay_as_they_are() -> None:
+    for weight in (torch.ones(1, WORTH_PACKING - 1), torch.ones(64, 64, dtype=torch.float64)):
+        assert packed(weight) is weight
+
+
+def test_a_processor_without_the_kernels_decodes_the_same_sound(
+    directory: Path, model: MimiModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    decoder, codes = load_decoder(CodecFiles(directory)), random_codes(model.config, 13)
+    assert not any(weight.is_mkldnn for weight in decoder.parameters())
+    assert_same_sound(in_chunks(decoder, codes, 2), whole(model, codes))
 
 
 def test_a_prefix_of_the_codes_gives_a_prefix_of_the_sound(decoder: MimiDecoder, model: MimiModel) -> None:

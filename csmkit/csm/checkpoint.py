@@ -16,6 +16,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from csmkit.csm.checks import is_finite
 from csmkit.csm.config import CsmConfig, Sampling
 from csmkit.csm.model import CsmModel
 from csmkit.csm.prompt import TextTokenizer, special_id
@@ -98,6 +99,12 @@ def _fill_transformer(
         put(block, "gate_up", torch.cat(gate_up).t())
         put(block, "down", source.get(f"{layer}.mlp.down_proj.weight", dim, ffn).t())
     put(stack, "norm", math.sqrt(dim) * source.get(f"{prefix}.norm.weight", dim))
+    beyond = f"{prefix}.layers.{config.n_layers}.input_layernorm.weight"
+    if beyond in source:
+        raise CheckpointError(
+            f"the weights hold {beyond!r} where config.json asks for {config.n_layers} layers: "
+            "the two files belong to different models"
+        )
 
 
 def load_tokenizer(path: str | PathLike[str], config: CsmConfig, values: Mapping[str, Any]) -> TextTokenizer:
@@ -156,13 +163,22 @@ def _check_llama3(tokenizer: Tokenizer, bos: int, eos: int, file: Path) -> None:
 
 
 def load_sampling(directory: str | PathLike[str]) -> Sampling:
-    """How a checkpoint wants to be sampled: its generation_config.json, else the defaults of `Sampling`."""
+    """How a checkpoint wants to be sampled: its generation_config.json, else the defaults of `Sampling`.
+
+    Raises:
+        CheckpointError: a temperature that is no number.
+        InputError: a value outside the ranges of `Sampling`.
+    """
     path = Path(directory) / "generation_config.json"
     if not path.is_file():
         return Sampling()
     values, default = read_json(path), Sampling()
     temperature = values.get("temperature") or default.temperature
     depth_temperature = values.get("depth_decoder_temperature") or temperature
+    if not (is_finite(temperature) and is_finite(depth_temperature)):
+        raise CheckpointError(
+            f"{str(path)!r} has the temperatures {temperature!r} and {depth_temperature!r}: give numbers above 0"
+        )
     return Sampling(
         temperature=temperature,
         topk=values.get("top_k") or default.topk,

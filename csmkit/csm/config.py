@@ -62,6 +62,8 @@ class TransformerConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
+        names = ("dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "ffn_dim", "max_positions")
+        require_sizes({name: getattr(self, name) for name in names})
         if self.n_heads % self.n_kv_heads or self.head_dim % 2:
             raise CheckpointError(
                 f"{self.n_heads} heads of {self.head_dim} with {self.n_kv_heads} key-value heads: "
@@ -109,6 +111,8 @@ class CsmConfig:
     codebook_size: int
 
     def __post_init__(self) -> None:
+        names = ("text_vocab", "audio_vocab", "n_codebooks", "codebook_size")
+        require_sizes({name: getattr(self, name) for name in names})
         if self.n_codebooks < 2 or not 1 < self.codebook_size <= self.audio_vocab:
             raise CheckpointError(
                 f"{self.n_codebooks} codebooks of {self.codebook_size} codes in a vocabulary of {self.audio_vocab}: "
@@ -147,6 +151,19 @@ class CsmConfig:
             )
         except KeyError as error:
             raise CheckpointError(f"config.json lacks {error}: save the checkpoint again with transformers") from error
+        except (TypeError, ValueError, AttributeError) as error:  # a list or a word where a number or an object belongs
+            raise CheckpointError(
+                f"config.json has a value that cannot be read ({error}): fetch the file again"
+            ) from error
+
+
+def require_sizes(sizes: Mapping[str, object]) -> None:
+    """Raise CheckpointError unless all are integers of at least 1."""
+    for name, size in sizes.items():
+        if not is_integer(size) or size < 1:
+            raise CheckpointError(
+                f"config.json gives {name}={size!r}: sizes are integers of at least 1, fetch it again"
+            )
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ class Noise:
             [[s.temperature] + [s.temperature * s.depth_scale] * (config.n_codebooks - 1) for s in samplings]
         )
         self.temperature = scale.unsqueeze(-1).to(device)
-        counts = [min(s.topk, config.codebook_size) for s in samplings]
+        # The largest of all is the largest of any few: where nothing is drawn, nothing need be left out.
+        counts = [min(s.topk, config.codebook_size) if s.temperature else config.codebook_size for s in samplings]
         self.topk: int | Tensor = counts[0] if len(set(counts)) == 1 else torch.tensor(counts, device=device)[:, None]
 
     @staticmethod

@@ -221,8 +221,11 @@ def _indexes(directory: Path, values: Mapping[str, Any]) -> Iterator[Path]:
 def read_index(path: Path) -> dict[str, str]:
     """The file of every tensor; CheckpointError where the index has no such list."""
     weight_map = read_json(path).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{str(path)!r} lists no tensors under 'weight_map': fetch the file again")
+    files = weight_map.values() if isinstance(weight_map, dict) else ()
+    if not files or not all(isinstance(file, str) for file in files):
+        raise CheckpointError(
+            f"{str(path)!r} does not list the file of each tensor under 'weight_map': fetch the file again"
+        )
     return weight_map
 
 

@@ -30,13 +30,16 @@ def inverse_frequencies(config: TransformerConfig) -> Tensor:
 
 
 def rotary_table(config: TransformerConfig, n_positions: int) -> Tensor:
-    """Cosines and signed sines for every position, ``(2, n_positions, head_dim)`` float32.
+    """Cosines and signed sines for every position, ``(2, n_positions, 2, head_dim)`` float32.
 
     In the half-split layout a rotation is ``x * cos + roll(x, head_dim / 2) * sin``, the first half of ``sin`` negated.
+    Beside each stands the rotation by nothing, 1 and 0.
     """
     angles = torch.outer(torch.arange(n_positions, dtype=torch.float32), inverse_frequencies(config))
     cos, sin = angles.cos(), angles.sin()
-    return torch.stack((torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)))
+    turned = torch.stack((torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)))
+    still = torch.stack((torch.ones_like(turned[0]), torch.zeros_like(turned[0])))
+    return torch.stack((turned, still), dim=2)
 
 
 @dataclass
@@ -115,7 +118,7 @@ def rms_norm(x: Tensor, gain: Tensor, floor: Tensor) -> Tensor:
     """
     wide = x.float()
     length = torch.hypot(torch.linalg.vector_norm(wide, dim=-1, keepdim=True), floor)
-    return (wide / length).to(x.dtype) * gain
+    return (wide / length).type_as(x) * gain
 
 
 def product(x: Tensor, weight: Tensor | nn.Module) -> Tensor:
@@ -184,6 +187,7 @@ class Transformer(nn.Module):
     """The blocks, the final norm and the rotary table of one stack."""
 
     rotary: Tensor
+    turns: Tensor
     floor: Tensor
 
     def __init__(self, config: TransformerConfig, n_positions: int) -> None:
@@ -192,6 +196,9 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = new_weight(config.dim)
         self.register_buffer("rotary", rotary_table(config, n_positions), persistent=False)
+        # Queries and keys are turned, values are not: which of the two rotations each head takes.
+        turns = [0] * (config.n_heads + config.n_kv_heads) + [1] * config.n_kv_heads
+        self.register_buffer("turns", torch.tensor(turns), persistent=False)
         self.register_buffer("floor", norm_floor(config), persistent=False)
 
     def forward(self, x: Tensor, reach: Reach, cache: KvCache) -> Tensor:
@@ -203,16 +210,7 @@ class Transformer(nn.Module):
 
     def rotation(self, positions: Tensor) -> Tensor:
         """What a `Reach` holds as cos and sin, ``(2, *positions.shape, heads, head_dim)``."""
-        config = self.config
-        turned = self.rotary[:, positions].to(self.norm.dtype)
-        still = torch.stack((torch.ones_like(turned[0]), torch.zeros_like(turned[0])))
-        rows = turned.shape[:-1]
-        n_turned, n_still = config.n_heads + config.n_kv_heads, config.n_kv_heads
-        parts = (
-            turned.unsqueeze(-2).expand(*rows, n_turned, -1),
-            still.unsqueeze(-2).expand(*rows, n_still, -1),
-        )
-        return torch.cat(parts, dim=-2)
+        return self.rotary[:, positions].to(self.norm.dtype).index_select(-2, self.turns)
 
 
 def new_weight(*shape: int) -> nn.Parameter:

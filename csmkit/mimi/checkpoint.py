@@ -10,7 +10,7 @@ from torch import Tensor
 from csmkit.errors import CheckpointError
 from csmkit.mimi.decoder import MimiDecoder, TransformerLayer
 from csmkit.mimi.files import CodecFiles
-from csmkit.mimi.layers import DepthwiseUpsample
+from csmkit.mimi.layers import CausalConv, Dense, DepthwiseUpsample, packed
 
 USAGE_FLOOR = 1e-5  # a centroid is embed_sum / max(cluster_usage, floor), in both references
 
@@ -18,7 +18,7 @@ USAGE_FLOOR = 1e-5  # a centroid is embed_sum / max(cluster_usage, floor), in bo
 def load_decoder(
     files: CodecFiles, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> MimiDecoder:
-    """The decoder of a checkpoint, ready to run: codebooks, projections and scales folded in float32, then cast.
+    """The decoder of a checkpoint, ready to run: codebooks, projections and scales folded in float32, cast, packed.
 
     Raises:
         CheckpointError: a tensor is missing or has another shape than the config says.
@@ -34,7 +34,11 @@ def load_decoder(
             )
         parameter.data = tensor.to(dtype).contiguous()
     assert not folded, f"folded but unused: {sorted(folded)}"
-    return decoder.requires_grad_(False).eval().to(device)
+    decoder.requires_grad_(False).eval().to(device)
+    for module in decoder.modules():
+        if isinstance(module, (CausalConv, Dense)):
+            module.weight = torch.nn.Parameter(packed(module.weight), requires_grad=False)
+    return decoder
 
 
 def _parts(files: CodecFiles, decoder: MimiDecoder) -> list[dict[str, Tensor]]:
