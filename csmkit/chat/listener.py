@@ -99,7 +99,8 @@ class Listener:
         return [] if self._started is None else self._started.passes()
 
     def _fail(self, error: Exception) -> None:
-        log.warning("turn %s goes on without transcription: %s", self._turn_id, error, exc_info=error)
+        log.warning("turn %s goes on without transcription: %s", self._turn_id, error)
+        log.debug("where it failed", exc_info=error)
         self.error = f"{type(error).__name__}: {error}"
         if self._asr is not None:
             self._asr.cancel()
