@@ -186,6 +186,7 @@ def test_doctor_names_what_is_there_and_what_to_do():
         (["chat", "Hello!", "--chunk-frames", "0"], "chunk_frames=0"),
         (["chat", "Hello!", "--temperature", "nan"], "temperature=nan"),
         (["chat", "Hello!", "--seed", "-1"], "seed=-1"),
+        (["chat", "Hello!", "--context-turns", "-1"], "context_turns=-1: give a number of turns, 0 for none"),
         (["chat", " "], "give some text to answer, or leave it out for a conversation"),
         (["chat", "Hello!", "--save", "a.mp3"], "give a path that ends in .wav"),
         (["chat", "Hello!", "--save", "nowhere/a.wav"], "no folder 'nowhere' to write to"),
@@ -224,6 +225,18 @@ def test_who_answers_can_be_chosen(monkeypatch: pytest.MonkeyPatch):
     assert [clause["spoken"] for clause in clauses] == ["It is ten thirty."]
     out = runner.invoke(cli.app, ["chat", "Hi", "--llm", "m", "--llm-url", "http://127.0.0.1:9/v1"])
     assert isinstance(out.exception, LanguageModelError) and "no server at" in str(out.exception)
+
+
+def test_the_voice_hears_as_many_turns_as_it_is_told_to(monkeypatch: pytest.MonkeyPatch):
+    voice = FakeGenerator()
+
+    def load(which, whisper, teller, **options):
+        return StreamingConversationalChatbot(generator=voice, llm=FakeLLM(["Hello there."]), asr=False, **options)
+
+    monkeypatch.setattr(models, "load_chatbot", load)
+    out = runner.invoke(cli.app, ["chat", "--context-turns", "1"], input="One\nTwo\nThree\n\n")
+    assert out.exit_code == 0, out.output
+    assert [segment.text for segment in voice.requests[-1].context] == ["Two", "Hello there.", "Three"]
 
 
 def test_a_conversation_for_programs_is_lines_of_json_and_nothing_else(fakes: None):

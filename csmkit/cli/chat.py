@@ -41,6 +41,9 @@ def chat(
         typer.Option(help="Who answers: a plugin such as echo, a directory or a hub id."),
     ] = None,
     llm_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server that has the model of --llm.")] = None,
+    context_turns: Annotated[
+        int | None, typer.Option(help="Earlier turns that the voice hears before it speaks; default the preset's.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Answer aloud, and transcribe what was spoken while it is spoken."""
@@ -49,6 +52,8 @@ def chat(
     teller, files = Teller(as_json), Files(save, timeline)
     options = speech.sampling() | {"speaker": speech.speaker, "voice": speech.voice_prompt()}
     options["prebuffer_ms"] = parse_prebuffer(prebuffer)
+    if context_turns is not None:
+        options["context_turns"] = context_turns
     models.check_turn(load, **options)
     if (answering := models.choose_llm(llm, llm_url)) is not None:
         options["llm"] = answering
