@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -83,6 +84,21 @@ def read(path: str | PathLike[str], to_hz: int = SAMPLE_RATE) -> np.ndarray:
     return resample(samples.mean(axis=1), rate, to_hz)
 
 
+def check_wav_path(path: str | PathLike[str]) -> Path:
+    """A path that a `WavWriter` can write, as far as can be seen without touching what is there.
+
+    Raises:
+        AudioFileError: another suffix, or a folder that is not there or may not be written to.
+    """
+    target = Path(path)
+    if target.suffix.lower() != ".wav":
+        raise AudioFileError(f"cannot write {str(path)!r}: sound is saved as WAV, give a path that ends in .wav")
+    if not os.access(target.parent, os.W_OK):
+        hint = "give a path in an existing folder that you may write to"
+        raise AudioFileError(f"cannot write {str(path)!r}, no folder {str(target.parent)!r} to write to: {hint}")
+    return target
+
+
 class WavWriter:
     """A 16-bit PCM WAV file that is valid after every chunk, so an interrupted turn leaves what was spoken.
 
@@ -97,9 +113,7 @@ class WavWriter:
     def __init__(self, path: str | PathLike[str], sample_rate: int = SAMPLE_RATE) -> None:
         import soundfile
 
-        self.path = Path(path)
-        if self.path.suffix.lower() != ".wav":
-            raise AudioFileError(f"cannot write {str(path)!r}: sound is saved as WAV, give a path that ends in .wav")
+        self.path = check_wav_path(path)
         try:
             self._file = soundfile.SoundFile(self.path, "w", sample_rate, channels=1, subtype="PCM_16", format="WAV")
         except (soundfile.LibsndfileError, OSError) as error:

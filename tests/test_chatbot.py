@@ -19,11 +19,12 @@ import torch
 
 from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.audio import WavWriter
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.llm import EchoLLM, FakeLLM, Message
 from csmkit.chat.options import ChatModels, TurnOptions, chat_models
 from csmkit.errors import AudioFileError, ContextOverflowError, DeviceError, InputError, LanguageModelError, StateError
-from csmkit.generator import FakeGenerator, Segment
+from csmkit.generator import FakeGenerator, Generator, Segment
 
 ANSWER = "Well of course, I can help you with that today. It is an easy thing to do. Shall we begin at once?"
 SCRIPT = "well of course i can help you with that today it is an easy thing to do shall we begin at once"
@@ -306,6 +307,66 @@ def test_ctrl_c_leaves_by_the_same_door_as_any_other_end(tmp_path: Path) -> None
         assert chatbot.history[-1]["content"].startswith("Well of course, I can")
         assert len(soundfile.read(tmp_path / "part.wav")[0]) == 12 * 1920
         assert kinds(list(chatbot.process_streaming("Again")))[-1] == "complete"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"chunk_frames": 0},
+        {"temperature": float("nan")},
+        {"topk": 0},
+        {"speaker": -1},
+        {"user_speaker": "a"},
+        {"max_audio_length_ms": -5},
+        {"seed": "x"},
+        {"first_words": 2.5},
+        {"asr_timeout_s": float("nan")},
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_before_there_is_a_turn(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(InputError, match=name.removeprefix("user_")):
+        StreamingConversationalChatbot(generator=FakeGenerator(), llm=FakeLLM(), asr=False, **wrong)
+
+
+def test_a_plugin_that_needs_more_than_its_name_says_so() -> None:
+    with pytest.raises(InputError, match="llm plugin 'openai' by its name alone: missing a required argument: 'model'"):
+        StreamingConversationalChatbot(generator=FakeGenerator(), llm="openai", asr=False)
+
+
+def test_a_chunk_that_the_disk_refused_was_not_heard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write, sizes = WavWriter.write, []
+
+    def full(self: WavWriter, chunk: Any) -> None:
+        sizes.append(len(chunk))
+        if len(sizes) == 2:
+            raise AudioFileError("no room")
+        write(self, chunk)
+
+    monkeypatch.setattr(WavWriter, "write", full)
+    with make() as chatbot:
+        seen = []
+        with pytest.raises(AudioFileError, match="no room"):
+            for event in chatbot.process_streaming("Hi", save_audio_path=tmp_path / "a.wav"):
+                seen.append(event)
+        heard = pick(seen, "audio_chunk")
+        assert len(heard) == 1 and len(soundfile.read(tmp_path / "a.wav")[0]) == sizes[0]
+        assert chatbot.history[-1]["content"] == "Well of course,"
+
+
+def test_the_first_chunk_and_the_figure_of_it_tell_one_moment() -> None:
+    with make() as chatbot:
+        events = list(chatbot.process_streaming("Hi"))
+    assert pick(events, "audio_chunk")[0]["t"] == events[-1]["time_to_first_audio"]
+
+
+def test_what_the_voice_cannot_say_is_told() -> None:
+    generator = Generator.load("pocket", device="cpu")
+    llm = FakeLLM(["你好"])
+    with StreamingConversationalChatbot(generator=generator, llm=llm, asr=False, seed=1) as chatbot:
+        *_, complete = chatbot.process_streaming("Hi")
+        assert "nothing can be heard of '你好': this voice cannot say it" in complete["notes"]
+        assert chatbot.history == []
 
 
 def test_an_error_of_the_recogniser_does_not_stop_the_speech(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import re
+
 import pytest
 
 from csmkit.chat.clauses import ClauseSplitter, split_long, spoken_part
 from csmkit.errors import InputError
-from csmkit.spoken import in_words, speakable
+from csmkit.markup import speakable
+from csmkit.spoken import in_words
 
 
 def split(text: str, **limits: int) -> list[tuple[str, int]]:
@@ -61,7 +65,14 @@ def test_long_sentences_are_cut_to_what_one_generation_can_say() -> None:
     [
         ("**Hello**, _you_ there!", "Hello, you there!"),
         ("# Title\n- one\n* two", "Title one two"),
-        ("Look [here](https://example.org/a_b) or at https://example.org/x?y=1 now.", "Look here or at now."),
+        (
+            "Look [here](https://example.org/a_b) or at https://example.org/x?y=1 now.",
+            "Look here or at example.org now.",
+        ),
+        ("See <https://www.example.org/a_b>.", "See <example.org>."),
+        ("```python\nsay()\n```\n1) Then\n- [x] go\n\n---", "say() 1. Then go"),
+        ("<b>Hi</b> &amp; bye<br/> :-) <3", "Hi & bye"),
+        ("3 * 4 is **12**", "3 × 4 is 12"),
         ("Fine 😀👍🏽 thanks", "Fine thanks"),
         ("`code` and snake_case", "code and snake_case"),
         ("It's 5 + 3 = 8, café", "It's 5 + 3 = 8, café"),
@@ -89,7 +100,10 @@ def test_limits_below_one_are_refused() -> None:
         ("Come at 10:30, it costs $3.50.", "Come at ten thirty, it costs three dollars and fifty cents."),
         ("At 9:00 am, or at 10:00, or at 14:05.", "At nine a m, or at ten o'clock, or at fourteen oh five."),
         ("I have 1,250 apples and -5 pears.", "I have one thousand two hundred and fifty apples and minus five pears."),
-        ("On 2026-11-23 it was 21°C.", "On november twenty third twenty twenty six it was twenty one degrees celsius."),
+        (
+            "On 2026-11-23 it was 21°C.",
+            "On November twenty third, twenty twenty six it was twenty one degrees celsius.",
+        ),
         ("The 22nd of May, in 1999.", "The twenty second of May, in nineteen ninety nine."),
         ("£1.01 or €20 or $1.5 million.", "one pound and one penny or twenty euros or one point five million dollars."),
         (
@@ -100,10 +114,54 @@ def test_limits_below_one_are_refused() -> None:
         ("7 + 5 = 12 (I think).", "seven plus five equals twelve, I think."),
         ("3/4 of it, and/or 1 km.", "three quarters of it, and or one kilometer."),
         ("No. Not no. 7.", "No. Not number seven."),
+        ("9:05am, 9.30 pm, 3PM.", "nine oh five a m, nine thirty p m, three p m."),
+        (
+            "12 - 5 = 7, -$5, 3 × 4, x^2 ≈ ~9",
+            "twelve minus five equals seven, minus five dollars, three times four, x squared is about about nine",
+        ),
+        (
+            "US$5, 20 €, ¥500, 50¢, $5-10, $3bn, $0.99",
+            "five dollars, twenty euros, five hundred yen, fifty cents, "
+            "five to ten dollars, three billion dollars, ninety nine cents",
+        ),
+        (
+            "the 1990s, the '90s, 1984, 1990-1995",
+            "the nineteen nineties, the nineties, nineteen eighty four, nineteen ninety to nineteen ninety five",
+        ),
+        (
+            "On Dec. 25, or 12/25/2024, or July 4, 1776.",
+            "On December twenty fifth, or December twenty fifth, "
+            "twenty twenty four, or July fourth, seventeen seventy six.",
+        ),
+        (
+            "Call 555-1234, room 007, .5 of it, 2½ cups",
+            "Call five five five, one two three four, room zero zero seven, zero point five of it, two and a half cups",
+        ),
+        ("Write to me@example.com in the U.S. by TV", "Write to me at example dot com in the U S by T V"),
+        (
+            "-5 °F, 2 GB, 1 ft, 6 m², 10 s, 100k, MP3",
+            "minus five degrees fahrenheit, two gigabytes, one foot, "
+            "six square meters, ten seconds, one hundred thousand, M P three",
+        ),
+        ("(quickly, I", "quickly, I"),
     ],
 )
 def test_what_is_written_in_signs_is_spoken_in_words(written: str, spoken: str) -> None:
     assert in_words(written) == spoken
+
+
+@pytest.mark.parametrize("signs", ["0123456789.,:/-", "019 $€%°.kmx", "1²½ ()~^<>=+#@", "12a.m. -–−'s"])
+def test_no_text_makes_it_fail_and_none_keeps_a_digit(signs: str) -> None:
+    dice = random.Random(0)
+    for length in [1, 2, 3, 5, 8, 13] * 200 + [400]:
+        text = "".join(dice.choices(signs, k=length))
+        assert not re.search(r"\d", in_words(speakable(text))), text
+
+
+def test_a_clause_of_numbers_is_no_longer_than_what_one_generation_can_say() -> None:
+    splitter = ClauseSplitter(first_words=20, most_words=14)
+    clauses = [*splitter.push("It is 1,250 or 2,345 or else 3,456 in all. "), *splitter.flush()]
+    assert [clause.written for clause in clauses] == ["It is 1,250 or", "2,345 or else", "3,456 in all."]
 
 
 def test_plain_text_is_spoken_as_it_is_written() -> None:

@@ -19,7 +19,7 @@ from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.llm import FakeLLM
 from csmkit.cli import models
 from csmkit.cli.options import parse_schedule
-from csmkit.errors import InputError
+from csmkit.errors import CsmkitError, InputError, LanguageModelError
 from csmkit.speech import FakeGenerator
 
 runner = CliRunner()
@@ -183,6 +183,14 @@ def test_doctor_names_what_is_there_and_what_to_do():
         (["chat", "Hello!", "--preset", "nobody"], "the presets are pocket, sesame"),
         (["chat", "Hello!", "--prebuffer", "soon"], "--prebuffer 'soon': give milliseconds such as 500, or auto"),
         (["chat", "Hello!", "--prebuffer", "-1", "--preset", "pocket"], "prebuffer_ms=-1.0: give milliseconds"),
+        (["chat", "Hello!", "--chunk-frames", "0"], "chunk_frames=0"),
+        (["chat", "Hello!", "--temperature", "nan"], "temperature=nan"),
+        (["chat", "Hello!", "--seed", "-1"], "seed=-1"),
+        (["chat", "Hello!", "--context-turns", "-1"], "context_turns=-1: give a number of turns, 0 for none"),
+        (["chat", " "], "give some text to answer, or leave it out for a conversation"),
+        (["chat", "Hello!", "--save", "a.mp3"], "give a path that ends in .wav"),
+        (["chat", "Hello!", "--save", "nowhere/a.wav"], "no folder 'nowhere' to write to"),
+        (["chat", "Hello!", "--llm-url", "http://localhost:1/v1"], "without --llm: give the name"),
         (["chat", "Hello!", "--timeline", "turn.pdf"], "give a path that ends in .png or .html"),
         (["chat", "Hello!", "--timeline", "nowhere/turn.png"], "the folder 'nowhere' is not there"),
         (["say", "Hello.", "--temperature", "-1"], "temperature"),
@@ -199,3 +207,48 @@ def test_an_error_is_one_line_and_exit_status_one(arguments, message, capsys: py
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert message in error
+
+
+def test_what_cannot_be_is_said_before_any_model_is_loaded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(models, "load_generator", lambda *given: pytest.fail("loaded for nothing"))
+    for wrong in (["--topk", "0"], ["--prebuffer", "-1"], ["--max-audio-ms", "5"], ["--save", "nowhere/a.wav"]):
+        assert isinstance(runner.invoke(cli.app, ["chat", "Hello!", *wrong]).exception, CsmkitError)
+
+
+def test_who_answers_can_be_chosen(monkeypatch: pytest.MonkeyPatch):
+    def load(which, whisper, teller, **options):
+        return StreamingConversationalChatbot(generator=FakeGenerator(), asr=False, **options)
+
+    monkeypatch.setattr(models, "load_chatbot", load)
+    out = runner.invoke(cli.app, ["chat", "It is 10:30.", "--llm", "echo", "--json"])
+    clauses = [event for event in map(json.loads, out.output.splitlines()) if event.get("type") == "clause"]
+    assert [clause["spoken"] for clause in clauses] == ["It is ten thirty."]
+    out = runner.invoke(cli.app, ["chat", "Hi", "--llm", "m", "--llm-url", "http://127.0.0.1:9/v1"])
+    assert isinstance(out.exception, LanguageModelError) and "no server at" in str(out.exception)
+
+
+def test_the_voice_hears_as_many_turns_as_it_is_told_to(monkeypatch: pytest.MonkeyPatch):
+    voice = FakeGenerator()
+
+    def load(which, whisper, teller, **options):
+        return StreamingConversationalChatbot(generator=voice, llm=FakeLLM(["Hello there."]), asr=False, **options)
+
+    monkeypatch.setattr(models, "load_chatbot", load)
+    out = runner.invoke(cli.app, ["chat", "--context-turns", "1"], input="One\nTwo\nThree\n\n")
+    assert out.exit_code == 0, out.output
+    assert [segment.text for segment in voice.requests[-1].context] == ["Two", "Hello there.", "Three"]
+
+
+def test_a_conversation_for_programs_is_lines_of_json_and_nothing_else(fakes: None):
+    out = runner.invoke(cli.app, ["chat", "--json"], input=b"Hello!\n\xe9\n")
+    told = [json.loads(line) for line in out.output.splitlines()]
+    assert [event["user"] for event in told if "user" in event] == ["Hello!", "\ufffd"]
+    assert sum(event.get("type") == "complete" for event in told) == 2 and {} not in told
+
+
+def test_the_figures_of_a_turn_fit_each_other(fakes: None):
+    out = runner.invoke(cli.app, ["chat", "Hello!"])
+    first = re.search(r"Chunk 1 ready at ([\d.]+)s", out.output)
+    assert f"Time to first audio: {first[1]}s" in out.output
+    audio, made, factor = re.search(r"([\d.]+)s of speech in ([\d.]+)s, real-time factor ([\d.]+)", out.output).groups()
+    assert float(made) / float(audio) == pytest.approx(float(factor), abs=0.02)

@@ -106,6 +106,12 @@ def test_what_is_no_conversation_is_named(tmp_path: Path):
         (tmp_path / "talk" / "conversation.json").write_text('{"format": 1, "history": [], "turns": [[{"text": 1}]]}')
         with pytest.raises(CheckpointError, match="damaged"):
             bot.load(tmp_path / "talk")
+        save_conversation(tmp_path / "other", [], [[Segment(0, "hi", codes=torch.full((32, 2), 2**20))]])
+        with pytest.raises(CheckpointError, match="codes of another codec: load it into a chatbot with the voice"):
+            bot.load(tmp_path / "other")
+        (tmp_path / "taken" / "sound.safetensors").mkdir(parents=True)
+        with pytest.raises(InputError, match="cannot save the conversation"):
+            bot.save(tmp_path / "taken")
         (tmp_path / "file").write_text("")
         with pytest.raises(InputError, match="cannot save the conversation"):
             bot.save(tmp_path / "file" / "talk")

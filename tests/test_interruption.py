@@ -19,6 +19,7 @@ from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.hypothesis import Hypothesis
 from csmkit.audio import read
 from csmkit.chat.llm import FakeLLM, TransformersLLM
+from csmkit.errors import TranscriptionError
 from csmkit.speech import FakeGenerator
 
 ANSWER = "good morning, how are you today? the weather is nice and warm."
@@ -228,6 +229,32 @@ def test_a_recogniser_that_hangs_does_not_keep_the_user(way: str, tmp_path: Path
         heard, *_ = bot.process_streaming_audio(noise)
         assert heard["type"] == "heard"
         assert bot.history[0]["content"] == "how are"
+
+
+def test_a_recogniser_that_hangs_costs_one_turn_its_text_and_the_next_one_nothing():
+    class Hung(FakeTranscriber):
+        def transcribe(self, audio_16k: np.ndarray, *, final: bool) -> Hypothesis:
+            mine = threading.get_native_id()
+            first = threads.setdefault("first", mine)
+            if mine == first:
+                assert gate.wait(20)
+            return super().transcribe(audio_16k, final=final)
+
+    noise = 0.1 * np.random.default_rng(0).standard_normal(24_000).astype(np.float32)
+    for way in ("spoken answer", "user"):
+        threads: dict[str, int] = {}
+        gate = threading.Event()
+        with hearing(Hung("how are you")) as bot:
+            bot.options = bot.options.changed(asr_timeout_s=0.2)
+            if way == "user":
+                with pytest.raises(TranscriptionError, match=r"longer than 0\.2 s"):
+                    list(bot.process_streaming_audio(noise))
+            else:
+                assert "TimeoutError" in list(bot.process_streaming("Hi"))[-1]["metrics"]["asr_error"]
+            bot.options = bot.options.changed(asr_timeout_s=10.0)
+            *_, final, complete = bot.process_streaming("Hi")
+            assert final["type"] == "final_text" and complete["metrics"]["asr_error"] is None
+            gate.set()
 
 
 def test_an_interruption_before_the_first_event_counts():

@@ -49,6 +49,16 @@ def test_a_seed_gives_the_same_answer_and_none_another(directory: Path) -> None:
     assert len({"".join(free.stream(said("hi"))) for _ in range(4)}) > 1
 
 
+def test_only_the_likeliest_tokens_are_drawn(directory: Path) -> None:
+    greedy = "".join(TransformersLLM(directory, temperature=0, max_new_tokens=20).stream(said("hi")))
+    for narrow in ({"top_k": 1}, {"top_p": 1e-6}):
+        model = TransformersLLM(directory, temperature=5.0, max_new_tokens=20, **narrow)
+        assert "".join(model.stream(said("hi"))) == greedy
+    assert TransformersLLM("pocket").top_p == 0.95, "as its generation_config says"
+    with pytest.raises(InputError, match="top_p=0"):
+        TransformersLLM(directory, top_p=0)
+
+
 def test_closing_stops_within_one_token(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     llm = TransformersLLM(directory, temperature=0, max_new_tokens=100)
     n_steps = 0

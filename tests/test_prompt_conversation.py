@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -38,10 +37,11 @@ class Terminal:
     """A program in a terminal of its own: type to it, wait for what it shows, press Ctrl-C."""
 
     def __init__(self, *arguments: str) -> None:
-        program = "from csmkit.cli import run; run()"
+        program = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from csmkit.cli import run; run()"
         ours, theirs = pty.openpty()
         streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-        self._process = subprocess.Popen([sys.executable, "-c", program, *arguments], **streams)
+        command = [sys.executable, "-c", program, *arguments]
+        self._process = subprocess.Popen(command, start_new_session=True, **streams)
         os.close(theirs)
         self._fd, self._shown = ours, ""
 
@@ -59,7 +59,7 @@ class Terminal:
         os.write(self._fd, text.encode())
 
     def press_ctrl_c(self) -> None:
-        self._process.send_signal(signal.SIGINT)
+        self.type("\x03")
 
     def end(self) -> int:
         """Ctrl-D; the exit status."""
@@ -103,12 +103,34 @@ def test_ten_turns_at_a_prompt_with_an_interruption(talk: Terminal, tmp_path: Pa
         assert ("interrupted" in page) is (number == INTERRUPTED)
 
 
+def test_ctrl_c_at_no_moment_ends_the_conversation(talk: Terminal, tmp_path: Path):
+    talk.until("\n> ")
+    talk.type("Tell me a story.\n")
+    talk.until("Saved")
+    talk.press_ctrl_c()  # while the timeline is drawn, or just after
+    talk.until("\n> ")
+    talk.type("half a li")
+    talk.press_ctrl_c()
+    talk.until("\n> ")
+    talk.type("Tell me a story.\n")
+    talk.press_ctrl_c()  # before anything was spoken, or so
+    talk.until("\n> ")
+    talk.type("Tell me a story.\n")
+    talk.until("Chunk 1 ready")
+    talk.press_ctrl_c()
+    talk.press_ctrl_c()
+    talk.until("\n> ")
+    talk.type("Thank you.\n")
+    assert "end_of_speech" in talk.until("Drew .*\n")
+    assert talk.end() == 0
+
+
 def test_ctrl_c_ends_one_turn_with_its_figures_for_programs_too(tmp_path: Path):
     terminal = Terminal("chat", "Tell me a joke.", "--whisper", "tiny.en", "--chunk-frames", "1", "--json")
     try:
         terminal.until('"chunk_num": 1}')
         terminal.press_ctrl_c()
-        line = terminal.until(r'\{"type": "complete".*\n').splitlines()[-1]
+        line = terminal.until(r'\{"type": "complete".*\n').splitlines()[-1].removeprefix("^C")
     finally:
         terminal.close()
     complete = json.loads(line)

@@ -87,7 +87,9 @@ class StreamingWhisperASR:
         if isinstance(worker.error, CsmkitError):
             raise worker.error
         if worker.error is not None:
-            raise TranscriptionError(f"the recogniser {self.model_name!r} could not be loaded") from worker.error
+            hint = "copy or convert the model again, or take another"
+            said = f"the recogniser {self.model_name!r} could not be loaded ({worker.error}): {hint}"
+            raise TranscriptionError(said) from worker.error
 
     def start_processing(self) -> None:
         """Begin an utterance. Blocks until the model is loaded, the first time.

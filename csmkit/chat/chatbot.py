@@ -7,7 +7,6 @@ import logging
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
 from functools import partial
 from os import PathLike
 from time import perf_counter
@@ -68,7 +67,7 @@ class StreamingConversationalChatbot:
         **changes: Any,
     ) -> None:
         models = chat_models(preset)
-        self.options = _changed(options or models.options, changes)
+        self.options = (options or models.options).changed(**changes)
         self.load_s: dict[str, float] = {}
         with self._timed("speech"):
             self.generator: SpeechGenerator = find_voice(models.speech if generator is None else generator)
@@ -187,7 +186,7 @@ class StreamingConversationalChatbot:
             CheckpointNotFoundError, CheckpointError: as `csmkit.chat.memory.load_conversation`; nothing is forgotten.
             StateError: another thread is reading a turn.
         """
-        history, segments = load_conversation(folder)
+        history, segments = load_conversation(folder, self.generator.codec)
         self.reset()
         self._conversation = Conversation(history, segments)
 
@@ -250,11 +249,3 @@ def _leave(events: weakref.ref[Generator[Event, None, None]] | None) -> None:
     open_turn = None if events is None else events()
     if open_turn is not None and not open_turn.gi_running:
         open_turn.close()
-
-
-def _changed(options: TurnOptions, changes: dict[str, Any]) -> TurnOptions:
-    known = [field.name for field in fields(TurnOptions)]
-    unknown = sorted(set(changes) - set(known))
-    if unknown:
-        raise InputError(f"no option {', '.join(unknown)}: the options of a turn are {', '.join(known)}")
-    return replace(options, **changes)

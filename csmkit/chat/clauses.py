@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import accumulate
 
 from stream2sentence import SentenceSplitter
 
 from csmkit.errors import InputError
-from csmkit.spoken import in_words, speakable
+from csmkit.markup import speakable
+from csmkit.spoken import in_words
 
 _BREAK = re.compile(r"[,;:.!?]$")
 
@@ -67,15 +69,24 @@ class ClauseSplitter:
 
 
 def split_long(sentence: str, most_words: int) -> list[str]:
-    """Cut a sentence into pieces of at most ``most_words`` words, behind the last comma or stop that fits, if any."""
+    """Cut a sentence into pieces of at most ``most_words`` spoken words, behind the last comma or stop that fits.
+
+    A written word such as "1,250" counts as all that it is spoken as, and is never cut itself.
+    """
     words = sentence.split()
     pieces: list[str] = []
-    while len(words) > most_words:
-        breaks = [n for n in range(1, most_words + 1) if _BREAK.search(words[n - 1])]
-        n_words = breaks[-1] if breaks else most_words
+    while (n_fitting := _n_fitting(words, most_words)) < len(words):
+        breaks = [n for n in range(1, n_fitting + 1) if _BREAK.search(words[n - 1])]
+        n_words = breaks[-1] if breaks else n_fitting
         pieces.append(" ".join(words[:n_words]))
         words = words[n_words:]
     return [*pieces, " ".join(words)]
+
+
+def _n_fitting(words: list[str], most_words: int) -> int:
+    """How many of the first words are spoken as at most ``most_words``, at least one."""
+    n_spoken = accumulate(len(in_words(word).split()) for word in words)
+    return max(1, sum(n <= most_words for n in n_spoken))
 
 
 def spoken_part(clause: str, share: float) -> str:

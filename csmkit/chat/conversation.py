@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from csmkit.chat.llm import Message
 from csmkit.csm.prompt import Segment
-from csmkit.spoken import in_words, speakable
+from csmkit.markup import speakable
+from csmkit.spoken import in_words
 
 if TYPE_CHECKING:
     import numpy as np

@@ -35,6 +35,11 @@ class Delivery:
         """Why it ended."""
         return self.speech.finish_reason or INTERRUPTED
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it was spoken to its end without a sound."""
+        return self.ended_at is not None and self.reason != INTERRUPTED and not self.speech.has_spoken
+
     def heard(self, speaker: int) -> tuple[str, Segment | None]:
         """What reached the listener: its text, and the segment that the voice goes on from, if it should."""
         return self._part(self.n_heard, speaker)

@@ -80,6 +80,7 @@ class Listener:
             self.final = self._asr.get_final(timeout=timeout_s)
         except (CsmkitError, TimeoutError) as error:
             if not self._cancelled:
+                _leave_behind(self._asr, error)
                 self._fail(error)
             return None
         return str(self.final)
@@ -99,7 +100,8 @@ class Listener:
         return [] if self._started is None else self._started.passes()
 
     def _fail(self, error: Exception) -> None:
-        log.warning("turn %s goes on without transcription: %s", self._turn_id, error, exc_info=error)
+        log.warning("turn %s goes on without transcription: %s", self._turn_id, error)
+        log.debug("where it failed", exc_info=error)
         self.error = f"{type(error).__name__}: {error}"
         if self._asr is not None:
             self._asr.cancel()
@@ -119,9 +121,16 @@ def hear_user(asr: StreamingWhisperASR, sound: np.ndarray, timeout_s: float, sto
     try:
         return str(asr.transcribe(sound, timeout_s, stop)).strip()
     except TimeoutError as error:
+        _leave_behind(asr, error)
         hint = "give a longer asr_timeout_s, or a smaller Whisper"
         raise TranscriptionError(f"hearing the user took longer than {timeout_s:g} s: {hint}") from error
     except StateError:
         if stop.is_set():
             return None
         raise
+
+
+def _leave_behind(asr: StreamingWhisperASR, error: Exception) -> None:
+    """Where the recogniser is late, let the next turn begin with a new thread: this one may never come back."""
+    if isinstance(error, TimeoutError):
+        asr.close(timeout=0)

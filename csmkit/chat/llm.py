@@ -80,6 +80,8 @@ class TransformersLLM:
         model: ``pocket`` for the bundled one, a directory, or a hub id, which is then downloaded.
         system_prompt: comes before every conversation; empty for none.
         temperature: 0 takes the likeliest token; None does as the checkpoint's generation_config says.
+        top_k: the likeliest tokens that stay in play; None as the checkpoint says, else 50.
+        top_p: of those, as few as are likely enough together, in (0, 1]; None as the checkpoint says, else 1.
         max_new_tokens: an answer is at most this long.
         device: such as ``cpu`` or ``cuda:0``; None takes the GPU if there is one.
         dtype: of the weights; None is float32 on the CPU and bfloat16 on a GPU.
@@ -98,6 +100,8 @@ class TransformersLLM:
         *,
         system_prompt: str = "",
         temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
         max_new_tokens: int = 128,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -107,6 +111,8 @@ class TransformersLLM:
             raise InputError(f"max_new_tokens={max_new_tokens!r}: give at least 1")
         if temperature is not None and not 0 <= temperature <= 10:
             raise InputError(f"temperature={temperature!r}: give a number from 0 (greedy) to 10")
+        if (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+            raise InputError(f"top_k={top_k!r}, top_p={top_p!r}: give top_k of at least 1, top_p above 0 and up to 1")
         import torch
 
         from csmkit.generator import choose_device
@@ -121,13 +127,14 @@ class TransformersLLM:
             raise DeviceMemoryError.during(f"loading the language model on {self.device}", error) from error
         self.system_prompt = system_prompt
         self.max_new_tokens = max_new_tokens
-        self.n_positions: int = self.model.config.max_position_embeddings
+        self.n_positions: int = self.model.config.get_text_config().max_position_embeddings
         if max_new_tokens >= self.n_positions:
             raise InputError(f"max_new_tokens={max_new_tokens}: the model has {self.n_positions} positions in all")
         config = self.model.generation_config
         own = (config.temperature or 1.0) if config.do_sample else 0.0
         self.temperature = own if temperature is None else temperature
-        self.top_k = config.top_k or 50
+        self.top_k: int = top_k or config.top_k or 50
+        self.top_p: float = top_p or config.top_p or 1.0
         self._ends = _end_ids(self.tokenizer.eos_token_id) | _end_ids(config.eos_token_id)
         self._noise = torch.Generator(self.device)
         self._seed = seed
@@ -187,6 +194,7 @@ class TransformersLLM:
                 return int(logits.argmax()), output.past_key_values
             best = torch.topk(logits, min(self.top_k, len(logits)))
             weights = torch.softmax(best.values / self.temperature, dim=-1)
+            weights[weights.cumsum(-1) - weights >= self.top_p] = 0.0  # the first is always kept
             choice = torch.multinomial(weights, 1, generator=self._noise)
             return int(best.indices[choice]), output.past_key_values
 

@@ -63,9 +63,9 @@ class Measured:
         self.first_made_at = self.first_made_at or perf_counter()
         self.made.add(self.own_s, len(chunk) / SAMPLE_RATE)
 
-    def note_heard(self, chunk: Tensor) -> None:
-        """Note a chunk that is handed out."""
-        self.arrivals.add(perf_counter() - self.started, len(chunk) / SAMPLE_RATE)
+    def note_heard(self, chunk: Tensor, moment_s: float) -> None:
+        """Note a chunk that is handed out, so many seconds after the call."""
+        self.arrivals.add(moment_s, len(chunk) / SAMPLE_RATE)
         if self._onset is None:
             self._audible.append(audible_windows(chunk.numpy(), _ONSET_SAMPLES))
             self._onset = first_audible(np.concatenate(self._audible))
@@ -169,15 +169,21 @@ def turn_spans(sources: Sources) -> list[Span]:
     return [_span(sources, *row) for row in rows]
 
 
-def turn_notes(metrics: dict[str, Metric]) -> list[str]:
+def turn_notes(metrics: dict[str, Metric], deliveries: Sequence[Delivery] = ()) -> list[str]:
     """What a person should know about a turn, a sentence each."""
     notes = []
+    silent = [delivery.clause.written for delivery in deliveries if delivery.is_silent]
+    if silent:
+        notes.append(f"nothing can be heard of {' '.join(silent)!r}: this voice cannot say it")
     rtf, delay_ms = metrics["rtf"], metrics["start_delay_ms"]
     if isinstance(rtf, float) and rtf > 1 and isinstance(delay_ms, float):
-        notes.append(
-            f"slower than real time: {rtf:.2f} s for a second of speech; a pre-buffer of {np.ceil(delay_ms):.0f} ms "
-            "would have played it without a gap (prebuffer_ms, on the command line --prebuffer; auto finds it)"
-        )
+        cure = "it was slow to begin, and had no gap"
+        if delay_ms > 0:
+            cure = (
+                f"a pre-buffer of {np.ceil(delay_ms):.0f} ms would have played it without a gap "
+                "(prebuffer_ms, on the command line --prebuffer; auto finds it)"
+            )
+        notes.append(f"slower than real time: {rtf:.2f} s for a second of speech; {cure}")
     if metrics["asr_error"]:
         notes.append(f"no transcription: {metrics['asr_error']}")
     return notes

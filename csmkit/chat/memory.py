@@ -15,6 +15,8 @@ from csmkit.errors import CheckpointError, CheckpointNotFoundError, InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from csmkit.streams import Codec
+
 TEXT_NAME, SOUND_NAME = "conversation.json", "sound.safetensors"
 FORMAT = 1
 
@@ -32,6 +34,7 @@ def save_conversation(
     Raises:
         InputError: the folder cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -49,17 +52,23 @@ def save_conversation(
         folder.mkdir(parents=True, exist_ok=True)
         save_file(sounds, folder / SOUND_NAME)
         (folder / TEXT_NAME).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter for a folder that is full or may not be written to
         hint = "give a folder that you may write to"
         raise InputError(f"cannot save the conversation in {str(folder)!r} ({error}): {hint}") from error
 
 
-def load_conversation(folder: str | PathLike[str]) -> tuple[list[Message], list[list[Segment]]]:
+def load_conversation(
+    folder: str | PathLike[str], codec: Codec | None = None
+) -> tuple[list[Message], list[list[Segment]]]:
     """Read what `save_conversation` wrote: the history, and the segments of each turn.
+
+    Args:
+        folder: that was saved.
+        codec: that has to know the codes; None where nobody will hear them.
 
     Raises:
         CheckpointNotFoundError: no conversation there.
-        CheckpointError: damaged, or of a later version of csmkit.
+        CheckpointError: damaged, of a later version of csmkit, or with the sound of another codec.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -82,4 +91,14 @@ def load_conversation(folder: str | PathLike[str]) -> tuple[list[Message], list[
         history = [{"role": str(message["role"]), "content": str(message["content"])} for message in values["history"]]
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"the conversation in {str(folder)!r} is damaged ({error}): save it again") from error
+    for segment in (segment for turn in turns for segment in turn if codec is not None):
+        if segment.codes is not None and not _knows(codec, segment.codes):
+            hint = "load it into a chatbot with the voice that spoke it"
+            raise CheckpointError(f"the conversation in {str(folder)!r} has the codes of another codec: {hint}")
     return history, turns
+
+
+def _knows(codec: Codec, codes: Tensor) -> bool:
+    if not codes.numel():
+        return True
+    return len(codes) >= codec.n_codebooks and int(codes.min()) >= 0 and int(codes.max()) < codec.codebook_size

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from csmkit.csm.checks import is_finite
+from csmkit.csm.checks import is_finite, is_integer
+from csmkit.csm.config import Request, Sampling, check_speaker
 from csmkit.csm.guards import ORDINARY, Guards
 from csmkit.errors import InputError
+from csmkit.streams import chunk_schedule
 from csmkit.timing import Hold
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class TurnOptions:
         asr_timeout_s: how long the final transcription may take once everything is spoken.
 
     Raises:
-        InputError: a number out of its range.
+        InputError: a value out of its range.
     """
 
     speaker: int = 0
@@ -64,14 +66,28 @@ class TurnOptions:
             raise InputError(f"guards of type {type(self.guards).__name__}: give Guards(), or None for no guards")
         if not isinstance(self.voice, Sequence):
             raise InputError(f"voice of type {type(self.voice).__name__}: give a list of segments, such as [prompt]")
-        if not isinstance(self.context_turns, int) or self.context_turns < 0:
+        if not is_integer(self.context_turns) or self.context_turns < 0:
             raise InputError(f"context_turns={self.context_turns!r}: give a number of turns, 0 for none")
-        if self.first_words < 1 or self.most_words < 1:
-            raise InputError(f"first_words={self.first_words}, most_words={self.most_words}: give at least 1")
+        check_speaker(self.user_speaker)
+        chunk_schedule(self.chunk_frames)
+        given = {"temperature": self.temperature, "topk": self.topk}
+        Sampling(**{name: value for name, value in given.items() if value is not None})
+        length = Request.max_audio_length_ms if self.max_audio_length_ms is None else self.max_audio_length_ms
+        Request("Hello.", self.speaker, max_audio_length_ms=length, seed=self.seed)  # raises where a turn would
+        if not all(is_integer(number) and number >= 1 for number in (self.first_words, self.most_words)):
+            raise InputError(f"first_words={self.first_words!r}, most_words={self.most_words!r}: give at least 1")
         if self.prebuffer_ms != "auto" and not (is_finite(self.prebuffer_ms) and 0 <= self.prebuffer_ms <= 60_000):
             raise InputError(f"prebuffer_ms={self.prebuffer_ms!r}: give milliseconds from 0 to 60000, or 'auto'")
-        if self.asr_timeout_s <= 0:
-            raise InputError(f"asr_timeout_s={self.asr_timeout_s}: give seconds above 0")
+        if not is_finite(self.asr_timeout_s) or self.asr_timeout_s <= 0:
+            raise InputError(f"asr_timeout_s={self.asr_timeout_s!r}: give seconds above 0")
+
+    def changed(self, **changes: Any) -> TurnOptions:
+        """These options with other values; raises InputError for a name that is none, or a value out of its range."""
+        known = [field.name for field in fields(self)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise InputError(f"no option {', '.join(unknown)}: the options of a turn are {', '.join(known)}")
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
 from csmkit import plugins
 from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.chat.llm import LLM
 from csmkit.chat.options import ChatModels
+from csmkit.errors import InputError
 
 if TYPE_CHECKING:
     from csmkit.speech import SpeechGenerator
@@ -18,7 +20,7 @@ def find_voice(generator: SpeechGenerator | str) -> SpeechGenerator:
     if not isinstance(generator, str):
         return generator
     if generator in plugins.available("speech") or ":" in generator:
-        return plugins.load("speech", generator)()
+        return _made("speech", generator)
     return plugins.load("speech", "csm")(generator)
 
 
@@ -29,7 +31,7 @@ def find_language_model(llm: LLM | ChatModels | str) -> LLM:
     if not isinstance(llm, str):
         return llm
     if llm in plugins.available("llm") or ":" in llm:
-        return plugins.load("llm", llm)()
+        return _made("llm", llm)
     return plugins.load("llm", "transformers")(llm)
 
 
@@ -39,9 +41,19 @@ def find_recogniser(asr: StreamingWhisperASR | str | bool, preset: str) -> Strea
         return None
     if isinstance(asr, str):
         if asr in plugins.available("asr") or ":" in asr:
-            asr = StreamingWhisperASR(asr, transcriber=plugins.load("asr", asr)())
+            asr = StreamingWhisperASR(asr, transcriber=_made("asr", asr))
         else:
             asr = StreamingWhisperASR(asr, preset=preset)
         asr.prepare()
     assert not isinstance(asr, bool)
     return asr
+
+
+def _made(kind: str, name: str) -> Any:
+    """A plugin by its name alone; InputError where it cannot be made without more."""
+    factory = plugins.load(kind, name)
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise InputError(f"{kind} plugin {name!r} by its name alone: {error}; make it and give the object") from error
+    return factory()

@@ -254,12 +254,13 @@ class Turn:
         return sum(len(clause.spoken) for clause in clauses) / LETTERS_PER_S
 
     def _hand_out(self, delivery: Delivery, chunk: Tensor) -> Iterator[Event]:
-        delivery.n_heard += len(chunk)
-        self.measured.note_heard(chunk)
         if self._wav is not None:
             self._wav.write(chunk)
         self._listener.hear(chunk)
-        yield self._event("audio_chunk", data=chunk, chunk_num=len(self.measured.arrivals))
+        event = self._event("audio_chunk", data=chunk, chunk_num=len(self.measured.arrivals) + 1)
+        self.measured.note_heard(chunk, event["t"])  # what the disk refuses was not heard
+        delivery.n_heard += len(chunk)
+        yield event
         partial = self._listener.news()
         if partial is not None:
             yield self._event("partial_text", text=partial)
@@ -290,7 +291,7 @@ class Turn:
             time_to_first_audio=self.measured.arrivals.first_s,
             finish_reason=reason,
             metrics=metrics,
-            notes=turn_notes(metrics),
+            notes=turn_notes(metrics, self.measured.deliveries),
             spans=turn_spans(sources),
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from csmkit.audio import check_wav_path
 from csmkit.cli import models
 from csmkit.cli.options import Json, ModelOptions, SpeechOptions, parse_prebuffer, takes_options
 from csmkit.cli.teller import Teller
-from csmkit.errors import CsmkitError
+from csmkit.errors import CsmkitError, InputError
 
 if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
@@ -33,17 +36,33 @@ def chat(
         str, typer.Option(help="Milliseconds the first chunk is held back, or auto for what a slow voice needs.")
     ] = "0",
     whisper: Annotated[str, typer.Option(help="tiny.en, base.en, small.en, a directory or a hub id.")] = "base.en",
+    llm: Annotated[
+        str | None,
+        typer.Option(help="Who answers: a plugin such as echo, a directory or a hub id."),
+    ] = None,
+    llm_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server that has the model of --llm.")] = None,
+    context_turns: Annotated[
+        int | None, typer.Option(help="Earlier turns that the voice hears before it speaks; default the preset's.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Answer aloud, and transcribe what was spoken while it is spoken."""
+    if text is not None and not text.strip():
+        raise InputError(f"text {text!r}: give some text to answer, or leave it out for a conversation")
     teller, files = Teller(as_json), Files(save, timeline)
     options = speech.sampling() | {"speaker": speech.speaker, "voice": speech.voice_prompt()}
     options["prebuffer_ms"] = parse_prebuffer(prebuffer)
+    if context_turns is not None:
+        options["context_turns"] = context_turns
+    models.check_turn(load, **options)
+    if (answering := models.choose_llm(llm, llm_url)) is not None:
+        options["llm"] = answering
     with models.load_chatbot(load, whisper, teller, **options) as chatbot:
-        if text is not None:
-            take_turn(chatbot, text, files, teller)
+        if text is None:
+            converse(chatbot, files, teller)
             return
-        converse(chatbot, files, teller)
+        teller.say(f"You: {text}", user=text)
+        take_turn(chatbot, text, files, teller)
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,7 @@ class Files:
     """What a turn leaves on the disk: its sound and its timeline, or None.
 
     Raises:
+        AudioFileError: a sound that cannot be written.
         InputError: a timeline that cannot be written.
         MissingDependencyError: matplotlib, which draws it, is not installed.
     """
@@ -59,6 +79,8 @@ class Files:
     timeline: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.save is not None:
+            check_wav_path(self.save)
         if self.timeline is not None:
             from csmkit.lab.timeline import check_path
 
@@ -74,7 +96,6 @@ class Files:
 
 def take_turn(chatbot: StreamingConversationalChatbot, text: str, files: Files, teller: Teller) -> None:
     """One turn, told as it happens; Ctrl-C interrupts it, which leaves valid files of what was spoken."""
-    teller.say(f"You: {text}", user=text)
     told: list[Event] = []
     with interrupted_by_key(chatbot):
         for event in chatbot.process_streaming(text, save_audio_path=files.save):
@@ -85,8 +106,8 @@ def take_turn(chatbot: StreamingConversationalChatbot, text: str, files: Files, 
     if files.timeline is not None:
         from csmkit.lab.timeline import save_timeline
 
-        save_timeline(told, files.timeline)
-        teller.say(f"Drew {files.timeline}", timeline=str(files.timeline))
+        if save_timeline(told, files.timeline) is not None:
+            teller.say(f"Drew {files.timeline}", timeline=str(files.timeline))
 
 
 @contextmanager
@@ -110,16 +131,30 @@ def interrupted_by_key(chatbot: StreamingConversationalChatbot) -> Iterator[None
 def converse(chatbot: StreamingConversationalChatbot, files: Files, teller: Teller) -> None:
     """Turns at a prompt until the input ends; every turn gets files of its own name."""
     teller.say("Type what you say; Ctrl-C interrupts an answer, Ctrl-D or an empty line ends.")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # a byte that is no letter here ends no conversation
     turn = 0
-    while True:
-        try:
-            text = input("> ").strip()
-        except (EOFError, KeyboardInterrupt):
-            text = ""
-        if not text:
-            return
+    while text := ask(teller):
         turn += 1
+        if teller.as_json:
+            teller.say("", user=text)
         try:
             take_turn(chatbot, text, files.of_turn(turn), teller)
+        except KeyboardInterrupt:
+            teller.say("Broken off.", broken_off=True)
         except CsmkitError as error:
             teller.say(f"This turn failed: {error}", error=str(error))
+
+
+def ask(teller: Teller) -> str:
+    """What is typed at the prompt; empty at the end. Ctrl-C comes too late for an answer here, and asks again."""
+    while True:
+        try:
+            return input("" if teller.as_json else "> ").strip()
+        except EOFError:
+            teller.say("")
+            return ""
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise
+            teller.say("")

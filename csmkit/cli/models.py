@@ -9,9 +9,11 @@ import csmkit
 from csmkit.cli.options import ModelOptions
 from csmkit.cli.teller import Teller
 from csmkit.cli.voice import time_reading
+from csmkit.errors import InputError
 
 if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
+    from csmkit.chat.llm import LLM
     from csmkit.generator import Generator
 
 
@@ -24,6 +26,30 @@ def describe_device(device: Any) -> str:
     n_threads = torch.get_num_threads()
     threads = f"{n_threads} thread{'s' * (n_threads > 1)}"
     return f"running on the CPU ({threads}, float32): CUDA optimizations are off"
+
+
+def check_turn(load: ModelOptions, **options: Any) -> None:
+    """Raise InputError for a preset or an option of the turns that cannot be, before anything is loaded."""
+    from csmkit.chat.options import chat_models
+
+    chat_models(load.preset).options.changed(**options)
+
+
+def choose_llm(name: str | None, url: str | None) -> LLM | str | None:
+    """What a chatbot takes as its language model; None for the preset's.
+
+    Raises:
+        InputError: a server without the name of a model, or one that is no address.
+        MissingDependencyError: the client of servers is not installed.
+    """
+    if url is None:
+        return name
+    if name is None:
+        raise InputError(f"--llm-url {url} without --llm: give the name that the model has on that server")
+    from csmkit.chat.options import SPOKEN_STYLE
+    from csmkit.chat.server_llm import ServerLLM
+
+    return ServerLLM(name, base_url=url, system_prompt=SPOKEN_STYLE)
 
 
 def load_generator(load: ModelOptions, teller: Teller) -> Generator:

@@ -24,7 +24,8 @@ def say(
 ) -> None:
     """Speak a text, without a chatbot."""
     from csmkit.audio import SAMPLE_RATE, WavWriter
-    from csmkit.spoken import in_words, speakable
+    from csmkit.markup import speakable
+    from csmkit.spoken import in_words
     from csmkit.timing import Arrivals
 
     teller = Teller(as_json)

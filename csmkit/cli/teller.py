@@ -18,8 +18,9 @@ class Teller:
         self.as_json = as_json
 
     def say(self, line: str, **facts: Any) -> None:
-        """A line for people; its facts for programs."""
-        print(json.dumps(facts) if self.as_json else line, flush=True)
+        """A line for people; its facts for programs, which do without a line that has none."""
+        if facts or not self.as_json:
+            print(json.dumps(facts) if self.as_json else line, flush=True)
 
     def voice(self, took: dict[str, float]) -> None:
         """A voice prompt was read."""
@@ -41,17 +42,17 @@ class Teller:
             case "final_text":
                 print(f"Final transcription: {event['text']!r}", flush=True)
             case "complete":
-                self._complete(event["metrics"], event["time_to_first_audio"], event["total_time"])
+                self._complete(event["metrics"], event["time_to_first_audio"])
                 for note in event["notes"]:
                     print(f"Note: {note}", flush=True)
 
-    def _complete(self, metrics: dict[str, Any], first_s: float | None, total_s: float) -> None:
+    def _complete(self, metrics: dict[str, Any], first_s: float | None) -> None:
         if metrics["finish_reason"] == INTERRUPTED:
             print("Interrupted.")
         if first_s is None:
             print(f"Nothing was spoken ({metrics['finish_reason']}).", flush=True)
             return
         print(f"Time to first audio: {first_s:.2f}s")
-        rtf = metrics["rtf"]
-        ended = metrics["finish_reason"]
-        print(f"{metrics['audio_s']:.2f}s of speech in {total_s:.2f}s, real-time factor {rtf:.2f}, {ended}", flush=True)
+        audio_s, rtf = metrics["audio_s"], metrics["rtf"]
+        made = f"{audio_s:.2f}s of speech in {audio_s * rtf:.2f}s"  # to the last chunk, as the factor is defined
+        print(f"{made}, real-time factor {rtf:.2f}, {metrics['finish_reason']}", flush=True)

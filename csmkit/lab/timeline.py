@@ -53,13 +53,16 @@ def check_path(path: str | PathLike[str]) -> Path:
     return target
 
 
-def save_timeline(events: Iterable[Event], path: str | PathLike[str]) -> Path:
+def save_timeline(events: Iterable[Event], path: str | PathLike[str]) -> Path | None:
     """Draw a turn into a file.
 
     Args:
         events: of one turn, ``complete`` the last.
         path: ends in .png, the picture alone, or .html: one page without any other file, with picture, clauses, notes
             and metrics.
+
+    Returns:
+        The path; None where the turn was over before anything happened, so that there is nothing to draw.
 
     Raises:
         InputError, MissingDependencyError: as `check_path`, and events of several turns or none.
@@ -68,6 +71,8 @@ def save_timeline(events: Iterable[Event], path: str | PathLike[str]) -> Path:
     from csmkit.lab.plots import turn_timeline
 
     rows = turn_rows(told)
+    if not rows:
+        return None
     figure = turn_timeline(rows, width_inches=7.0)
     try:
         if target.suffix.lower() == ".png":

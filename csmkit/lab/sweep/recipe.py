@@ -16,7 +16,8 @@ from csmkit.errors import InputError
 from csmkit.lab.measures import Measure
 from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, check_integer, nearest
 from csmkit.lab.sweep.overrides import parse_overrides
-from csmkit.spoken import in_words, speakable
+from csmkit.markup import speakable
+from csmkit.spoken import in_words
 
 KEEP = ("none", "clips", "audio")
 RECOGNISERS = ("whisper", "fake")
