@@ -177,9 +177,10 @@ def test_a_tokenizer_of_another_model_is_refused(voice: Path):
     Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(voice / "tokenizer.json"))
     with pytest.raises(CheckpointError, match=r"has no '<\|begin_of_text\|>' and '<\|end_of_text\|>'"):
         read_tokenizer(voice)
-    (voice / "tokenizer.json").write_text('{"model": 3}')
-    with pytest.raises(CheckpointError, match="is not a tokenizer"):
-        read_tokenizer(voice)
+    for broken in ({"model": 3}, {"model": {"type": "WordLevel", "vocab": 3}}):
+        (voice / "tokenizer.json").write_text(json.dumps(broken))
+        with pytest.raises(CheckpointError, match="is not a tokenizer"):
+            read_tokenizer(voice)
     (voice / "tokenizer.json").unlink()
     with pytest.raises(CheckpointNotFoundError, match=r"no tokenizer\.json"):
         read_tokenizer(voice)

@@ -126,9 +126,13 @@ def load_tokenizer(path: str | PathLike[str], config: CsmConfig, values: Mapping
             f"no {file.name} in {str(file.parent)!r}: give the tokenizer.json of this voice by tokenizer=; for CSM-1B "
             "it is Llama 3.2's, and lies beside the transformers files of sesame/csm-1b"
         )
-    if not isinstance(read_json(file).get("model"), dict):  # the tokenizers package would raise a bare Exception
-        raise CheckpointError(f"{str(file)!r} is not a tokenizer: fetch the file again, or give another by tokenizer=")
-    tokenizer = Tokenizer.from_file(str(file))
+    read_json(file)  # what is no JSON is said in its own words
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # all that the tokenizers package raises here
+        raise CheckpointError(
+            f"{str(file)!r} is not a tokenizer ({error}): fetch the file again, or give another by tokenizer="
+        ) from error
     tokenizer.encode_special_tokens = True  # a special token spelled out in a text is text
     bos = special_id(tokenizer, "<|begin_of_text|>", (values.get("bos_token_id"),))
     eos = special_id(tokenizer, "<|end_of_text|>", (values.get("text_eos_token_id"), values.get("eos_token_id")))
