@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ BOS, EOS, AUDIO, AUDIO_EOS, PAD = range(len(SPECIAL))
 CHARACTERS = " abcdefghijklmnopqrstuvwxyz0123456789.,?!'[]-:;"
 AUDIO_VOCAB = CODEBOOK_SIZE + 3  # as CSM: three ids beyond the codes, never spoken
 DIM = 256
+TEXT_ALONE = 0.3  # share of the earlier turns that come without sound
 
 
 def build_tokenizer() -> Tokenizer:
@@ -113,17 +114,21 @@ def neighbour_targets(codebooks: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Line:
-    """One utterance as the voice sees it: text, speaker, codes ``(n_frames, codebooks)``, phones ``(n_frames, 4)``."""
+    """One utterance as the voice sees it: text, speaker, codes ``(n_frames, codebooks)``, phones ``(n_frames, 4)``.
+
+    An earlier turn that was not ``heard`` is text alone.
+    """
 
     text: str
     speaker: int
     codes: Tensor
     phones: Tensor
+    heard: bool = True
 
     @property
     def n_rows(self) -> int:
-        """Prompt positions: brackets, speaker, bos, eos, characters, frames and the end frame."""
-        return len(self.text) + 5 + len(self.codes) + 1
+        """Prompt positions: brackets, speaker, bos, eos, characters, and where it was heard frames and end frame."""
+        return len(self.text) + 5 + (len(self.codes) + 1) * self.heard
 
 
 class Lines:
@@ -172,7 +177,7 @@ class Batch:
 
 
 def make_batch(dialogues: list[list[Line]], tokenizer: Tokenizer) -> Batch:
-    """Prompts in CSM's layout: per line its text, its frames, the end frame; every line's frames are targets."""
+    """Prompts in CSM's layout: per line its text, its frames, the end frame; frames are targets wherever they are."""
     rows = max(sum(line.n_rows for line in lines) for lines in dialogues)
     n = len(dialogues)
     text = torch.full((n, rows), -1)
@@ -186,6 +191,8 @@ def make_batch(dialogues: list[list[Line]], tokenizer: Tokenizer) -> Batch:
             ids = [BOS, *tokenizer.encode(f"[{line.speaker}]{line.text}", add_special_tokens=False).ids, EOS]
             text[b, at : at + len(ids)] = torch.tensor(ids)
             at += len(ids)
+            if not line.heard:
+                continue
             count = len(line.codes)
             codes[b, at : at + count] = line.codes
             is_audio[b, at : at + count + 1] = True
@@ -207,7 +214,8 @@ class Sampler:
     def _dialogue(self) -> list[Line]:
         pick = self.lines.lines
         n = int(self.random.choice([2, 3, 4], p=[0.6, 0.3, 0.1])) if self.random.random() < self.context_share else 1
-        return [pick[int(i)] for i in self.random.integers(len(pick), size=n)]
+        *earlier, last = [pick[int(i)] for i in self.random.integers(len(pick), size=n)]
+        return [*(replace(line, heard=self.random.random() >= TEXT_ALONE) for line in earlier), last]
 
     def draw(self) -> list[list[Line]]:
         """The next batch; pools of sequences are sorted by length and cut."""
