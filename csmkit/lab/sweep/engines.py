@@ -195,7 +195,8 @@ class RayEngine(Engine):
 
     def is_loss(self, error: BaseException) -> bool:
         gone = self._ray.exceptions
-        return isinstance(error, gone.WorkerCrashedError | gone.NodeDiedError | gone.ObjectLostError)
+        lost = gone.WorkerCrashedError | gone.NodeDiedError | gone.LocalRayletDiedError | gone.ObjectLostError
+        return isinstance(error, lost | gone.OutOfMemoryError)
 
     def close(self) -> None:
         if not self._joined:
