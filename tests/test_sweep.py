@@ -154,11 +154,14 @@ def test_a_failing_trial_is_a_row_and_can_be_retried(tmp_path: Path, monkeypatch
     assert len(rows) == 4 and {row["attempt"] for row in rows} == {1, 2}
 
 
-def test_a_worker_that_dies_costs_the_others_nothing(tmp_path: Path):
-    recipe = fake_recipe(texts=["fine", "good", "deadly"], seeds=[0], metrics=["latency"], speech="slow_voice:Dies")
-    done = run_sweep(recipe, tmp_path, engine=EngineOptions("processes", 1), progress=False)
-    assert (done.n_run, done.n_failed) == (3, 1)
+def test_a_worker_that_dies_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SLOW_VOICE_S", "0.2")  # the other one is under way when it dies
+    texts = ["fine and long enough to be under way", "deadly"]
+    recipe = fake_recipe(texts=texts, seeds=[0], metrics=["latency"], speech="slow_voice:Dies")
+    done = run_sweep(recipe, tmp_path, engine=EngineOptions("processes", 2), progress=False)
+    assert (done.n_run, done.n_failed) == (2, 1)
     (failed,) = [row for row in lines(tmp_path) if row["error"]]
+    assert failed["text"] == "deadly"
     assert failed["error_type"] == "WorkerLost" and "died 3 times" in failed["error"]
 
 

@@ -79,6 +79,7 @@ def _render(
     rows = findings.rows
     return surroundings.from_string(PAGE.read_text(encoding="utf-8")).render(
         title=recipe.get("title") or folder.name.replace("_", " ").capitalize(),
+        name=folder.name,
         question=recipe.get("question", ""),
         found=findings,
         told=sentences(findings),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -118,13 +118,21 @@ class _Run:
         engine = self._options.start(self._recipe)
         try:
             while waiting or running:
-                while waiting and len(running) < engine.room:
+                while waiting and self._has_room(engine, waiting[0], running.values()):
                     task = waiting.popleft()
                     running[engine.submit(task)] = task
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     waiting.extendleft(self._settle(engine, future, running.pop(future), bar))
         finally:
             engine.close()
+
+    def _has_room(self, engine: Engine, task: Sequence[Planned], others: Collection[Sequence[Planned]]) -> bool:
+        """Whether a task may start; where a worker's death takes others along, who saw one runs alone from then on.
+
+        Else a deadly trial would take its neighbours along each time, and all would be given up as deadly.
+        """
+        witnesses = any(trial.trial_id in self._losses for some in (task, *others) for trial in some)
+        return len(others) < (1 if engine.shares_fate and witnesses else engine.room)
 
     def _settle(self, engine: Engine, future: Future[list[Done]], task: list[Planned], bar: Any) -> list[list[Planned]]:
         """Write the rows of a task that has ended; what has to run again comes back, in smaller tasks."""
