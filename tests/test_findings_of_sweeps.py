@@ -71,24 +71,41 @@ def test_words_count_before_time_and_what_is_not_clearly_worse_stays():
         chunk_frames=[1, 4, 6, 40],
     )
     findings = analyse(rows, {"chunk_frames": 6})
-    (choice,) = findings.choices
-    assert choice.values == [4, 6]
+    choice = findings.choice
+    assert choice is not None and choice.settings == ["chunk_frames 4", "chunk_frames 6"]
     assert [(item.value, item.headline.column, item.verdict) for item in choice.worse] == [
-        (1, "wer", HIGHER),
-        (40, "ttfa_ms", HIGHER),
+        ("chunk_frames 1", "wer", HIGHER),
+        ("chunk_frames 40", "ttfa_ms", HIGHER),
     ]
-    (told,) = sentences(findings)["choice"]
-    assert told.startswith("chunk_frames 4 or 6 (word error rate (errors/word), clearly worse than at 4: 1 by 0.250")
+    told = sentences(findings)["choice"]
+    assert told[0] == "chunk_frames 4; or chunk_frames 6"
+    worse = "clearly worse than at chunk_frames 4: chunk_frames 1 by 0.250 [0.250, 0.250]"
+    assert told[1] == f"not, by word error rate (errors/word), {worse}"
     rule = choice_rule(findings)
     assert rule.index("word error rate") < rule.index("time to first audio")
 
 
+def test_a_setting_that_only_harms_beside_another_is_not_blamed_alone():
+    rows = trials(
+        lambda point: -40 * point["context_turns"],
+        lambda point: 0.75 if point["context"] == "text" and point["context_turns"] else 0.25,
+        context_turns=[0, 3],
+        context=["sound", "text"],
+    )
+    choice = analyse(rows).choice
+    assert choice is not None and choice.settings == ["context_turns 3, context sound"]
+    assert choice.worse[0].value == "context_turns 3, context text"
+
+
 def test_where_nothing_differs_or_trials_are_few_the_data_does_not_choose():
     (told,) = sentences(analyse(trials(lambda _: 0, chunk_frames=[2, 6])))["choice"]
-    assert told == "chunk_frames: the data does not choose among 2 or 6: none is clearly worse than another"
+    assert told == "the data does not choose: none is clearly worse than another"
     findings = analyse(trials(lambda point: -50 * point["chunk_frames"], n_seeds=1, chunk_frames=[2, 6]))
     (told,) = sentences(findings)["choice"]
-    assert "too few trials, at least 9 pairs" in told and findings.choices[0].values == [2, 6]
+    assert "too few trials, at least 9 pairs" in told and findings.choice.settings == [
+        "chunk_frames 2",
+        "chunk_frames 6",
+    ]
 
 
 def test_the_kind_of_context_is_compared_where_there_is_one():

@@ -10,7 +10,8 @@ from typing import Any
 
 from csmkit.errors import MissingDependencyError, ResultsError
 from csmkit.lab.report.figures import Picture, draw_figures
-from csmkit.lab.report.findings import Findings, analyse, shown
+from csmkit.lab.report.findings import Findings, analyse
+from csmkit.lab.report.pairs import shown
 from csmkit.lab.report.sentences import choice_rule, sentences
 from csmkit.lab.results import MANIFEST, write_manifest, write_table
 from csmkit.lab.sweep.row_file import read_rows, write_whole

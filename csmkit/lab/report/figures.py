@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from csmkit.lab import plots
-from csmkit.lab.report.findings import Findings, shown
+from csmkit.lab.report.findings import Findings
 from csmkit.lab.report.headlines import Headline
+from csmkit.lab.report.pairs import shown
 from csmkit.lab.rows import is_number
 from csmkit.lab.statistics import UNITS
 from csmkit.lab.sweep.runner import FIGURES

@@ -9,7 +9,7 @@ from typing import Any
 from csmkit.lab.report.choice import Choice, choose
 from csmkit.lab.report.headlines import Headline, headlines, with_derived
 from csmkit.lab.report.interactions import Interaction, interactions
-from csmkit.lab.report.pairs import Comparison, compared, compared_rows
+from csmkit.lab.report.pairs import Comparison, compared, compared_rows, setting
 from csmkit.lab.rows import is_number
 from csmkit.lab.statistics import crossed_interval
 from csmkit.lab.sweep.axes import AXES
@@ -28,7 +28,7 @@ class Findings:
         table: one row each combination of settings: the settings, ``n`` and an interval a column.
         comparisons: of each other value of an axis with its baseline.
         interactions: of each pair of axes.
-        choices: of each axis, which of its values to take.
+        choice: which settings to take; None of a single one.
         against: of each combination with the same of a former sweep.
     """
 
@@ -40,7 +40,7 @@ class Findings:
     table: list[dict[str, Any]]
     comparisons: list[Comparison]
     interactions: list[Interaction]
-    choices: list[Choice]
+    choice: Choice | None
     against: list[Comparison] = field(default_factory=list)
 
 
@@ -80,7 +80,7 @@ def analyse(
             if value != base[name]
         ],
         interactions(kept, axes, base, columns),
-        [choose(kept, axes, name, columns) for name in axes],
+        choose(kept, axes, columns) if axes else None,
         _against(kept, former, list(axes), columns),
     )
 
@@ -123,18 +123,9 @@ def _against(
             [row for row in rows if tuple(row[name] for name in shared) == key],
             [row for row in former if tuple(row[name] for name in shared) == key],
             "run",
-            (_point(dict(zip(shared, key, strict=True)), axes), "former"),
+            (setting({name: value for name, value in zip(shared, key, strict=True) if name in axes}), "former"),
             item,
         )
         for item in columns
         for key in common
     ]
-
-
-def _point(settings: Mapping[str, Any], axes: list[str]) -> str:
-    return ", ".join(f"{name} {shown(value)}" for name, value in settings.items() if name in axes) or "all"
-
-
-def shown(value: Any) -> str:
-    """A setting as tables have it: a schedule as "1-2-4-6"."""
-    return "-".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}" if is_number(value) else str(value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from csmkit.lab.report.headlines import Headline
+from csmkit.lab.rows import is_number
 from csmkit.lab.statistics import UNITS, Interval, crossed_interval, paired_rows
 from csmkit.lab.sweep.axes import acts
 
@@ -21,7 +22,7 @@ class Comparison:
 
     Attributes:
         headline: the figure.
-        axis: what differs; "run" where a former sweep is compared with.
+        axis: what differs; "run" where a former sweep is compared with, "setting" where all of them may differ.
         value: of the axis.
         baseline: the other value.
         difference: value minus baseline; ``n`` counts pairs.
@@ -72,3 +73,13 @@ def compared_rows(
     pairs = paired_rows(rows, others, item.column, units=[*UNITS, *shared], weight=item.weight)
     difference = crossed_interval(pairs, item.column, weight=item.weight)
     return Comparison(item, axis, *names, difference, all(pair[item.column] == 0 for pair in pairs))
+
+
+def shown(value: Any) -> str:
+    """A setting as tables have it: a schedule as "1-2-4-6"."""
+    return "-".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}" if is_number(value) else str(value)
+
+
+def setting(values: Mapping[str, Any]) -> str:
+    """A combination of settings in words, such as "chunk_frames 6, codec streaming"."""
+    return ", ".join(f"{name} {shown(value)}" for name, value in values.items()) or "all"

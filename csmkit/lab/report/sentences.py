@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from csmkit.lab.report.choice import IMPORTANCE, Choice
-from csmkit.lab.report.findings import Findings, shown
+from csmkit.lab.report.findings import Findings
 from csmkit.lab.report.interactions import Interaction
-from csmkit.lab.report.pairs import HIGHER, LOWER, NOT_SHOWN, SAME, TOO_FEW, Comparison
+from csmkit.lab.report.pairs import HIGHER, LOWER, NOT_SHOWN, SAME, TOO_FEW, Comparison, shown
 from csmkit.lab.statistics import LEAST_TRIALS, LEAST_UNITS
 
 NEEDED = f"at least {LEAST_TRIALS} pairs of at least {LEAST_UNITS} texts and {LEAST_UNITS} seeds are needed"
@@ -20,7 +20,7 @@ def sentences(findings: Findings) -> dict[str, list[str]]:
     Returns:
         Lists under ``choice``, ``shown``, ``not shown`` and ``too few``.
     """
-    told: dict[str, list[str]] = {"choice": [_chosen(choice) for choice in findings.choices]}
+    told: dict[str, list[str]] = {"choice": _chosen(findings.choice) if findings.choice else []}
     told |= {"shown": [], "not shown": [], "too few": []}
     for axis in findings.axes:
         for item in findings.headlines:
@@ -39,25 +39,25 @@ def sentences(findings: Findings) -> dict[str, list[str]]:
 
 
 def choice_rule(findings: Findings) -> str:
-    """How `csmkit.lab.report.choice` came to its choices, with the figures that it weighed."""
+    """How `csmkit.lab.report.choice` came to its choice, with the figures that it weighed."""
     labels = {item.column: item.label for item in findings.headlines}
     weighed = [labels[column] for column in IMPORTANCE if column in labels]
     return (
-        "A value is left out where it is clearly worse than the best one in the first of these figures that tells "
+        "A setting is left out where it is clearly worse than the best one in the first of these figures that tells "
         f"them apart: {', '.join(weighed)}."
     )
 
 
-def _chosen(choice: Choice) -> str:
-    values, worse = _either(choice.values), {}
-    for item in choice.worse:
-        reason = f"{item.headline.label}, clearly worse than at {shown(item.baseline)}"
-        worse.setdefault(reason, []).append(f"{shown(item.value)} by {_amount(item)}")
+def _chosen(choice: Choice) -> list[str]:
+    """The settings that are left, then why the others are not, a sentence each figure."""
     if not choice.worse:
         reason = f"too few trials, {NEEDED}" if choice.too_few else "none is clearly worse than another"
-        return f"{choice.axis}: the data does not choose among {values}: {reason}"
-    reasons = "; ".join(f"{reason}: {', '.join(parts)}" for reason, parts in worse.items())
-    return f"{choice.axis} {values} ({reasons})"
+        return [f"the data does not choose: {reason}"]
+    reasons: dict[str, list[str]] = {}
+    for item in choice.worse:
+        reason = f"not, by {item.headline.label}, clearly worse than at {item.baseline}"
+        reasons.setdefault(reason, []).append(f"{item.value} by {_amount(item)}")
+    return ["; or ".join(choice.settings), *(f"{reason}: {'; '.join(parts)}" for reason, parts in reasons.items())]
 
 
 def _either(values: Iterable[Any]) -> str:
