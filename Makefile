@@ -31,7 +31,7 @@ test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp
 
 test-sagemaker:  ## the same with the older line that SageMaker ships, in an environment of its own
 	$(PYTHON) -m venv .venv-sagemaker
-	.venv-sagemaker/bin/pip install --quiet --disable-pip-version-check -c constraints-sagemaker.txt -e '.[dev]'
+	.venv-sagemaker/bin/pip install --quiet --disable-pip-version-check -c constraints-sagemaker.txt -e '.[dev,browser,mlflow]'
 	.venv-sagemaker/bin/python -m pytest -q
 
 lint: .venv/dev.stamp
