@@ -31,7 +31,7 @@ test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp
 
 test-sagemaker:  ## the same with the older line that SageMaker ships, in an environment of its own
 	$(PYTHON) -m venv .venv-sagemaker
-	.venv-sagemaker/bin/pip install --quiet --disable-pip-version-check -c constraints-sagemaker.txt -e '.[dev]'
+	.venv-sagemaker/bin/pip install --quiet --disable-pip-version-check -c constraints-sagemaker.txt -e '.[dev,browser,mlflow]'
 	.venv-sagemaker/bin/python -m pytest -q
 
 lint: .venv/dev.stamp
@@ -51,8 +51,10 @@ bench-gpu: .venv/moshi.stamp  ## all that a GPU is asked, and the README's table
 	$(BIN)/python -m experiments.benchmarks.frame --device cuda --dtype bfloat16 --sizes full --modes eager graph --save results/benchmarks/frame_gpu.json
 	$(BIN)/python -m experiments.benchmarks.tables --write
 
-results: .venv/dev.stamp  ## all reference sweeps anew, about 15 minutes on two idle cores, and their figures in experiments/LOG.md
-	for recipe in $(RECIPES); do $(BIN)/csmkit sweep experiments/$$recipe.toml --fresh || exit 1; done
+# What is done stays done: stop it at any moment and call it again. All anew: make results SWEEP_OPTIONS=--fresh
+results: .venv/dev.stamp  ## all reference sweeps, about 10 minutes on two idle cores, and their figures in experiments/LOG.md
+	for recipe in $(RECIPES); do \
+		$(BIN)/csmkit sweep experiments/$$recipe.toml --renew --retry-failed $(SWEEP_OPTIONS) || exit 1; done
 	$(BIN)/python -m experiments.log
 
 lab: .venv/asr.stamp .venv/eval.stamp .venv/notebook.stamp  ## JupyterLab on the notebooks

@@ -3,50 +3,68 @@
     python -m experiments.log [--results results] [--log experiments/LOG.md]
 
 Between ``<!-- figures: NAME -->`` and ``<!-- end -->`` of each sweep comes what its rows say: how many trials, the
-figures by setting, what is clear and what is not. The words around are written by people.
+figures by setting, what to choose by the report's rule, what is clear and what is not. The words around are written by
+people. A sweep without rows is named, and its figures are taken away: old ones would be those of other models.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from csmkit.lab.report import analyse, interval_rows, sentences
+from csmkit.errors import ResultsError
+from csmkit.lab.report import Findings, analyse, choice_rule, interval_rows, sentences
 from csmkit.lab.sweep import load_recipe, read_rows
+from csmkit.lab.sweep.row_file import write_whole
 
 EXPERIMENTS = Path(__file__).parent
 SECTION = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+ORIGIN = ("csmkit", "commit", "device", "cpu", "voice_sha256")
 
 
 def section(experiment: str, results: Path) -> str:
-    """What the rows of an experiment say, as Markdown."""
+    """What the rows of an experiment say, as Markdown; raises ResultsError without any."""
     rows = read_rows(results / experiment)
     findings = analyse(rows, load_recipe(EXPERIMENTS / f"{experiment}.toml").baseline)
-    texts, seeds = ({row[name] for row in findings.rows} for name in ("text", "seed"))
-    first = findings.rows[0]
-    where = f"csmkit {first['csmkit']}, {first['device']}, {first['cpu']}, voice {first['voice_sha256']}"
-    n_trials = f"{len(findings.rows)} trials, {len(findings.failed)} failed"
+    if not findings.rows:
+        raise ResultsError(f"all {len(rows)} trials of {experiment} failed: run them again with --retry-failed")
     told = sentences(findings)
     return "\n".join(
         [
-            f"{n_trials}: {len(texts)} texts, {len(seeds)} seeds; {where}.",
+            _origin(findings),
             "",
             *_table([{name: str(value) for name, value in row.items()} for row in interval_rows(findings)]),
             "",
-            "Clear:",
+            *_listed("To choose:", told["choice"], "there is one setting"),
+            choice_rule(findings),
             "",
-            *([f"- {text}" for text in told["shown"]] or ["- nothing"]),
-            "",
-            "Not supported:",
-            "",
-            *([f"- {text}" for text in told["not shown"] + told["too few"]] or ["- nothing"]),
+            *_listed("Clear:", told["shown"], "nothing"),
+            *_listed("Not supported by the data:", told["not shown"] + told["too few"], "nothing is left open"),
             "",
         ]
-    )
+    ).replace("\n\n\n", "\n\n")
 
 
-def _table(rows: list[dict[str, str]]) -> list[str]:
+def _origin(findings: Findings) -> str:
+    texts, seeds = ({row[name] for row in findings.rows} for name in ("text", "seed"))
+    told = [f"{name} {', '.join(_all_values(findings, name))}" for name in ORIGIN if _all_values(findings, name)]
+    n_trials = f"{len(findings.rows)} trials, {len(findings.failed)} failed"
+    return f"{n_trials}: {len(texts)} texts, {len(seeds)} seeds; {'; '.join(told)}."
+
+
+def _all_values(findings: Findings, name: str) -> list[str]:
+    """Every value of a column: rows of several machines or commits do not pass for those of one."""
+    return sorted({str(row[name]) for row in findings.rows if row.get(name) is not None})
+
+
+def _listed(title: str, lines: Sequence[str], none: str) -> list[str]:
+    return [title, "", *(f"- {line}" for line in lines or [none]), ""]
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
     header = list(rows[0])
     lines = [header, ["---"] * len(header), *([row[name] for name in header] for row in rows)]
     return [f"| {' | '.join(cells)} |" for cells in lines]
@@ -57,9 +75,16 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--log", type=Path, default=EXPERIMENTS / "LOG.md")
     args = parser.parse_args()
+
+    def filled(found: re.Match[str]) -> str:
+        try:
+            return f"{found[1]}{section(found[2], args.results)}{found[3]}"
+        except ResultsError as error:
+            print(f"{found[2]}: {error}")
+            return f"{found[1]}Not measured with the models as they are.\n{found[3]}"
+
     text = args.log.read_text(encoding="utf-8")
-    filled = SECTION.sub(lambda found: f"{found[1]}{section(found[2], args.results)}{found[3]}", text)
-    args.log.write_text(filled, encoding="utf-8")
+    write_whole(args.log, SECTION.sub(filled, text).encode())
 
 
 if __name__ == "__main__":

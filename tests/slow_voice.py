@@ -28,7 +28,7 @@ class FailsOnce(FakeGenerator):
         return super().run_batch(requests)
 
 
-class Dies(FakeGenerator):
+class Dies(SlowVoice):
     """Takes its process along for texts with the word "deadly"."""
 
     def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:

@@ -13,8 +13,8 @@ import pytest
 from lab_server import need
 
 from csmkit.errors import MissingDependencyError, ResultsError
-from csmkit.lab.report import analyse, build_report
-from csmkit.lab.report.findings import HIGHER, LOWER, NOT_SHOWN, TOO_FEW, sentences
+from csmkit.lab.report import analyse, build_report, sentences
+from csmkit.lab.report.pairs import HIGHER, LOWER, NOT_SHOWN, SAME, TOO_FEW
 from csmkit.lab.results import copy_results, results_folder
 from csmkit.lab.statistics import crossed_interval, paired_rows
 from csmkit.lab.sweep import make_recipe, run_sweep
@@ -37,7 +37,8 @@ def trials(n_texts: int = 6, n_seeds: int = 4, **effect: float) -> list[dict[str
             "finish_reason": "end_of_speech",
             "started": f"2026-01-01T00:00:{text:02}",
             "ttfa_ms": 500 + texts[text] + seeds[seed] + effect.get("gain", 0) * (size == 2) + random.normal(0, 2),
-            "wer": float((text + seed) % 2) / 4,
+            "wer": float((text + seed + (size == 2) * (text % 2)) % 2) / 4,
+            "rtf": text / 8,
             "n_words": 4 + text,
         }
         for size in (2, 6)
@@ -53,10 +54,11 @@ def test_a_difference_that_texts_would_hide_is_found_in_pairs():
     assert found["ttfa_ms"].difference.median == pytest.approx(-30, abs=3)
     alone = findings.table[0]["ttfa_ms"]
     assert alone.high - alone.low > 30  # the medians alone could not tell
-    assert found["wer"].verdict == NOT_SHOWN
+    assert found["wer"].verdict == NOT_SHOWN and found["rtf"].verdict == SAME
     told = sentences(findings)
     assert any("lower at chunk_frames 2 than at 6 by" in text for text in told["shown"])
     assert any("word error rate" in text and "no difference" in text for text in told["not shown"])
+    assert any("real-time factor (s/s): the same in every pair" in text for text in told["shown"])
     assert analyse(trials(gain=30), {"chunk_frames": 6}).comparisons[0].verdict == HIGHER
 
 
@@ -115,7 +117,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_report_stands_alone_and_tells_all(swept: Path):
     page = (swept / "report.html").read_text()
     assert "<h1>A &lt;small&gt; sweep</h1>" in page and "27 trials: 3 texts, 3 seeds" in page
-    assert page.count("data:audio/flac;base64,") == 3 and page.count("data:image/png;base64,") >= 3
+    assert page.count("data:image/png;base64,") >= 3
+    assert page.count("data:audio/flac;base64,") == 1  # the size of chunks does not change the sound
+    assert "<strong>chunk_frames 2; chunk_frames 4; chunk_frames 1-2</strong>" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing is fetched from anywhere
     for part in ("What the data does not support", "csmkit sweep small.toml", "torch", "1-2", "one in twenty"):
         assert part in page
@@ -222,3 +226,6 @@ def test_the_log_is_filled_from_rows_and_again_without_a_change(
     assert filled.startswith("Words.\n") and filled.endswith("More words.\n")
     fill_log()
     assert log.read_text() == filled
+    (tmp_path / "chunk_size" / "rows.jsonl").unlink()
+    fill_log()
+    assert "Not measured with the models as they are" in log.read_text() and "27 trials" not in log.read_text()

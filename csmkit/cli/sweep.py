@@ -25,6 +25,9 @@ def sweep(
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the rows that are there.")] = False,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Forget the rows that are of other models, metrics or settings.")
+    ] = False,
     track: Annotated[str | None, typer.Option(help="A tracker plugin that is told at the end, such as mlflow.")] = None,
     against: Against = None,
 ) -> None:
@@ -39,7 +42,7 @@ def sweep(
     tracker = None if track is None else plugins.load("tracker", track)()
     folder = results_folder(results, loaded.name)
     try:
-        done = run_sweep(loaded, folder, engine=chosen, retry_failed=retry_failed, fresh=fresh)
+        done = run_sweep(loaded, folder, engine=chosen, retry_failed=retry_failed, fresh=fresh, renew=renew)
     except KeyboardInterrupt:
         typer.echo(f"Stopped; what is done is kept in {folder}, the same command goes on.", err=True)
         raise

@@ -95,33 +95,48 @@ def crossed_interval(
         The interval, whose ``median`` is that mean where there is a weight. Without bounds if any unit has less than
         three values, or all trials are fewer than nine: one text or one seed tells nothing about others.
     """
-    kept = [row for row in rows if measured(row[value]) is not None]
-    values = np.array([float(row[value]) for row in kept])
-    weights = None if weight is None else np.array([float(row[weight]) for row in kept])
+    kept, values, weights = _measured_rows(rows, value, weight)
     if not kept:
         return Interval(None, None, None, 0)
-    figure = _figure(values, np.ones(len(values)), weights)
+    figure = _figures(values, np.ones((1, len(values)), int), weights)[0]
     places = [np.unique([str(row[unit]) for row in kept], return_inverse=True)[1] for unit in units]
     if len(kept) < LEAST_TRIALS or any(place.max() + 1 < LEAST_UNITS for place in places):
-        return Interval(figure, None, None, len(kept))
+        return Interval(float(figure), None, None, len(kept))
     random = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(resamples):
-        times = np.ones(len(values))
-        for place in places:
-            n_units = place.max() + 1
-            times *= np.bincount(random.integers(0, n_units, n_units), minlength=n_units)[place]
-        if times.any():
-            drawn.append(_figure(values, times, weights))
+    times = np.ones((resamples, len(values)), int)
+    for place in places:
+        n_units = place.max() + 1
+        times *= random.multinomial(n_units, np.full(n_units, 1 / n_units), resamples)[:, place]
+    drawn = _figures(values, times[times.any(axis=1)], weights)
     low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return Interval(figure, float(low), float(high), len(kept))
+    return Interval(float(figure), float(low), float(high), len(kept))
 
 
-def _figure(values: np.ndarray, times: np.ndarray, weights: np.ndarray | None) -> float:
-    """The median of values that count so many times, or their weighted mean."""
+def central(rows: Iterable[Mapping[str, Any]], value: str, *, weight: str | None = None) -> float | None:
+    """The figure of `crossed_interval` alone: the median, or the mean by a weight; None where nothing was measured."""
+    kept, values, weights = _measured_rows(rows, value, weight)
+    return float(_figures(values, np.ones((1, len(values)), int), weights)[0]) if kept else None
+
+
+def _measured_rows(
+    rows: Iterable[Mapping[str, Any]], value: str, weight: str | None
+) -> tuple[list[Mapping[str, Any]], np.ndarray, np.ndarray | None]:
+    """The rows with a value, their values, and their weights."""
+    kept = [row for row in rows if measured(row[value]) is not None]
+    values = np.array([float(row[value]) for row in kept])
+    return kept, values, None if weight is None else np.array([float(row[weight]) for row in kept])
+
+
+def _figures(values: np.ndarray, times: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Of each draw, the median of ``(trials,)`` values that count ``(draws, trials)`` times, or their weighted mean."""
     if weights is not None:
-        return float(np.average(values, weights=weights * times)) if (weights * times).any() else 0.0
-    return float(np.median(np.repeat(values, times.astype(int))))
+        total = times @ weights
+        return np.divide(times @ (weights * values), total, out=np.zeros(len(times)), where=total > 0)
+    order = np.argsort(values)
+    counted = np.cumsum(times[:, order], axis=1)
+    n_values = counted[:, -1:]
+    middle = [(counted > place).argmax(axis=1) for place in ((n_values - 1) // 2, n_values // 2)]
+    return values[order][middle].mean(axis=0)
 
 
 def paired_rows(

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from csmkit.errors import MissingDependencyError, ResultsError
-from csmkit.lab.report.findings import Findings, analyse, shown
+from csmkit.lab.report.findings import Findings, analyse
+from csmkit.lab.report.pairs import shown
 from csmkit.lab.results import MANIFEST
 from csmkit.lab.sweep.row_file import read_rows
 

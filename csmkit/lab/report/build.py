@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from csmkit.errors import MissingDependencyError, ResultsError
-from csmkit.lab.report.figures import draw_figures
-from csmkit.lab.report.findings import Findings, analyse, sentences, shown
+from csmkit.lab.report.figures import Picture, draw_figures
+from csmkit.lab.report.findings import Findings, analyse
+from csmkit.lab.report.pairs import shown
+from csmkit.lab.report.sentences import choice_rule, sentences
 from csmkit.lab.results import MANIFEST, write_manifest, write_table
 from csmkit.lab.sweep.row_file import read_rows, write_whole
 
@@ -67,7 +69,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _render(
-    folder: Path, findings: Findings, recipe: Mapping[str, Any], pictures: Sequence[Path], told: Mapping[str, Any]
+    folder: Path, findings: Findings, recipe: Mapping[str, Any], pictures: Sequence[Picture], told: Mapping[str, Any]
 ) -> str:
     try:
         import jinja2
@@ -78,18 +80,20 @@ def _render(
     rows = findings.rows
     return surroundings.from_string(PAGE.read_text(encoding="utf-8")).render(
         title=recipe.get("title") or folder.name.replace("_", " ").capitalize(),
+        name=folder.name,
         question=recipe.get("question", ""),
         found=findings,
         told=sentences(findings),
+        rule=choice_rule(findings),
         n_texts=len({row["text"] for row in rows}),
         n_seeds=len({row["seed"] for row in rows}),
-        figures=[(path.stem.replace("_", " "), _embedded(path, "image/png")) for path in pictures],
+        figures=[(picture.caption, _embedded(picture.path, "image/png")) for picture in pictures],
         clips=_clips(folder, findings),
         environment=_listed(rows, _ENVIRONMENT),
         about=_listed(rows, _ABOUT),
         started=min(row["started"] for row in rows),
         ended=max(row["started"] for row in rows),
-        n_comparisons=len(findings.comparisons),
+        n_comparisons=len(findings.comparisons) + len(findings.interactions),
         **told,
     )
 
@@ -101,16 +105,21 @@ def _listed(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str
 
 
 def _clips(folder: Path, findings: Findings) -> list[tuple[str, str, str]]:
-    """What was spoken, with its settings, and the sound as a data address: spread over the settings."""
-    kept = [row for row in findings.rows if row.get("clip") and (folder / row["clip"]).is_file()]
+    """The settings, what was spoken, and the sound as a data address: once where settings do not change the sound."""
+    kept: dict[str, list[Mapping[str, Any]]] = {}
+    for row in findings.rows:
+        if row.get("clip") and (folder / row["clip"]).is_file():
+            kept.setdefault(row["clip"], []).append(row)
     step = max(1, -(-len(kept) // MOST_CLIPS))
     return [
         (
-            ", ".join(f"{name} {shown(row[name])}" for name in findings.axes),
-            row["text"],
-            _embedded(folder / row["clip"], "audio/flac"),
+            "; ".join(
+                dict.fromkeys(", ".join(f"{name} {shown(row[name])}" for name in findings.axes) for row in kept[clip])
+            ),
+            kept[clip][0]["text"],
+            _embedded(folder / clip, "audio/flac"),
         )
-        for row in kept[::step]
+        for clip in list(kept)[::step]
     ]
 
 

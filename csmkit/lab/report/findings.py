@@ -6,39 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from csmkit.lab.report.choice import Choice, choose
 from csmkit.lab.report.headlines import Headline, headlines, with_derived
+from csmkit.lab.report.interactions import Interaction, interactions
+from csmkit.lab.report.pairs import Comparison, compared, compared_rows, setting
 from csmkit.lab.rows import is_number
-from csmkit.lab.statistics import LEAST_TRIALS, LEAST_UNITS, UNITS, Interval, crossed_interval, paired_rows
+from csmkit.lab.statistics import crossed_interval
 from csmkit.lab.sweep.axes import AXES
-
-LOWER, HIGHER, NOT_SHOWN, TOO_FEW = "lower", "higher", "not shown", "too few"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One figure at one setting against another, over pairs that share text, seed and all other settings.
-
-    Attributes:
-        headline: the figure.
-        axis: what differs; "run" where a former sweep is compared with.
-        value: of the axis.
-        baseline: the other value.
-        difference: value minus baseline; ``n`` counts pairs.
-    """
-
-    headline: Headline
-    axis: str
-    value: Any
-    baseline: Any
-    difference: Interval
-
-    @property
-    def verdict(self) -> str:
-        """Lower or higher where the whole interval is; not shown where it holds 0; too few where there is none."""
-        low, high = self.difference.low, self.difference.high
-        if low is None or high is None:
-            return TOO_FEW
-        return LOWER if high < 0 else HIGHER if low > 0 else NOT_SHOWN
 
 
 @dataclass(frozen=True)
@@ -53,6 +27,8 @@ class Findings:
         headlines: the columns.
         table: one row each combination of settings: the settings, ``n`` and an interval a column.
         comparisons: of each other value of an axis with its baseline.
+        interactions: of each pair of axes.
+        choice: which settings to take; None of a single one.
         against: of each combination with the same of a former sweep.
     """
 
@@ -63,6 +39,8 @@ class Findings:
     headlines: list[Headline]
     table: list[dict[str, Any]]
     comparisons: list[Comparison]
+    interactions: list[Interaction]
+    choice: Choice | None
     against: list[Comparison] = field(default_factory=list)
 
 
@@ -94,7 +72,15 @@ def analyse(
         base,
         columns,
         _table(kept, list(axes), columns),
-        [found for name in axes for found in _compared(kept, axes, base, name, columns)],
+        [
+            compared(kept, axes, name, value, base[name], item)
+            for name in axes
+            for item in columns
+            for value in axes[name]
+            if value != base[name]
+        ],
+        interactions(kept, axes, base, columns),
+        choose(kept, axes, columns) if axes else None,
         _against(kept, former, list(axes), columns),
     )
 
@@ -123,115 +109,23 @@ def _table(rows: list[dict[str, Any]], axes: list[str], columns: list[Headline])
     ]
 
 
-def _compared(
-    rows: list[dict[str, Any]],
-    axes: Mapping[str, list[Any]],
-    base: Mapping[str, Any],
-    axis: str,
-    columns: list[Headline],
-) -> list[Comparison]:
-    shared = [*UNITS, *(name for name in axes if name != axis)]
-    others = [row for row in rows if row[axis] == base[axis]]
-    return [
-        _comparison(item, axis, value, base[axis], [row for row in rows if row[axis] == value], others, shared)
-        for item in columns
-        for value in axes[axis]
-        if value != base[axis]
-    ]
-
-
-def _comparison(
-    item: Headline, axis: str, value: Any, base: Any, rows: Any, others: Any, shared: Sequence[str]
-) -> Comparison:
-    pairs = paired_rows(rows, others, item.column, units=shared, weight=item.weight)
-    return Comparison(item, axis, value, base, crossed_interval(pairs, item.column, weight=item.weight))
-
-
 def _against(
     rows: list[dict[str, Any]], former: list[dict[str, Any]], axes: list[str], columns: list[Headline]
 ) -> list[Comparison]:
     """Each combination of settings that both sweeps have, paired by text and seed."""
-    if not former:
+    if not former or not rows:
         return []
     shared = [name for name in AXES if all(name in row for row in (rows[0], former[0]))]
     keys = list(dict.fromkeys(tuple(row[name] for name in shared) for row in rows))
     common = [key for key in keys if any(tuple(row[name] for name in shared) == key for row in former)]
     return [
-        _comparison(
-            item,
-            "run",
-            ", ".join(f"{name} {shown(value)}" for name, value in zip(shared, key, strict=True) if name in axes)
-            or "all",
-            "former",
+        compared_rows(
             [row for row in rows if tuple(row[name] for name in shared) == key],
             [row for row in former if tuple(row[name] for name in shared) == key],
-            UNITS,
+            "run",
+            (setting({name: value for name, value in zip(shared, key, strict=True) if name in axes}), "former"),
+            item,
         )
         for item in columns
         for key in common
-    ]
-
-
-def shown(value: Any) -> str:
-    """A setting as tables have it: a schedule as "1-2-4-6"."""
-    return "-".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}" if is_number(value) else str(value)
-
-
-def sentences(findings: Findings) -> dict[str, list[str]]:
-    """The comparisons in words: what the data shows, what it does not, and what there were too few trials for."""
-    told: dict[str, list[str]] = {"shown": [], "not shown": [], "too few": []}
-    for axis, base in findings.baseline.items():
-        for item in findings.headlines:
-            found = [c for c in findings.comparisons if c.axis == axis and c.headline == item]
-            clear = [c for c in found if c.verdict in (LOWER, HIGHER)]
-            told["shown"] += [_sentence(c) for c in clear]
-            for verdict, place in ((NOT_SHOWN, "not shown"), (TOO_FEW, "too few")):
-                open_values = [shown(c.value) for c in found if c.verdict == verdict]
-                if open_values:
-                    n_pairs = min(c.difference.n for c in found if c.verdict == verdict)
-                    named = f"{axis} {' or '.join(open_values)} from {shown(base)}"
-                    told[place].append(f"{item.label}: no difference of {named} ({n_pairs} pairs or more)")
-    told["too few"] = [
-        text.replace("no difference", "nothing can be said of a difference")
-        + f": at least {LEAST_TRIALS} pairs of at least {LEAST_UNITS} texts and {LEAST_UNITS} seeds are needed"
-        for text in told["too few"]
-    ]
-    return told
-
-
-def _sentence(found: Comparison) -> str:
-    item, gap = found.headline, found.difference
-    assert gap.median is not None and gap.low is not None and gap.high is not None
-    bounds = sorted(abs(bound) for bound in (gap.low, gap.high))
-    return (
-        f"{item.label}: {found.verdict} at {found.axis} {shown(found.value)} than at {shown(found.baseline)} "
-        f"by {item.text(abs(gap.median))} [{item.text(bounds[0])}, {item.text(bounds[1])}], {gap.n} pairs"
-    )
-
-
-def interval_rows(findings: Findings) -> list[dict[str, Any]]:
-    """The table as text: a row each combination of settings, a figure with its interval in each column."""
-    return [
-        {
-            **{name: shown(row[name]) for name in findings.axes},
-            "trials": row["n"],
-            **{item.label: item.with_interval(row[item.column]) for item in findings.headlines},
-        }
-        for row in findings.table
-    ]
-
-
-def difference_rows(findings: Findings) -> list[dict[str, Any]]:
-    """The comparisons as rows: axis, value, baseline, figure, difference with its interval, pairs, verdict."""
-    return [
-        {
-            "axis": found.axis,
-            "value": shown(found.value),
-            "baseline": shown(found.baseline),
-            "figure": found.headline.label,
-            "difference": found.headline.with_interval(found.difference, signed=True),
-            "pairs": found.difference.n,
-            "verdict": found.verdict,
-        }
-        for found in findings.comparisons
     ]

@@ -69,7 +69,7 @@ _OF_METRIC: dict[str, tuple[Headline, ...]] = {
     "cer": (Headline("cer", "n_letters"),),
     "codes": (Headline("repeated_frames_ratio"),),
     "seams": (Headline("seam_click_auc"), Headline("seam_dip_auc")),
-    "artifacts": (Headline("seam_click_auc"), Headline("snr_db", digits=1), Headline("loudness_lufs", digits=1)),
+    "artifacts": (Headline("seam_click_auc"), Headline("snr_db", digits=1), Headline("loudness_lufs", digits=2)),
     "distances": (Headline("snr_db", digits=1), Headline("log_spectral_distance_db", digits=2)),
     "levels": (Headline("silence_ratio"), Headline("rms_dbfs", digits=1)),
 }

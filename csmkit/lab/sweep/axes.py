@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,11 @@ class Axis:
     check: Callable[[Any, str], Any]
     default: Any
     batch: bool
+
+
+def acts(axis: str, row: Mapping[str, Any]) -> bool:
+    """Whether an axis could change a trial: what kind of context it has does not where there is none."""
+    return axis != "context" or row.get("context_turns") != 0
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

@@ -62,7 +62,13 @@ class EngineOptions:
 
 
 class Engine(ABC):
-    """Runs tasks; made by `EngineOptions.start`."""
+    """Runs tasks; made by `EngineOptions.start`.
+
+    Attributes:
+        shares_fate: whether the death of one worker ends what the others are at.
+    """
+
+    shares_fate: bool = False
 
     @property
     @abstractmethod
@@ -103,6 +109,8 @@ class LocalEngine(Engine):
 
 class ProcessEngine(Engine):
     """Processes of this machine that share its cores; they end with this one, however it ends."""
+
+    shares_fate = True  # a pool of the standard library breaks as a whole
 
     def __init__(self, recipe: Recipe, options: EngineOptions) -> None:
         cores = os.cpu_count() or 1
@@ -195,7 +203,8 @@ class RayEngine(Engine):
 
     def is_loss(self, error: BaseException) -> bool:
         gone = self._ray.exceptions
-        return isinstance(error, gone.WorkerCrashedError | gone.NodeDiedError | gone.ObjectLostError)
+        lost = gone.WorkerCrashedError | gone.NodeDiedError | gone.LocalRayletDiedError | gone.ObjectLostError
+        return isinstance(error, lost | gone.OutOfMemoryError)
 
     def close(self) -> None:
         if not self._joined:

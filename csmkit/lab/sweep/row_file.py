@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,7 +42,7 @@ class RowFile:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.rows = self._mended()
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._file = self._opened()
             os.fsync(self._lock)
         except OSError as error:
             os.close(self._lock)
@@ -56,7 +56,7 @@ class RowFile:
         Raises:
             ResultsError: it cannot be written, such as on a full disk. What was written before is kept whole.
         """
-        line = json.dumps(plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        line = _line(row)
         end = os.fstat(self._file).st_size
         try:
             while line:
@@ -67,14 +67,19 @@ class RowFile:
             raise self.failure(error) from error
         self.rows[row["trial_id"]] = dict(row)
 
-    def clear(self) -> None:
-        """Forget all rows; raises ResultsError."""
+    def keep(self, trial_ids: Container[str]) -> None:
+        """Forget all rows but these, at once; raises ResultsError."""
+        kept = {key: row for key, row in self.rows.items() if key in trial_ids}
         try:
-            os.ftruncate(self._file, 0)
-            os.fsync(self._file)
+            write_whole(self.path, b"".join(map(_line, kept.values())))
+            os.close(self._file)
+            self._file = self._opened()
         except OSError as error:
             raise self.failure(error) from error
-        self.rows = {}
+        self.rows = kept
+
+    def _opened(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
 
     def close(self) -> None:
         """Let others write."""
@@ -103,6 +108,10 @@ class RowFile:
         """What an error of the system means for who runs a sweep."""
         remedy = "make room or choose another folder with --results, then run the same command again; rows are kept"
         return ResultsError(f"cannot write results in {str(self.folder)!r} ({error.strerror or error}): {remedy}")
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def parse(content: bytes) -> tuple[list[dict[str, Any]], list[bytes], list[bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,6 +53,7 @@ def run_sweep(
     engine: EngineOptions | None = None,
     retry_failed: bool = False,
     fresh: bool = False,
+    renew: bool = False,
     progress: bool = True,
 ) -> SweepSummary:
     """Run the trials of a recipe that have no row yet. May be killed at any moment and called again.
@@ -63,6 +64,7 @@ def run_sweep(
         engine: where trials run; None is one after the other in this process.
         retry_failed: run those again whose row has an error.
         fresh: forget the rows that are there.
+        renew: forget those of them that are no trial of this recipe and its models as they are now.
         progress: show a bar on stderr.
 
     Raises:
@@ -73,8 +75,8 @@ def run_sweep(
     checksums = model_checksums(recipe)
     trials = plan(recipe, checksums)
     with RowFile(folder) as rows:
-        if fresh:
-            _forget(folder, rows)
+        if fresh or renew:
+            _forget(folder, rows, set() if fresh else {trial.trial_id for trial in trials})
         _check_same_experiment(recipe, checksums, rows.rows)
         done = {key for key, row in rows.rows.items() if not (retry_failed and row.get("error"))}
         todo = [trial for trial in trials if trial.trial_id not in done]
@@ -87,14 +89,17 @@ def run_sweep(
         return SweepSummary(folder, len(trials), len(trials) - len(todo), len(todo), len(failed))
 
 
-def _forget(folder: Path, rows: RowFile) -> None:
-    """Clear the rows, and take away what was kept and drawn of them."""
-    if rows.rows:
-        rows.clear()
+def _forget(folder: Path, rows: RowFile, but: set[str]) -> None:
+    """Forget all rows but some, and take away what was kept and drawn of the others."""
+    if not rows.rows.keys() <= but:
+        rows.keep(but)
+    clips = {row.get("clip") for row in rows.rows.values()}
     try:
-        for name in (CLIPS, FIGURES):
-            if (folder / name).is_dir():
-                shutil.rmtree(folder / name)
+        for clip in (folder / CLIPS).glob("*"):
+            if f"{CLIPS}/{clip.name}" not in clips:
+                clip.unlink()
+        if not rows.rows and (folder / FIGURES).is_dir():
+            shutil.rmtree(folder / FIGURES)
     except OSError as error:
         raise ResultsError(f"cannot clear {str(folder)!r} ({error}): choose another folder with --results") from error
 
@@ -113,13 +118,21 @@ class _Run:
         engine = self._options.start(self._recipe)
         try:
             while waiting or running:
-                while waiting and len(running) < engine.room:
+                while waiting and self._has_room(engine, waiting[0], running.values()):
                     task = waiting.popleft()
                     running[engine.submit(task)] = task
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     waiting.extendleft(self._settle(engine, future, running.pop(future), bar))
         finally:
             engine.close()
+
+    def _has_room(self, engine: Engine, task: Sequence[Planned], others: Collection[Sequence[Planned]]) -> bool:
+        """Whether a task may start; where a worker's death takes others along, who saw one runs alone from then on.
+
+        Else a deadly trial would take its neighbours along each time, and all would be given up as deadly.
+        """
+        witnesses = any(trial.trial_id in self._losses for some in (task, *others) for trial in some)
+        return len(others) < (1 if engine.shares_fate and witnesses else engine.room)
 
     def _settle(self, engine: Engine, future: Future[list[Done]], task: list[Planned], bar: Any) -> list[list[Planned]]:
         """Write the rows of a task that has ended; what has to run again comes back, in smaller tasks."""
@@ -149,7 +162,7 @@ class _Run:
     def _write(self, trial: Planned, row: Mapping[str, Any], done: Done | None, bar: Any) -> None:
         clip = None
         if done is not None and done.clip is not None and len(done.clip):
-            clip = f"{CLIPS}/{trial.trial_id}.flac"
+            clip = f"{CLIPS}/{done.row['audio_sha256']}.flac"  # one file where settings do not change the sound
             try:
                 write_clip(self._rows.folder / clip, done.clip)
             except OSError as error:
@@ -187,5 +200,5 @@ def _check_same_experiment(recipe: Recipe, checksums: Mapping[str, str | None], 
             other = f"rows of another recogniser that was called {row['whisper']!r} as well"
         else:
             continue
-        remedy = f"choose another folder with --results, or forget them with --fresh; {ROWS} is as it was"
+        remedy = f"choose another folder with --results, or forget them with --renew; {ROWS} is as it was"
         raise InputError(f"the folder of results holds {other}: {remedy}")
