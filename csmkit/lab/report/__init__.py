@@ -1,6 +1,24 @@
 """From the rows of a sweep to tables, figures and a page to hand on."""
 
 from csmkit.lab.report.build import build_report
-from csmkit.lab.report.findings import Findings, analyse, difference_rows, interval_rows, sentences
+from csmkit.lab.report.coverage import coverage_rows, missing_of
+from csmkit.lab.report.figures import draw_figure
+from csmkit.lab.report.findings import (
+    Findings,
+    analyse,
+    difference_table,
+    interval_rows,
+    sentences,
+)
 
-__all__ = ["Findings", "analyse", "build_report", "difference_rows", "interval_rows", "sentences"]
+__all__ = [
+    "Findings",
+    "analyse",
+    "build_report",
+    "coverage_rows",
+    "difference_table",
+    "draw_figure",
+    "interval_rows",
+    "missing_of",
+    "sentences",
+]
