@@ -21,28 +21,27 @@ from IPython.display import Markdown
 
 from csmkit import Segment, StreamingConversationalChatbot
 from csmkit.lab.findings import turn_finding
-from csmkit.lab.listening import hear_turn
+from csmkit.lab.listening import hear, hear_turn
+from csmkit.lab.provenance import machine
 from csmkit.lab.stack import Stack
 from csmkit.lab.widgets import Player, Studio
+from csmkit.lab.widgets.chart import describe
 
 voice = Stack(preset).voice
+machine()
 
 # %% [markdown]
 # **Speak.** A whole waveform is one chunk: nothing is heard before all of it is made.
 
 # %%
-player = Player()
-player.play(voice.generate(text, seed=seed))
-player.wait()
+player = hear(voice.generate(text, seed=seed))
 
 # %% [markdown]
 # **Stream.** The same words chunk by chunk, heard while they are made; Stop ends the sound and the voice.
 
 # %%
-streaming = Player()
-streaming.play(voice.generate_streaming(text, seed=seed, chunk_frames=(1, 2, 4, 6)))
-streaming.wait()
-streaming.sent.row()
+streaming = hear(voice.generate_streaming(text, seed=seed, chunk_frames=(1, 2, 4, 6)))
+describe(streaming.sent)
 
 # %% [markdown]
 # **Answer.** Earlier turns are context: text and sound of what was said.
@@ -50,9 +49,7 @@ streaming.sent.row()
 # %%
 asked = "would you like a cup of tea?"
 context = [Segment(speaker=1, text=asked, audio=voice.generate(asked, speaker=1, seed=seed))]
-reply = Player()
-reply.play(voice.generate_streaming("yes, that would be nice.", context=context, seed=seed))
-reply.wait()
+reply = hear(voice.generate_streaming("yes, that would be nice.", context=context, seed=seed))
 
 # %% [markdown]
 # **Chat.** A language model writes, the voice speaks clause by clause, a recogniser hears it.

@@ -21,32 +21,36 @@ import pandas
 from IPython.display import Markdown
 
 from csmkit.lab import plots
+from csmkit.lab.comparisons import beside_controls
 from csmkit.lab.findings import chunk_finding, range_finding, seam_finding
+from csmkit.lab.listening import hear
+from csmkit.lab.provenance import machine
 from csmkit.lab.seams import worst_seam
 from csmkit.lab.stack import Stack
+from csmkit.lab.statistics import UNITS
 from csmkit.lab.trials import TrialSettings, run_trial, run_trials
-from csmkit.lab.widgets import Player
 
 voice = Stack(preset).voice
-settings = [TrialSettings(chunk_frames=size, seed=seed) for seed in seeds for size in chunk_sizes]
+machine()
 
 # %% [markdown]
 # **The trials.** Every text with every size and seed. The codes do not depend on the chunk size: only when they are
-# handed out does.
+# handed out does. Points are medians, bars their 95 % intervals over texts and seeds.
 
 # %%
+settings = [TrialSettings(chunk_frames=size, seed=seed) for seed in seeds for size in chunk_sizes]
 trials = run_trials(voice, texts, settings)
 rows = [{**trial.row, "chunk_frames": str(trial.row["chunk_frames"])} for trial in trials]
-pandas.DataFrame(rows)[["chunk_frames", "seed", "ttfa_ms", "gap_p95_ms", "n_underruns", "rtf", "audio_s"]].head()
+pandas.DataFrame(rows)[["chunk_frames", "ttfa_ms", "gap_p95_ms", "n_underruns", "rtf", "audio_s"]].head().round(2)
 
 # %%
-plots.trade_off(rows, "chunk_frames", "ttfa_ms")
+plots.trade_off(rows, "chunk_frames", "ttfa_ms", units=UNITS)
 
 # %%
-plots.trade_off(rows, "chunk_frames", "gap_p95_ms")
+plots.trade_off(rows, "chunk_frames", "gap_p95_ms", units=UNITS)
 
 # %%
-plots.trade_off(rows, "chunk_frames", "rtf")
+plots.trade_off(rows, "chunk_frames", "rtf", units=UNITS)
 
 # %% [markdown]
 # **One answer, chunk by chunk.** What lies above its line came too late, or slower than real time.
@@ -70,7 +74,7 @@ codecs = [
     for seed in seeds
 ]
 decoded = [trial.row for trial in run_trials(voice, texts, codecs)]
-plots.trade_off(decoded, "chunk_frames", "seam_click_z", group="codec")
+plots.trade_off(beside_controls(decoded), "chunk_frames", "seam_click_z", "place", units=UNITS, decades=True)
 
 # %%
 Markdown(seam_finding(decoded) + "\n\n" + range_finding(decoded, "codec", "snr_db", ".0f", "dB"))
@@ -91,11 +95,7 @@ plots.seam_close_up(sounds, seam)
 plots.spectrogram_pair(sounds, pair["independent"].seams)
 
 # %%
-stateful = Player()
-stateful.play(sounds["streaming"])
-stateful.wait()
+stateful = hear(sounds["streaming"])
 
 # %%
-alone = Player()
-alone.play(sounds["independent"])
-alone.wait()
+alone = hear(sounds["independent"])

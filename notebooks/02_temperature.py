@@ -25,17 +25,20 @@ from IPython.display import Markdown
 
 from csmkit.lab import plots
 from csmkit.lab.comparisons import extremes, variety_rows
-from csmkit.lab.findings import range_finding
+from csmkit.lab.findings import interval_table, range_finding
+from csmkit.lab.listening import hear
+from csmkit.lab.provenance import machine
 from csmkit.lab.stack import Stack
-from csmkit.lab.statistics import summary_rows
+from csmkit.lab.statistics import UNITS
 from csmkit.lab.trials import TrialSettings, run_trials
-from csmkit.lab.widgets import Player
 
 stack = Stack(preset)
 asr = stack.recogniser(whisper)
+machine()
 
 # %% [markdown]
-# **The trials.** Each point below is the median over texts and seeds, with its 95 % bootstrap interval.
+# **The trials.** Word errors below are means by words, all else medians, each with its 95 % interval over texts and
+# seeds.
 
 # %%
 warmer = [TrialSettings(temperature=temperature, seed=seed) for temperature in temperatures for seed in seeds]
@@ -44,24 +47,24 @@ rows = [trial.row for trial in trials]
 pandas.DataFrame(rows)[["temperature", "seed", "wer", "audio_s", "finish_reason", "transcript"]].tail()
 
 # %%
-plots.trade_off(rows, "temperature", "wer")
+plots.trade_off(rows, "temperature", "wer", units=UNITS, weight="n_words")
 
 # %%
-Markdown(range_finding(rows, "temperature", "wer"))
+Markdown(range_finding(rows, "temperature", "wer", weight="n_words"))
 
 # %% [markdown]
 # **Length, repetition, silence.** A voice that runs away gets longer, says the same codes again, or falls silent.
 
 # %%
-measures = ["wer", "audio_s", "repeated_frames_ratio", "silence_ratio", "longest_silence_ms"]
-columns = {name: [row["median"] for row in summary_rows(rows, "temperature", name)] for name in measures}
-pandas.DataFrame(columns, index=pandas.Index(temperatures, name="temperature")).round(3)
+measures = ["audio_s", "repeated_frames_ratio", "silence_ratio", "longest_silence_ms"]
+pandas.DataFrame(interval_table(rows, "temperature", measures))
 
 # %%
-plots.trade_off(rows, "temperature", "audio_s")
+plots.trade_off(rows, "temperature", "audio_s", units=UNITS)
 
 # %%
-pandas.crosstab([row["temperature"] for row in rows], [row["finish_reason"] for row in rows], rownames=["temperature"])
+frame = pandas.DataFrame(rows)
+pandas.crosstab(frame["temperature"], frame["finish_reason"])
 
 # %% [markdown]
 # **Variety.** How differently the seeds say the same text: 0 is the same codes each time.
@@ -74,28 +77,31 @@ plots.trade_off(varied, "temperature", "variety")
 Markdown(range_finding(varied, "temperature", "variety"))
 
 # %% [markdown]
-# **Top-k**, at one temperature.
+# **Top-k**, at one temperature: how many of the likeliest codes are drawn from.
 
 # %%
 narrower = [TrialSettings(temperature=top_k_temperature, topk=topk, seed=seed) for topk in top_ks for seed in seeds]
-top_k_rows = [trial.row for trial in run_trials(stack.voice, texts, narrower, asr)]
-plots.trade_off(top_k_rows, "topk", "wer")
+top_k_trials = run_trials(stack.voice, texts, narrower, asr)
+top_k_rows = [trial.row for trial in top_k_trials]
+plots.trade_off(top_k_rows, "topk", "wer", units=UNITS, weight="n_words")
 
 # %%
-Markdown(range_finding(top_k_rows, "topk", "wer"))
+Markdown(range_finding(top_k_rows, "topk", "wer", weight="n_words"))
+
+# %%
+pandas.DataFrame(interval_table(top_k_rows, "topk", measures))
+
+# %%
+plots.trade_off(variety_rows(top_k_trials), "topk", "variety")
 
 # %% [markdown]
 # **Listen to the extremes**: the trial that was understood best, then the one that was understood worst.
 
 # %%
 best, worst = extremes(trials, "wer")
-clear = Player()
-clear.play(best.audio)
-clear.wait()
+clear = hear(best.audio)
 {name: best.row[name] for name in ("temperature", "seed", "wer", "text", "transcript")}
 
 # %%
-unclear = Player()
-unclear.play(worst.audio)
-unclear.wait()
+unclear = hear(worst.audio)
 {name: worst.row[name] for name in ("temperature", "seed", "wer", "text", "transcript")}

@@ -24,32 +24,35 @@ from IPython.display import Markdown
 
 from csmkit.lab import plots
 from csmkit.lab.comparisons import differences, extremes
-from csmkit.lab.findings import range_finding, whisper_finding
+from csmkit.lab.findings import whisper_finding
+from csmkit.lab.listening import hear
+from csmkit.lab.provenance import machine
 from csmkit.lab.stack import Stack
+from csmkit.lab.statistics import UNITS
 from csmkit.lab.trials import TrialSettings, run_trials
-from csmkit.lab.widgets import Player
 
 stack = Stack(preset)
-settings = [TrialSettings(chunk_frames=chunk_frames, seed=seed) for seed in seeds]
+machine()
 
 # %% [markdown]
 # **The trials.** All hear the same sound, as the seeds are the same; the trials without a recogniser are the baseline
 # of what hearing costs.
 
 # %%
+settings = [TrialSettings(chunk_frames=chunk_frames, seed=seed) for seed in seeds]
 alone = [trial.row for trial in run_trials(stack.voice, texts, settings)]
 trials = [trial for model in models for trial in run_trials(stack.voice, texts, settings, stack.recogniser(model))]
 rows = [trial.row for trial in trials]
 pandas.DataFrame(rows).groupby("whisper", sort=False)[["wer", "cer", "n_partials", "n_revised_words"]].mean().round(3)
 
 # %%
-plots.trade_off(rows, "whisper", "wer")
+plots.trade_off(rows, "whisper", "wer", units=UNITS, weight="n_words")
 
 # %%
-plots.trade_off(rows, "whisper", "first_partial_ms")
+plots.trade_off(rows, "whisper", "first_partial_ms", metric_label="first partial text (ms)", units=UNITS)
 
 # %%
-plots.trade_off(rows, "whisper", "asr_lag_p50_ms", metric_label="text behind the sound (ms)")
+plots.trade_off(rows, "whisper", "asr_lag_p50_ms", metric_label="text behind the sound (ms)", units=UNITS)
 
 # %% [markdown]
 # **What it takes from the voice.** The real-time factor and the processor's seconds until the last chunk, each minus
@@ -57,25 +60,22 @@ plots.trade_off(rows, "whisper", "asr_lag_p50_ms", metric_label="text behind the
 
 # %%
 added = differences([*alone, *rows], "whisper", None, ["rtf", "cpu_s"])
-plots.trade_off(added, "whisper", "rtf", metric_label="real-time factor added (s/s)")
+none = (0.0, "without a recogniser")
+plots.trade_off(added, "whisper", "rtf", metric_label="real-time factor added (s/s)", units=UNITS, line=none)
 
 # %%
-plots.trade_off(added, "whisper", "cpu_s", metric_label="processor time added (s)")
+plots.trade_off(added, "whisper", "cpu_s", metric_label="processor time added (s)", units=UNITS, line=none)
 
 # %%
 Markdown(whisper_finding(rows, added))
 
-# %%
-Markdown(range_finding(rows, "whisper", "n_revised_words", ".1f"))
-
 # %% [markdown]
-# **How partial text grows**, and the sound it comes from: the trial with the most revisions.
+# **How partial text grows**, and the sound it comes from: the trial whose partial text changed
+# most often.
 
 # %%
 _, busiest = extremes(trials, "n_partials")
-listened = Player()
-listened.play(busiest.audio)
-listened.wait()
+listened = hear(busiest.audio)
 pandas.DataFrame(
     [(round(at_s * 1000), text) for at_s, text in busiest.partials], columns=["ms since the call", "partial"]
 )

@@ -27,10 +27,12 @@ from csmkit import StreamingConversationalChatbot
 from csmkit.lab import plots
 from csmkit.lab.findings import turn_finding
 from csmkit.lab.listening import hear_turn
+from csmkit.lab.provenance import machine
 from csmkit.lab.turns import chunk_rows, turn_rows
 from csmkit.lab.widgets import Player
 
 chatbot = StreamingConversationalChatbot(preset=preset, asr=whisper, chunk_frames=chunk_frames, seed=seed)
+machine()
 
 # %% [markdown]
 # **The first answer**, heard while it is made. Stop in the player interrupts the language model, the voice and the
@@ -40,6 +42,7 @@ chatbot = StreamingConversationalChatbot(preset=preset, asr=whisper, chunk_frame
 player = Player()
 first = hear_turn(chatbot, player, messages[0])
 player.wait()
+first[-1]["metrics"]["finish_reason"], chatbot.history
 
 # %%
 Markdown(turn_finding(first[-1]["metrics"]))
@@ -62,7 +65,7 @@ for message in messages[1:]:
     answer = Player()
     turns.append(hear_turn(chatbot, answer, message))
     answer.wait()
-pandas.DataFrame(chatbot.history)
+pandas.DataFrame(chatbot.history).style.set_properties(**{"text-align": "left"})
 
 # %%
 figures = ["llm_ttft_ms", "text_ttfs_ms", "ttfa_ms", "ttfa_audible_ms", "rtf", "audio_s", "wer", "finish_reason"]
@@ -82,7 +85,5 @@ written = "".join(event["text"] for event in interrupted if event["type"] == "ll
 {"written until then": written, "kept as spoken": chatbot.history[-1]["content"]}
 
 # %%
-plots.turn_timeline(turn_rows(interrupted))
-
-# %%
 chatbot.close()
+plots.turn_timeline(turn_rows(interrupted))

@@ -12,10 +12,12 @@
 
 # %% tags=["parameters"]
 preset = "pocket"  # or "sesame", with access to the models; only used where there are no rows yet
-experiment = "chunk_size"  # a folder of results/ and a recipe of experiments/
-results, experiments = "../results", "../experiments"
-first_look = ["n_texts=3", "seeds=0,1,2"]  # how small a sweep runs where there are no rows yet
-measure = "ttfa_ms"  # the column of the close look
+experiment = "chunk_size"  # a folder of results and a recipe of experiments
+results = "../results"
+experiments = "../experiments"
+n_texts = 3  # of the small sweep that runs where there are no rows yet
+seeds = [0, 1, 2]  # likewise
+measure = ""  # column of the figure; empty is the first of the table
 paper = "paper"  # folder for what goes into the paper
 
 # %%
@@ -26,43 +28,49 @@ from pathlib import Path
 import pandas
 from IPython.display import IFrame, Markdown
 
-from csmkit.lab import plots
-from csmkit.lab.report import analyse, build_report, difference_rows, interval_rows, sentences
-from csmkit.lab.statistics import UNITS
+from csmkit.lab import plots, report
 from csmkit.lab.sweep import load_recipe, read_rows, run_sweep
 
-recipe = load_recipe(Path(experiments) / f"{experiment}.toml", [f"preset={preset}"])
-folder = Path(paper) / experiment  # a copy: what is kept in results/ stays as it is
+kept = Path(results) / experiment
+folder = Path(paper) / experiment  # a copy: what is kept in results stays as it is
+pandas.DataFrame(report.coverage_rows(Path(experiments), Path(results))).style.hide()
 
 # %% [markdown]
 # **The rows.** One a trial. Where there are none, a small sweep runs first; `csmkit sweep` fills the folder properly.
 
 # %%
-if (Path(results) / experiment / "rows.jsonl").is_file():
-    shutil.copytree(Path(results) / experiment, folder, dirs_exist_ok=True)
+overrides = [f"preset={preset}"]
+if (kept / "rows.jsonl").is_file():
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
 else:
-    run_sweep(load_recipe(Path(experiments) / f"{experiment}.toml", [f"preset={preset}", *first_look]), folder)
+    overrides += [f"n_texts={n_texts}", f"seeds={','.join(map(str, seeds))}"]
+    run_sweep(load_recipe(Path(experiments) / f"{experiment}.toml", overrides), folder)
 rows = read_rows(folder)
-pandas.DataFrame(rows)[[*recipe.varied, "text", "seed", measure, "started", "csmkit", "device"]].head()
+recipe = load_recipe(Path(experiments) / f"{experiment}.toml")
+pandas.DataFrame(rows).filter([*recipe.varied, "text", "seed", "started", "csmkit", "device", "error"]).head()
+
+# %%
+page = report.build_report(folder)
+findings = report.analyse(rows, recipe.baseline)
+Markdown("\n".join(f"- {text}" for text in report.missing_of(recipe, rows)) or "Every trial of the recipe is there.")
 
 # %% [markdown]
 # **Figures by setting**, each with its 95 % interval over texts and seeds.
 
 # %%
-findings = analyse(rows, recipe.baseline)
-table = pandas.DataFrame(interval_rows(findings))
-table
+table = pandas.DataFrame(report.interval_rows(findings))
+table.set_index([*findings.axes, "trials"]).T
 
 # %% [markdown]
-# **Differences**, between trials that share text, seed and all other settings. Clear is where the interval is on one
-# side of zero.
+# **Differences** from the baseline, between trials that share text, seed and all other settings. Clear is where the
+# interval is on one side of zero.
 
 # %%
-differences = pandas.DataFrame(difference_rows(findings))
-differences
+axis = next(iter(findings.axes), recipe.varied[0])
+pandas.DataFrame(report.difference_table(findings, axis))
 
 # %%
-told = sentences(findings)
+told = report.sentences(findings)
 Markdown("\n".join(f"- {text}" for text in told["shown"]) or "No difference is clear.")
 
 # %%
@@ -72,11 +80,8 @@ Markdown("**Not supported by the data**\n\n" + "\n".join(f"- {text}" for text in
 # **A figure for the paper**, one column wide.
 
 # %%
-axis = recipe.varied[0]
-named = [
-    row | {axis: "-".join(map(str, row[axis])) if isinstance(row[axis], tuple) else row[axis]} for row in findings.rows
-]
-figure = plots.trade_off(named, axis, measure, units=UNITS)
+measure = measure or findings.headlines[0].column
+figure = report.draw_figure(findings, axis, measure)
 figure
 
 # %%
@@ -88,5 +93,4 @@ table.to_latex(Path(paper) / f"{experiment}.tex", index=False, escape=True)
 # **The whole report**: all figures, clips and the environment on one page, to hand on.
 
 # %%
-page = build_report(folder)
 IFrame("data:text/html;base64," + base64.b64encode(page.read_bytes()).decode(), width="100%", height=600)

@@ -14,8 +14,16 @@ from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.llm import FakeLLM
 from csmkit.errors import InputError
 from csmkit.generator import FakeGenerator
-from csmkit.lab.comparisons import differences, extremes, variety_rows
-from csmkit.lab.findings import chunk_finding, range_finding, said, seam_finding, turn_finding, whisper_finding
+from csmkit.lab.comparisons import beside_controls, differences, extremes, variety_rows
+from csmkit.lab.findings import (
+    chunk_finding,
+    interval_table,
+    range_finding,
+    said,
+    seam_finding,
+    turn_finding,
+    whisper_finding,
+)
 from csmkit.lab.listening import hear_turn
 from csmkit.lab.seams import worst_seam
 from csmkit.lab.statistics import Interval, median_interval
@@ -34,16 +42,20 @@ def chunk_rows(**first_ms: float) -> list[dict[str, Any]]:
 def test_the_chunk_that_is_heard_first_without_an_underrun_is_chosen():
     finding = chunk_finding(chunk_rows(s1=-20.0, s2=40.0, s6=100.0))
     assert finding.startswith(
-        "2 of 3 sizes played every trial without an underrun. Of them, **2** is heard first: 40 ms"
+        "2 of 3 sizes played every trial without an underrun. Of them, chunks of **2** are heard first: 40 ms"
     )
-    assert "from 0.040 (chunks of 1) to 1.000 (6), 2400 % more" in finding
+    assert "from 0.040 (chunks of 1) to 1.000 (6), 2400 % more; the intervals are apart." in finding
+
+
+def test_an_overhead_that_is_within_the_noise_says_so():
+    rows = [row | {"rtf": 0.2 + 0.01 * i} for i, row in enumerate(chunk_rows(s1=20.0, s2=40.0) * 2)]
+    assert "the intervals overlap" in chunk_finding(rows)
 
 
 def test_on_a_machine_that_is_too_slow_the_choice_says_so():
     finding = chunk_finding(chunk_rows(s1=-20.0, s2=-40.0))
-    assert (
-        finding.startswith("0 of 2") and "slower than the voice speaks" in finding and "**1** is heard first" in finding
-    )
+    assert finding.startswith("0 of 2") and "slower than the voice speaks" in finding
+    assert "chunks of **1** are heard first" in finding
 
 
 def test_without_sound_there_is_no_choice():
@@ -65,20 +77,57 @@ def test_borders_are_judged_by_how_often_they_are_worse_than_their_control():
     assert seam_finding(unjudged) == "**x**: no border to judge."
 
 
+def test_borders_stand_beside_their_controls():
+    row = {"codec": "streaming", "seam_dip_db": -9.0, "seam_dip_control_db": -1.0, "seed": 3}
+    places = beside_controls([row], "seam_dip", "db")
+    assert [(p["place"], p["seam_dip_db"], p["seed"]) for p in places] == [
+        ("streaming, borders", -9.0, 3),
+        ("streaming, elsewhere", -1.0, 3),
+    ]
+
+
 @pytest.mark.parametrize(("high", "verdict"), [(10.0, "the intervals are apart"), (1.4, "the intervals overlap")])
 def test_a_range_says_where_it_ends_and_whether_that_is_sure(high: float, verdict: str):
     rows = [{"temperature": t, "wer": wer + d} for t, wer in ((0.3, 1.0), (0.9, high)) for d in (-0.5, 0.0, 0.5)]
     finding = range_finding(rows, "temperature", "wer", ".1f", "!")
-    assert finding.startswith("wer is lowest at temperature 0.3, 1.0 ! (0.5 to 1.5, n = 3)")
+    assert finding.startswith("The median word error rate is lowest at temperature 0.3, 1.0 ! (0.5 to 1.5, n = 3)")
     assert f"highest at 0.9, {high:.1f}" in finding
     assert verdict in finding
 
 
 def test_a_range_without_any_difference_says_so():
     rows = [{"temperature": t, "wer": 0.0} for t in (0.3, 0.9)]
-    assert range_finding(rows, "temperature", "wer") == "The median of wer is 0.00 at every temperature."
+    assert range_finding(rows, "temperature", "wer") == "The median word error rate is 0.00 at every temperature."
     with pytest.raises(InputError, match="measured in no row"):
         range_finding([{"temperature": 1, "wer": None}], "temperature", "wer")
+
+
+def crossed_rows(n_texts: int) -> list[dict[str, Any]]:
+    """Texts that differ much, said by seeds that do not: all that is known of other texts are so many."""
+    return [
+        {"temperature": 0.3, "text": f"t{text}", "seed": seed, "wer": 0.1 * text, "n_words": 1 + 9 * (text == 1)}
+        for text in range(n_texts)
+        for seed in range(6)
+    ]
+
+
+def test_intervals_are_over_texts_and_seeds_where_rows_name_them():
+    (three,) = interval_table(crossed_rows(3), "temperature", ["wer"])
+    assert three == {
+        "temperature (no unit)": "0.3",
+        "trials": 18,
+        "word error rate (errors/word)": "0.1 (0 to 0.2)",  # as wide as the texts differ
+    }
+    (two,) = interval_table(crossed_rows(2), "temperature", ["wer"])
+    assert two["word error rate (errors/word)"] == "0.05", "two texts tell nothing of others"
+
+
+def test_an_error_rate_is_a_mean_that_counts_words():
+    finding = range_finding(crossed_rows(3), "temperature", "wer", weight="n_words")
+    assert finding == "The mean word error rate is 0.10 at every temperature."
+    without = [{key: row[key] for key in ("temperature", "wer", "n_words")} for row in crossed_rows(3)]
+    other = [row | {"temperature": 0.9, "wer": 1.0} for row in without]
+    assert "too few trials to say" in range_finding(without + other, "temperature", "wer", weight="n_words")
 
 
 def test_an_interval_is_said_with_its_bounds_as_far_as_it_has_any():
@@ -96,7 +145,8 @@ def whisper_rows() -> list[dict[str, Any]]:
             "rtf": rtf + seed,
             "cpu_s": None,
             "wer": 0.1 * seed,
-            "first_partial_ms": 5.0,
+            "n_words": 30 // seed,
+            "n_revised_words": seed,
             "asr_lag_p50_ms": 7.0,
         }
         for name, rtf in ((None, 0.2), ("tiny", 0.3), ("base", 0.5))
@@ -116,7 +166,8 @@ def test_differences_are_taken_from_the_trial_that_is_the_same_but_for_one_thing
 def test_what_a_recogniser_gets_wrong_and_costs_is_said_for_each():
     added = differences(whisper_rows(), "whisper", None, ["rtf", "cpu_s"])
     finding = whisper_finding(whisper_rows(), added)
-    assert "**tiny**: 15.0% word errors on average over 2 trials, text 7 ms (7 to 7, n = 2) behind the sound" in finding
+    words = "**tiny**: 13.3% (n = 2) word errors, 3 of 45 words committed and yet changed"
+    assert f"{words}, text 7 ms (n = 2) behind the sound" in finding, "errors of longer texts weigh more"
     assert "changes by +0.300" in finding.split("**base**")[1]
 
 

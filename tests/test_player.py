@@ -254,12 +254,13 @@ def test_a_notebook_without_a_browser_shows_the_whole_sound_and_says_why_once(tm
         "player.play(chunks)",
         "player.wait()",
         "player.play(chunks * 2)\nplayer.wait()\nplayer.underruns",
+        "other = Player()\nother.play(chunks * 3)\nother.wait()",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbclient.NotebookClient(notebook, timeout=200, kernel_name="python3").execute(env=kernel_environment(tmp_path))
-    first, second = (notebook.cells[index].outputs[0].data["text/html"] for index in (1, 3))
-    assert NO_ANSWER in first and NO_ANSWER not in second
-    for html, n_chunks in ((first, 1), (second, 2)):
+    first, second, third = (notebook.cells[index].outputs[0].data["text/html"] for index in (1, 3, 4))
+    assert [NO_ANSWER in html for html in (first, second, third)] == [True, False, False]
+    for html, n_chunks in ((first, 1), (second, 2), (third, 3)):
         np.testing.assert_allclose(samples_of(html), np.tile(sound(1920), n_chunks), atol=2 / 32_768)
     assert [output.data["text/plain"] for output in notebook.cells[2].outputs] == ["True"]
 

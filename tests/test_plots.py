@@ -12,10 +12,11 @@ import pandas
 import planted
 import pytest
 from matplotlib.collections import LineCollection
+from matplotlib.text import Text
 
 from csmkit.errors import InputError
 from csmkit.lab import plots
-from csmkit.lab.plots.labels import axis_label
+from csmkit.lab.labels import axis_label
 from csmkit.lab.plots.paper import COLOURS, LINES, MARKERS
 
 CHUNKS = [{"codec": "a", "arrival_ms": 200.0 + 120 * i, "duration_ms": 160.0} for i in range(5)]
@@ -44,15 +45,22 @@ def legend(figure: plots.PaperFigure) -> list[str]:
     return [text.get_text() for box in figure.legends for text in box.get_texts()]
 
 
+def overlap(figure: plots.PaperFigure, first: Text, second: Text) -> bool:
+    figure._repr_png_()  # lays it out
+    return first.get_window_extent().overlaps(second.get_window_extent())
+
+
 def test_chunk_latency_shows_arrivals_and_the_line_of_playback():
-    arrival, per_frame = plots.chunk_latency(CHUNKS).axes
+    figure = plots.chunk_latency(CHUNKS)
+    arrival, per_frame = figure.axes
     drawn, needed = (line.get_xydata() for line in arrival.get_lines()[:2])
     assert np.allclose(drawn[:, 0], np.arange(5) * 0.16) and np.allclose(drawn[:, 1], 0.2 + 0.12 * np.arange(5))
     assert np.allclose(needed[:, 1], 0.2 + 0.16 * np.arange(5))
     assert np.allclose(per_frame.get_lines()[0].get_ydata(), 60), "120 ms for two frames"
     assert per_frame.get_lines()[1].get_ydata()[0] == 80
-    assert arrival.get_ylabel() == "arrival since the call (s)"
-    assert per_frame.get_ylabel() == "time per frame (ms)"
+    assert arrival.get_ylabel().split() == ["arrival", "since", "the", "call", "(s)"]
+    assert per_frame.get_ylabel().split() == ["time", "per", "frame", "(ms)"]
+    assert not overlap(figure, arrival.yaxis.label, per_frame.yaxis.label)
     assert per_frame.get_xlabel() == "sound before the chunk (s)"
 
 
@@ -94,6 +102,29 @@ def test_a_trade_off_has_a_line_for_each_group_side_by_side():
     small, big = (container.lines[0] for container in figure.axes[0].containers)
     assert small.get_ydata().tolist() == [102, 202, 602] and big.get_ydata().tolist() == [152, 252, 652]
     assert (small.get_xdata() < big.get_xdata()).all()
+
+
+def test_a_parameter_over_decades_has_a_logarithmic_axis_that_says_its_values():
+    rows = [{"topk": topk, "wer": 0.1} for topk in (500, 1, 5, 50)]
+    axes = plots.trade_off(rows, "topk", "wer").axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "5", "50", "500"]
+    assert np.allclose(axes.get_lines()[0].get_xdata(), np.log10([1, 5, 50, 500]))
+
+
+def test_real_time_is_a_line_across_and_so_is_any_value_to_compare_with():
+    rows = [{"chunk_frames": size, "rtf": 0.2} for size in (1, 2)]
+    axes = plots.trade_off(rows, "chunk_frames", "rtf").axes[0]
+    assert set(axes.get_lines()[-1].get_ydata()) == {1.0} and axes.texts[0].get_text() == "real time"
+    assert axes.get_ylim()[1] > 1
+    added = plots.trade_off(rows, "chunk_frames", "rtf", line=(0.0, "alone"), decades=False).axes[0]
+    assert set(added.get_lines()[-1].get_ydata()) == {0.0} and added.texts[0].get_text() == "alone"
+    assert plots.trade_off(TRIALS, "chunk_frames", "ttfa_ms", decades=True).axes[0].get_yscale() == "log"
+
+
+def test_in_a_crowded_lane_edges_are_thin_and_marks_small():
+    frames = [{"lane": "frames", "label": "f", "start_ms": 9.0 * i, "end_ms": 9.0 * i + 8} for i in range(40)]
+    axes = plots.turn_timeline([*TURN, *frames]).axes[0]
+    assert max(bar.get_linewidth() for bar in axes.patches[3:]) < min(bar.get_linewidth() for bar in axes.patches[:3])
 
 
 def test_names_stand_side_by_side_without_a_line_between_them_and_keep_their_order():

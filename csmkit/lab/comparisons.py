@@ -47,6 +47,30 @@ def differences(
     return result
 
 
+def beside_controls(rows: Rows, figure: str = "seam_click", unit: str = "z") -> list[dict[str, Any]]:
+    """Each row twice, once with what was measured at the borders of its chunks and once with their control.
+
+    Args:
+        rows: trials with ``codec`` and the columns of `csmkit.lab.seams.seam_metrics`.
+        figure: of a border: ``seam_click``, ``seam_dip`` or ``seam_step``.
+        unit: that its columns end in.
+
+    Returns:
+        Rows whose ``place`` is such as "streaming, borders" or "streaming, elsewhere", and whose ``<figure>_<unit>`` is
+        what was measured there.
+
+    Raises:
+        InputError: no rows, or a missing column.
+    """
+    column, control = f"{figure}_{unit}", f"{figure}_control_{unit}"
+    found = records(rows, ["codec", column, control])
+    return [
+        {**row, "place": f"{row['codec']}, {where}", column: row[measure]}
+        for row in found
+        for where, measure in (("borders", column), ("elsewhere", control))
+    ]
+
+
 def variety_rows(trials: Iterable[Trial], by: Sequence[str] = ("temperature", "topk")) -> list[dict[str, Any]]:
     """How differently the seeds said each text: ``text``, the columns ``by``, ``n_seeds`` and ``variety``.
 

@@ -1,4 +1,4 @@
-"""Hearing a chatbot's turn in a notebook, and keeping what it told."""
+"""Hearing speech in a notebook, or a chatbot's turn, and keeping what it told."""
 
 from __future__ import annotations
 
@@ -8,6 +8,27 @@ if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
     from csmkit.chat.events import Event
     from csmkit.lab.widgets import Player
+    from csmkit.lab.widgets.playback import Source
+
+
+def hear(source: Source) -> Player:
+    """Play a source in a new player, and wait until the whole sound is made and sent.
+
+    Args:
+        source: as `Player.play` takes it: chunks being made, or one waveform.
+
+    Returns:
+        The player, which may go on sounding.
+
+    Raises:
+        Exception: what the source raised.
+    """
+    from csmkit.lab.widgets import Player
+
+    player = Player()
+    player.play(source)
+    player.wait()
+    return player
 
 
 def hear_turn(

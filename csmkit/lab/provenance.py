@@ -31,6 +31,13 @@ def environment() -> dict[str, Any]:
     }
 
 
+def machine() -> str:
+    """On what figures are measured, in a line for a person."""
+    here = environment()
+    threads = f"{here['threads']} thread{'' if here['threads'] == 1 else 's'} of {here['cores']} cores"
+    return f"csmkit {here['csmkit']}, torch {here['torch']}, on {here['gpu'] or here['cpu']} ({threads})"
+
+
 @cache
 def commit() -> str | None:
     """The commit that csmkit runs from, with "-dirty" where tracked files differ; None outside a checkout of it."""

@@ -18,6 +18,8 @@ from tqdm import tqdm
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
 from csmkit.lab.decoding import codec_of, decoded
 from csmkit.lab.measures import USUAL, Spoken, measured_columns
+from csmkit.lab.metrics import words
+from csmkit.lab.progress import bar_file
 from csmkit.lab.waveforms import seams_between
 from csmkit.reasons import INTERRUPTED
 from csmkit.streams import chunk_schedule
@@ -67,10 +69,12 @@ class TrialSettings:
         return generator.request(text, context=context, **asked)
 
     def described(self, request: Request, seed: int) -> dict[str, Any]:
-        """The columns of the settings as they were used, with the voice's own in place of None."""
-        sampling = request.sampling
+        """The text and its length, and the settings as they were used, with the voice's own in place of None."""
+        sampling, counted = request.sampling, words(request.text)
         return {
             "text": request.text,
+            "n_words": len(counted.split()),
+            "n_letters": len(counted),
             **asdict(self),
             "temperature": sampling.temperature,
             "topk": sampling.topk,
@@ -277,9 +281,10 @@ def run_trial(
         metrics: plugins, see `csmkit.lab.measures`.
 
     Returns:
-        The trial. Its row has the settings as they were used, ``text`` and ``whisper``, the recogniser's model;
-        ``finish_reason``; ``transcript``; the columns of the metrics, by default those of `Arrivals.row`,
-        `code_metrics`, `artifact_row` with the whole decode of the same codes as reference, ``wer`` and ``cer``;
+        The trial. Its row has ``text``, ``n_words`` and ``n_letters`` of it as error rates count them, the settings as
+        they were used, and ``whisper``, the recogniser's model; ``finish_reason``; ``transcript``; the columns of the
+        metrics, by default those of `Arrivals.row`, `code_metrics`, `artifact_row` with the whole decode of the same
+        codes as reference, ``wer`` and ``cer``;
         ``cpu_s``, seconds of processor time that the whole process took from the call to the last chunk. With a
         recogniser there are also ``first_partial_ms`` since the call, ``final_after_ms`` since the last chunk,
         ``n_partials`` that differed, ``n_revised_words`` which were committed and yet changed in the final, and its
@@ -306,4 +311,5 @@ def run_trials(
     where it was cut off.
     """
     orders = [(text, one) for text in texts for one in settings]
-    return [run_trial(generator, text, one, asr) for text, one in tqdm(orders, unit="trial", leave=False)]
+    bar = tqdm(orders, unit="trial", leave=False, file=bar_file())
+    return [run_trial(generator, text, one, asr) for text, one in bar]

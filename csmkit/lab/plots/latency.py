@@ -8,7 +8,7 @@ import numpy as np
 
 from csmkit.audio import FRAME_MS
 from csmkit.errors import InputError
-from csmkit.lab.plots.labels import axis_label
+from csmkit.lab.labels import axis_label
 from csmkit.lab.plots.paper import GREY, Manner, legend_above, paper
 from csmkit.lab.rows import records
 
@@ -52,8 +52,8 @@ def chunk_latency(rows: Rows, group: str | None = None) -> PaperFigure:
         )
         per_frame.set_ylim(0, 1.15 * max(per_frame.get_ylim()[1], FRAME_MS))
         arrival.set_ylim(bottom=0)
-        arrival.set_ylabel("arrival since the call (s)")
-        per_frame.set_ylabel("time per frame (ms)")
+        arrival.set_ylabel("arrival since\nthe call (s)")  # one line would reach into the panel below
+        per_frame.set_ylabel("time per\nframe (ms)")
         per_frame.set_xlabel("sound before the chunk (s)")
         arrival.plot([], [], color=GREY, linewidth=0.8, label="needed for playback")
         legend_above(figure, arrival, axis_label(group, answers) if group else None)

@@ -19,6 +19,7 @@ from csmkit.errors import InputError
 
 PNG_DPI = 300
 COLUMN_INCHES = 3.4  # one column of the usual two-column papers
+_LEGEND_LETTERS = 84  # in such a column, a handle taking as much as 8
 BLACK, GREY = "#000000", "#767676"
 # Okabe and Ito, "Color Universal Design" (2008), in an order whose lightness alternates; yellow is too pale for lines.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -90,15 +91,16 @@ def paper(height_inches: float, width_inches: float = COLUMN_INCHES) -> Iterator
 
 
 def legend_above(figure: Figure, axes: Axes, title: str | None = None, columns: int = 3) -> None:
-    """A legend over the axes, where it hides nothing; none for a single entry."""
+    """A legend over the axes, where it hides nothing, in as many columns as fit; none for a single entry."""
     handles, labels = axes.get_legend_handles_labels()
+    fitting = max(1, _LEGEND_LETTERS // (8 + max(map(len, labels), default=0)))
     if len(labels) > 1:
         figure.legend(
             handles,
             labels,
             title=title,
             loc="outside upper left",
-            ncols=min(columns, len(labels)),
+            ncols=min(columns, fitting, len(labels)),
             alignment="left",
             columnspacing=1.2,
             borderpad=0.1,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from csmkit.lab.rows import Rows
 
 _HATCHES = ("", "////", "", "\\\\\\\\", "", "....")
+_MANY = 12  # in a lane: their edges are drawn thin and their marks small, or they would hide each other
 
 
 def turn_timeline(rows: Rows, width_inches: float = COLUMN_INCHES) -> PaperFigure:
@@ -37,8 +38,10 @@ def turn_timeline(rows: Rows, width_inches: float = COLUMN_INCHES) -> PaperFigur
     with paper(0.75 + 0.27 * len(lanes), width_inches) as figure:
         axes = figure.subplots()
         moments: dict[str, int] = {}
+        crowded = {lane for lane in lanes if [row["lane"] for row in found].count(lane) > _MANY}
         for row in found:
-            _draw(axes, row, lanes.index(row["lane"]), order.index(row["lane"]), moments)
+            lane = row["lane"]
+            _draw(axes, row, lanes.index(lane), order.index(lane), moments, 0.4 if lane in crowded else 1.0)
         axes.set_yticks(range(len(lanes)), lanes)
         axes.set_ylim(len(lanes) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
@@ -49,14 +52,15 @@ def turn_timeline(rows: Rows, width_inches: float = COLUMN_INCHES) -> PaperFigur
     return figure
 
 
-def _draw(axes: Any, row: Any, lane: int, look: int, moments: dict[str, int]) -> None:
+def _draw(axes: Any, row: Any, lane: int, look: int, moments: dict[str, int], scale: float) -> None:
     start, end = measured(row["start_ms"]), measured(row["end_ms"])
     if start is None or (end is not None and end < start):
         raise InputError(f"span of {row['lane']!r} from {start} to {end} ms: give a start and an end not before it")
     if end is not None:
         colour = COLOURS[look % len(COLOURS)]
         hatch = _HATCHES[look % len(_HATCHES)]
-        axes.barh(lane, end - start, 0.56, start, color=colour, alpha=0.75, hatch=hatch, edgecolor=BLACK, linewidth=0.5)
+        edge = {"edgecolor": BLACK, "linewidth": 0.5 * scale}
+        axes.barh(lane, end - start, 0.56, start, color=colour, alpha=0.75, hatch=hatch, **edge)
         return
     label = str(row["label"])
     new = label not in moments
@@ -66,7 +70,9 @@ def _draw(axes: Any, row: Any, lane: int, look: int, moments: dict[str, int]) ->
         lane,
         linestyle="",
         zorder=3,
+        clip_on=False,  # the first ones stand on the axis
         marker=MARKERS[mark % len(MARKERS)],
+        markersize=max(2.5, 4 * scale),
         markerfacecolor="white" if mark % 2 else COLOURS[mark % len(COLOURS)],
         markeredgecolor=BLACK,
         markeredgewidth=0.7,

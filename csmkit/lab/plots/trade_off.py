@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
-from csmkit.lab.plots.labels import axis_label
-from csmkit.lab.plots.paper import Manner, legend_above, paper
+from csmkit.lab.labels import axis_label
+from csmkit.lab.plots.paper import GREY, Manner, legend_above, paper
 from csmkit.lab.rows import is_number, records
 from csmkit.lab.statistics import summary_rows
 
 if TYPE_CHECKING:
     from csmkit.lab.plots.paper import PaperFigure
     from csmkit.lab.rows import Row, Rows
+
+WIDE = 50  # a parameter over more than this ratio, such as top-k, is drawn in decades
+MOST_TICKS = 8
+REAL_TIME = (1.0, "real time")
 
 
 def trade_off(
@@ -27,18 +32,23 @@ def trade_off(
     metric_label: str | None = None,
     units: Sequence[str] = (),
     weight: str | None = None,
+    line: tuple[float, str] | None = None,
+    decades: bool = False,
 ) -> PaperFigure:
     """The median of a metric over the trials at each value of a parameter, with its 95 % bootstrap interval as a bar.
 
     Args:
         rows: one a trial; a metric that is None or NaN was not measured.
-        parameter: column that was varied: numbers on a true scale, anything else as names in their order.
+        parameter: column that was varied: numbers on a true scale, or a logarithmic one where the largest is more than
+            50 times the least; anything else as names in their order.
         metric: column that was measured.
         group: column that tells lines apart, at most six values.
         parameter_label: with its unit, in place of the one that follows from the column's name.
         metric_label: likewise.
         units: columns that the bootstrap draws, such as text and seed; none draws trials as if each was independent.
         weight: column that makes it a weighted mean in place of the median, with units alone.
+        line: value to compare with, and its name; None is real time for ``rtf``, else none.
+        decades: a logarithmic scale for the metric, which must be above 0.
 
     Raises:
         InputError: no rows, missing columns, nothing measured, or too many groups.
@@ -48,57 +58,56 @@ def trade_off(
     drawn = [row for row in summary if row["median"] is not None]
     if not drawn:
         raise InputError(f"column {metric!r} was measured in none of {len(trials)} rows: choose another metric")
-    names = None if all(is_number(row[parameter]) for row in drawn) else _names(row[parameter] for row in drawn)
+    places = _places([row[parameter] for row in drawn])
+    scaled = all(is_number(row[parameter]) for row in drawn)
     lines: dict[Any, list[Row]] = {}
     for row in drawn:
         lines.setdefault(row[group] if group else metric, []).append(row)
     with paper(2.3) as figure:
         axes = figure.subplots()
-        offsets = _offsets(drawn, parameter, names, len(lines))
+        offsets = _offsets(sorted(places.values()), len(lines), 0.08 if scaled else 0.15)
         for index, (name, points) in enumerate(lines.items()):
-            _draw(axes, points, parameter, names, offsets[index], Manner.of(index), str(name))
-        if names is not None:
-            axes.set_xticks(range(len(names)), names)
-            axes.set_xlim(-0.5, len(names) - 0.5)
-        axes.set_xlabel(parameter_label or axis_label(parameter, names or ()))
+            at = [places[str(row[parameter])] + offsets[index] for row in points]
+            _draw(axes, at, points, Manner.of(index), str(name), joined=scaled)
+        if len(places) <= MOST_TICKS or not scaled:
+            axes.set_xticks(list(places.values()), list(places))
+        if not scaled:
+            axes.set_xlim(-0.5, len(places) - 0.5)
+        if decades:
+            axes.set_yscale("log")
+        _compare(axes, line or (REAL_TIME if metric == "rtf" else None))
+        axes.set_xlabel(parameter_label or axis_label(parameter, [row[parameter] for row in drawn]))
         axes.set_ylabel(metric_label or axis_label(metric))
         legend_above(figure, axes, axis_label(group, lines) if group else None)
     return figure
 
 
-def _names(values: Any) -> list[str]:
-    return list(dict.fromkeys(str(value) for value in values))
+def _places(values: Sequence[Any]) -> dict[str, float]:
+    """Where each value stands on the axis, by what is written there."""
+    if not all(is_number(value) for value in values):
+        return {name: float(place) for place, name in enumerate(dict.fromkeys(map(str, values)))}
+    low, high = min(values), max(values)
+    wide = low > 0 and high / low > WIDE
+    return {str(value): math.log10(value) if wide else float(value) for value in sorted(set(values))}
 
 
-def _offsets(drawn: list[dict[str, Any]], parameter: str, names: list[str] | None, n_lines: int) -> list[float]:
+def _offsets(places: Sequence[float], n_lines: int, share: float) -> list[float]:
     """Side steps that keep the bars of several lines apart: a share of the nearest distance."""
-    places = range(len(names)) if names is not None else sorted({float(row[parameter]) for row in drawn})
-    nearest = min((right - left for left, right in pairwise(places)), default=1.0)
-    step = (0.08 if names is None else 0.15) * nearest
+    step = share * min((right - left for left, right in pairwise(places)), default=1.0)
     return [step * (index - (n_lines - 1) / 2) for index in range(n_lines)]
 
 
-def _draw(
-    axes: Any,
-    points: list[Row],
-    parameter: str,
-    names: list[str] | None,
-    offset: float,
-    manner: Manner,
-    label: str,
-) -> None:
-    placed = [(names.index(str(row[parameter])) if names is not None else float(row[parameter]), row) for row in points]
-    placed.sort(key=lambda pair: pair[0])
-    at = [place + offset for place, _ in placed]
-    medians = [row["median"] for _, row in placed]
-    below, above = ([_reach(row, bound) for _, row in placed] for bound in ("low", "high"))
+def _draw(axes: Any, at: list[float], points: list[Row], manner: Manner, label: str, *, joined: bool) -> None:
+    order = sorted(range(len(at)), key=at.__getitem__)
+    rows = [points[index] for index in order]
+    below, above = ([_reach(row, bound) for row in rows] for bound in ("low", "high"))
     axes.errorbar(
-        at,
-        medians,
+        [at[index] for index in order],
+        [row["median"] for row in rows],
         yerr=(below, above),
         label=label,
         color=manner.color,
-        linestyle=manner.linestyle if names is None else "",  # there is nothing between two names
+        linestyle=manner.linestyle if joined else "",  # there is nothing between two names
         marker=manner.marker,
         markerfacecolor="white",
         capsize=2,
@@ -109,3 +118,13 @@ def _draw(
 def _reach(row: Row, bound: str) -> float:
     """How far the interval goes from the median; nothing where a single trial gives none."""
     return 0.0 if row[bound] is None else abs(row[bound] - row["median"])
+
+
+def _compare(axes: Any, line: tuple[float, str] | None) -> None:
+    """A named line across, which the scale reaches."""
+    if line is None:
+        return
+    value, name = line
+    axes.axhline(value, color=GREY, linewidth=0.8, zorder=0)
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
+    axes.annotate(name, (1, value), xytext=(0, 2), color=GREY, fontsize=6.5, **place)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from csmkit.lab.plots.labels import axis_label
+from csmkit.lab.labels import axis_label
 from csmkit.lab.rows import is_number
 from csmkit.reasons import END_OF_SPEECH
 

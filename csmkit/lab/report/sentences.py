@@ -108,17 +108,13 @@ def interval_rows(findings: Findings) -> list[dict[str, Any]]:
     ]
 
 
-def difference_rows(findings: Findings) -> list[dict[str, Any]]:
-    """The comparisons as rows: axis, value, baseline, figure, difference with its interval, pairs, verdict."""
-    return [
-        {
-            "axis": found.axis,
-            "value": shown(found.value),
-            "baseline": shown(found.baseline),
-            "figure": found.headline.label,
-            "difference": found.headline.with_interval(found.difference, signed=True),
-            "pairs": found.difference.n,
-            "verdict": found.verdict,
-        }
-        for found in findings.comparisons
-    ]
+def difference_table(findings: Findings, axis: str) -> list[dict[str, Any]]:
+    """The comparisons along one axis, short: a row a figure, and in a column for each value the difference there."""
+    table: dict[str, dict[str, Any]] = {}
+    for found in findings.comparisons:
+        if found.axis == axis:
+            row = table.setdefault(found.headline.label, {"figure": found.headline.label})
+            row[f"{shown(found.value)} against {shown(found.baseline)}"] = found.headline.with_interval(
+                found.difference, signed=True
+            )
+    return list(table.values())

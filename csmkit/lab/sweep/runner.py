@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from csmkit.errors import InputError, ResultsError
+from csmkit.lab.progress import bar_file
 from csmkit.lab.sweep.engines import Engine, EngineOptions
 from csmkit.lab.sweep.plan import Planned, plan, tasks
 from csmkit.lab.sweep.recipe import Recipe
@@ -65,7 +66,7 @@ def run_sweep(
         retry_failed: run those again whose row has an error.
         fresh: forget the rows that are there.
         renew: forget those of them that are no trial of this recipe and its models as they are now.
-        progress: show a bar on stderr.
+        progress: show a bar on stderr, in a notebook in the cell's output.
 
     Raises:
         ResultsError: the folder cannot be written, or holds rows of other models or metrics; rows written are kept.
@@ -82,11 +83,12 @@ def run_sweep(
         todo = [trial for trial in trials if trial.trial_id not in done]
         _write(folder / RECIPE, recipe)
         run = _Run(recipe, rows, (engine or EngineOptions()))
-        with tqdm(total=len(trials), initial=len(trials) - len(todo), unit="trial", disable=not progress) as bar:
+        n_done, shown = len(trials) - len(todo), {"disable": not progress, "file": bar_file()}
+        with tqdm(total=len(trials), initial=n_done, unit="trial", **shown) as bar:
             if todo:
                 run.all(todo, bar)
         failed = [trial for trial in trials if rows.rows[trial.trial_id].get("error")]
-        return SweepSummary(folder, len(trials), len(trials) - len(todo), len(todo), len(failed))
+        return SweepSummary(folder, len(trials), n_done, len(todo), len(failed))
 
 
 def _forget(folder: Path, rows: RowFile, but: set[str]) -> None:

@@ -22,7 +22,6 @@ from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.options import chat_models
 from csmkit.csm.prompt import Segment
 from csmkit.lab.batches import run_trials_together
-from csmkit.lab.metrics import words
 from csmkit.lab.provenance import checksum, environment
 from csmkit.lab.sweep.axes import NO_RECOGNISER
 from csmkit.lab.sweep.plan import Planned, keeps_clip
@@ -136,8 +135,6 @@ class Worker:
             **told,
             "whisper": planned.point["whisper"] if self._recipe.hears else None,
             "context_frames": sum(segment.n_frames for segment in context),
-            "n_words": len(words(planned.text).split()),
-            "n_letters": len(words(planned.text)),
             "audio_s": len(trial.audio) / SAMPLE_RATE,
             "audio_sha256": hashlib.sha256(trial.audio.tobytes()).hexdigest()[:16],
             **self._environment,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from IPython.core.interactiveshell import InteractiveShell
@@ -28,12 +28,14 @@ class Output:
         shows_audio: whether the audio control is there in place of the widget.
     """
 
+    _told: ClassVar[bool] = False  # why there is no widget, by any output: the same line in each cell would be noise
+
     def __init__(self, bundle: dict[str, Any], embedded: bool = False) -> None:
         self.shows_audio = False
         self._embedded = embedded
         self._bundle = bundle
         self._handle: DisplayHandle | None = None
-        self._reason: str | None = NO_ANSWER  # for the first output that needs it; the same line again would be noise
+        self._reason: str | None = None
 
     @property
     def shown(self) -> bool:
@@ -42,17 +44,19 @@ class Output:
 
     def show_widget(self) -> None:
         """Put the widget into the output of the cell that runs; outside IPython there is none."""
-        if self.shows_audio:
-            self.shows_audio, self._reason = False, None
+        self.shows_audio = False
         if InteractiveShell.initialized() and not self._embedded:
             self._handle = display(self._bundle, raw=True, display_id=True)
 
     def show_audio(self, audio: np.ndarray, error: BaseException | None) -> None:
         """Put an audio control of ``(samples,)`` float32 in the widget's place, again if need be, and say why once."""
+        if not self.shows_audio and not self._embedded:
+            self._reason = None if Output._told else NO_ANSWER
+            Output._told = True
         if self._handle is not None:
             lines = [self._reason or "", "" if error is None else f"It broke off: {error}"]
             self._handle.update(_audio_bundle(audio, [line for line in lines if line]), raw=True)
-        elif not self.shows_audio and self._reason and not self._embedded:
+        elif not self.shows_audio and self._reason:
             log.warning("a player is heard in a notebook only: here, take the sound from its attribute 'audio'")
         self.shows_audio = True
 
@@ -60,6 +64,7 @@ class Output:
         """Take the audio control away again: the front end did answer, only late."""
         if self.shows_audio and self._handle is not None:
             self._handle.update(self._bundle, raw=True)
+            Output._told = False  # what was said is gone, and was wrong
         self.shows_audio = False
 
 

@@ -1,4 +1,4 @@
-"""What an axis says: a column's name in words, with its unit."""
+"""A column's name in words: with its unit on an axis, without it in a sentence."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _NAMES = {  # where the words do not follow from the column's name
     "chunk_frames": "chunk size (frames of 80 ms)",
     "temperature": "temperature (no unit)",
     "topk": "top-k (codes)",
+    "whisper": "Whisper model",
     "topp": "top-p (share)",
     "seed": "seed (number)",
     "context_turns": "earlier turns (count)",
@@ -61,3 +62,8 @@ def axis_label(column: str, values: Iterable[Any] = ()) -> str:
     words = parts[:-1] if unit else parts
     leading = [_PERCENTILES[word] for word in words if word in _PERCENTILES]
     return " ".join([*leading, *(word for word in words if word not in _PERCENTILES), f"({unit or 'no unit'})"])
+
+
+def in_words(column: str) -> str:
+    """A column's name in a sentence: ``snr_db`` is "signal-to-noise ratio"."""
+    return axis_label(column).partition(" (")[0]
