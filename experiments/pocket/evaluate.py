@@ -53,12 +53,16 @@ def spoken(
     return clips, dict(reasons), seconds * SAMPLE_RATE / max(sum(map(len, clips)), 1)
 
 
-def earlier_turns(chosen: list[Utterance], n_turns: int) -> list[list[Segment]]:
-    """For each sentence, other sentences of the split as the conversation before it, both speakers in turn."""
+def earlier_turns(chosen: list[Utterance], n_turns: int, typed: bool) -> list[list[Segment]]:
+    """For each sentence, other sentences of the split as the conversation before it, both speakers in turn.
+
+    With ``typed``, the turns of the speaker who does not speak the sentence are text alone.
+    """
     out = []
-    for i in range(len(chosen)):
+    for i, utterance in enumerate(chosen):
         others = [chosen[(i + 7 + 3 * k) % len(chosen)] for k in range(n_turns)]
-        out.append([Segment(u.speaker, u.text, torch.from_numpy(samples_of(u))) for u in others])
+        heard = [None if typed and u.speaker != utterance.speaker else torch.from_numpy(samples_of(u)) for u in others]
+        out.append([Segment(u.speaker, u.text, audio) for u, audio in zip(others, heard, strict=True)])
     return out
 
 
@@ -80,13 +84,15 @@ def main() -> None:
     parser.add_argument("--whisper", nargs="+", default=["base.en"])
     parser.add_argument("--what", nargs="+", default=["original", "codec", "spoken"])
     parser.add_argument("--context", type=int, default=0, help="earlier turns before each sentence")
+    parser.add_argument("--typed", action="store_true", help="the other speaker's earlier turns are text alone")
     parser.add_argument("--temperature", type=float, default=None)
     parser.add_argument("--topk", type=int, default=None)
     parser.add_argument("--sphinx", action="store_true")
     parser.add_argument("--save", type=Path, default=None, help="a JSON file for the report")
     args = parser.parse_args()
     chosen = list(utterances(args.speech, args.split))[: args.limit]
-    report: dict[str, Any] = {"split": args.split, "recordings": len(chosen), "context": args.context}
+    report: dict[str, Any] = {"split": args.split, "recordings": len(chosen)}
+    report |= {"context": args.context, "typed": args.typed}
     clips: dict[str, list[np.ndarray]] = {"original": [samples_of(u) for u in chosen]}
     if {"codec", "spoken"} & set(args.what):
         generator = Generator.load(args.voice, device="cpu")
@@ -94,7 +100,7 @@ def main() -> None:
     if "codec" in args.what:
         clips["codec"] = [through_codec(generator, clip) for clip in tqdm(clips["original"], desc="codec")]
     if "spoken" in args.what:
-        context = earlier_turns(chosen, args.context)
+        context = earlier_turns(chosen, args.context, args.typed)
         asked = {"temperature": args.temperature, "topk": args.topk}
         clips["spoken"], report["finish_reasons"], report["rtf"] = spoken(generator, chosen, context, **asked)
     for name in args.whisper:
