@@ -164,3 +164,14 @@ def test_the_worker_hears_sound_as_it_comes(generator: Generator):
         final = asr.get_final(timeout=60)
     assert word_error_rate(SENTENCES[0], str(final)) <= 0.5
     assert final.complete
+
+
+def test_a_chatbot_with_a_seed_says_the_same_again_word_for_word_and_sample_for_sample():
+    def answer() -> tuple[str, torch.Tensor]:
+        with StreamingConversationalChatbot(preset="pocket", asr=False, seed=11) as chatbot:
+            events = list(chatbot.process_streaming("Tell me a joke!"))
+        (text,) = [event["text"] for event in events if event["type"] == "llm_response"]
+        return text, torch.cat([event["data"] for event in events if event["type"] == "audio_chunk"])
+
+    (first, sound), (second, again) = answer(), answer()
+    assert first == second and torch.equal(sound, again)

@@ -73,7 +73,7 @@ class StreamingConversationalChatbot:
             self.generator: SpeechGenerator = find_voice(models.speech if generator is None else generator)
         self._check_room()
         with self._timed("llm"):
-            self.llm: LLM = find_language_model(models if llm is None else llm)
+            self.llm: LLM = find_language_model(models if llm is None else llm, self.options.seed)
         with self._timed("asr"):
             self.asr = find_recogniser(models.asr if asr is None or asr is True else asr, models.asr_preset)
         self._conversation = Conversation()

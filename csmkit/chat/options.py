@@ -30,7 +30,8 @@ class TurnOptions:
         chunk_frames: frames of 80 ms a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats.
         max_audio_length_ms: of each clause; None is the voice's default.
         temperature, topk: of the speech; None is the voice's default.
-        seed: of the speech, counted up from clause to clause; None differs every time.
+        seed: of the speech, counted up from clause to clause, and of a language model that the chatbot loads; None
+            differs every time.
         guards: what ends a clause that has run away; None for nothing.
         voice: segments that always lead the context, to keep one voice, such as a `voice_prompt`. Never left out.
         context_turns: earlier turns, beside the clauses of this one, that the voice hears before it speaks; 0 for none,

@@ -24,15 +24,18 @@ def find_voice(generator: SpeechGenerator | str) -> SpeechGenerator:
     return plugins.load("speech", "csm")(generator)
 
 
-def find_language_model(llm: LLM | ChatModels | str) -> LLM:
-    """The language model; those of a preset are given as its models. Errors as `csmkit.chat.llm.TransformersLLM`."""
+def find_language_model(llm: LLM | ChatModels | str, seed: int | None = None) -> LLM:
+    """The language model; those of a preset are given as its models. Errors as `csmkit.chat.llm.TransformersLLM`.
+
+    A ``seed`` is for one that is loaded here; one that was made elsewhere, or is a plugin, has its own.
+    """
     if isinstance(llm, ChatModels):
-        return plugins.load("llm", "transformers")(llm.llm, **llm.llm_options)
+        return plugins.load("llm", "transformers")(llm.llm, **({"seed": seed} | llm.llm_options))
     if not isinstance(llm, str):
         return llm
     if llm in plugins.available("llm") or ":" in llm:
         return _made("llm", llm)
-    return plugins.load("llm", "transformers")(llm)
+    return plugins.load("llm", "transformers")(llm, seed=seed)
 
 
 def find_recogniser(asr: StreamingWhisperASR | str | bool, preset: str) -> StreamingWhisperASR | None:

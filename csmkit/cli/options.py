@@ -55,7 +55,7 @@ class SpeechOptions:
     speaker: Annotated[int, typer.Option(help="Which of the voices speaks.")] = 0
     voice: Annotated[Path | None, typer.Option(help="Recording to speak like, up to 30 s; with --voice-text.")] = None
     voice_text: Annotated[str | None, typer.Option(help="What is said in the recording, word for word.")] = None
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same speech.")] = None
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same words and the same sound.")] = None
     guards: Annotated[str, typer.Option(help="on ends speech that has run away; off lets it run.")] = "on"
 
     def sampling(self) -> dict[str, Any]:
