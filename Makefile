@@ -23,8 +23,8 @@ $(BIN)/python:
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps moshi==0.2.13
 	@touch $@
 
-demo: .venv/asr.stamp  ## say an answer, write response.wav
-	$(BIN)/csmkit chat "Hello! How are you today?" --save response.wav --seed 1
+demo: .venv/asr.stamp .venv/play.stamp  ## say an answer, aloud where there is a sound card; writes response.wav
+	$(BIN)/csmkit chat "Hello! How are you today?" --save response.wav --play auto --seed 1
 
 test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
 	$(BIN)/python -m pytest -q

@@ -16,9 +16,11 @@ import typer
 
 from csmkit.audio import check_wav_path
 from csmkit.cli import models
-from csmkit.cli.options import Json, ModelOptions, SpeechOptions, parse_prebuffer, takes_options
+from csmkit.cli.loudspeaker import Loudspeaker, find_loudspeaker
+from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, parse_prebuffer, takes_options
 from csmkit.cli.teller import Teller
 from csmkit.errors import CsmkitError, InputError
+from csmkit.reasons import INTERRUPTED
 
 if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
@@ -44,6 +46,7 @@ def chat(
     context_turns: Annotated[
         int | None, typer.Option(help="Earlier turns that the voice hears before it speaks; default the preset's.")
     ] = None,
+    play: Play = "no",
     as_json: Json = False,
 ) -> None:
     """Answer aloud, and transcribe what was spoken while it is spoken."""
@@ -57,12 +60,12 @@ def chat(
     models.check_turn(load, **options)
     if (answering := models.choose_llm(llm, llm_url)) is not None:
         options["llm"] = answering
-    with models.load_chatbot(load, whisper, teller, **options) as chatbot:
+    with find_loudspeaker(play, teller) as speaker, models.load_chatbot(load, whisper, teller, **options) as chatbot:
         if text is None:
-            converse(chatbot, files, teller)
+            converse(chatbot, files, teller, speaker)
             return
         teller.say(f"You: {text}", user=text)
-        take_turn(chatbot, text, files, teller)
+        take_turn(chatbot, text, files, teller, speaker)
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,17 @@ class Files:
         return Files(save, timeline)
 
 
-def take_turn(chatbot: StreamingConversationalChatbot, text: str, files: Files, teller: Teller) -> None:
+def take_turn(
+    chatbot: StreamingConversationalChatbot, text: str, files: Files, teller: Teller, speaker: Loudspeaker
+) -> None:
     """One turn, told as it happens; Ctrl-C interrupts it, which leaves valid files of what was spoken."""
     told: list[Event] = []
     with interrupted_by_key(chatbot):
         for event in chatbot.process_streaming(text, save_audio_path=files.save):
+            if event["type"] == "audio_chunk":
+                speaker.put(event["data"])
+            elif event["type"] == "complete" and event["finish_reason"] == INTERRUPTED:
+                speaker.silence()
             teller.event(event)
             told.append(event)
     if files.save is not None:
@@ -108,6 +117,7 @@ def take_turn(chatbot: StreamingConversationalChatbot, text: str, files: Files, 
 
         if save_timeline(told, files.timeline) is not None:
             teller.say(f"Drew {files.timeline}", timeline=str(files.timeline))
+    speaker.wait()
 
 
 @contextmanager
@@ -128,7 +138,7 @@ def interrupted_by_key(chatbot: StreamingConversationalChatbot) -> Iterator[None
         signal.signal(signal.SIGINT, before)
 
 
-def converse(chatbot: StreamingConversationalChatbot, files: Files, teller: Teller) -> None:
+def converse(chatbot: StreamingConversationalChatbot, files: Files, teller: Teller, speaker: Loudspeaker) -> None:
     """Turns at a prompt until the input ends; every turn gets files of its own name."""
     teller.say("Type what you say; Ctrl-C interrupts an answer, Ctrl-D or an empty line ends.")
     if isinstance(sys.stdin, io.TextIOWrapper):
@@ -139,7 +149,7 @@ def converse(chatbot: StreamingConversationalChatbot, files: Files, teller: Tell
         if teller.as_json:
             teller.say("", user=text)
         try:
-            take_turn(chatbot, text, files.of_turn(turn), teller)
+            take_turn(chatbot, text, files.of_turn(turn), teller, speaker)
         except KeyboardInterrupt:
             teller.say("Broken off.", broken_off=True)
         except CsmkitError as error:

@@ -17,6 +17,7 @@ from csmkit.errors import InputError
 if TYPE_CHECKING:
     from csmkit.csm.prompt import Segment
 
+Play = Annotated[str, typer.Option(help="On this machine's sound card: yes, no, or auto, where there is one.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object an event instead of text.")]
 
 

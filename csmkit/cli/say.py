@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from csmkit.cli import models
-from csmkit.cli.options import Json, ModelOptions, SpeechOptions, takes_options
+from csmkit.cli.loudspeaker import find_loudspeaker
+from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, takes_options
 from csmkit.cli.teller import Teller
 from csmkit.cli.voice import time_reading
 
@@ -20,6 +21,7 @@ def say(
     speech: SpeechOptions,
     text: Annotated[str, typer.Argument(help="What is said.")],
     save: Annotated[Path, typer.Option(help="WAV file, written while it is spoken.")] = Path("speech.wav"),
+    play: Play = "no",
     as_json: Json = False,
 ) -> None:
     """Speak a text, without a chatbot."""
@@ -35,13 +37,17 @@ def say(
         teller.voice(time_reading(generator, context))
     arrivals, start = Arrivals(), time.perf_counter()
     stream = generator.generate_streaming(in_words(speakable(text)), speech.speaker, context, **options)
-    with WavWriter(save) as wav, stream:
+    with find_loudspeaker(play, teller) as speaker, WavWriter(save) as wav, stream:
         for chunk in stream:
             arrivals.add(time.perf_counter() - start, len(chunk) / SAMPLE_RATE)
             wav.write(chunk)
+            speaker.put(chunk)
             first = "  <- first audio" if len(arrivals) == 1 else ""
             now = arrivals.times_s[-1]
             teller.say(f"Chunk {len(arrivals)} ready at {now:.2f}s{first}", chunk=len(arrivals), t=now)
-    row = arrivals.row() | {"finish_reason": stream.finish_reason, "seed": stream.seed, "saved": str(wav.path)}
-    rtf = "-" if row["rtf"] is None else f"{row['rtf']:.2f}"
-    teller.say(f"{row['audio_s']:.2f}s of speech, real-time factor {rtf}, {stream.finish_reason}: {wav.path}", **row)
+        row = arrivals.row() | {"finish_reason": stream.finish_reason, "seed": stream.seed, "saved": str(wav.path)}
+        rtf = "-" if row["rtf"] is None else f"{row['rtf']:.2f}"
+        teller.say(
+            f"{row['audio_s']:.2f}s of speech, real-time factor {rtf}, {stream.finish_reason}: {wav.path}", **row
+        )
+        speaker.wait()
