@@ -95,10 +95,13 @@ def codec_of(encoder: Encoder, decoder: Decoder, codebooks: Tensor) -> MimiModel
 
 
 def export_voice(args: argparse.Namespace) -> None:
-    """CSM and Mimi in one transformers directory, float16."""
+    """CSM and Mimi in one transformers directory, float16; ``--decoder`` may be an exported voice: its codec stays."""
     codebooks = Quantiser.load(args.quantiser).tensors["codebooks"]
-    encoder, decoder = Encoder(codec_config()), Decoder(codec_config(), codebooks)
-    load_averaged(decoder, args.decoder, "decoder")
+    if (args.decoder / WEIGHTS).exists():
+        encoder, decoder = exported_codec(args.decoder, args.quantiser)
+    else:
+        encoder, decoder = Encoder(codec_config()), Decoder(codec_config(), codebooks)
+        load_averaged(decoder, args.decoder, "decoder")
     if args.encoder is not None:
         load_averaged(encoder, args.encoder, "encoder")
     codec = codec_of(encoder, decoder, codebooks)
