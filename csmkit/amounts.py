@@ -44,17 +44,18 @@ SLASH_DATE = re.compile(rf"\b{_DAY}([/.]){_DAY}\2((?:1[5-9]|20)\d\d)\b")
 DAY_OF_MONTH = re.compile(rf"\b({_NAMES})\s{_DAY}(?:st|nd|rd|th)?\b(?!:)(?:,?\s(\d{{4}})\b)?")
 TIME = re.compile(rf"\b([01]?\d|2[0-3]):([0-5]\d)(?![\d:])(?:{_HALF})?", re.IGNORECASE)
 HOUR = re.compile(rf"\b(1[0-2]|[1-9]){_HALF}", re.IGNORECASE)
-FRACTION = re.compile(r"(?<![\w/])(?:(\d+)\s)?(\d+)/(\d+)(?![\w/])")
+FRACTION = re.compile(r"(?<![\w/.])(?:(\d+)\s)?(\d+)/(\d+)(?![\w/]|\.\d)")
 PRICES = re.compile(rf"({_SIGN})\s?({_NUMBER})\s?[–-]\s?\1?({_NUMBER}){_SCALE}", re.IGNORECASE)
 PRICE = re.compile(rf"(?:\b[A-Z]{{1,3}})?({_SIGN})\s?({_NUMBER}){_SCALE}", re.IGNORECASE)
 PRICE_AFTER = re.compile(rf"(?<![\w.])({_NUMBER})\s?({_SIGN})(?!\d)")
 UNIT = re.compile(
     rf"(?<![\w.])({_NUMBER})\s?({'|'.join(re.escape(unit) for unit in sorted(UNITS, key=len, reverse=True))})"
-    r"([²³]?)(?!\w)(?:\.(?=,|\s[a-z]))?",
+    r"([²³]?)(?![\w&]|['’]\w)(?:\.(?=,|\s(?-i:[a-z])))?",
     re.IGNORECASE,
 )
 ORDINAL = re.compile(r"\b(\d{1,15})(?:st|nd|rd|th)\b", re.IGNORECASE)
-DECADE = re.compile(r"(?<!\w)(?:['’]|(1[1-9]|20))(\d0)['’]?s\b")
+_THESE = "".join(f"|(?<={word})" for word in ("the ", "her ", "his ", "my ", "heir ", "our ", "arly ", "late ", "id-"))
+DECADE = re.compile(rf"(?<!\w)(?:['’]|(1[1-9]|20){_THESE}(?=[2-9]))(\d0)['’]?s\b")
 YEAR = re.compile(r"(?<![\w.,])(1[1-9]\d\d|20\d\d)(?![\w,]*\d|\.\d)")
 PLAIN = re.compile(rf"(?<![\w.])({_NUMBER})")
 

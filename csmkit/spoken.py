@@ -35,7 +35,11 @@ _SHORT_FORM = re.compile(
     r"(?<![\w./])(?:" + "|".join(re.escape(form) for form in sorted(SHORT_FORMS, key=len, reverse=True)) + r")(?!\w)",
     re.IGNORECASE,
 )
+_STREET_OF_A_NAME = re.compile(r"(?:(?<=[a-z,] )[A-Z][a-z]+|\d+(?:st|nd|rd|th))\sSt\.(?!\w)")
 _SAINT, _STREET = re.compile(r"\bSt\.(?=\s[A-Z])"), re.compile(r"\bSt\.(?!\w)")
+_TITLE = re.compile(r"\b(Mr|Mrs|Ms|Dr|Prof)(?=\s[A-Z])")
+_SENTENCE_ENDS = re.compile(r"\s*$|\s+[A-Z]")
+_RATE = re.compile(r"(?<=\w)/(?=(?:second|minute|hour|day|night|week|month|year|person|kilo)\b)", re.IGNORECASE)
 _MONTH = re.compile(r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.?(?=\s\d)")
 _ORDER = re.compile(r"\bno\.\s?(?=\d)", re.IGNORECASE)  # before a number alone: "No." is an answer
 _BRACKETED = re.compile(r"\s*[(\[{]([^()\[\]{}]*)[)\]}]")
@@ -63,8 +67,14 @@ def in_words(text: str) -> str:
 
 
 def _short_form(match: re.Match[str]) -> str:
-    ends_sentence = match[0].endswith(".") and match.end() == len(match.string)
-    return SHORT_FORMS[match[0].lower()] + ("." if ends_sentence else "")
+    form, rest = match[0].lower(), match.string[match.end() :]
+    ends_sentence = _SENTENCE_ENDS.match(rest) if form == "etc." else form.endswith(".") and not rest
+    return SHORT_FORMS[form] + ("." if ends_sentence else "")
+
+
+def _street(match: re.Match[str]) -> str:
+    ends_sentence = _SENTENCE_ENDS.match(match.string[match.end() :])
+    return match[0].removesuffix("St.") + ("street." if ends_sentence else "street")
 
 
 def _bracketed(match: re.Match[str]) -> str:
@@ -94,8 +104,10 @@ def _month(match: re.Match[str]) -> str:
 # What comes first has the first say: a sum of money is none any more once its number is in words.
 _SAYINGS: tuple[Saying, ...] = (
     (_SHORT_FORM, _short_form),
+    (_TITLE, lambda match: SHORT_FORMS[f"{match[1].lower()}."]),
+    (_STREET_OF_A_NAME, _street),
     (_SAINT, "saint"),
-    (_STREET, "street"),
+    (_STREET, _street),
     (_MONTH, _month),
     (_ORDER, "number "),
     (amounts.PHONE, amounts.phone),
@@ -109,6 +121,7 @@ _SAYINGS: tuple[Saying, ...] = (
     (amounts.DOTTED, lambda match: match[0].replace(".", " point ")),
     (amounts.DAY_OF_MONTH, amounts.day_of_month),
     (re.compile(r"(?<=\d)\.(?=[0-5]\d\s?[ap]\.?m\b)", re.IGNORECASE), ":"),
+    (re.compile(r"(?<=[ap]m)\s?[–-]\s?(?=\d)", re.IGNORECASE), " to "),
     (amounts.TIME, amounts.time),
     (amounts.HOUR, lambda match: f"{cardinal(match[1])} {match[2].lower()} m"),
     (_INITIALS, _initials),
@@ -135,6 +148,7 @@ _SAYINGS: tuple[Saying, ...] = (
     (re.compile(r"\d+"), lambda match: cardinal(match[0])),
     (_CAPITALS, _capitals),
     (re.compile(r"\band/or\b", re.IGNORECASE), "and or"),
+    (_RATE, " per "),
     (re.compile(r"(?<=\w)/(?=\w)"), " or "),
     (re.compile(r"(?<=\w )<(?= \w)"), "is less than"),
     (re.compile(r"(?<=\w )>(?= \w)"), "is greater than"),

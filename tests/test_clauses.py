@@ -173,3 +173,26 @@ def test_a_clause_knows_how_it_was_written() -> None:
     splitter = ClauseSplitter()
     (clause,) = [*splitter.push("It is **10:30** now."), *splitter.flush()]
     assert (clause.written, clause.spoken) == ("It is 10:30 now.", "It is ten thirty now.")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("It is 3 km. It is far.", "It is three kilometers. It is far."),
+        ("Wait 5 min. Then go.", "Wait five minutes. Then go."),
+        ("about 5 km. away", "about five kilometers away"),
+        ("She is in her 20s.", "She is in her twenties."),
+        ("Music of the 80s and '90s.", "Music of the eighties and nineties."),
+        ("Wait 30s.", "Wait thirty seconds."),
+        ("Take No. 5.", "Take number five."),
+        ("He lives on Elm St. He left.", "He lives on Elm street. He left."),
+        ("We met on 5th St. in May.", "We met on fifth street in May."),
+        ("Visit St. Mary's.", "Visit saint Mary's."),
+        ("Pears, etc. Then we ate.", "Pears, and so on. Then we ate."),
+        ("Mr Smith met Dr. Brown.", "mister Smith met doctor Brown."),
+        ("Open 9am-5pm.", "Open nine a m to five p m."),
+        ("It pays $15/hour.", "It pays fifteen dollars per hour."),
+    ],
+)
+def test_a_sentence_keeps_its_end_and_its_sense(written: str, said: str):
+    assert in_words(written) == said

@@ -57,6 +57,8 @@ def _made(kind: str, name: str) -> Any:
     factory = plugins.load(kind, name)
     try:
         inspect.signature(factory).bind()
+    except ValueError:  # it does not tell what it takes
+        pass
     except TypeError as error:
         raise InputError(f"{kind} plugin {name!r} by its name alone: {error}; make it and give the object") from error
     return factory()

@@ -58,7 +58,7 @@ def chat(
     if context_turns is not None:
         options["context_turns"] = context_turns
     models.check_turn(load, **options)
-    if (answering := models.choose_llm(llm, llm_url)) is not None:
+    if (answering := models.choose_llm(llm, llm_url, speech.seed)) is not None:
         options["llm"] = answering
     with find_loudspeaker(play, teller) as speaker, models.load_chatbot(load, whisper, teller, **options) as chatbot:
         if text is None:

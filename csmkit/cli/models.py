@@ -35,7 +35,7 @@ def check_turn(load: ModelOptions, **options: Any) -> None:
     chat_models(load.preset).options.changed(**options)
 
 
-def choose_llm(name: str | None, url: str | None) -> LLM | str | None:
+def choose_llm(name: str | None, url: str | None, seed: int | None = None) -> LLM | str | None:
     """What a chatbot takes as its language model; None for the preset's.
 
     Raises:
@@ -49,7 +49,7 @@ def choose_llm(name: str | None, url: str | None) -> LLM | str | None:
     from csmkit.chat.options import SPOKEN_STYLE
     from csmkit.chat.server_llm import ServerLLM
 
-    return ServerLLM(name, base_url=url, system_prompt=SPOKEN_STYLE)
+    return ServerLLM(name, base_url=url, system_prompt=SPOKEN_STYLE, seed=seed)
 
 
 def load_generator(load: ModelOptions, teller: Teller) -> Generator:

@@ -27,11 +27,11 @@ class CellBar(io.TextIOBase):
         self._line = ""
 
     def write(self, text: str) -> int:
-        """Show a line in place of the one before; an empty one clears it."""
+        """Show a line in place of the one before; an empty one clears it, the end of a line leaves it there."""
         from IPython.display import display
 
         line = text.strip()
-        if line != self._line:
+        if line != self._line and (line or "\n" not in text):
             self._line = line
             if self._handle is None:
                 self._handle = display({"text/plain": line}, raw=True, display_id=True)

@@ -20,6 +20,8 @@ def load_decoder(
 ) -> MimiDecoder:
     """The decoder of a checkpoint, ready to run: codebooks, projections and scales folded in float32, cast, packed.
 
+    A packed decoder can be run, and nothing else: not copied, not saved, not cast.
+
     Raises:
         CheckpointError: a tensor is missing or has another shape than the config says.
     """

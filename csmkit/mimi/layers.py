@@ -19,6 +19,9 @@ from csmkit.mimi.config import MimiConfig
 FEW_ROWS = 4  # up to here a product costs what reading its weight costs
 WORTH_PACKING = 512  # values of a weight; the product of a smaller one is quicker than the call for a packed one
 
+PACKED_OPERATORS = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+"""Of torch, for its own compiler; where one is missing, weights stay as they are."""
+
 
 def packed(weight: Tensor) -> Tensor:
     """A weight in the order in which oneDNN's kernels read it.
@@ -27,6 +30,7 @@ def packed(weight: Tensor) -> Tensor:
     kernels, and for small weights, it is the weight itself.
     """
     kernels = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    kernels = kernels and all(hasattr(torch.ops.mkldnn, name) for name in PACKED_OPERATORS)
     if not kernels or weight.device.type != "cpu" or weight.numel() < WORTH_PACKING:
         return weight
     if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():

@@ -67,10 +67,10 @@ def trade_off(
         axes = figure.subplots()
         offsets = _offsets(sorted(places.values()), len(lines), 0.08 if scaled else 0.15)
         for index, (name, points) in enumerate(lines.items()):
-            at = [places[str(row[parameter])] + offsets[index] for row in points]
+            at = [places[row[parameter] if scaled else str(row[parameter])] + offsets[index] for row in points]
             _draw(axes, at, points, Manner.of(index), str(name), joined=scaled)
-        if len(places) <= MOST_TICKS or not scaled:
-            axes.set_xticks(list(places.values()), list(places))
+        if len(places) <= MOST_TICKS or list(places) != list(places.values()):
+            axes.set_xticks(list(places.values()), [f"{value:g}" if scaled else value for value in places])
         if not scaled:
             axes.set_xlim(-0.5, len(places) - 0.5)
         if decades:
@@ -82,13 +82,13 @@ def trade_off(
     return figure
 
 
-def _places(values: Sequence[Any]) -> dict[str, float]:
-    """Where each value stands on the axis, by what is written there."""
+def _places(values: Sequence[Any]) -> dict[Any, float]:
+    """Where each value stands on the axis: a number, or where not all are numbers what is written."""
     if not all(is_number(value) for value in values):
         return {name: float(place) for place, name in enumerate(dict.fromkeys(map(str, values)))}
     low, high = min(values), max(values)
     wide = low > 0 and high / low > WIDE
-    return {str(value): math.log10(value) if wide else float(value) for value in sorted(set(values))}
+    return {value: math.log10(value) if wide else float(value) for value in sorted(set(values))}
 
 
 def _offsets(places: Sequence[float], n_lines: int, share: float) -> list[float]:

@@ -43,19 +43,21 @@ def missing_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> list[str]:
         rows: of it.
     """
     found = list(rows)
-    planned, command = _planned(recipe), f"`csmkit sweep experiments/{recipe.name}.toml`"
+    planned, command = _planned(recipe), f"csmkit sweep experiments/{recipe.name}.toml"
     if not found:
-        return [f"All: there are no rows yet, {command} makes them."]
+        return [f"All: there are no rows yet, `{command}` makes them."]
     failed = {_key(recipe, row): row for row in found if row.get("error")}
     done = {_key(recipe, row) for row in found if not row.get("error")}
     told = []
     missing = [point for key, point in planned.items() if key not in done and key not in failed]
     if missing:
         places = ", ".join(f"{point} ({count})" for point, count in Counter(missing).items())
-        told.append(f"Trials without a row: {len(missing)} of {len(planned)}, {places}. {command} runs them.")
+        told.append(f"Trials without a row: {len(missing)} of {len(planned)}, {places}. `{command}` runs them.")
     if lost := [row for key, row in failed.items() if key in planned and key not in done]:
         error = f"{lost[0].get('error_type')}: {lost[0]['error']}"
-        told.append(f"Trials that failed: {len(lost)}, the first by {error}. {command} --retry-failed runs them again.")
+        told.append(
+            f"Trials that failed: {len(lost)}, the first by {error}. `{command} --retry-failed` runs them again."
+        )
     if others := len(done - set(planned)):
         told.append(f"Trials that the recipe does not have: {others}; it was changed, or overridden.")
     return told
