@@ -9,6 +9,7 @@ import re
 import select
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,9 @@ class Terminal:
     def __init__(self, *arguments: str) -> None:
         program = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from csmkit.cli import run; run()"
         ours, theirs = pty.openpty()
+        modes = termios.tcgetattr(theirs)
+        modes[3] |= termios.NOFLSH  # else Ctrl-C throws away what was just shown, at times the next prompt
+        termios.tcsetattr(theirs, termios.TCSANOW, modes)
         streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
         command = [sys.executable, "-c", program, *arguments]
         self._process = subprocess.Popen(command, start_new_session=True, **streams)
