@@ -56,17 +56,17 @@ def steps(work: Path, out: Path) -> list[Step]:
         Step("quantise", "quantize", ("--data", f"{speech}", "--out", f"{codes}")),
         Step("decoder", "train_decoder", (*tokens, "--out", f"{runs['decoder']}"), None, 45),
         Step("encoder", "train_encoder", (*tokens, "--out", f"{runs['encoder']}"), None, 60),
-        Step("voice", "train_voice", (*tokens, "--out", f"{runs['voice']}", "--rows", "2400"), None, 75),
+        Step("voice", "train_voice", (*tokens, "--out", f"{runs['voice']}", "--rows", "2400"), None, 145),
         Step(
             "copies",
             "reconstruct",
             (*tokens, "--decoder", f"{runs['decoder']}", "--out", f"{copies}", "--shards", "12"),
         ),
-        whisper("base.en", 75),
-        whisper("tiny.en", 20, "--start-from", f"base.en={base}", "--rate", "0.5"),
-        whisper("small.en", 60, "--start-from", f"base.en={base}", "--rate", "0.5"),
+        whisper("base.en", 145),
+        whisper("tiny.en", 50, "--start-from", f"base.en={base}", "--rate", "0.5"),
+        whisper("small.en", 135, "--start-from", f"base.en={base}", "--rate", "0.5"),
         Step(
-            "llm", "train_llm", ("--data", f"{text}", "--run", f"{work / 'llm'}", "--out", f"{out / 'llm'}"), None, 60
+            "llm", "train_llm", ("--data", f"{text}", "--run", f"{work / 'llm'}", "--out", f"{out / 'llm'}"), None, 115
         ),
         Step(
             "export-voice",
