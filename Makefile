@@ -24,7 +24,7 @@ $(BIN)/python:
 	@touch $@
 
 demo: .venv/asr.stamp .venv/play.stamp  ## say an answer, aloud where there is a sound card; writes response.wav
-	$(BIN)/csmkit chat "Hello! How are you today?" --save response.wav --play auto --seed 1
+	$(BIN)/csmkit chat "Hello! Can you tell me a joke?" --save response.wav --play auto --seed 3
 
 test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
 	$(BIN)/python -m pytest -q

@@ -55,7 +55,7 @@ class SoundCard(Loudspeaker):
             self._stream = sounddevice.OutputStream(SAMPLE_RATE, channels=1, dtype="float32", callback=self._fill)
             self._stream.start()
         except sounddevice.PortAudioError as error:
-            raise DeviceError(f"the sound card cannot be used ({error}): leave out --play") from error
+            raise DeviceError(f"no sound card that can be used ({error}): listen to the WAV file") from error
 
     def put(self, chunk: Tensor) -> None:
         with self._lock:
