@@ -108,7 +108,7 @@ def test_a_parameter_over_decades_has_a_logarithmic_axis_that_says_its_values():
     rows = [{"topk": topk, "wer": 0.1} for topk in (500, 1, 5, 50)]
     axes = plots.trade_off(rows, "topk", "wer").axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "5", "50", "500"]
-    assert np.allclose(axes.get_lines()[0].get_xdata(), np.log10([1, 5, 50, 500]))
+    assert np.allclose(np.float64(axes.get_lines()[0].get_xdata()), np.log10([1, 5, 50, 500]))
 
 
 def test_real_time_is_a_line_across_and_so_is_any_value_to_compare_with():

@@ -189,6 +189,10 @@ def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Pat
     )  # fmt: skip
     model.to("cpu", torch.float16).save_pretrained(out)
     tokenizer.save_pretrained(out)
+    path = out / "tokenizer_config.json"
+    told = json.loads(path.read_text())
+    told["tokenizer_class"] = "PreTrainedTokenizerFast"  # transformers 5 writes a name that 4 does not know
+    path.write_text(json.dumps(told, indent=2) + "\n")
 
 
 def main() -> None:
