@@ -18,8 +18,7 @@ RECIPES = sorted(path.stem for path in (ROOT / "experiments").glob("*.toml"))
 
 def folder_of(name: str) -> Path:
     folder = ROOT / "results" / name
-    if not (folder / "manifest.json").is_file():
-        pytest.skip(f"no results of {name} here: make results")
+    assert (folder / "manifest.json").is_file(), f"no results of {name} here: make results"
     return folder
 
 
