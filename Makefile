@@ -6,7 +6,7 @@ BIN := .venv/bin
 RECIPES := chunk_size temperature whisper_models voice_context full_grid seams
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-sagemaker lint screenshots bench bench-gpu results lab moshi pocket clean
+.PHONY: demo docs test test-sagemaker lint screenshots bench bench-gpu results lab moshi pocket clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -26,7 +26,7 @@ $(BIN)/python:
 demo: .venv/asr.stamp .venv/play.stamp  ## say an answer, aloud where there is a sound card; writes response.wav
 	$(BIN)/csmkit chat "Hello! Can you tell me a joke?" --save response.wav --play auto --seed 3
 
-test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
+test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp .venv/docs.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
 	$(BIN)/python -m pytest -q
 
 test-sagemaker:  ## the same with the older line that SageMaker ships, in an environment of its own
@@ -61,6 +61,9 @@ lab: .venv/asr.stamp .venv/eval.stamp .venv/notebook.stamp  ## JupyterLab on the
 	$(BIN)/jupyter lab --notebook-dir notebooks $(LAB_OPTIONS)
 
 moshi: .venv/moshi.stamp  ## the second step: moshi, as a codec plugin
+
+docs: .venv/docs.stamp  ## the reference of the public API and the guides, as pages in site/; fails on a link that leads nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 pocket: .venv/train.stamp  ## train the bundled models again (hours); see experiments/pocket/README.md
 	$(BIN)/python -m experiments.pocket.all
