@@ -63,7 +63,7 @@ lab: .venv/asr.stamp .venv/eval.stamp .venv/notebook.stamp  ## JupyterLab on the
 moshi: .venv/moshi.stamp  ## the second step: moshi, as a codec plugin
 
 docs: .venv/docs.stamp  ## the reference of the public API and the guides, as pages in site/; fails on a link that leads nowhere
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 pocket: .venv/train.stamp  ## train the bundled models again (hours); see experiments/pocket/README.md
 	$(BIN)/python -m experiments.pocket.all
