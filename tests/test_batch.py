@@ -186,6 +186,13 @@ def test_noise_goes_on_where_it_was_when_rows_join_and_leave(generator: Generato
         return Noise(generator.config, [Sampling()] * len(seeds), seeds, torch.device("cpu"))
 
     both, first, second = noise(1, 2), noise(1), noise(2)
-    assert torch.equal(Noise.join([first, second]).draw(), both.draw())
-    assert torch.equal(both.take([1]).draw(), second.draw())
-    assert both.draw().shape[1] == N_CODEBOOKS
+    joined = Noise.join([first, second])
+    for _ in range(3):
+        assert torch.equal(joined.draw(), torch.cat([first.draw(), second.draw()]))
+        both.draw()
+    last, moved = both.take([1]), noise(3, 4, 5)
+    moved.load(1, both, [1])
+    expected = second.draw()
+    assert torch.equal(last.draw(), expected) and torch.equal(moved.draw()[1:2], expected)
+    assert torch.equal(both.draw()[1:], expected), "whoever was taken from goes on, too"
+    assert expected.shape[1] == N_CODEBOOKS

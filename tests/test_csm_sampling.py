@@ -55,6 +55,61 @@ def test_noise_of_temperature_zero_is_zero_and_never_nan():
     assert all(torch.equal(noise.draw(), torch.zeros(1, 2, 512)) for _ in range(20))
 
 
+def lea_mix(x: int) -> int:
+    """Doug Lea's mixing function as the LXM paper prints it, on Python's integers."""
+    x = ((x ^ (x >> 32)) * 0xDABA0B6EB09322E3) & (2**64 - 1)
+    x = ((x ^ (x >> 32)) * 0xDABA0B6EB09322E3) & (2**64 - 1)
+    return x ^ (x >> 32)
+
+
+@pytest.mark.parametrize("codebook_size", [6, 7])
+def test_noise_is_the_published_hash_of_seed_frame_codebook_and_index(codebook_size: int):
+    seed, n_codebooks, n_words = 2**62 + 12345, 3, (codebook_size + 1) // 2
+    cpu = torch.device("cpu")
+    noise = Noise(config(n_codebooks, codebook_size), [Sampling(0.7), Sampling(1.0)], [1, seed], cpu)
+    for frame in range(9):
+        expected = torch.empty(n_codebooks, codebook_size, dtype=torch.float64)
+        for codebook in range(n_codebooks):
+            for index in range(codebook_size):
+                place = (frame * n_codebooks + codebook) * n_words + index // 2 + 1
+                word = lea_mix((lea_mix(seed) + place * 0x9E3779B97F4A7C15) % 2**64)
+                half = (word >> 32 * (index % 2)) % 2**32
+                signed = half - 2**32 if half >= 2**31 else half
+                expected[codebook, index] = 0.5 + signed * 2.0**-32
+        expected = -(-expected.log()).log()
+        torch.testing.assert_close(noise.draw()[1].double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_noise_is_the_same_bits_a_frame_at_a_time_several_at_once_and_in_place():
+    several = [Noise(config(2, 2048), [Sampling()], [7], torch.device("cpu")) for _ in range(2)]
+    alone = Noise(config(2, 2048), [Sampling()] * 64, range(7, 71), torch.device("cpu"))
+    assert several[0]._n_at_once > 10 and alone._n_at_once == 1
+    place = several[1].counter.data_ptr()
+    for _ in range(40):
+        drawn = several[0].draw()
+        assert torch.equal(several[1].draw_in_place(), drawn)
+        assert torch.equal(alone.draw()[:1], drawn)
+    assert several[1].counter.data_ptr() == place
+
+
+def test_noise_of_seeds_frames_codebooks_and_neighbours_is_uniform_and_unrelated():
+    seeds = [*range(12), *(2**n for n in range(4, 63, 5))]
+    noise = Noise(config(8, 2048), [Sampling(temperature=1.0)] * len(seeds), seeds, torch.device("cpu"))
+    drawn = torch.stack([noise.draw() for _ in range(6)], dim=1)  # (seeds, frames, codebooks, values)
+    uniform = torch.exp(-torch.exp(-drawn.double()))
+    counts = torch.histc(uniform, 256, 0.0, 1.0)
+    expected = uniform.numel() / 256
+    chi_square = float(((counts - expected) ** 2 / expected).sum())
+    assert 160 < chi_square < 370, "255 degrees of freedom: 5 standard deviations either way"
+    rows = (uniform - 0.5).flatten(0, 2) * 12**0.5
+    correlation = rows @ rows.t() / rows.shape[1]
+    correlation.fill_diagonal_(0.0)
+    assert correlation.abs().max() < 6.5 / 2048**0.5, "of any two frames of codes, of any seed"
+    for shift in range(1, 33):
+        related = float((rows * rows.roll(shift, dims=1)).mean())
+        assert abs(related) < 5 / rows.numel() ** 0.5, f"neighbours {shift} apart"
+
+
 def test_depth_scale_cools_every_codebook_but_the_first():
     plain = Noise(config(), [Sampling(temperature=0.8)], [5], torch.device("cpu")).draw()
     cooled = Noise(config(), [Sampling(temperature=0.8, depth_scale=0.5)], [5], torch.device("cpu")).draw()

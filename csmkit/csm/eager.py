@@ -55,7 +55,9 @@ class EagerStep:
         return self._speak(state)
 
     def _speak(self, state: CsmState) -> Made:
-        return Made(self._model.speak_frame(state, state.noise.draw(), state.noise.topk, self._depth_reaches).cpu())
+        noise = state.noise
+        topk = noise.topk if noise.common_topk is None else noise.common_topk
+        return Made(self._model.speak_frame(state, noise.draw(), topk, self._depth_reaches).cpu())
 
     def _advance(self, state: CsmState, n_new: int) -> Reach:
         cache = state.backbone

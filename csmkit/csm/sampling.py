@@ -2,80 +2,149 @@
 
 ``argmax(softmax(l / T) / E)`` with ``E ~ Exp(1)`` draws from the softmax. Its logarithm times T, ``l - T log E``, has
 the same argmax, divides by nothing and is plain ``l`` at T = 0.
+
+The noise is counter-based (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): every value is a hash of
+its seed, frame, codebook and index, computed in integers on the model's device. So any device draws the same bits, and
+nothing that runs beside a stream can change them. The hash is SplitMix (Steele, Lea and Flood 2014, "Fast splittable
+pseudorandom number generators") with the mixing function of Doug Lea, as in "LXM: better splittable pseudorandom number
+generators" (Steele and Vigna 2021), whose shifts of 32 bits are one operation each on halves of 64-bit integers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from csmkit.csm.config import CsmConfig, Sampling
 
+GAMMA = 0x9E3779B97F4A7C15  # the counter's step: 2**64 divided by the golden ratio, made odd
+MULTIPLIER = 0xDABA0B6EB09322E3
+VALUES_AT_ONCE = 2**16  # for fewer, launching the operations takes longer on a CPU than the operations themselves
+
+
+def mix(x: int) -> int:
+    """Doug Lea's mixing function: 64 bits to 64 bits, each of which depends on all."""
+    for _ in range(2):
+        x = (x ^ (x >> 32)) * MULTIPLIER % 2**64
+    return x ^ (x >> 32)
+
+
+def _signed(x: int) -> int:
+    """The int64 that has the same 64 bits."""
+    x %= 2**64
+    return x - 2**64 if x >= 2**63 else x
+
+
+@lru_cache(maxsize=16)
+def _steps(n_words: int, device: torch.device) -> Tensor:
+    """How far the counter is from a frame's start at each 64-bit word, ``(n_words,)`` int64."""
+    return torch.arange(1, n_words + 1, device=device) * _signed(GAMMA)
+
 
 class Noise:
-    """The noise of one batch of streams: each row from its own seed, a frame at a time.
-
-    One draw a frame and a row, of one shape, on the CPU: a seed gives the same codes whatever the chunk size, the batch
-    row, the execution mode or the device.
+    """The noise of one batch of streams: each row from its own seed and its own frame, whatever the others do.
 
     Args:
-        samplings: of each row.
-        seeds: of each row; a generator goes on where it is.
+        samplings: temperature and top-k of each row.
+        seeds: of each row, in [0, 2**63).
 
     Attributes:
+        counter: ``(batch,)`` int64 on the device, where each row's next frame begins. A stream of 2 048 frames of
+            CSM-1B takes 2**26 of the 2**64 values, so that two seeds practically never share any.
         temperature: ``(batch, n_codebooks, 1)`` float32 on the device.
-        topk: what `sample` takes: a number, or ``(batch, 1)`` int64 on the device where the rows differ.
+        topk: ``(batch, 1)`` int64 on the device.
+        common_topk: the same as a number; None where the rows differ.
     """
 
     def __init__(
-        self,
-        config: CsmConfig,
-        samplings: Sequence[Sampling],
-        seeds: Sequence[int | torch.Generator],
-        device: torch.device,
+        self, config: CsmConfig, samplings: Sequence[Sampling], seeds: Sequence[int], device: torch.device
     ) -> None:
-        self._config, self._samplings, self._device = config, tuple(samplings), device
-        self._generators = [
-            seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed) for seed in seeds
-        ]
-        self._uniform = torch.empty(len(seeds), config.n_codebooks, config.codebook_size)
+        self._config, self._samplings, self._seeds = config, tuple(samplings), tuple(seeds)
+        n_words = config.n_codebooks * ((config.codebook_size + 1) // 2)  # of 64 bits, two values each, in a frame
+        self._frame_step = _signed(n_words * GAMMA)
+        self._n_at_once = max(1, VALUES_AT_ONCE // (2 * n_words * len(seeds)))
+        self._steps = _steps(self._n_at_once * n_words, device)
+        self.counter = torch.tensor([_signed(mix(seed)) for seed in seeds], device=device)
         scale = torch.tensor(
             [[s.temperature] + [s.temperature * s.depth_scale] * (config.n_codebooks - 1) for s in samplings]
         )
         self.temperature = scale.unsqueeze(-1).to(device)
         # The largest of all is the largest of any few: where nothing is drawn, nothing need be left out.
         counts = [min(s.topk, config.codebook_size) if s.temperature else config.codebook_size for s in samplings]
-        self.topk: int | Tensor = counts[0] if len(set(counts)) == 1 else torch.tensor(counts, device=device)[:, None]
+        self.topk = torch.tensor(counts, device=device)[:, None]
+        self.common_topk = counts[0] if len(set(counts)) == 1 else None
+        self._drawn: list[Tensor] = []
 
     @staticmethod
     def join(parts: Sequence[Noise]) -> Noise:
         """The rows of several, each going on where it was."""
         samplings = [sampling for part in parts for sampling in part._samplings]
-        generators = [generator for part in parts for generator in part._generators]
-        return Noise(parts[0]._config, samplings, generators, parts[0]._device)
+        seeds = [seed for part in parts for seed in part._seeds]
+        joined = Noise(parts[0]._config, samplings, seeds, parts[0].counter.device)
+        joined.counter = torch.cat([part.counter for part in parts])
+        return joined
 
     def take(self, rows: Sequence[int]) -> Noise:
         """These rows alone, each going on where it was."""
-        samplings, generators = [self._samplings[row] for row in rows], [self._generators[row] for row in rows]
-        return Noise(self._config, samplings, generators, self._device)
+        samplings, seeds = [self._samplings[row] for row in rows], [self._seeds[row] for row in rows]
+        taken = Noise(self._config, samplings, seeds, self.counter.device)
+        taken.counter = self.counter[list(rows)]
+        return taken
 
-    def fill(self, uniform: Iterable[Tensor]) -> None:
-        """Draw for the next frame: write ``(n_codebooks, codebook_size)`` float32 on the CPU for each row."""
-        for row, generator in zip(uniform, self._generators, strict=True):
-            row.uniform_(generator=generator)
+    def load(self, row: int, other: Noise, other_rows: Sequence[int]) -> None:
+        """Copy rows of another to those from ``row`` on, each going on where it was; no memory moves."""
+        index = list(other_rows)
+        rows = slice(row, row + len(index))
+        for mine, theirs in (
+            (self.counter, other.counter),
+            (self.temperature, other.temperature),
+            (self.topk, other.topk),
+        ):
+            mine[rows] = theirs[index]
 
     def draw(self) -> Tensor:
         """``-T log E`` for the next frame, ``(batch, n_codebooks, codebook_size)`` float32 on the device."""
-        self.fill(self._uniform)
-        return exponential(self._uniform.to(self._device), self.temperature)
+        if not self._drawn:
+            self._drawn = list(self._frames(self._n_at_once))
+        self.counter.add_(self._frame_step)
+        return self._drawn.pop(0)
+
+    def draw_in_place(self) -> Tensor:
+        """The same by the same operations every time, as a recording needs it."""
+        (noise,) = self._frames(1)
+        self.counter.add_(self._frame_step)
+        return noise
+
+    def _frames(self, n_frames: int) -> tuple[Tensor, ...]:
+        """The noise of this frame and those that follow it."""
+        batch, n_codebooks = self.temperature.shape[:2]
+        steps = self._steps[: n_frames * len(self._steps) // self._n_at_once]
+        uniform = torch.add(0.5, hashed(self.counter[:, None] + steps), alpha=2.0**-32)
+        uniform = uniform.view(batch, n_frames, n_codebooks, -1)[..., : self._config.codebook_size]
+        return exponential(uniform, self.temperature[:, None]).unbind(1)
+
+
+def hashed(counter: Tensor) -> Tensor:
+    """`mix` of int64 ``(batch, n)``, which is overwritten, as ``(batch, 2 * n)`` int32: the lower half, then the upper.
+
+    One 64-bit word ``x`` gives ``x ^ x >> 32`` by an operation on its halves, without a mask for the sign.
+    """
+    halves = counter.view(torch.int32)
+    lower, upper = halves[:, ::2], halves[:, 1::2]
+    for _ in range(2):
+        lower.bitwise_xor_(upper)
+        counter.mul_(_signed(MULTIPLIER))
+    lower.bitwise_xor_(upper)
+    return halves
 
 
 def exponential(uniform: Tensor, temperature: Tensor) -> Tensor:
-    """``-T log E`` of uniform numbers in [0, 1], which are left as they are."""
-    # Away from 0, whose logarithm is infinite; float32 uniforms never reach 1 but may round to it on a device.
-    return uniform.clamp(min=1e-20, max=1.0 - 2.0**-24).log_().neg_().log_().mul_(-temperature)
+    """``-T log E`` of uniform numbers in [0, 1], which are overwritten."""
+    # Away from 0 and 1, where a logarithm is infinite; rounding can reach both.
+    return uniform.clamp_(2.0**-33, 1.0 - 2.0**-24).log_().neg_().log_().mul_(-temperature)
 
 
 def sample(logits: Tensor, noise: Tensor, topk: int | Tensor) -> Tensor:

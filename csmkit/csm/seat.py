@@ -19,15 +19,13 @@ N_SLOTS = 2  # of what is on its way between host and device: one frame runs whi
 
 @dataclass
 class Slot:
-    """What one frame takes to the device and brings back, on the host, page-locked where there is a GPU.
+    """What one frame brings back, on the host, page-locked where there is a GPU.
 
     Attributes:
-        uniform: ``(batch, n_codebooks, codebook_size)`` float32, the draws behind its noise.
         codes: ``(batch, n_codebooks)`` int64.
         sound: ``(batch, 1920)`` float32; unused where the frame is not heard.
     """
 
-    uniform: Tensor
     codes: Tensor
     sound: Tensor
 
@@ -45,11 +43,8 @@ class Seat:
     what must be written somewhere and never counts goes there.
 
     Attributes:
-        inner: what the model sees; its noise is not used.
+        inner: what the model sees.
         position: ``(batch,)`` int64 on the device, the cache rows each stream has.
-        uniform: of the frame to come, as `Slot.uniform`, on the device.
-        temperature: as `Noise.temperature`.
-        topk: ``(batch, 1)`` int64 on the device, for rows that differ in it.
         sound: ``(batch, 1920)`` float32 on the device.
         voices: the codec's state; None where frames are decoded elsewhere.
         recorded: by name, whatever the step's recorder keeps.
@@ -60,9 +55,6 @@ class Seat:
     n_positions: int
     inner: CsmState
     position: Tensor
-    uniform: Tensor
-    temperature: Tensor
-    topk: Tensor
     sound: Tensor
     slots: list[Slot]
     voices: SoundState | None
@@ -75,12 +67,11 @@ class Seat:
         """A free seat for ``n_positions`` positions a stream."""
         config, device = model.config, model.device
         on_gpu = device.type == "cuda"
-        draws, frame = (batch, config.n_codebooks, config.codebook_size), (batch, config.n_codebooks)
+        frame = (batch, config.n_codebooks)
         n_samples = FRAME_SAMPLES if sounds is not None else 0
 
         def slot() -> Slot:
             return Slot(
-                torch.full(draws, 0.5, pin_memory=on_gpu),
                 torch.zeros(frame, dtype=torch.int64, pin_memory=on_gpu),
                 torch.zeros(batch, n_samples, pin_memory=on_gpu),
             )
@@ -88,11 +79,8 @@ class Seat:
         return cls(
             batch,
             n_positions,
-            inner=model.new_state(n_positions + 1, Noise(config, [Sampling()], [0], device), batch),
+            inner=model.new_state(n_positions + 1, Noise(config, [Sampling()] * batch, [0] * batch, device), batch),
             position=torch.zeros(batch, dtype=torch.int64, device=device),
-            uniform=torch.full(draws, 0.5, device=device),
-            temperature=torch.zeros(*frame, 1, device=device),
-            topk=torch.ones(batch, 1, dtype=torch.int64, device=device),
             sound=torch.zeros(batch, n_samples, device=device),
             slots=[slot() for _ in range(N_SLOTS)],
             voices=None if sounds is None else sounds.new_state(batch),
@@ -109,7 +97,7 @@ class Seat:
             self.position[row].fill_(length)
 
     def load(self, row: int, other: Seat, other_rows: Sequence[int]) -> None:
-        """Copy streams of another seat to the rows from ``row`` on: caches, last hidden states and codes."""
+        """Copy streams of another seat to the rows from ``row`` on: caches, noise, last hidden states and codes."""
         index = list(other_rows)
         rows = slice(row, row + len(index))
         shared = min(self.n_positions, other.n_positions)
@@ -121,6 +109,7 @@ class Seat:
             (self.position, other.position),
         ):
             mine[rows] = theirs[index]
+        self.inner.noise.load(row, other.inner.noise, index)
 
 
 @dataclass

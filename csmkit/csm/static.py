@@ -18,7 +18,7 @@ from torch import Tensor
 from csmkit.csm.eager import depth_reaches
 from csmkit.csm.model import CsmModel, CsmState, Stacks
 from csmkit.csm.reach import bucket_reach, whole_reach
-from csmkit.csm.sampling import Noise, exponential
+from csmkit.csm.sampling import Noise
 from csmkit.csm.seat import PromptBuffers, Seat, Slot
 from csmkit.csm.step import Made, Sounds
 from csmkit.csm.transformer import KvCache, Reach
@@ -113,17 +113,18 @@ class StaticStep:
         limit = self._model.config.backbone.max_positions
         if not self._whole_caches:
             limit = min(limit, max(SMALLEST_CACHE, _power_of_two(n_positions)))
-        return self._state(noise, [0], limit)
+        state = self._state([0], limit)
+        state.noise.load(0, noise, [0])
+        return state
 
     @torch.inference_mode()
     def join(self, states: Sequence[SeatedState]) -> SeatedState:
         """As `Step.join`; only streams that have made no frame yet."""
         if len(states) == 1:
             return states[0]
-        noise = Noise.join([state.noise for state in states])
         lengths = [length for state in states for length in state.backbone.lengths]
         n_positions = max(state.seat.n_positions for state in states)
-        joined = self._state(noise, lengths, n_positions)
+        joined = self._state(lengths, n_positions)
         # The rows nobody sits on follow the last stream: then whatever they compute is something that can be computed.
         for row in range(joined.seat.batch):
             source = states[min(row, len(states) - 1)]
@@ -133,14 +134,13 @@ class StaticStep:
     @torch.inference_mode()
     def take(self, state: SeatedState, rows: Sequence[int]) -> SeatedState:
         """As `Step.take`; a seat half as large, where it is large enough, costs half as much."""
-        noise, lengths = state.noise.take(rows), [state.backbone.lengths[row] for row in rows]
+        lengths = [state.backbone.lengths[row] for row in rows]
         chosen = [state.rows[row] for row in rows]
         old, size = state.seat, _power_of_two(len(rows))
         if size == old.batch:
-            state.noise, state.rows, state.backbone.lengths = noise, chosen, lengths
-            self._attune(state)
+            state.rows, state.backbone.lengths = chosen, lengths
             return state
-        fewer = self._state(noise, lengths, old.n_positions)
+        fewer = self._state(lengths, old.n_positions)
         fewer.aloud = state.aloud
         chosen += [chosen[-1]] * (size - len(chosen))
         fewer.seat.load(0, old, chosen)
@@ -152,7 +152,6 @@ class StaticStep:
             slot.codes.copy_(launched.slot.codes[chosen])
             slot.sound.copy_(launched.slot.sound[chosen])
             fewer.ahead.append(Launched(slot, lambda: None))
-        self._attune(fewer)
         return fewer
 
     @torch.inference_mode()
@@ -177,7 +176,6 @@ class StaticStep:
         seat.set_positions([*lengths, *[lengths[-1]] * (seat.batch - len(lengths))])
         if seat.voices is not None:
             seat.voices.restart()
-        self._attune(state)
         self._launch(state, first=True)
         return self._next(state)
 
@@ -196,11 +194,8 @@ class StaticStep:
     def _launch(self, state: SeatedState, first: bool = False) -> None:
         seat = state.seat
         slot = seat.next_slot()
-        state.noise.fill([slot.uniform[row] for row in state.rows])
-        seat.uniform.copy_(slot.uniform, non_blocking=True)
-        topk = state.noise.topk if isinstance(state.noise.topk, int) else seat.topk
-        key = ("frame", first, state.aloud, topk if isinstance(topk, int) else None)
-        self._recorder.run(seat.recorded, key, partial(self._frame, seat, topk, first, state.aloud))
+        key = ("frame", first, state.aloud)
+        self._recorder.run(seat.recorded, key, partial(self._frame, seat, first, state.aloud))
         slot.codes.copy_(seat.inner.codes, non_blocking=True)
         if state.aloud:
             slot.sound.copy_(seat.sound, non_blocking=True)
@@ -208,7 +203,7 @@ class StaticStep:
             state.backbone.advance(1)
         state.ahead.append(Launched(slot, self._recorder.wait()))
 
-    def _frame(self, seat: Seat, topk: int | Tensor, first: bool, aloud: bool) -> None:
+    def _frame(self, seat: Seat, first: bool, aloud: bool) -> None:
         """One frame; all it reads and leaves behind is in the seat."""
         model, inner = self._model, seat.inner
         hidden, last = inner.hidden, inner.codes
@@ -216,8 +211,8 @@ class StaticStep:
             model.read_frame(inner, whole_reach(model.backbone, seat.position, seat.n_positions + 1), self._stacks)
             # A frame beyond the room is computed and dropped; it must not write beyond it.
             seat.position.add_(1).clamp_(max=seat.n_positions)
-        noise = exponential(seat.uniform, seat.temperature)
-        codes = model.speak_frame(inner, noise, topk, self._depth_reaches, self._stacks)
+        noise = inner.noise.draw_in_place()
+        codes = model.speak_frame(inner, noise, inner.noise.topk, self._depth_reaches, self._stacks)
         hidden.copy_(inner.hidden)
         last.copy_(codes)
         inner.hidden, inner.codes = hidden, last
@@ -234,14 +229,7 @@ class StaticStep:
         hidden.copy_(inner.hidden)
         inner.hidden = hidden
 
-    def _attune(self, state: SeatedState) -> None:
-        """Tell the seat how its rows are sampled."""
-        noise, seat = state.noise, state.seat
-        seat.temperature[state.rows] = noise.temperature
-        if isinstance(noise.topk, Tensor):
-            seat.topk[state.rows] = noise.topk
-
-    def _state(self, noise: Noise, lengths: list[int], n_positions: int) -> SeatedState:
+    def _state(self, lengths: list[int], n_positions: int) -> SeatedState:
         """A state with a free seat, or a new one."""
         key = (_power_of_two(len(lengths)), n_positions)
         free = self._free.setdefault(key, [])
@@ -251,7 +239,7 @@ class StaticStep:
             seat = self._new_seat(*key)
         inner = seat.inner
         cache = KvCache(inner.backbone.layers, list(lengths))
-        state = SeatedState(cache, inner.depth, noise, inner.hidden, inner.codes, seat, list(range(len(lengths))))
+        state = SeatedState(cache, inner.depth, inner.noise, inner.hidden, inner.codes, seat, list(range(len(lengths))))
         weakref.finalize(state, free.append, seat).atexit = False
         return state
 
