@@ -26,13 +26,15 @@ BOS, END, HEADER, HEADER_END, TURN_END, PAD = (
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
-    "{% if message['role'] == 'user' %}{{ message['content'] | trim | lower }}"
+    "{% if message['role'] == 'user' %}{{ message['content'] | trim | lower | replace('\u2019', \"'\") }}"
     "{% else %}{{ message['content'] | trim }}{% endif %}{{ '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
-"""Llama 3's, but users are read in lower case: how they type does not change what they mean."""
+"""Llama 3's, but users are read in lower case with plain apostrophes: how they type does not change what they mean."""
+N_POSITIONS = 512
+"""The longest conversation trained on, in tokens; the exported files say it, and readers cut history there."""
 IGNORED = -100
-TOKENS_PER_STEP = 3072
+TOKENS_PER_STEP = 6144
 N_VALIDATION = 500
 
 
@@ -55,7 +57,7 @@ def read_dialogues(path: Path) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
-def train_tokenizer(dialogues: list[dict], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
+def train_tokenizer(dialogues: list[dict], vocab_size: int = 3072) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with the chat template; digits stay single."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -72,7 +74,7 @@ def train_tokenizer(dialogues: list[dict], vocab_size: int = 2048) -> PreTrained
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=BOS, eos_token=TURN_END, pad_token=PAD, chat_template=CHAT_TEMPLATE,
-        model_max_length=1024, clean_up_tokenization_spaces=False,
+        model_max_length=N_POSITIONS, clean_up_tokenization_spaces=False,
     )  # fmt: skip
 
 
@@ -85,14 +87,20 @@ def kept_tokenizer(folder: Path, dialogues: list[dict], start_from: Path | None)
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, dialogues: list[dict]) -> list[Example]:
-    """Tokens of dialogues; the labels are the answers whose message says ``learn``, each with its end of turn."""
+    """Tokens of dialogues; the labels are the answers whose message says ``learn``, each with its end of turn.
+
+    A dialogue of more than ``N_POSITIONS`` tokens ends after the last turn that fits.
+    """
     texts = [tokenizer.apply_chat_template(dialogue["messages"], tokenize=False) for dialogue in dialogues]
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     header_end, turn_end = tokenizer.convert_tokens_to_ids([HEADER_END, TURN_END])
-    return [
-        Example(row, _labels(row, [message["learn"] for message in dialogue["messages"]], header_end, turn_end))
-        for row, dialogue in zip(ids, dialogues, strict=True)
-    ]
+    examples = []
+    for row, dialogue in zip(ids, dialogues, strict=True):
+        ends = [position + 1 for position, token in enumerate(row) if token == turn_end]
+        kept = row[: max((end for end in ends if end <= N_POSITIONS), default=0)]
+        learn = [message["learn"] for message in dialogue["messages"]]
+        examples.append(Example(kept, _labels(kept, learn, header_end, turn_end)))
+    return [example for example in examples if any(label != IGNORED for label in example.labels)]
 
 
 def _labels(ids: list[int], learn: list[bool], header_end: int, turn_end: int) -> list[int]:
@@ -110,9 +118,10 @@ def _labels(ids: list[int], learn: list[bool], header_end: int, turn_end: int) -
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """The miniature Llama with fresh weights."""
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=6,
-        num_key_value_heads=2, head_dim=32, max_position_embeddings=1024, rope_theta=10_000.0, tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=8,
+        num_key_value_heads=2, head_dim=32, max_position_embeddings=N_POSITIONS, rope_theta=10_000.0,
+        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return LlamaForCausalLM(config)
 

@@ -16,6 +16,7 @@ from experiments.pocket.text.sentences import compose, key_of, words_of
 from experiments.pocket.text.vocabulary import load_vocabulary
 
 N_DEV, N_HELD_OUT = 200, 100
+N_HELD_OUT_DIALOGUES = 1000
 N_ALONE = 400
 MIN_COUNT = 3
 """A held-out sentence has only words that training says at least so often."""
@@ -59,11 +60,15 @@ def write_lines(path: Path, lines: list[str]) -> None:
 def write_sentences(out: Path, n_sentences: int, seed: int, wordnet: Path) -> None:
     """Compose and write train.txt, dev.txt and held_out.txt, and fix the split beside this file the first time.
 
-    examples.txt comes from WordNet; brief.txt holds utterances of a word or two.
+    answers.txt has every sentence that the dialogues' answers are made of, the most frequent first; examples.txt comes
+    from WordNet; brief.txt holds utterances of a word or two.
     """
     rng = random.Random(seed)
     vocabulary = load_vocabulary()
-    answers = Composer(random.Random(seed + 1), vocabulary.kinds).answers()
+    said = Counter(Composer(random.Random(seed + 1), odd_names=0).answers())
+    answers = [sentence for sentence, _ in said.most_common()]
+    write_lines(out / "answers.txt", answers)
+    print(f"{len(answers)} distinct sentences in {said.total()} of the answers")
     split = fixed_split()
     keep_out = frozenset(key_of(sentence) for sentences in split.values() for sentence in sentences)
     missing = {name: n for name, n in (("held_out.txt", N_HELD_OUT), ("dev.txt", N_DEV)) if not split[name]}
@@ -90,10 +95,12 @@ def write_sentences(out: Path, n_sentences: int, seed: int, wordnet: Path) -> No
 
 
 def write_dialogues(out: Path, n_dialogues: int, seed: int) -> None:
-    """Compose and write dialogues.jsonl and dialogues_held_out.jsonl; the latter also name the first turn's topic."""
-    kinds = load_vocabulary().kinds
-    for name, count, held_out in (("dialogues", n_dialogues, False), ("dialogues_held_out", 1000, True)):
-        composer = Composer(random.Random(seed + 2 + held_out), kinds, held_out=held_out)
+    """Compose and write dialogues.jsonl and dialogues_held_out.jsonl; they also name the first turn's topic."""
+    for name, count, held_out in (
+        ("dialogues", n_dialogues, False),
+        ("dialogues_held_out", N_HELD_OUT_DIALOGUES, True),
+    ):
+        composer = Composer(random.Random(seed + 2 + held_out), held_out=held_out)
         with (out / f"{name}.jsonl").open("w") as file:
             for _ in range(count):
                 topic, messages = composer.dialogue()
@@ -105,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=40_000, help="training sentences")
-    parser.add_argument("--dialogues", type=int, default=60_000)
+    parser.add_argument("--dialogues", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wordnet", type=Path, default=WORDNET, help="folder of WordNet's data files")
     arguments = parser.parse_args()

@@ -1,12 +1,29 @@
-"""Composes the dialogues of the miniature assistant: topics, memory of names, small sums, and honest not-knowing."""
+"""Composes the dialogues of the miniature assistant: intents, follow-ups, memory, small sums, honest not-knowing."""
+
+from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from typing import TypedDict
 
 from experiments.pocket.text.grammar import HERE, Grammar, read_lines
-from experiments.pocket.text.sums import DAYS, count_turn, day_turn, sum_turn
-from experiments.pocket.text.topics import Topic, Turn, as_typed, compose_turn, read_topics, sentences_of, written
+from experiments.pocket.text.intents import (
+    CONVERSATION,
+    INTENTS,
+    Filler,
+    Intent,
+    Turn,
+    choose,
+    is_held_out,
+    read_paragraphs,
+    sentences_of,
+    slots_of,
+    written,
+)
+from experiments.pocket.text.sums import DAYS, NUMBERS, count_turn, day_turn, sum_turn
+from experiments.pocket.text.vocabulary import load_vocabulary
+from experiments.pocket.text.words import made_up, nouns_by_kind
 
 SYSTEM_PROMPTS = (
     "You are a friendly voice assistant.", "You are a helpful assistant.", "You are a friendly conversational partner.",
@@ -16,22 +33,44 @@ SYSTEM_PROMPTS = (
     "You are having a spoken conversation.", "Use plain sentences.", "You are an assistant that speaks.",
     "Your name is Pocket.", "Answer like a friend.", "Your replies will be read aloud by a text to speech system.",
 )  # fmt: skip
-CUT_SHARE = 0.08
+MAX_TURNS = 24
+CUT_SHARE = 0.05
 """How many earlier answers end in the middle, as after an interruption; they are context, not something to learn."""
-CHAT_SHARE = 0.17
-"""How many turns are about what people say every day, beside the topics."""
-FOLLOW_UPS = {
-    "joke": ("another joke", "haha", "bad joke", "thanks", "another joke"),
-    "another joke": ("another joke", "haha", "thanks", "bad joke"),
-    "how are you": ("fine and you", "i am sad", "i am happy", "i am tired", "fine and you"),
-    "greeting": ("how are you", "name", "who are you", "how are you", "what can you do"),
-    "fact": ("haha", "why", "thanks", "fact"),
-    "who are you": ("what can you do", "age", "where are you", "name"),
-    "weather": ("weather talk", "why", "season", "thanks"),
-    "unknown": ("why", "joke", "yes", "no", "what can you do"),
-}
-_NAME_ASKED = ("what's my name", "do you know my name", "what is my name", "who am i", "do you remember my name",
-               "say my name", "can you tell me my name")  # fmt: skip
+QUESTION_SHARE, REMARK_SHARE = 0.22, 0.22
+"""How often an answer goes on with a question, or with a remark."""
+REPLY_SHARE, FOLLOW_SHARE = 0.6, 0.27
+"""How often the user replies to a question, or follows up on the answer before."""
+JUST_A_JOKE = ("it's only a joke.", "it's only a joke, don't think too hard.")
+_BEFORE = (
+    "hey, ", "hi, ", "so, ", "well, ", "um, ", "ok, ", "hello, ", "and ", "now ", "oh, ", "but ", "please ", "okay, ",
+    "hey pocket, ", "pocket, ", "by the way, ", "actually, ", "so ", "well ", "oh ", "anyway, ", "hmm, ", "listen, ",
+    "you know, ", "um ", "uh, ", "yes, ", "no, ", "okay so ", "thanks, ", "i see, ", "cool, ", "honestly, ", "just ",
+)  # fmt: skip
+_AFTER = (
+    " please",
+    " then",
+    " today",
+    " my friend",
+    " pocket",
+    " now",
+    " you know",
+    " right",
+    " lol",
+    " again",
+    ", ok",
+)
+_QUESTION = re.compile(
+    r"(\w+, )?(what|who|where|when|why|how|which|do|does|is|are|can|will|should|have|did|would|am|could|was|were)\b"
+)
+_ARTICLE = re.compile(r"\ban? (?=([a-z]))")
+_SHORT = (
+    ("i'm", "i am"), ("what's", "what is"), ("don't", "do not"), ("you're", "you are"), ("it's", "it is"),
+    ("can't", "cannot"), ("i've", "i have"), ("that's", "that is"), ("how's", "how is"), ("favorite", "favourite"),
+    ("going to", "gonna"), ("want to", "wanna"), ("because", "cause"), ("doesn't", "does not"), ("isn't", "is not"),
+)  # fmt: skip
+_EVERYDAY = (
+    "i ", "i'", "we ", "we'", "they ", "my ", "the ", "it ", "it's ", "{third}", "{first}", "{plural}",
+)  # fmt: skip
 
 
 class Message(TypedDict):
@@ -47,144 +86,239 @@ class Composer:
 
     Args:
         rng: source of every choice.
-        parts_of_speech: lists of the vocabulary (noun, verb, …) for questions outside the topics.
-        held_out: compose the test's dialogues: phrasings and questions that training never shows.
+        held_out: compose the test's dialogues: phrasings that training never shows.
+        odd_names: how many names are any word or a made-up one, so that a model learns to copy and not to guess.
     """
 
-    def __init__(self, rng: random.Random, parts_of_speech: dict[str, list[str]], held_out: bool = False) -> None:
-        self.rng = rng
+    def __init__(self, rng: random.Random, held_out: bool = False, odd_names: float = 0.4) -> None:
+        self.rng, self.held_out, self.odd_names = rng, held_out, odd_names
+        vocabulary = load_vocabulary()
         self.grammar = Grammar.load(rng)
-        self.grammar.lists |= parts_of_speech
-        self.grammar.lists["joke"] = read_lines(HERE / "jokes.txt")
-        self.topics = _split(read_topics(), held_out)
-        self.grammar.lists |= _everyday_users(held_out)
-        lines = read_lines(HERE / "questions.txt")
-        cut = lines.index("[held out]")
-        self.questions = lines[cut + 1 :] if held_out else lines[:cut]
+        lists = self.grammar.lists
+        lists |= vocabulary.kinds | nouns_by_kind(frozenset(vocabulary.words))
+        lists["joke"] = read_lines(HERE / "jokes.txt")
+        lists["everyday statement"] = [
+            template.rstrip(".?!") for template in read_lines(HERE / "templates.txt") if template.startswith(_EVERYDAY)
+        ]
+        lists["everyday ever"] = [
+            "{verb_past} the {noun}",
+            "{verb_past} a {noun}",
+            "seen a {noun}",
+            "been to a {place}",
+        ]
+        lists["n"], lists["n word"] = ["one"], ["of them"]
+        for name, plain in (("age", "number4"), ("city name", "city"), ("dish name", "dish")):
+            lists[name] = [item for item in lists[plain] if not item.startswith("the ") and "{" not in item]
+        tens = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy")
+        lists["age"] = [f"{ten} {one}".strip() for ten in tens for one in ("", *NUMBERS[1:10])] + list(NUMBERS[10:20])
+        lists["city name"] += lists["country"]
+        self.filler = Filler(lists, rng, {"gib": lambda: made_up(rng), "name": self._some_name})
+        self.intents = {intent.name: intent for intent in read_paragraphs(INTENTS)}
+        self._read_conversation()
+        self.weights = {name: float((intent["share"] or ["1"])[0]) for name, intent in self.intents.items()}
 
     def dialogue(self) -> tuple[str, list[Message]]:
-        """The first turn's topic and the messages of one dialogue of one to four turns."""
-        turns = [self._turn(self._draw_topic())]
-        while len(turns) < 4 and self.rng.random() < 0.45:
-            turns.append(self._turn(self._next_topic(turns[-1].topic)))
-        if self.rng.random() < 0.06:
-            turns = self._with_name(turns[:2])
+        """The first turn's topic and the messages of one dialogue; it may begin in the middle of a talk."""
+        talk = Talk(self)
+        n_turns = self.rng.choice((1, 2, 3, 4, 6, 8, 10, 13, 16, 20, MAX_TURNS))
+        turns = [talk.turn() for _ in range(n_turns)]
         messages: list[Message] = []
-        if self.rng.random() < 0.4:
+        if self.rng.random() < 0.35:
             messages.append(_message("system", " ".join(self.rng.sample(SYSTEM_PROMPTS, self.rng.randint(1, 3)))))
         for index, turn in enumerate(turns):
-            answer = written(turn.answer).split()
+            answer = written(turn.answer, frozenset(talk.names)).split()
             cut = index + 1 < len(turns) and self.rng.random() < CUT_SHARE
             kept = answer[: self.rng.randint(1, len(answer))] if cut else answer
             messages.append(_message("user", as_typed(turn.user, self.rng)))
             messages.append(_message("assistant", " ".join(kept), learn=not cut))
         return turns[0].topic, messages
 
-    def answers(self) -> Iterator[str]:
-        """Endless answer sentences in the voice's spelling."""
-        while True:
-            yield from sentences_of(self._turn(self._draw_topic()).answer)
+    def answers(self, n_turns: int = 60_000) -> Iterator[str]:
+        """The answers' sentences of so many turns in the voice's spelling."""
+        for _ in range(n_turns // MAX_TURNS):
+            talk = Talk(self)
+            for _ in range(MAX_TURNS):
+                yield from sentences_of(talk.turn().answer)
 
-    def _draw_topic(self) -> str:
-        draw = self.rng.random()
-        for share, name in ((0.16, "unknown"), (0.28, "sum"), (0.30, "count"), (0.32, "days"), (0.33, "name")):
-            if draw < share:
-                return name
-        chats = [name for name in self.topics if name.startswith("chat")]
-        if draw < 0.33 + CHAT_SHARE:
-            return self.rng.choice([*chats, "chat", "chat"])
-        return self.rng.choice(
-            [name for name in self.topics if name not in {"another joke", "haha", "bad joke", *chats}]
-        )
+    def draw_intent(self) -> str:
+        """An intent by its share."""
+        return self.rng.choices(list(self.weights), list(self.weights.values()))[0]
 
-    def _next_topic(self, last: str) -> str:
-        options = FOLLOW_UPS.get(last)
-        return self.rng.choice(options) if options and self.rng.random() < 0.7 else self._draw_topic()
-
-    def _turn(self, name: str) -> Turn:
-        match name:
-            case "unknown":
-                return self._unknown()
-            case "sum":
-                return sum_turn(self.rng)
-            case "count":
-                return count_turn(self.rng)
-            case "days":
-                return day_turn(self.rng, DAYS)
-            case "name":
-                return self._name_told(self._some_name())
-        topic = self.topics[name]
-        if topic.pairs and topic.users:
-            topic = Topic(topic.name, pairs=topic.pairs)
-        return compose_turn(topic, self.grammar)
-
-    def _unknown(self) -> Turn:
-        rng, lists = self.rng, self.grammar.lists
-        lists["gibberish"] = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(4)]
-        answer = rng.choice(lists["unknown"])
-        if rng.random() < 0.65:
-            answer = f"{answer} {rng.choice(lists['unknown tail'])}"
-        user = self.grammar.expand(rng.choice(self.questions)).rstrip("?")
-        return Turn("unknown", user, self.grammar.expand(answer))
+    def phrase(self, templates: list[str]) -> str:
+        """One phrasing, its slots still open, of the half (training or test) this composer is for."""
+        phrasing = ""
+        for _ in range(40):
+            phrasing = choose(self.rng.choice(templates), self.rng)
+            if is_held_out(phrasing) == self.held_out:
+                break
+        else:
+            if not self.held_out:
+                return choose(min(templates, key=len), self.rng)
+        return phrasing
 
     def _some_name(self) -> str:
-        """Mostly a first name, now and then any noun, so that names are copied and not guessed."""
-        return self.rng.choice(self.grammar.lists["name" if self.rng.random() < 0.7 else "noun"])
+        draw = self.rng.random()
+        if draw < self.odd_names / 2:
+            return made_up(self.rng)
+        return self.rng.choice(self.grammar.lists["wn" if draw < self.odd_names else "name"])
 
-    def _name_told(self, name: str) -> Turn:
-        said = self.rng.choice(
-            ("my name is {}", "i'm {}", "i am {}", "call me {}", "hello, i'm {}", "hi, my name is {}")
-        )
-        hello = self.rng.choice(
-            ("nice to meet you, {}.", "hello, {}, it's nice to meet you.", "hi {}, that's a lovely name.",
-             "what a nice name, {}.", "hello {}, i will remember that.", "it's good to meet you, {}.")
-        )  # fmt: skip
-        tail = self.rng.choice(
-            ("", " how are you today?", " what would you like to talk about?", " my name is pocket.")
-        )
-        return Turn("name", said.format(name), hello.format(name) + tail)
+    def _read_conversation(self) -> None:
+        self.questions: dict[str, Intent] = {}
+        self.after: dict[str, Intent] = {}
+        self.memories: dict[str, Intent] = {}
+        for paragraph in read_paragraphs(CONVERSATION):
+            kind, _, name = paragraph.name.partition(" ")
+            if kind == "list:":
+                self.grammar.lists[name] = paragraph["items"]
+            else:
+                {"question": self.questions, "after": self.after, "memory": self.memories}[kind][name] = paragraph
 
-    def _with_name(self, turns: list[Turn]) -> list[Turn]:
-        name = self._some_name()
-        known = self.rng.choice(
-            ("your name is {}.", "you are {}, of course.", "you told me that your name is {}.", "it's {}, i remember.",
-             "of course i remember, you are {}.")
-        )  # fmt: skip
-        unknown = ("i don't know your name yet.", "you haven't told me your name.", "i'm not sure, what's your name?")
-        asked = Turn("name asked", self.rng.choice(_NAME_ASKED), known.format(name))
-        if self.rng.random() < 0.2:
-            return [*turns[1:], Turn("name asked", asked.user, self.rng.choice(unknown))]
-        return [self._name_told(name), *turns[1:], asked]
+
+class Talk:
+    """One conversation as it goes on: what was asked, what the user told, which intent the last answer had."""
+
+    def __init__(self, composer: Composer) -> None:
+        self.composer, self.rng, self.filler = composer, composer.rng, composer.filler
+        self.told: dict[str, str] = {}
+        self.names: set[str] = set()
+        self.last: Turn | None = None
+        self.question = ""
+        self.said: list[str] = []
+
+    def turn(self) -> Turn:
+        """The next exchange."""
+        question, self.question = self.question, ""
+        draw = self.rng.random()
+        if question and draw < REPLY_SHARE:
+            turn = self._reply(self.composer.questions[question])
+        elif self.last and draw > 1 - FOLLOW_SHARE:
+            turn = self._follow_up(self.last)
+        else:
+            turn = self._fresh()
+        self.last = turn
+        return turn
+
+    def _fresh(self) -> Turn:
+        draw = self.rng.random()
+        for share, make in (
+            (0.05, self._tell), (0.11, self._ask), (0.14, lambda: sum_turn(self.rng)),
+            (0.148, lambda: count_turn(self.rng)), (0.156, lambda: day_turn(self.rng, DAYS)),
+        ):  # fmt: skip
+            if draw < share:
+                return make()
+        return self._intent(self.composer.draw_intent())
+
+    def _intent(self, name: str, user: str | None = None) -> Turn:
+        """An exchange on an intent; ``user`` is a phrasing from elsewhere."""
+        intent, bound = self.composer.intents[name], dict[str, str]()
+        user = self.filler.fill(user or self.composer.phrase(intent["u"]), bound)
+        fitting = [answer for answer in intent["a"] if slots_of(answer) <= set(bound)]
+        answer = self._new(fitting, bound)
+        if intent["o"] and self.rng.random() < 0.5:
+            answer = f"{self.rng.choice(intent['o'])} {answer}"
+        return Turn(name, user, self._ending(intent, answer))
+
+    def _new(self, templates: list[str], bound: dict[str, str]) -> str:
+        """An answer not given in the last turns, so that jokes and stories do not come again."""
+        answer = ""
+        for _ in range(6):
+            answer = self.filler.fill(self.rng.choice(templates), dict(bound))
+            if answer not in self.said[-8:]:
+                break
+        self.said.append(answer)
+        return answer
+
+    def _ending(self, intent: Intent, answer: str) -> str:
+        if "?" in answer.rsplit(". ", 1)[-1]:
+            return answer
+        draw = self.rng.random()
+        if intent["q"] and draw < QUESTION_SHARE:
+            self.question = self.rng.choice(intent["q"])
+            return f"{answer} {self.rng.choice(self.composer.questions[self.question]['q'])}"
+        if intent["t"] and draw < QUESTION_SHARE + REMARK_SHARE and answer.count(".") < 2:
+            return f"{answer} {self.rng.choice(intent['t'])}"
+        return answer
+
+    def _reply(self, question: Intent) -> Turn:
+        if question["memory"]:
+            return self._tell(question["memory"][0], reply=True)
+        options: list[tuple[list[str], list[str]]] = [*question.replies]
+        if question["go"] and (not options or self.rng.random() < 0.35):
+            return self._intent(self.rng.choice(question["go"]))
+        users, answers = self.rng.choice(options)
+        user = self.composer.phrase(users)
+        if answers[0].startswith("> "):
+            return self._intent(self.rng.choice(answers)[2:], user)
+        bound: dict[str, str] = {}
+        return Turn(question.name, self.filler.fill(user, bound), self.filler.fill(self.rng.choice(answers), bound))
+
+    def _follow_up(self, last: Turn) -> Turn:
+        intent = self.composer.intents.get(last.topic, Intent(last.topic))
+        kinds = ["why", "why", "and you", "more", "repeat", "really", "said"] + ["another"] * (4 if intent["n"] else 0)
+        kind = self.rng.choice(kinds)
+        after = self.composer.after[kind]
+        user = self.filler.fill(self.composer.phrase(after["u"]), {})
+        match kind:
+            case "another":
+                return self._intent(intent["n"][0], user)
+            case "repeat":
+                return Turn(last.topic, user, last.answer)
+            case "why" if intent["w"] == ["joke"]:
+                return Turn(
+                    last.topic, user, self.rng.choice(("it's only a joke.", "it's only a joke, don't think too hard."))
+                )
+        own = intent[{"why": "w", "and you": "y", "more": "m"}.get(kind, kind)]
+        return Turn(last.topic, user, self.rng.choice(own or after["a"]))
+
+    def _tell(self, kind: str | None = None, reply: bool = False) -> Turn:
+        memory = self.composer.memories[kind or self.rng.choice(["name", "name", *self.composer.memories])]
+        bound: dict[str, str] = {}
+        it = self.filler.fill(f"<{memory['list'][0]}>", bound)
+        name = memory.name.removeprefix("memory ")
+        self.told[name] = it
+        if name in {"name", "petname"}:
+            self.names.update(it.split())
+        user = self.filler.fill(self.composer.phrase(memory["reply" if reply else "u"]), {"it": it})
+        return Turn(memory.name, user, self.filler.fill(self.rng.choice(memory["a"]), {"it": it}))
+
+    def _ask(self) -> Turn:
+        known = [*self.told, *self.told, *self.told, "name"]
+        kind = self.rng.choice(known if self.rng.random() < 0.75 else [*self.composer.memories])
+        memory = self.composer.memories[kind]
+        user = self.filler.fill(self.composer.phrase(memory["ask"]), {})
+        answers = memory["known"] if kind in self.told else memory["unknown"]
+        answer = self.filler.fill(self.rng.choice(answers), {"it": self.told.get(kind, "")})
+        if kind == "name" and answer.endswith("?"):
+            self.question = "name"
+        return Turn(f"{memory.name} asked", user, answer)
+
+
+def as_typed(text: str, rng: random.Random) -> str:
+    """The many ways people type a phrase: marks, greetings and please, short and long forms, or none of it."""
+    for short, long in _SHORT:
+        if rng.random() < 0.12:
+            text = re.sub(rf"\b{short}\b", long, text)
+        elif rng.random() < 0.12:
+            text = re.sub(rf"\b{long}\b", short, text)
+    text = _ARTICLE.sub(lambda match: "an " if match[1] in "aeiou" else "a ", text)
+    mark = _mark(text, rng)
+    draw = rng.random()
+    if draw < 0.14 and len(text.split()) < 12:
+        text = rng.choice(_BEFORE) + text
+    elif draw < 0.19:
+        text += rng.choice(_AFTER)
+    if rng.random() < 0.08:
+        text = text.replace("'", "")
+    if rng.random() < 0.05:
+        text = text.replace(",", "")
+    return text + mark
+
+
+def _mark(text: str, rng: random.Random) -> str:
+    asks = _QUESTION.match(text)
+    marks, weights = (("?", "", "??", "."), (6, 4, 0.3, 0.3)) if asks else (("", ".", "!", "?"), (4, 5, 1, 0.3))
+    return rng.choices(marks, weights)[0]
 
 
 def _message(role: str, content: str, learn: bool = False) -> Message:
     return {"role": role, "content": content, "learn": learn}
-
-
-def _everyday_users(held_out: bool) -> dict[str, list[str]]:
-    """The everyday templates as things a user says, by the kind of answer they ask for."""
-    starts = {
-        "everyday ever": ("have you ever", "did you", "do you ever", "have you", "are you going"),
-        "everyday invite": ("would you like to", "let's", "shall we", "why don't", "do you want to", "how about",
-                            "what about"),
-        "everyday please": ("can you", "could you", "please", "can i", "may i"),
-        "everyday question": ("who", "what", "where", "when", "how", "which", "is ", "was ", "does ", "did ",
-                              "has ", "why"),
-        "everyday statement": ("i ", "i'", "we ", "we'", "they ", "my ", "the ", "it ", "it's ", "{third}",
-                               "{first}", "{plural}"),
-    }  # fmt: skip
-    lists: dict[str, list[str]] = {name: [] for name in starts}
-    for index, template in enumerate(read_lines(HERE / "templates.txt")):
-        name = next((name for name, begin in starts.items() if template.startswith(begin)), None)
-        covered = any(mark in template for mark in ("{feel}", "{weather adj}", "favorite"))
-        if name and "{" in template and not covered and (index % 12 == 7) == held_out:
-            lists[name].append(template.rstrip(".?!"))
-    return lists
-
-
-def _split(topics: dict[str, Topic], held_out: bool) -> dict[str, Topic]:
-    """Every seventh phrasing of a topic is for the test."""
-    for topic in topics.values():
-        if len(topic.users) >= 6:
-            topic.users = [user for index, user in enumerate(topic.users) if (index % 7 == 5) == held_out]
-    return topics

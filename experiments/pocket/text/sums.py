@@ -4,7 +4,7 @@ import random
 
 from num2words import num2words
 
-from experiments.pocket.text.topics import Turn
+from experiments.pocket.text.intents import Turn
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 NUMBERS = (
