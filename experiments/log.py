@@ -28,7 +28,8 @@ ORIGIN = ("csmkit", "commit", "device", "cpu", "voice_sha256")
 def section(experiment: str, results: Path) -> str:
     """What the rows of an experiment say, as Markdown; raises ResultsError without any."""
     rows = read_rows(results / experiment)
-    findings = analyse(rows, load_recipe(EXPERIMENTS / f"{experiment}.toml").baseline)
+    recipe = load_recipe(EXPERIMENTS / f"{experiment}.toml")
+    findings = analyse(rows, recipe.baseline, margins=recipe.margins)
     if not findings.rows:
         raise ResultsError(f"all {len(rows)} trials of {experiment} failed: run them again with --retry-failed")
     told = sentences(findings)

@@ -14,8 +14,8 @@ from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.llm import FakeLLM
 from csmkit.errors import InputError
 from csmkit.generator import FakeGenerator
-from csmkit.lab.comparisons import beside_controls, differences, extremes, variety_rows
-from csmkit.lab.findings import (
+from csmkit.lab.analysis.findings import analyse
+from csmkit.lab.analysis.questions import (
     chunk_finding,
     interval_table,
     range_finding,
@@ -24,57 +24,72 @@ from csmkit.lab.findings import (
     turn_finding,
     whisper_finding,
 )
+from csmkit.lab.analysis.sentences import sentences
+from csmkit.lab.analysis.statistics import Interval, median_interval
+from csmkit.lab.comparisons import beside_controls, differences, extremes, variety_rows
 from csmkit.lab.listening import hear_turn
 from csmkit.lab.seams import worst_seam
-from csmkit.lab.statistics import Interval, median_interval
 from csmkit.lab.trials import TrialSettings, run_trials
 
 
-def chunk_rows(**first_ms: float) -> list[dict[str, Any]]:
-    """Three trials a size ``s1``, ``s2``...; a negative time stands for trials with an underrun."""
+def chunk_rows(n_texts: int = 14, **first_ms: float) -> list[dict[str, Any]]:
+    """Trials of sizes ``s1``, ``s2``...; a negative time stands for trials in which playback waits."""
     return [
-        {"chunk_frames": int(size[1:]), "ttfa_ms": abs(ms) + spread, "n_underruns": int(ms < 0), "rtf": ms**2 / 1e4}
+        {"chunk_frames": int(size[1:]), "text": f"t{text}", "seed": seed, "ttfa_ms": abs(ms) + text + seed}
+        | {"max_underrun_ms": 80.0 * (ms < 0), "rtf": 0.2 + 0.001 * seed}
         for size, ms in first_ms.items()
-        for spread in (-1, 0, 1)
+        for text in range(n_texts)
+        for seed in range(3)
     ]
 
 
-def test_the_chunk_that_is_heard_first_without_an_underrun_is_chosen():
+def test_the_chunk_that_is_heard_first_without_a_wait_is_chosen():
     finding = chunk_finding(chunk_rows(s1=-20.0, s2=40.0, s6=100.0))
-    assert finding.startswith(
-        "2 of 3 sizes played every trial without an underrun. Of them, chunks of **2** are heard first: 40 ms"
-    )
-    assert "from 0.040 (chunks of 1) to 1.000 (6), 2400 % more; the intervals are apart." in finding
+    assert finding.startswith("**What to choose**\n\n- chunk_frames 2\n")
+    assert "playback had to wait (share of trials), clearly worse than at chunk_frames 2: chunk_frames 1" in finding
+    assert "time to first audio (ms), clearly worse than at chunk_frames 2: chunk_frames 6 by 60" in finding
 
 
-def test_an_overhead_that_is_within_the_noise_says_so():
-    rows = [row | {"rtf": 0.2 + 0.01 * i} for i, row in enumerate(chunk_rows(s1=20.0, s2=40.0) * 2)]
-    assert "the intervals overlap" in chunk_finding(rows)
+def test_a_notebook_and_a_report_say_the_same_of_the_same_rows():
+    rows = [row | {"metrics": "latency", "error": None} for row in chunk_rows(s1=-20.0, s2=40.0, s6=100.0)]
+    told = sentences(analyse(rows))
+    finding = chunk_finding(rows)
+    assert told["choice"] and all(f"- {line}" in finding for lines in told.values() for line in lines)
 
 
-def test_on_a_machine_that_is_too_slow_the_choice_says_so():
-    finding = chunk_finding(chunk_rows(s1=-20.0, s2=-40.0))
-    assert finding.startswith("0 of 2") and "slower than the voice speaks" in finding
-    assert "chunks of **1** are heard first" in finding
+def test_on_a_machine_that_is_too_slow_waiting_decides_nothing():
+    finding = chunk_finding(chunk_rows(s1=-20.0, s2=-70.0))
+    assert finding.startswith("**What to choose**\n\n- chunk_frames 1\n")
+
+
+def test_of_eleven_texts_nothing_is_chosen():
+    finding = chunk_finding(chunk_rows(n_texts=11, s1=20.0, s2=400.0))
+    assert "the data does not choose: too few texts, at least 12 texts are needed" in finding
+    assert "What the data shows" not in finding
 
 
 def test_without_sound_there_is_no_choice():
-    rows = [{"chunk_frames": 1, "ttfa_ms": None, "n_underruns": None, "rtf": None}]
+    rows = [{"chunk_frames": 1, "ttfa_ms": None, "max_underrun_ms": None, "rtf": None}]
     with pytest.raises(InputError, match="nothing was spoken"):
         chunk_finding(rows)
 
 
 def test_borders_are_judged_by_how_often_they_are_worse_than_their_control():
+    random = np.random.default_rng(0)
     rows = [
-        {"codec": codec, "seam_click_z": z, "seam_click_control_z": 3.5, "seam_click_auc": auc}
-        for codec, z, auc in (("streaming", 3.6, 0.5), ("independent", 900.0, 1.0), ("streaming", 3.8, 0.6))
+        {"codec": codec, "text": f"t{text}", "seed": seed, "seam_click_auc": min(1.0, auc + random.normal(0, 0.02))}
+        for codec, auc in (("streaming", 0.5), ("independent", 1.0), ("rough", 0.56))
+        for text in range(14)
+        for seed in range(3)
     ]
-    finding = seam_finding(rows)
-    assert "**streaming**: borders are like other places of the same sound: 3.7 (3.6 to 3.8, n = 2) against" in finding
-    assert "**independent**: borders are worse than other places of the same sound: 900.0 (n = 1) against" in finding
-    assert "probability 1.00" in finding
-    unjudged = [{"codec": "x", "seam_click_z": None, "seam_click_control_z": None, "seam_click_auc": None}]
-    assert seam_finding(unjudged) == "**x**: no border to judge."
+    streaming, independent, rough = seam_finding(rows).splitlines()
+    assert "codec streaming has 0.497" in streaming and "like any other place, within 0.1 of 0.5" in streaming
+    assert "codec independent has" in independent and "so borders are worse than other places" in independent
+    assert "so borders are worse than other places; below the margin of 0.1" in rough
+    (few,) = seam_finding([row for row in rows if row["codec"] == "rough" and row["text"] in ("t1", "t2")]).splitlines()
+    assert "nothing can be said, at least 12 texts" in few
+    unjudged = [{"codec": "x", "text": "a", "seed": 0, "seam_click_auc": None}]
+    assert seam_finding(unjudged) == "No border to judge."
 
 
 def test_borders_stand_beside_their_controls():
@@ -86,13 +101,34 @@ def test_borders_stand_beside_their_controls():
     ]
 
 
-@pytest.mark.parametrize(("high", "verdict"), [(10.0, "the intervals are apart"), (1.4, "the intervals overlap")])
-def test_a_range_says_where_it_ends_and_whether_that_is_sure(high: float, verdict: str):
-    rows = [{"temperature": t, "wer": wer + d} for t, wer in ((0.3, 1.0), (0.9, high)) for d in (-0.5, 0.0, 0.5)]
+@pytest.mark.parametrize(
+    ("high", "verdict"),
+    [
+        (1.4, "in pairs that is +0.400 [0.400, 0.400], clear."),
+        (1.01, "in pairs that is +0.010 [0.010, 0.010], clear but below the margin of 0.02."),
+    ],
+)
+def test_a_range_says_where_it_ends_and_whether_pairs_tell_the_ends_apart(high: float, verdict: str):
+    rows = [
+        {"temperature": t, "wer": wer + text / 14, "text": f"t{text}", "seed": seed}
+        for t, wer in ((0.3, 1.0), (0.9, high))
+        for text in range(14)
+        for seed in range(3)
+    ]
     finding = range_finding(rows, "temperature", "wer", ".1f", "!")
-    assert finding.startswith("The median word error rate is lowest at temperature 0.3, 1.0 ! (0.5 to 1.5, n = 3)")
-    assert f"highest at 0.9, {high:.1f}" in finding
-    assert verdict in finding
+    assert finding.startswith("The median word error rate is lowest at temperature 0.3, 1.5 !")
+    assert "highest at 0.9, " in finding and finding.endswith(verdict)
+
+
+def test_a_range_of_noise_is_not_shown_to_be_one_and_few_texts_say_nothing():
+    random = np.random.default_rng(0)
+    rows = [
+        {"temperature": t, "wer": random.uniform(0, 1), "text": f"t{text}", "seed": 0}
+        for t in (0.3, 0.6, 0.9)
+        for text in range(14)
+    ]
+    assert "no difference is shown, nor that there is none" in range_finding(rows, "temperature", "wer")
+    assert "at least 12 texts are needed" in range_finding(rows[:5] + rows[14:19], "temperature", "wer")
 
 
 def test_a_range_without_any_difference_says_so():
@@ -112,14 +148,12 @@ def crossed_rows(n_texts: int) -> list[dict[str, Any]]:
 
 
 def test_intervals_are_over_texts_and_seeds_where_rows_name_them():
-    (three,) = interval_table(crossed_rows(3), "temperature", ["wer"])
-    assert three == {
-        "temperature (no unit)": "0.3",
-        "trials": 18,
-        "word error rate (errors/word)": "0.1 (0 to 0.2)",  # as wide as the texts differ
-    }
-    (two,) = interval_table(crossed_rows(2), "temperature", ["wer"])
-    assert two["word error rate (errors/word)"] == "0.05", "two texts tell nothing of others"
+    (row,) = interval_table(crossed_rows(13), "temperature", ["wer"])
+    median, _, bounds = row["word error rate (errors/word)"].partition(" ")
+    low, high = (float(bound) for bound in bounds.strip("()").split(" to "))
+    assert row["trials"] == 78 and median == "0.6" and high - low >= 0.5, "as wide as the texts differ, not the trials"
+    (few,) = interval_table(crossed_rows(11), "temperature", ["wer"])
+    assert few["word error rate (errors/word)"] == "0.5", "eleven texts tell too little of others"
 
 
 def test_an_error_rate_is_a_mean_that_counts_words():
@@ -127,7 +161,7 @@ def test_an_error_rate_is_a_mean_that_counts_words():
     assert finding == "The mean word error rate is 0.10 at every temperature."
     without = [{key: row[key] for key in ("temperature", "wer", "n_words")} for row in crossed_rows(3)]
     other = [row | {"temperature": 0.9, "wer": 1.0} for row in without]
-    assert "too few trials to say" in range_finding(without + other, "temperature", "wer", weight="n_words")
+    assert "nothing can be said" in range_finding(without + other, "temperature", "wer", weight="n_words")
 
 
 def test_an_interval_is_said_with_its_bounds_as_far_as_it_has_any():

@@ -169,3 +169,9 @@ def test_batches_hold_what_differs_only_in_what_a_row_may():
     assert all(len({t.point["chunk_frames"] for t in batch}) == 1 and len(batch) <= 5 for batch in together)
     assert any(len({t.point["temperature"] for t in batch}) == 2 for batch in together)
     assert {len(task) for task in tasks(recipe(metrics=["latency", "wer"]), trials)} == {1}
+
+
+def test_margins_are_numbers_above_nought_of_columns():
+    assert make_recipe("a", {"texts": ["b"], "margins": {"ttfa_ms": 5}}).margins == {"ttfa_ms": 5.0}
+    with pytest.raises(InputError, match=r"margin wer=-1: give the smallest difference that matters"):
+        make_recipe("a", {"texts": ["b"], "margins": {"wer": -1}})

@@ -13,16 +13,17 @@ import pytest
 from lab_server import need
 
 from csmkit.errors import MissingDependencyError, ResultsError
+from csmkit.lab.analysis.pairs import HIGHER, LOWER, NOT_SHOWN, SAME, TOO_FEW
+from csmkit.lab.analysis.significance import paired_rows
+from csmkit.lab.analysis.statistics import crossed_interval
 from csmkit.lab.report import analyse, build_report, sentences
-from csmkit.lab.report.pairs import HIGHER, LOWER, NOT_SHOWN, SAME, TOO_FEW
 from csmkit.lab.results import copy_results, results_folder
-from csmkit.lab.statistics import crossed_interval, paired_rows
 from csmkit.lab.sweep import make_recipe, run_sweep
 from csmkit.lab.tracking import FakeTracker, MlflowTracker
 from experiments.log import main as fill_log
 
 
-def trials(n_texts: int = 6, n_seeds: int = 4, **effect: float) -> list[dict[str, Any]]:
+def trials(n_texts: int = 16, n_seeds: int = 3, **effect: float) -> list[dict[str, Any]]:
     """Rows at chunk sizes 2 and 6: texts and seeds differ much, the settings by ``effect`` with little noise."""
     random = np.random.default_rng(0)
     texts, seeds = random.normal(0, 100, n_texts), random.normal(0, 20, n_seeds)
@@ -50,7 +51,7 @@ def trials(n_texts: int = 6, n_seeds: int = 4, **effect: float) -> list[dict[str
 def test_a_difference_that_texts_would_hide_is_found_in_pairs():
     findings = analyse(trials(gain=-30), {"chunk_frames": 6})
     found = {item.headline.column: item for item in findings.comparisons}
-    assert found["ttfa_ms"].verdict == LOWER and found["ttfa_ms"].difference.n == 24
+    assert found["ttfa_ms"].verdict == LOWER and found["ttfa_ms"].difference.n == 48
     assert found["ttfa_ms"].difference.median == pytest.approx(-30, abs=3)
     alone = findings.table[0]["ttfa_ms"]
     assert alone.high - alone.low > 30  # the medians alone could not tell
@@ -62,8 +63,8 @@ def test_a_difference_that_texts_would_hide_is_found_in_pairs():
     assert analyse(trials(gain=30), {"chunk_frames": 6}).comparisons[0].verdict == HIGHER
 
 
-def test_nothing_is_concluded_from_one_seed_or_one_text():
-    for rows in (trials(n_seeds=1, gain=-300), trials(n_texts=1, gain=-300), trials(n_texts=2, n_seeds=2, gain=-300)):
+def test_nothing_is_concluded_from_less_than_twelve_texts():
+    for rows in (trials(n_texts=11, n_seeds=20, gain=-300), trials(n_texts=1, gain=-300)):
         findings = analyse(rows, {"chunk_frames": 6})
         assert {item.verdict for item in findings.comparisons} == {TOO_FEW}
         told = sentences(findings)
@@ -79,8 +80,8 @@ def test_error_rates_are_means_by_words():
 def test_intervals_over_texts_and_seeds_hold_the_truth_where_trials_are_not_independent():
     random, held, naive = np.random.default_rng(1), 0, 0
     for _ in range(60):
-        texts, seeds = random.normal(0, 1, 8), random.normal(0, 1, 8)
-        rows = [{"text": t, "seed": s, "v": texts[t] + seeds[s]} for t in range(8) for s in range(8)]
+        texts, seeds = random.normal(0, 1, 12), random.normal(0, 1, 12)
+        rows = [{"text": t, "seed": s, "v": texts[t] + seeds[s]} for t in range(12) for s in range(12)]
         crossed = crossed_interval(rows, "v", resamples=200)
         alone = crossed_interval([row | {"text": i, "seed": i} for i, row in enumerate(rows)], "v", resamples=200)
         held += crossed.low < 0 < crossed.high
@@ -102,7 +103,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "title": "A <small> sweep",
             "question": "Is it?",
-            "texts": ["one two three", "four five", "six seven eight nine"],
+            "texts": [f"one two {name}" for name in "abcdefghijkl"],
             "seeds": [0, 1, 2],
             "metrics": ["latency", "seams"],
             "speech": "fake",
@@ -116,16 +117,22 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_report_stands_alone_and_tells_all(swept: Path):
     page = (swept / "report.html").read_text()
-    assert "<h1>A &lt;small&gt; sweep</h1>" in page and "27 trials: 3 texts, 3 seeds" in page
+    assert "<h1>A &lt;small&gt; sweep</h1>" in page and "108 trials: 12 texts, 3 seeds" in page
     assert page.count("data:image/png;base64,") >= 3
     assert page.count("data:audio/flac;base64,") == 1  # the size of chunks does not change the sound
     assert "<strong>chunk_frames 2; chunk_frames 4; chunk_frames 1-2</strong>" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing is fetched from anywhere
-    for part in ("What the data does not support", "csmkit sweep small.toml", "torch", "1-2", "one in twenty"):
+    for part in (
+        "What the data does not support",
+        "csmkit sweep small.toml",
+        "torch",
+        "1-2",
+        "corrected for that number (Holm)",
+    ):
         assert part in page
     assert {path.suffix for path in (swept / "figures").iterdir()} == {".pdf", ".png"}
     table = pandas.read_csv(swept / "table.csv")
-    assert len(table) == 27 and set(table["chunk_frames"]) == {"2", "4", "1-2"}
+    assert len(table) == 108 and set(table["chunk_frames"]) == {"2", "4", "1-2"}
     assert list(table["started"]) == sorted(table["started"])
 
 
@@ -133,7 +140,7 @@ def test_the_manifest_has_every_file_with_its_checksum(swept: Path):
     manifest = json.loads((swept / "manifest.json").read_text())
     there = {str(path.relative_to(swept)) for path in swept.rglob("*") if path.is_file()}
     assert set(manifest["files"]) == there - {"manifest.json"}
-    assert manifest["n_rows"] == 27 and manifest["recipe"]["name"] == "small"
+    assert manifest["n_rows"] == 108 and manifest["recipe"]["name"] == "small"
     assert manifest["measured_with"]["csmkit"] and manifest["command"] == "csmkit sweep small.toml"
 
 
@@ -143,7 +150,7 @@ def test_everything_but_the_rows_comes_back_from_them(swept: Path, tmp_path: Pat
     assert (tmp_path / "table.csv").read_bytes() == (swept / "table.csv").read_bytes()
     figures = {path.name: path.read_bytes() for path in (swept / "figures").glob("*.png")}
     assert {path.name: path.read_bytes() for path in (tmp_path / "figures").glob("*.png")} == figures
-    assert "27 trials" in (tmp_path / "report.html").read_text()
+    assert "108 trials" in (tmp_path / "report.html").read_text()
 
 
 def test_a_sweep_is_compared_with_a_former_one(swept: Path, tmp_path: Path):
@@ -199,7 +206,7 @@ def test_mlflow_gets_parameters_figures_and_files(swept: Path, tmp_path: Path, m
     runs = client.search_runs([experiment])
     (outer,) = [run for run in runs if run.info.run_id in address]
     inner = [run for run in runs if run is not outer]
-    assert outer.data.params["axis_chunk_frames"] == "[2, 4, [1, 2]]" and outer.data.metrics["n_rows"] == 27
+    assert outer.data.params["axis_chunk_frames"] == "[2, 4, [1, 2]]" and outer.data.metrics["n_rows"] == 108
     assert {run.data.params["chunk_frames"] for run in inner} == {"2", "4", "1-2"}
     assert all(run.data.metrics["ttfa_ms_low"] <= run.data.metrics["ttfa_ms"] for run in inner)
     files = {item.path for item in client.list_artifacts(outer.info.run_id)}
@@ -222,10 +229,10 @@ def test_the_log_is_filled_from_rows_and_again_without_a_change(
     monkeypatch.setattr("sys.argv", ["log", "--results", str(tmp_path), "--log", str(log)])
     fill_log()
     filled = log.read_text()
-    assert "27 trials, 0 failed: 3 texts, 3 seeds" in filled and "| 1-2 | 9 |" in filled and "old" not in filled
+    assert "108 trials, 0 failed: 12 texts, 3 seeds" in filled and "| 1-2 | 36 |" in filled and "old" not in filled
     assert filled.startswith("Words.\n") and filled.endswith("More words.\n")
     fill_log()
     assert log.read_text() == filled
     (tmp_path / "chunk_size" / "rows.jsonl").unlink()
     fill_log()
-    assert "Not measured with the models as they are" in log.read_text() and "27 trials" not in log.read_text()
+    assert "Not measured with the models as they are" in log.read_text() and "108 trials" not in log.read_text()

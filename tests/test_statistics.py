@@ -13,8 +13,8 @@ from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.llm import FakeLLM
 from csmkit.errors import InputError
 from csmkit.generator import FakeGenerator
-from csmkit.lab.rows import records
-from csmkit.lab.statistics import Interval, median_interval, summary_rows
+from csmkit.lab.analysis.rows import records
+from csmkit.lab.analysis.statistics import Interval, median_interval, summary_rows
 from csmkit.lab.turns import chunk_rows, turn_rows
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
+from csmkit.lab.analysis.rows import measured, records
 from csmkit.lab.codes import variety
-from csmkit.lab.rows import measured, records
 
 if TYPE_CHECKING:
-    from csmkit.lab.rows import Row, Rows
+    from csmkit.lab.analysis.rows import Row, Rows
     from csmkit.lab.trials import Trial
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from csmkit.lab.rows import is_number
+from csmkit.lab.analysis.rows import is_number
 
 _NAMES = {  # where the words do not follow from the column's name
     "ttfa_ms": "time to first audio (ms)",

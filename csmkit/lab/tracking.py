@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from csmkit.errors import MissingDependencyError, ResultsError
-from csmkit.lab.report.findings import Findings, analyse
-from csmkit.lab.report.pairs import shown
+from csmkit.lab.analysis.findings import Findings, analyse
+from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.results import MANIFEST
 from csmkit.lab.sweep.row_file import read_rows
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from csmkit.audio import FRAME_MS
 from csmkit.errors import InputError
+from csmkit.lab.analysis.rows import records
 from csmkit.lab.labels import axis_label
 from csmkit.lab.plots.paper import GREY, Manner, legend_above, paper
-from csmkit.lab.rows import records
 
 if TYPE_CHECKING:
+    from csmkit.lab.analysis.rows import Row, Rows
     from csmkit.lab.plots.paper import PaperFigure
-    from csmkit.lab.rows import Row, Rows
 
 
 def chunk_latency(rows: Rows, group: str | None = None) -> PaperFigure:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
+from csmkit.lab.analysis.rows import measured, records
 from csmkit.lab.plots.paper import BLACK, COLOURS, COLUMN_INCHES, MARKERS, legend_above, paper
-from csmkit.lab.rows import measured, records
 from csmkit.lab.turns import LANES
 
 if TYPE_CHECKING:
+    from csmkit.lab.analysis.rows import Rows
     from csmkit.lab.plots.paper import PaperFigure
-    from csmkit.lab.rows import Rows
 
 _HATCHES = ("", "////", "", "\\\\\\\\", "", "....")
 _MANY = 12  # in a lane: their edges are drawn thin and their marks small, or they would hide each other

@@ -8,14 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
+from csmkit.lab.analysis.rows import is_number, records
+from csmkit.lab.analysis.statistics import summary_rows
 from csmkit.lab.labels import axis_label
 from csmkit.lab.plots.paper import GREY, Manner, legend_above, paper
-from csmkit.lab.rows import is_number, records
-from csmkit.lab.statistics import summary_rows
 
 if TYPE_CHECKING:
+    from csmkit.lab.analysis.rows import Row, Rows
     from csmkit.lab.plots.paper import PaperFigure
-    from csmkit.lab.rows import Row, Rows
 
 WIDE = 50  # a parameter over more than this ratio, such as top-k, is drawn in decades
 MOST_TICKS = 8

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from csmkit.errors import MissingDependencyError, ResultsError
+from csmkit.lab.analysis.findings import Findings, analyse
+from csmkit.lab.analysis.pairs import shown
+from csmkit.lab.analysis.sentences import choice_rule, choice_table, interaction_rows, sentences
 from csmkit.lab.report.figures import Picture, draw_figures
-from csmkit.lab.report.findings import Findings, analyse
-from csmkit.lab.report.pairs import shown
-from csmkit.lab.report.sentences import choice_rule, sentences
 from csmkit.lab.results import MANIFEST, write_manifest, write_table
 from csmkit.lab.sweep.row_file import read_rows, write_whole
 
@@ -39,8 +39,9 @@ def build_report(folder: Path, *, against: Path | None = None, command: str | No
     """
     rows = read_rows(folder)
     recipe = _json(folder / RECIPE)
+    former = None if against is None else read_rows(against)
     command = command or _json(folder / MANIFEST).get("command") or f"csmkit sweep experiments/{folder.name}.toml"
-    findings = analyse(rows, recipe.get("baseline"), None if against is None else read_rows(against))
+    findings = analyse(rows, recipe.get("baseline"), former, margins=recipe.get("margins"))
     if not findings.rows:
         error = f"{findings.failed[0]['error_type']}: {findings.failed[0]['error']}"
         raise ResultsError(
@@ -50,7 +51,8 @@ def build_report(folder: Path, *, against: Path | None = None, command: str | No
     try:
         write_table(folder, rows)
         pictures = draw_figures(findings, folder)
-        page = _render(folder, findings, recipe, pictures, {"against": against, "command": command})
+        told = {"against": against, "command": command, "environment": _listed(rows, _ENVIRONMENT)}
+        page = _render(folder, findings, recipe, pictures, told | {"about": _listed(rows, _ABOUT)})
         write_whole(folder / REPORT, page.encode())
         write_manifest(folder, rows, recipe or {"name": folder.name}, command)
     except OSError as error:
@@ -89,18 +91,19 @@ def _render(
         n_seeds=len({row["seed"] for row in rows}),
         figures=[(picture.caption, _embedded(picture.path, "image/png")) for picture in pictures],
         clips=_clips(folder, findings),
-        environment=_listed(rows, _ENVIRONMENT),
-        about=_listed(rows, _ABOUT),
         started=min(row["started"] for row in rows),
         ended=max(row["started"] for row in rows),
+        choice_rows=choice_table(findings),
+        interaction_rows=interaction_rows(findings),
         n_comparisons=len(findings.comparisons) + len(findings.interactions),
         **told,
     )
 
 
 def _listed(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
-    """What the rows have of some columns: all values, where they differ."""
-    values = {name: dict.fromkeys(str(row[name]) for row in rows if row.get(name) is not None) for name in names}
+    """What the rows that succeeded have of some columns: all values, where they differ."""
+    done = [row for row in rows if not row.get("error")]
+    values = {name: dict.fromkeys(str(row[name]) for row in done if row.get(name) is not None) for name in names}
     return {name: ", ".join(found) for name, found in values.items() if found}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from csmkit.errors import ResultsError
-from csmkit.lab.report.pairs import shown
+from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.sweep.plan import plan
 from csmkit.lab.sweep.recipe import Recipe, load_recipe
 from csmkit.lab.sweep.row_file import plain, read_rows

@@ -10,11 +10,11 @@ from typing import Any
 
 from csmkit.errors import InputError
 from csmkit.lab import plots
-from csmkit.lab.report.findings import Findings
-from csmkit.lab.report.headlines import Headline
-from csmkit.lab.report.pairs import shown
-from csmkit.lab.rows import is_number
-from csmkit.lab.statistics import UNITS
+from csmkit.lab.analysis.findings import Findings
+from csmkit.lab.analysis.headlines import Headline
+from csmkit.lab.analysis.pairs import shown
+from csmkit.lab.analysis.rows import is_number
+from csmkit.lab.analysis.statistics import UNITS
 from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.runner import FIGURES
 

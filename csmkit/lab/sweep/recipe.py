@@ -12,6 +12,7 @@ from typing import Any
 
 from csmkit import plugins
 from csmkit.chat.options import PRESETS, chat_models
+from csmkit.csm.checks import is_finite
 from csmkit.errors import InputError
 from csmkit.lab.measures import Measure
 from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, check_integer, nearest
@@ -39,6 +40,7 @@ class Recipe:
         title: of the report.
         question: that the sweep is to answer.
         baseline: the value of each axis that the others are compared with.
+        margins: of a column, the smallest difference that matters; others are those of the analysis.
         voice: in place of the preset's: what `Generator.load` takes.
         speech: plugin that speaks; one other than ``csm`` is made without arguments.
         asr: plugin that hears; ``whisper`` has the axis of that name.
@@ -58,6 +60,7 @@ class Recipe:
     title: str = ""
     question: str = ""
     baseline: dict[str, Any] = field(default_factory=dict)
+    margins: dict[str, float] = field(default_factory=dict)
     voice: str | None = None
     speech: str = "csm"
     asr: str = "whisper"
@@ -112,7 +115,7 @@ def load_recipe(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Rec
     if isinstance(table.get("texts"), str):
         table["texts"] = str(path.parent / table["texts"])
     axes = _table("axes", table.setdefault("axes", {}))
-    for name, values in parse_overrides(overrides, {*AXES, *KEYS} - {"axes", "baseline"}).items():
+    for name, values in parse_overrides(overrides, {*AXES, *KEYS} - {"axes", "baseline", "margins"}).items():
         if name in AXES:
             axes[name] = values
         else:
@@ -142,6 +145,7 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         metrics=_checked_metrics(table.get("metrics", Recipe.metrics)),
         keep=check_choice("keep", table.get("keep", Recipe.keep), KEEP),
         baseline=_checked_baseline(_table("baseline", table.get("baseline", {})), axes, preset),
+        margins=_checked_margins(_table("margins", table.get("margins", {}))),
         asr=check_choice("asr", table.get("asr", Recipe.asr), RECOGNISERS),
         repeats=check_integer("repeats", table.get("repeats", Recipe.repeats), 1),
         batch=check_integer("batch", table.get("batch", Recipe.batch), 1),
@@ -233,6 +237,13 @@ def _checked_metrics(given: Any) -> tuple[str, ...]:
             check_choice("metrics", name, plugins.available("metric"))
         Measure.of(name)
     return tuple(dict.fromkeys(listed))
+
+
+def _checked_margins(table: Mapping[str, Any]) -> dict[str, float]:
+    for name, margin in table.items():
+        if not is_finite(margin) or margin <= 0:
+            raise InputError(f"margin {name}={margin!r}: give the smallest difference that matters, a number above 0")
+    return {name: float(margin) for name, margin in table.items()}
 
 
 def _checked_baseline(table: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]], preset: str) -> dict[str, Any]:

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csmkit.lab.report.choice import Choice, choose
-from csmkit.lab.report.headlines import Headline, headlines, with_derived
-from csmkit.lab.report.interactions import Interaction, interactions
-from csmkit.lab.report.pairs import Comparison, compared, compared_rows, setting
-from csmkit.lab.rows import is_number
-from csmkit.lab.statistics import crossed_interval
+from csmkit.lab.analysis.choice import Choice, choose
+from csmkit.lab.analysis.headlines import Headline, headlines, with_derived
+from csmkit.lab.analysis.pairs import (
+    Comparison,
+    Interaction,
+    compared,
+    compared_rows,
+    compared_with,
+    corrected,
+    interactions,
+    setting,
+)
+from csmkit.lab.analysis.rows import is_number, records
+from csmkit.lab.analysis.statistics import UNITS, crossed_interval
 from csmkit.lab.sweep.axes import AXES
+
+if TYPE_CHECKING:
+    from csmkit.lab.analysis.rows import Rows
+
+LIKE_ANYWHERE = 0.5  # of a border drawn at random to be worse than another place
+_KEPT = (*UNITS, "repeat", "clip", "error", "error_type", "started", "n_words", "n_letters")
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,7 @@ class Findings:
         comparisons: of each other value of an axis with its baseline.
         interactions: of each pair of axes.
         choice: which settings to take; None of a single one.
+        borders: of each codec, and each figure that is a probability, against 0.5.
         against: of each combination with the same of a former sweep.
     """
 
@@ -41,30 +56,47 @@ class Findings:
     comparisons: list[Comparison]
     interactions: list[Interaction]
     choice: Choice | None
+    borders: list[Comparison] = field(default_factory=list)
     against: list[Comparison] = field(default_factory=list)
 
 
 def analyse(
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows,
     baseline: Mapping[str, Any] | None = None,
     against: Iterable[Mapping[str, Any]] | None = None,
+    *,
+    figures: Sequence[str] | None = None,
+    margins: Mapping[str, float] | None = None,
 ) -> Findings:
-    """Sum up the rows of a sweep.
+    """Sum up the rows of a sweep, or of a notebook's trials.
 
     Args:
-        rows: one a trial, as `read_rows` has them.
+        rows: one a trial, as `read_rows` has them or as trials make them.
         baseline: value of an axis to compare with; where nothing is said, its first.
         against: rows of a former sweep.
+        figures: names of metrics or columns to speak of; None takes those that the rows name in ``metrics``.
+        margins: smallest difference that matters of a column, in place of `csmkit.lab.analysis.headlines.MARGINS`.
+
+    Raises:
+        InputError: no rows.
     """
-    told = [with_derived(row) for row in rows]
+    told = [with_derived(row) for row in records(rows)]
+    metrics = figures if figures is not None else str(told[0].get("metrics", "")).split(",")
+    columns = headlines(metrics, [row for row in told if not row.get("error")], margins)
+    told = [_slim(row, columns) for row in told]
     kept = [row for row in told if not row.get("error")]
     axes = {name: values for name in AXES if len(values := _values(kept, name)) > 1}
     kept.sort(key=lambda row: [axes[name].index(row[name]) for name in axes])
-    metrics = str(told[0].get("metrics", "")).split(",") if told else []
-    columns = headlines(metrics, kept)
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in (baseline or {}).items()}
     base = {name: given[name] if given.get(name) in values else values[0] for name, values in axes.items()}
     former = [] if against is None else [row for row in map(with_derived, against) if not row.get("error")]
+    compared_all = [
+        compared(kept, axes, name, value, base[name], item)
+        for name in axes
+        for item in columns
+        for value in axes[name]
+        if value != base[name]
+    ]
     return Findings(
         kept,
         [row for row in told if row.get("error")],
@@ -72,17 +104,30 @@ def analyse(
         base,
         columns,
         _table(kept, list(axes), columns),
-        [
-            compared(kept, axes, name, value, base[name], item)
-            for name in axes
-            for item in columns
-            for value in axes[name]
-            if value != base[name]
-        ],
+        corrected(compared_all),
         interactions(kept, axes, base, columns),
         choose(kept, axes, columns) if axes else None,
-        _against(kept, former, list(axes), columns),
+        _borders(kept, columns),
+        corrected(_against(kept, former, list(axes), columns)),
     )
+
+
+def _slim(row: Mapping[str, Any], columns: Sequence[Headline]) -> dict[str, Any]:
+    """What an analysis needs of a row, which is a third of it."""
+    wanted = (*AXES, *_KEPT, *(item.column for item in columns))
+    return {name: row[name] for name in wanted if name in row}
+
+
+def _borders(rows: list[dict[str, Any]], columns: list[Headline]) -> list[Comparison]:
+    """Whether borders of chunks are worse than other places, codec by codec: one question."""
+    items = [item for item in columns if item.column.endswith("_auc")]
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for row in rows if items else []:
+        groups.setdefault(row.get("codec", "all"), []).append(row)
+    found = [
+        compared_with(group, "codec", codec, LIKE_ANYWHERE, item) for codec, group in groups.items() for item in items
+    ]
+    return corrected(found)
 
 
 def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
@@ -103,7 +148,10 @@ def _table(rows: list[dict[str, Any]], axes: list[str], columns: list[Headline])
         {
             **dict(zip(axes, key, strict=True)),
             "n": len(members),
-            **{item.column: crossed_interval(members, item.column, weight=item.weight) for item in columns},
+            **{
+                item.column: crossed_interval(members, item.column, weight=item.weight, share=item.share)
+                for item in columns
+            },
         }
         for key, members in groups.items()
     ]

@@ -1,0 +1,90 @@
+"""Which setting to take: the one rule of notebooks, reports and the log, and where the rows do not say.
+
+Settings are weighed figure by figure, the most important first: speech must end, be understood, be in time, and be
+early. At each figure those are left out that are clearly worse than the best of those still there, by more than the
+figure's margin. "Clearly" is corrected for the number of figures and for all pairs of settings, as the data picked the
+best one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from csmkit.lab.analysis.headlines import Headline
+from csmkit.lab.analysis.pairs import LOWER, TOO_FEW, Comparison, Rows, compared_rows, corrected, setting
+from csmkit.lab.analysis.statistics import central
+
+MORE, LESS = 1, -1
+IMPORTANCE = {  # what is better of each figure; one that is not here, such as loudness, has no better side
+    "ended_ratio": MORE,
+    "wer": LESS,
+    "cer": LESS,
+    "repeated_ratio": LESS,
+    "waited_ratio": LESS,
+    "max_underrun_ms": LESS,
+    "ttfa_ms": LESS,
+    "final_after_ms": LESS,
+    "rtf": LESS,
+    "seam_click_auc": LESS,
+    "seam_dip_auc": LESS,
+    "snr_db": MORE,
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is left of the settings: each a combination of values, as one axis may change what another does.
+
+    Attributes:
+        settings: none of which is clearly worse than another by the figures that were weighed.
+        worse: what was left out: each setting against the best of those that were there, in the order of the figures.
+        too_few: whether there were too few texts to leave any out.
+    """
+
+    settings: list[str]
+    worse: list[Comparison]
+    too_few: bool
+
+
+def choose(rows: Rows, axes: Iterable[str], columns: Sequence[Headline]) -> Choice:
+    """Weigh the settings of a sweep.
+
+    Args:
+        rows: one a trial.
+        axes: names of what was varied.
+        columns: figures that were measured; those without a margin are not weighed.
+    """
+    names = list(axes)
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(setting({name: row[name] for name in names}), []).append(row)
+    known = {item.column: item for item in columns if item.margin is not None}
+    weighed = {column: better for column, better in IMPORTANCE.items() if column in known}
+    worse, too_few = [], False
+    for column, better in weighed.items():
+        if len(groups) < 2:
+            break
+        found = _against_the_best(groups, known[column], better, len(weighed))
+        too_few = too_few or any(item.verdict == TOO_FEW for item in found)
+        wrong_side = [item for item in found if item.matters and (item.verdict == LOWER) == (better == MORE)]
+        worse += wrong_side
+        for item in wrong_side:
+            del groups[item.value]
+    return Choice(list(groups), worse, too_few)
+
+
+def _against_the_best(groups: Mapping[str, Rows], item: Headline, better: int, n_figures: int) -> list[Comparison]:
+    """Each setting that was measured but the best one, compared with it."""
+    figures = {
+        name: central(group, item.column, weight=item.weight, share=item.share) for name, group in groups.items()
+    }
+    measured = {name: figure for name, figure in figures.items() if figure is not None}
+    if not measured:
+        return []
+    best = max(measured, key=lambda name: better * measured[name])
+    found = [
+        compared_rows(groups[name], groups[best], "setting", (name, best), item) for name in measured if name != best
+    ]
+    return corrected(found, n_figures * len(measured) / 2)  # of k settings there are k / 2 times as many pairs

@@ -1,0 +1,207 @@
+"""The questions of the notebooks, answered in Markdown: numbers come from the rows, verdicts from the one rule.
+
+Intervals are of 95 %, over texts and seeds where all rows name them, else over rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from csmkit.errors import InputError
+from csmkit.lab.analysis.findings import analyse
+from csmkit.lab.analysis.headlines import Headline, headline_of
+from csmkit.lab.analysis.pairs import CLEAR, EQUAL, SAME, TOO_FEW, compared_rows, corrected, shown
+from csmkit.lab.analysis.rows import measured, records
+from csmkit.lab.analysis.sentences import NEEDED, advice, below_margin, border_sentence
+from csmkit.lab.analysis.statistics import UNITS, Interval, crossed_interval, median_interval
+from csmkit.lab.labels import axis_label, in_words
+
+if TYPE_CHECKING:
+    from csmkit.lab.analysis.rows import Row, Rows
+
+
+def said(interval: Interval, unit: str = "", form: str = ".0f") -> str:
+    """A figure in words, such as "52 ms (50 to 61, n = 60)"; "not measured" without one."""
+    if interval.median is None:
+        return "not measured"
+    value = f"{interval.median:{form}}{' ' if unit else ''}{unit}"
+    known = interval.low is not None and interval.high is not None
+    bounds = f"{interval.low:{form}} to {interval.high:{form}}" if known else ""
+    return f"{value} ({', '.join(filter(None, [bounds, f'n = {interval.n}']))})"
+
+
+def chunk_finding(rows: Rows) -> str:
+    """Which chunk size or schedule to choose, as `advice` has it of latency alone.
+
+    Args:
+        rows: trials of one codec, with ``chunk_frames``, ``ttfa_ms``, ``max_underrun_ms`` and ``rtf``.
+
+    Raises:
+        InputError: no rows, a missing column, or time to first audio in no row.
+    """
+    found = records(rows, ["chunk_frames", "ttfa_ms", "rtf"])
+    if all(measured(row["ttfa_ms"]) is None for row in found):
+        raise InputError("ttfa_ms was measured in no row: nothing was spoken")
+    return advice(found, ["latency"])
+
+
+def seam_finding(rows: Rows, figure: str = "seam_click") -> str:
+    """Whether borders of chunks are worse than other places, for each codec.
+
+    Args:
+        rows: trials with ``codec`` and the columns of `csmkit.lab.seams.seam_metrics`.
+        figure: of a border: ``seam_click``, ``seam_dip`` or ``seam_step``.
+
+    Raises:
+        InputError: no rows, or a missing column.
+    """
+    found = records(rows, ["codec", f"{figure}_auc", *UNITS])
+    findings = analyse(found, figures=[f"{figure}_auc"])
+    if not findings.borders:
+        return "No border to judge."
+    return "\n".join(f"- {border_sentence(comparison)}." for comparison in findings.borders)
+
+
+def range_finding(
+    rows: Rows, parameter: str, metric: str, form: str = ".2f", unit: str = "", weight: str | None = None
+) -> str:
+    """Where a metric is lowest and highest over a parameter, and whether the pairs of trials tell the two apart.
+
+    Args:
+        rows: one a trial, with ``text`` and ``seed``, or with ``text`` alone.
+        parameter: column that was varied.
+        metric: column that was measured.
+        form: of its numbers.
+        unit: behind them.
+        weight: column that makes it a weighted mean, such as ``n_words`` for an error rate; None is the median.
+
+    Raises:
+        InputError: no rows, a missing column, or nothing measured.
+    """
+    groups = _groups(rows, parameter, [metric, *([weight] if weight else [])])
+    figures = {value: _interval(group, metric, weight) for value, group in groups.items()}
+    known = {value: figure.median for value, figure in figures.items() if figure.median is not None}
+    if not known:
+        raise InputError(f"column {metric!r} was measured in no row: choose another metric")
+    low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+    name = ("mean " if weight else "median ") + in_words(metric)
+    if known[low] == known[high]:
+        value = f"{known[low]:{form}}{' ' if unit else ''}{unit}"
+        return f"The {name} is {value} at every {in_words(parameter)}."
+    apart = _apart(
+        groups[high], groups[low], parameter, (high, low), replace(headline_of(metric), weight=weight), len(known)
+    )
+    return (
+        f"The {name} is lowest at {in_words(parameter)} {shown(low)}, {said(figures[low], unit, form)}, and highest at "
+        f"{shown(high)}, {said(figures[high], unit, form)}; {apart}."
+    )
+
+
+def _apart(
+    rows: Sequence[Row], others: Sequence[Row], parameter: str, names: tuple[Any, Any], item: Headline, n_values: int
+) -> str:
+    """Whether pairs of trials tell the highest figure from the lowest; of all pairs of values the widest was picked."""
+    if not all("text" in row for row in (*rows, *others)):
+        return f"nothing can be said of that difference, {NEEDED}"
+    whole = [[{"seed": 0, **row} for row in group] for group in (rows, others)]
+    (found,) = corrected([compared_rows(*whole, parameter, names, item)], n_values * (n_values - 1) / 2)
+    change = item.with_interval(found.difference, signed=True)
+    if found.verdict in CLEAR:
+        return f"in pairs that is {change}, clear{' but ' + below_margin(found)[2:] if below_margin(found) else ''}"
+    if found.verdict == TOO_FEW:
+        return f"nothing can be said of that difference, {NEEDED}"
+    if found.verdict in (SAME, EQUAL):
+        return f"in pairs there is no difference that matters, {change}"
+    return f"in pairs no difference is shown, nor that there is none, {change}"
+
+
+def interval_table(rows: Rows, parameter: str, metrics: Sequence[str], form: str = ".3g") -> list[dict[str, Any]]:
+    """The medians of several metrics with their intervals as text: one row each value of a parameter.
+
+    Args:
+        rows: one a trial.
+        parameter: column that was varied.
+        metrics: columns that were measured.
+        form: of the numbers.
+
+    Raises:
+        InputError: no rows, or a missing column.
+    """
+    return [
+        {
+            axis_label(parameter): str(value),
+            "trials": len(group),
+            **{axis_label(metric): _cell(_interval(group, metric), form) for metric in metrics},
+        }
+        for value, group in _groups(rows, parameter, metrics).items()
+    ]
+
+
+def _cell(interval: Interval, form: str) -> str:
+    if interval.median is None:
+        return "–"
+    bounds = "" if interval.low is None else f" ({interval.low:{form}} to {interval.high:{form}})"
+    return f"{interval.median:{form}}{bounds}"
+
+
+def whisper_finding(rows: Rows, added: Rows) -> str:
+    """What each recogniser gets wrong and what it costs the voice.
+
+    Args:
+        rows: trials with ``whisper``, ``wer``, ``n_words``, ``n_revised_words`` and ``asr_lag_p50_ms``.
+        added: `csmkit.lab.comparisons.differences` of ``rtf`` and ``cpu_s`` over ``whisper``.
+
+    Raises:
+        InputError: no rows, or a missing column.
+    """
+    costs = _groups(added, "whisper", ["rtf", "cpu_s"])
+    lines = []
+    heard = [row for row in records(rows, ["whisper"]) if row["whisper"] is not None]
+    for name, group in _groups(heard, "whisper", ["wer", "n_words", "n_revised_words", "asr_lag_p50_ms"]).items():
+        wer, lag = _interval(group, "wer", "n_words"), _interval(group, "asr_lag_p50_ms")
+        revised = sum(measured(row["n_revised_words"]) or 0 for row in group)
+        n_words = sum(row["n_words"] for row in group)
+        slower = _interval(costs.get(name, []), "rtf")
+        lines.append(
+            f"- **{name}**: {said(wer, form='.1%')} word errors, {revised:.0f} of {n_words} words "
+            f"committed and yet changed, text {said(lag, 'ms')} behind the sound; the real-time factor of the "
+            f"voice changes by {said(slower, form='+.3f')}."
+        )
+    return "\n".join(lines)
+
+
+def turn_finding(metrics: Row) -> str:
+    """Where the time of a turn went until something was heard.
+
+    Args:
+        metrics: of a turn's ``complete`` event.
+    """
+    parts = [
+        ("the language model wrote its first word after", "llm_ttft_ms"),
+        ("the first clause was complete after", "text_ttfs_ms"),
+        ("sound began after", "ttfa_ms"),
+        ("the final text was there after", "final_text_ms"),
+    ]
+    known = [f"{text} {metrics[name]:.0f} ms" for text, name in parts if metrics.get(name) is not None]
+    if not known:
+        return "Nothing was spoken in this turn."
+    line = ", ".join(known)
+    rtf = "–" if metrics.get("rtf") is None else f"{metrics['rtf']:.2f}"
+    return f"{line[0].upper()}{line[1:]}; {metrics['audio_s']:.2f} s of sound at a real-time factor of {rtf}."
+
+
+def _interval(rows: Sequence[Row], column: str, weight: str | None = None) -> Interval:
+    units = [unit for unit in UNITS if all(unit in row for row in rows)] if rows else []
+    if "text" in units or weight:
+        return crossed_interval(rows, column, units=units, weight=weight)
+    return median_interval(row[column] for row in rows)
+
+
+def _groups(rows: Rows, by: str, columns: Sequence[str]) -> dict[Any, list[Row]]:
+    groups: dict[Any, list[Row]] = {}
+    for row in records(rows, [by, *columns]):
+        key = tuple(row[by]) if isinstance(row[by], list) else row[by]
+        groups.setdefault(key, []).append(row)
+    return groups

@@ -1,0 +1,55 @@
+"""Rows as tables and figures take them: a list of flat dicts or a DataFrame, one row a trial, a chunk or a span."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from csmkit.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+
+    Row = Mapping[str, Any]
+    Rows = Iterable[Row] | pandas.DataFrame
+
+
+def records(rows: Rows, columns: Iterable[str] = ()) -> list[Row]:
+    """The rows as a list of dicts.
+
+    Args:
+        rows: dicts, or a DataFrame.
+        columns: that must be there in each row; a value of None is fine.
+
+    Raises:
+        InputError: no rows, something else than dicts, or a column that is missing.
+    """
+    to_dict: Any = getattr(rows, "to_dict", None)
+    found = to_dict("records") if to_dict and not isinstance(rows, Mapping) else list(rows)
+    if not found or not all(isinstance(row, Mapping) for row in found):
+        raise InputError(f"rows of {type(rows).__name__}: give at least one dict, or a DataFrame with a row")
+    for column in columns:
+        if not all(column in row for row in found):
+            known = ", ".join(sorted({str(key) for row in found for key in row}))
+            raise InputError(f"a row has no column {column!r}: choose among {known}")
+    return found
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value has a place on a scale; True and False are names."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def measured(value: Any) -> float | None:
+    """A value as a number; None for what was not measured: None, and NaN, which a DataFrame makes of it.
+
+    Raises:
+        InputError: text or anything else that is no number.
+    """
+    try:
+        number = math.nan if value is None else float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"value {value!r} is no number: give a column that was measured") from error
+    return None if math.isnan(number) else number
