@@ -105,7 +105,7 @@ def test_borders_stand_beside_their_controls():
     ("high", "verdict"),
     [
         (1.4, "in pairs that is +0.400 [0.400, 0.400], clear."),
-        (1.01, "in pairs that is +0.010 [0.010, 0.010], clear but below the margin of 0.02."),
+        (1.01, "in pairs that is +0.010 [0.010, 0.010], clear but below the margin of 0.03."),
     ],
 )
 def test_a_range_says_where_it_ends_and_whether_pairs_tell_the_ends_apart(high: float, verdict: str):

@@ -134,7 +134,7 @@ def test_rounding_far_below_sixteen_bits_decides_nothing():
 
 def test_a_difference_of_exactly_the_margin_rejects_nothing_whatever_its_last_digit():
     margin = MARGINS["wer"]
-    for gap in (margin, margin + 1e-12, 0.3 - 0.28):
+    for gap in (margin, margin + 1e-12, 0.31 - 0.28):
         base = rows_of(np.full((20, 3), 0.28), "wer", n_words=5)
         worse = rows_of(np.full((20, 3), 0.28 + gap), "wer", n_words=5)
         rows = [row | {"speaker": speaker} for speaker, group in enumerate((base, worse)) for row in group]

@@ -134,6 +134,11 @@ def test_a_report_stands_alone_and_tells_all(swept: Path):
     table = pandas.read_csv(swept / "table.csv")
     assert len(table) == 108 and set(table["chunk_frames"]) == {"2", "4", "1-2"}
     assert list(table["started"]) == sorted(table["started"])
+    same = json.loads((swept / "manifest.json").read_text())["same_in_all_rows"]
+    assert {"preset", "torch", "csmkit"} <= set(same) and not set(same) & set(table.columns)
+    rows = [json.loads(line) for line in (swept / "rows.jsonl").read_text().splitlines()]
+    assert set(rows[0]) == set(same) | set(table.columns)
+    assert all(row["rtf"] == float(f"{row['rtf']:.6g}") for row in rows), "six digits are all that a clock has"
 
 
 def test_the_manifest_has_every_file_with_its_checksum(swept: Path):

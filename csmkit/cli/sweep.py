@@ -28,6 +28,14 @@ def sweep(
     renew: Annotated[
         bool, typer.Option("--renew", help="Forget the rows that are of other models, metrics or settings.")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            "--dry-run",
+            help="Run nothing: say how many trials, how long, and what they will be able to show.",
+        ),
+    ] = False,
     track: Annotated[str | None, typer.Option(help="A tracker plugin that is told at the end, such as mlflow.")] = None,
     against: Against = None,
 ) -> None:
@@ -38,6 +46,12 @@ def sweep(
     from csmkit.lab.sweep import EngineOptions, load_recipe, run_sweep
 
     loaded = load_recipe(recipe, overrides or ())
+    if plan:
+        from csmkit.lab.report.forecast import forecast
+
+        for line in forecast(loaded, results_folder(results, loaded.name)).lines():
+            typer.echo(line)
+        return
     chosen = EngineOptions(where.engine, where.workers, where.address, where.cpus, where.gpus)
     tracker = None if track is None else plugins.load("tracker", track)()
     folder = results_folder(results, loaded.name)

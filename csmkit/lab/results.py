@@ -12,9 +12,11 @@ from typing import Any
 
 from csmkit.errors import MissingDependencyError, ResultsError
 from csmkit.lab.provenance import environment
+from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.row_file import DAMAGED, plain, write_whole
 
 TABLE, PARQUET, MANIFEST = "table.csv", "table.parquet", "manifest.json"
+_IN_EACH_ROW = ("trial_id", "text", "seed", "started", "error", *AXES)
 
 
 def results_folder(given: str | None, experiment: str) -> Path:
@@ -53,24 +55,43 @@ def copy_results(folder: Path, address: str) -> str:
     return address
 
 
-def write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows as CSV, and as parquet where pyarrow is installed; schedules are written as "1-2-4-6"."""
+def write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write the rows as CSV, and as parquet where pyarrow is installed; schedules are written as "1-2-4-6".
+
+    Returns:
+        The columns that are the same in all rows, such as versions: the table leaves them out, the manifest has them.
+    """
     import pandas
 
-    schedules = {key for row in rows for key, value in row.items() if isinstance(value, tuple | list)}
-    flat = [
-        {key: _text(value) if key in schedules and value is not None else value for key, value in row.items()}
-        for row in rows
-    ]
-    frame = pandas.DataFrame(flat)
+    frame = pandas.DataFrame.from_records(list(rows))
+    for name in {key for row in rows for key, value in row.items() if isinstance(value, tuple | list)}:
+        frame[name] = frame[name].map(lambda value: value if value is None else _text(value))
+    constant = [name for name in frame if name not in _IN_EACH_ROW and frame[name].nunique(dropna=False) == 1]
+    same = {name: frame[name].iloc[0] for name in constant} if len(frame) > 1 else {}
+    frame = frame.drop(columns=list(same))
     frame = frame.sort_values("started", kind="stable") if "started" in frame else frame
     write_whole(folder / TABLE, frame.to_csv(index=False).encode())
     if find_spec("pyarrow") is not None:
         frame.to_parquet(folder / PARQUET, index=False)
+    return {name: None if pandas.isna(value) else value for name, value in same.items()}
 
 
-def write_manifest(folder: Path, rows: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any], command: str) -> None:
-    """Write what the folder holds and where it comes from; every file with its size and checksum."""
+def write_manifest(
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    recipe: Mapping[str, Any],
+    command: str,
+    same: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what the folder holds and where it comes from; every file with its size and checksum.
+
+    Args:
+        folder: of the results.
+        rows: one a trial.
+        recipe: that was run.
+        command: that made the rows.
+        same: columns that are the same in all rows, as `write_table` returns them.
+    """
     files = {
         str(path.relative_to(folder)): {
             "bytes": path.stat().st_size,
@@ -92,6 +113,7 @@ def write_manifest(folder: Path, rows: Sequence[Mapping[str, Any]], recipe: Mapp
             name: sorted({str(row[name]) for row in measured if row.get(name) is not None})
             for name in (*environment(), "device", "preset", "voice", "voice_sha256", "whisper", "whisper_sha256")
         },
+        "same_in_all_rows": dict(same or {}),
         "recipe": dict(recipe),
         "files": files,
     }

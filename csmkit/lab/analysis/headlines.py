@@ -20,8 +20,8 @@ MARGINS = {
     "ended_ratio": 0.05,  # one answer in twenty
     "waited_ratio": 0.05,
     "repeated_ratio": 0.05,
-    "wer": 0.02,  # one word in fifty
-    "cer": 0.01,
+    "wer": 0.03,  # one word in thirty
+    "cer": 0.015,
     "max_underrun_ms": 20,  # a gap of 20 ms is heard as one
     "ttfa_ms": 20,  # a quarter of a frame, a tenth of the pause between speakers (Stivers et al., PNAS 2009)
     "ttfa_audible_ms": 20,

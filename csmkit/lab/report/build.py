@@ -49,12 +49,12 @@ def build_report(folder: Path, *, against: Path | None = None, command: str | No
             "correct that and run the sweep again with --retry-failed"
         )
     try:
-        write_table(folder, rows)
+        same = write_table(folder, rows)
         pictures = draw_figures(findings, folder)
         told = {"against": against, "command": command, "environment": _listed(rows, _ENVIRONMENT)}
         page = _render(folder, findings, recipe, pictures, told | {"about": _listed(rows, _ABOUT)})
         write_whole(folder / REPORT, page.encode())
-        write_manifest(folder, rows, recipe or {"name": folder.name}, command)
+        write_manifest(folder, rows, recipe or {"name": folder.name}, command, same)
     except OSError as error:
         remedy = "make room or get write access, then run `csmkit report` again; rows are kept"
         raise ResultsError(

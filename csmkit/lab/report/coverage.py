@@ -30,7 +30,7 @@ def coverage_rows(experiments: Path, results: Path) -> list[dict[str, Any]]:
         except ResultsError:
             rows = []
         missing = " ".join(missing_of(recipe, rows)) or "nothing"
-        told = {"experiment": recipe.name, "question": recipe.question, "trials": len(_planned(recipe))}
+        told = {"experiment": recipe.name, "question": recipe.question, "trials": len(planned_points(recipe))}
         table.append({**told, "is missing": missing})
     return table
 
@@ -43,11 +43,11 @@ def missing_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> list[str]:
         rows: of it.
     """
     found = list(rows)
-    planned, command = _planned(recipe), f"csmkit sweep experiments/{recipe.name}.toml"
+    planned, command = planned_points(recipe), f"csmkit sweep experiments/{recipe.name}.toml"
     if not found:
         return [f"All: there are no rows yet, `{command}` makes them."]
     failed = {_key(recipe, row): row for row in found if row.get("error")}
-    done = {_key(recipe, row) for row in found if not row.get("error")}
+    done = keys_of(recipe, [row for row in found if not row.get("error")])
     told = []
     missing = [point for key, point in planned.items() if key not in done and key not in failed]
     if missing:
@@ -63,13 +63,18 @@ def missing_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return told
 
 
-def _planned(recipe: Recipe) -> dict[str, str]:
+def planned_points(recipe: Recipe) -> dict[str, str]:
     """The varied settings of each trial in words, by what makes it a trial of its own; needs no model."""
     trials = plan(recipe, defaultdict(lambda: None))
     return {
         _key(recipe, trial.columns()): ", ".join(f"{name} {shown(trial.point[name])}" for name in recipe.varied)
         for trial in trials
     }
+
+
+def keys_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """What makes each row a trial of its own, as `planned_points` has it."""
+    return {_key(recipe, row) for row in rows}
 
 
 def _key(recipe: Recipe, row: Mapping[str, Any]) -> str:

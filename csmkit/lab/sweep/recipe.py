@@ -17,6 +17,7 @@ from csmkit.errors import InputError
 from csmkit.lab.measures import Measure
 from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, check_integer, nearest
 from csmkit.lab.sweep.overrides import parse_overrides
+from csmkit.lab.texts import TEXT_SETS, draw_texts, read_texts
 from csmkit.markup import speakable
 from csmkit.spoken import in_words
 
@@ -46,7 +47,7 @@ class Recipe:
         asr: plugin that hears; ``whisper`` has the axis of that name.
         asr_device: where it runs.
         batch: most utterances spoken at once where no metric needs times.
-        order_seed: of the order in which trials are run.
+        order_seed: of the order in which trials are run, and of the texts that are drawn.
     """
 
     name: str
@@ -112,7 +113,7 @@ def load_recipe(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Rec
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{str(path)!r} is not TOML ({error}): correct that place") from error
-    if isinstance(table.get("texts"), str):
+    if isinstance(table.get("texts"), str) and table["texts"] not in TEXT_SETS:
         table["texts"] = str(path.parent / table["texts"])
     axes = _table("axes", table.setdefault("axes", {}))
     for name, values in parse_overrides(overrides, {*AXES, *KEYS} - {"axes", "baseline", "margins"}).items():
@@ -128,7 +129,8 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
 
     Args:
         name: of the experiment.
-        table: keys are those of `Recipe`, and ``n_texts``: how many of the texts, from the first.
+        table: keys are those of `Recipe`, and ``n_texts``: how many of the texts, drawn at random
+            by ``order_seed``; without it all, in their order.
     """
     for key in table:
         if key not in KEYS:
@@ -136,10 +138,11 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
             raise InputError(f"recipe {name!r} has an unknown key {key!r}: {place}")
     preset = check_choice("preset", table.get("preset", "pocket"), PRESETS)
     axes = _checked_axes(_table("axes", table.get("axes", {})), preset)
+    seed = check_integer("order_seed", table.get("order_seed", Recipe.order_seed), 0)
     recipe = Recipe(
         name=name,
         preset=preset,
-        texts=_checked_texts(table.get("texts"), table.get("n_texts")),
+        texts=_checked_texts(table.get("texts"), table.get("n_texts"), seed),
         axes=axes,
         seeds=_checked_seeds(table.get("seeds", Recipe.seeds)),
         metrics=_checked_metrics(table.get("metrics", Recipe.metrics)),
@@ -149,7 +152,7 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         asr=check_choice("asr", table.get("asr", Recipe.asr), RECOGNISERS),
         repeats=check_integer("repeats", table.get("repeats", Recipe.repeats), 1),
         batch=check_integer("batch", table.get("batch", Recipe.batch), 1),
-        order_seed=check_integer("order_seed", table.get("order_seed", Recipe.order_seed), 0),
+        order_seed=seed,
         **{
             key: _text(key, table[key])
             for key in ("title", "question", "voice", "speech", "asr_device")
@@ -200,24 +203,17 @@ def _checked_axes(table: Mapping[str, Any], preset: str) -> dict[str, tuple[Any,
     return axes
 
 
-def _checked_texts(given: Any, n_texts: Any) -> tuple[str, ...]:
+def _checked_texts(given: Any, n_texts: Any, seed: int) -> tuple[str, ...]:
     if isinstance(given, str):
-        if not Path(given).is_file():
-            raise InputError(f"texts={given!r}: no such file; give a file of one sentence a line, or a list of texts")
-        lines = Path(given).read_text(encoding="utf-8").splitlines()
+        lines = read_texts(given)
     elif isinstance(given, list | tuple) and all(isinstance(text, str) for text in given):
         lines = list(given)
     else:
-        raise InputError(f"texts={given!r}: give a file of one sentence a line, or a list of texts")
+        raise InputError(f"texts={given!r}: give a file of one sentence a line, a list of texts, or the name of a set")
     texts = tuple(dict.fromkeys(text for line in lines if (text := in_words(speakable(line)))))
-    if n_texts is not None:
-        check_integer("n_texts", n_texts, 1)
-        if n_texts > len(texts):
-            raise InputError(f"n_texts={n_texts}: there are {len(texts)} different texts, give at most so many")
-        texts = texts[:n_texts]
     if not texts:
         raise InputError(f"texts={given!r} hold no word: give at least one sentence")
-    return texts
+    return texts if n_texts is None else tuple(draw_texts(texts, check_integer("n_texts", n_texts, 1), seed))
 
 
 def _checked_seeds(given: Any) -> tuple[int, ...]:

@@ -1,0 +1,171 @@
+"""What a sweep will cost and what it can show, before it runs: nothing is loaded, nothing is downloaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from csmkit.errors import ResultsError
+from csmkit.lab.analysis.findings import analyse
+from csmkit.lab.analysis.headlines import Headline
+from csmkit.lab.analysis.significance import paired_rows, smallest_difference
+from csmkit.lab.analysis.statistics import LEAST_TEXTS, UNITS, reduced
+from csmkit.lab.report.coverage import keys_of, planned_points
+from csmkit.lab.sweep.recipe import Recipe
+from csmkit.lab.sweep.row_file import read_rows
+
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A plan in numbers.
+
+    Attributes:
+        recipe: that is planned.
+        n_trials: in all.
+        n_done: of these, trials that have a row already.
+        trial_s: seconds that a trial takes, the median of earlier rows; None where there are none.
+        learned_from: folders of these rows.
+        n_comparisons: differences that will be looked at.
+        smallest: figures with the smallest true difference that is found in four of five such sweeps, after correction.
+    """
+
+    recipe: Recipe
+    n_trials: int
+    n_done: int
+    trial_s: float | None
+    learned_from: tuple[str, ...]
+    n_comparisons: int
+    smallest: list[tuple[Headline, float]]
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        recipe = self.recipe
+        n_settings = self.n_trials // max(1, len(recipe.texts) * len(recipe.seeds) * recipe.repeats)
+        repeats = f" x {recipe.repeats} repeats" if recipe.repeats > 1 else ""
+        size = f"{n_settings} settings x {len(recipe.texts)} texts x {len(recipe.seeds)} seeds{repeats}"
+        told = [f"{recipe.name}: {self.n_trials} trials ({size}), {self.n_done} of them done"]
+        told.append(self._time())
+        if len(recipe.texts) < LEAST_TEXTS:
+            told.append(f"{len(recipe.texts)} texts: nothing will be called clear, {LEAST_TEXTS} are the least")
+        return [*told, *self._power()]
+
+    def _time(self) -> str:
+        left = self.n_trials - self.n_done
+        if self.trial_s is None:
+            return f"Time for {left} trials: unknown, no rows of such trials yet; run with n_texts=2 to learn it"
+        return (
+            f"Time for {left} trials: about {_duration(left * self.trial_s)} in one process, at {self.trial_s:.2f} s "
+            f"a trial as in {', '.join(self.learned_from)}"
+        )
+
+    def _power(self) -> list[str]:
+        n_texts, counted = len(self.recipe.texts), f"after correction for {self.n_comparisons} differences"
+        if n_texts < LEAST_TEXTS or not self.n_comparisons:
+            return []
+        if not self.smallest:
+            unit = smallest_difference(1.0, n_texts, self.n_comparisons, POWER)
+            return [
+                f"Smallest difference that is found in 4 of 5 such sweeps, {counted}: {unit:.2f} standard deviations "
+                "between texts; no rows yet to learn those from, run with n_texts=12 first"
+            ]
+        header = f"Smallest true difference that is found in 4 of 5 such sweeps, {counted}:"
+        width = max(len(item.label) for item, _ in self.smallest)
+        return [header, *(f"  {item.label:{width}}  {_against(item, value)}" for item, value in self.smallest)]
+
+
+def _against(item: Headline, value: float) -> str:
+    margin = "no margin stated" if item.margin is None else f"margin {item.margin:g}"
+    more = " (too few texts for that)" if item.margin is not None and value > item.margin else ""
+    return f"{value:.{max(item.digits, 1)}f}, {margin}{more}"
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def forecast(recipe: Recipe, folder: Path) -> Forecast:
+    """Plan a sweep by what earlier rows took and how far they varied.
+
+    Args:
+        recipe: to be run.
+        folder: of its results; where it has no rows, those of its neighbours with the same preset are learned from.
+    """
+    planned = planned_points(recipe)
+    rows = _rows(folder)
+    done = keys_of(recipe, [row for row in rows if not row.get("error")])
+    learned = {folder.name: rows} if rows else _neighbours(recipe, folder)
+    seconds = [row["trial_s"] for some in learned.values() for row in some if row.get("trial_s") is not None]
+    spreads = _spreads(recipe, [row for some in learned.values() for row in some])
+    n_values = sum(len(recipe.axes[name]) - 1 for name in recipe.varied)
+    n_comparisons = n_values * max(1, len(spreads))
+    smallest = [
+        (item, smallest_difference(spread, len(recipe.texts), n_comparisons, POWER))
+        for item, spread in spreads
+        if len(recipe.texts) >= LEAST_TEXTS and n_comparisons
+    ]
+    trial_s = float(np.median(seconds)) if seconds else None
+    n_done = len(done & set(planned))
+    return Forecast(recipe, len(planned), n_done, trial_s, tuple(learned), n_comparisons, smallest)
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    try:
+        return read_rows(folder)
+    except ResultsError:
+        return []
+
+
+def _neighbours(recipe: Recipe, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Rows of other sweeps that took the same kind of trials: of the same preset, timed or not."""
+    found = {}
+    for path in sorted(folder.parent.glob("*/rows.jsonl")):
+        rows = [
+            row
+            for row in _rows(path.parent)
+            if row.get("preset") == recipe.preset and (row.get("n_batch") == 1) == recipe.times
+        ]
+        if rows:
+            found[path.parent.name] = rows
+    return found
+
+
+def _spreads(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Headline, float]]:
+    """Of each figure of the recipe, how far its paired differences vary between texts: a standard deviation."""
+    done = [row for row in rows if not row.get("error")]
+    if not done:
+        return []
+    findings = analyse(done, recipe.baseline, figures=recipe.metrics, margins=recipe.margins)
+    spreads = []
+    for item in findings.headlines:
+        found = [
+            _spread(findings.rows, findings.axes, name, value, findings.baseline[name], item)
+            for name, values in findings.axes.items()
+            for value in values
+            if value != findings.baseline[name]
+        ]
+        known = [value for value in found if value is not None and math.isfinite(value)]
+        if known and np.median(known) > 0:
+            spreads.append((item, float(np.median(known))))
+    return spreads
+
+
+def _spread(
+    rows: Sequence[Mapping[str, Any]], axes: Iterable[str], axis: str, value: Any, base: Any, item: Headline
+) -> float | None:
+    shared = [name for name in axes if name != axis]
+    here, there = ([row for row in rows if row[axis] == wanted] for wanted in (value, base))
+    cells = reduced(paired_rows(here, there, item.column, units=[*UNITS, *shared]), item.column, mean=True)
+    return float(cells.of_texts().std(ddof=1)) if cells.n_texts > 2 else None
