@@ -1,4 +1,4 @@
-"""The thread that owns a recogniser."""
+"""The thread that owns a recogniser, and the only lock around its utterances."""
 
 from __future__ import annotations
 
@@ -6,102 +6,183 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from enum import Enum
 from time import perf_counter
+
+import numpy as np
 
 from csmkit.asr.hypothesis import Transcriber
 from csmkit.asr.utterance import Pass, Utterance
 
-NICER = 10  # steps of the scheduler's 40; the voice beside it is heard, a partial text can wait
+NICER = 10  # steps of the scheduler's 40; speech being generated is heard, a partial text can wait
+
+
+class State(Enum):
+    """What a worker does."""
+
+    LOADING = "loading"  # utterances may be opened, nothing is decoded yet
+    READY = "ready"
+    RETIRED = "retired"  # takes no new utterance; ends after those that are open
+    STOPPED = "stopped"
+    FAILED = "failed"
 
 
 class Worker:
-    """Decodes the newest state of one utterance after the other; knows nothing of the object that users hold.
+    """Decodes any number of open utterances, one at a time.
+
+    A finished utterance goes first; otherwise the one whose last decode is longest ago, up to its newest chunk. Every
+    access to an utterance goes through the methods of this class, which hold the lock, from any thread.
 
     Args:
-        load: gives the recogniser; called in the thread.
-        duty: share of the time that partials may take.
-
-    Attributes:
-        changed: guards everything below, and the utterance.
-        utterance: the one to listen to, or None.
-        ready: whether the recogniser is loaded.
-        error: what ended the thread.
+        load: returns the recogniser; called in the thread.
+        duty: share of the time, in (0, 1], that partial decodes may take.
+        clock: seconds, never decreasing.
     """
 
-    def __init__(self, load: Callable[[], Transcriber], duty: float) -> None:
-        self.changed = threading.Condition()
-        self.utterance: Utterance | None = None
-        self.ready = False
-        self.error: BaseException | None = None
-        self._load = load
-        self._duty = duty
-        self._stopping = False
+    def __init__(self, load: Callable[[], Transcriber], duty: float, clock: Callable[[], float] = perf_counter) -> None:
+        self._changed = threading.Condition()
+        self._state = State.LOADING
+        self._error: BaseException | None = None
+        self._open: list[Utterance] = []
+        self._rest_until = 0.0  # no partial is decoded before; the processor is left to the speech generator
+        self._load, self._duty, self._clock = load, duty, clock
         self._thread = threading.Thread(target=self._run, name="csmkit-asr", daemon=True)
         self._thread.start()
 
     @property
     def usable(self) -> bool:
-        """Whether it takes work, now or once it is loaded."""
-        return self.error is None and not self._stopping
+        """Whether it takes new utterances, now or once the recogniser is loaded."""
+        return self._state in (State.LOADING, State.READY)
+
+    @property
+    def error(self) -> BaseException | None:
+        """The error that ended the thread, or None."""
+        return self._error
+
+    def wait_until_loaded(self) -> None:
+        """Block until the recogniser is loaded, or the thread has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._state is not State.LOADING)
+
+    def open(self, utterance: Utterance) -> None:
+        """Start to serve an utterance; one that a stopped worker gets is cancelled at once."""
+        with self._changed:
+            if self.usable:
+                self._open.append(utterance)
+            else:
+                utterance.cancel()
+
+    def put(self, utterance: Utterance, samples: np.ndarray) -> bool:
+        """Add ``(samples,)`` float32 at 24 kHz; False if they are rejected. Never waits for a decode."""
+        with self._changed:
+            if self._error is not None:
+                return utterance.reject(samples)
+            accepted = not len(samples) or utterance.put(samples, self._clock())
+            self._changed.notify_all()
+            return accepted
+
+    def finish(self, utterance: Utterance) -> None:
+        """Accept no more sound, and decode the final text."""
+        with self._changed:
+            utterance.finish()
+            self._changed.notify_all()
+
+    def cancel(self, utterance: Utterance) -> None:
+        """Drop an utterance that has no final text yet; the result of a decode in progress is discarded."""
+        with self._changed:
+            utterance.cancel()
+            if utterance in self._open:
+                self._open.remove(utterance)
+            self._changed.notify_all()
+
+    def wait_until_settled(self, utterance: Utterance, timeout: float | None) -> bool:
+        """Block until it has its final text, is cancelled, or the thread failed; False after ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: utterance.settled or self._error is not None, timeout)
+
+    def stats(self, utterance: Utterance) -> dict[str, float]:
+        """The counters of an utterance."""
+        with self._changed:
+            return utterance.stats()
+
+    def passes(self, utterance: Utterance) -> list[Pass]:
+        """The decodes of an utterance so far."""
+        with self._changed:
+            return list(utterance.passes)
+
+    def retire(self) -> None:
+        """Take no new utterance, and end after those that are open. Returns at once."""
+        with self._changed:
+            if self.usable:
+                self._state = State.RETIRED
+            self._changed.notify_all()
 
     def stop(self, timeout: float | None = None) -> bool:
-        """End the thread and wait for it, at most ``timeout`` seconds; whether it has ended."""
-        with self.changed:
-            self._stopping = True
-            self.changed.notify_all()
+        """Cancel all utterances, end the thread and wait for it, at most ``timeout`` seconds; whether it has ended."""
+        with self._changed:
+            for utterance in self._open:
+                utterance.cancel()
+            self._open.clear()
+            if self._state is not State.FAILED:
+                self._state = State.STOPPED
+            self._changed.notify_all()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
-            _stand_back()
+            _lower_priority()
             transcriber = self._load()
-            with self.changed:
-                self.ready = True
-                self.changed.notify_all()
-            while (work := self._next()) is not None:
-                self._decode(transcriber, *work)
+            with self._changed:
+                if self._state is State.LOADING:
+                    self._state = State.READY
+                self._changed.notify_all()
+            while (utterance := self._next()) is not None:
+                self._decode(transcriber, utterance)
         except BaseException as error:  # the thread's top frame: kept for the caller, who gets it as a cause
-            with self.changed:
-                self.error = error
-                self.changed.notify_all()
+            with self._changed:
+                self._state, self._error = State.FAILED, error
+                self._changed.notify_all()
 
-    def _next(self) -> tuple[Utterance, bool, float | None] | None:
-        """Wait for something to decode: the utterance, whether it is finished, when its newest chunk came."""
-        with self.changed:
-            while not self._stopping:
-                utterance = self.utterance
-                rest_s: float | None = None
-                if utterance is not None and utterance.final is None:
-                    if utterance.finished:
-                        return utterance, True, utterance.take()
-                    if utterance.n_pending:
-                        rest_s = utterance.rest_until - perf_counter()
-                        if rest_s <= 0:
-                            return utterance, False, utterance.take()
-                self.changed.wait(rest_s)
+    def _next(self) -> Utterance | None:
+        """Wait for an utterance to decode; None when the thread has to end."""
+        with self._changed:
+            while self._state is State.READY or (self._state is State.RETIRED and self._open):
+                finished = [utterance for utterance in self._open if utterance.finished]
+                if finished:
+                    return finished[0]
+                waiting = [utterance for utterance in self._open if utterance.n_pending]
+                rest_s = self._rest_until - self._clock() if waiting else None
+                if rest_s is not None and rest_s <= 0:
+                    return min(waiting, key=lambda utterance: utterance.decoded_at)
+                self._changed.wait(rest_s)
         return None
 
-    def _decode(self, transcriber: Transcriber, utterance: Utterance, finished: bool, arrived: float | None) -> None:
-        started = perf_counter()
+    def _decode(self, transcriber: Transcriber, utterance: Utterance) -> None:
+        with self._changed:
+            started, finished = self._clock(), utterance.finished
+            arrived = utterance.take()
         final = None
         if finished:
             final = utterance.conclude(transcriber)
         else:
             utterance.listen(transcriber)
-        now = perf_counter()
-        with self.changed:
+        with self._changed:
+            now = self._clock()
             utterance.record(Pass(started, now, finished), arrived)
-            utterance.rest_until = now + (now - started) * (1 / self._duty - 1)
-            utterance.final = None if utterance.cancelled else final
-            self.changed.notify_all()
+            if final is None:
+                self._rest_until = now + (now - started) * (1 / self._duty - 1)
+            elif utterance in self._open:  # it may have been cancelled during the decode
+                utterance.settle(final)
+                self._open.remove(utterance)
+            self._changed.notify_all()
 
 
-def _stand_back() -> None:
-    """Let the other threads of the program go first where cores are short; those it starts from here on, too.
+def _lower_priority() -> None:
+    """Let the other threads of the program go first where cores are short; also for threads started from this one.
 
-    Linux alone has priorities of threads.
+    Only Linux has priorities of threads.
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()

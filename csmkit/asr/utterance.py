@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from time import perf_counter
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -59,71 +59,134 @@ class Transcript(str):
 
 
 class Pass(NamedTuple):
-    """One decode, by `time.perf_counter`."""
+    """One decode, by the worker's clock (`time.perf_counter`)."""
 
     started: float
     ended: float
     final: bool
 
 
-class Utterance:
-    """Sound goes in on the producer's side, readings come out on the worker's.
+class State(Enum):
+    """How far an utterance is."""
 
-    `put` and `take` are called under the worker's lock and do next to nothing; `listen` and `conclude` decode, are
-    called by the worker alone, and touch only sound that has been taken.
+    OPEN = "open"  # takes sound
+    FINISHED = "finished"  # all sound is there, the final text is not
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class _Slot:
+    """Sound that waits for the worker: the samples as bytes, and when the last of them arrived."""
+
+    __slots__ = ("arrived", "samples")
+
+    def __init__(self, samples: np.ndarray, arrived: float) -> None:
+        self.samples, self.arrived = bytearray(samples.tobytes()), arrived
+
+    def append(self, samples: np.ndarray, arrived: float) -> None:
+        self.samples += samples.tobytes()  # amortised: a bytearray grows by a share of its size
+        self.arrived = arrived
+
+
+class Utterance:
+    """Sound goes in on the producer's side, texts come out on the worker's.
+
+    What has not been decoded waits in at most ``queue_size`` slots. A chunk that finds all of them taken is appended to
+    the newest one, so that neither the producer waits nor sound is lost. Memory grows with the sound that came.
+
+    `csmkit.asr.thread.Worker` calls every method, under its lock but for `listen` and `conclude`, which decode in its
+    thread and touch only sound that has been taken.
 
     Args:
-        queue_size: slots for chunks not taken yet; more chunks share the last slot.
-        max_audio_s: seconds of sound that are kept; what comes later is rejected.
+        queue_size: slots for chunks that were not taken yet.
+        max_audio_s: seconds of sound that are accepted; what comes later is rejected.
     """
 
     def __init__(self, queue_size: int, max_audio_s: float) -> None:
         self.partial = Transcript()
         self.final: Transcript | None = None
-        self.finished = False
-        self.cancelled = False
-        self.rest_until = 0.0  # by `time.perf_counter`; before it the worker leaves the processor to the generator
-        self._queue_size = queue_size
-        self._audio = np.empty(round(max_audio_s * SAMPLE_RATE), np.float32)
-        self._arrivals: deque[float] = deque()  # one a slot: when its newest chunk came
+        self.passes: list[Pass] = []
+        self._state = State.OPEN
+        self._waiting: deque[_Slot] = deque()
+        self._queue_size, self._n_most = queue_size, round(max_audio_s * SAMPLE_RATE)
         self._n_put = self._n_taken = 0  # samples at 24 kHz
         self._n_rejected = self._n_rejected_samples = self._n_coalesced = 0
-        self.passes: list[Pass] = []
         self._lag_ms: list[float] = []
+        self._taken = np.zeros(0, np.float32)  # at 24 kHz, not resampled yet
         self._resampler = soxr.ResampleStream(SAMPLE_RATE, RATE_HZ, 1, dtype="float32")
-        self._n_resampled = 0  # of the input
-        self._heard = np.empty(round(max_audio_s * RATE_HZ) + RATE_HZ, np.float32)
-        self._n_heard = self._window_start = 0  # samples at 16 kHz
+        self._heard = np.zeros(RATE_HZ, np.float32)  # at 16 kHz; grows
+        self._n_heard = self._window_start = 0  # samples of it
         self._agreement = Agreement()
 
     @property
     def n_pending(self) -> int:
         """Slots that the worker has not taken."""
-        return len(self._arrivals)
+        return len(self._waiting)
 
-    def put(self, chunk: np.ndarray) -> bool:
-        """Copy a chunk; False if it is rejected. Once one is, all later ones are: the sound must have no holes."""
-        end = self._n_put + len(chunk)
-        if self.finished or self.cancelled or self._n_rejected or end > len(self._audio):
+    @property
+    def finished(self) -> bool:
+        """Whether all sound is there and the final text is not."""
+        return self._state is State.FINISHED
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was dropped before its final text."""
+        return self._state is State.CANCELLED
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will be decoded."""
+        return self._state in (State.DONE, State.CANCELLED)
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes sound."""
+        return self._state is State.OPEN
+
+    @property
+    def decoded_at(self) -> float:
+        """When its last decode ended; 0 before the first."""
+        return self.passes[-1].ended if self.passes else 0.0
+
+    def put(self, chunk: np.ndarray, now: float) -> bool:
+        """Copy a chunk; False if it is rejected. After one rejection all are: the sound must have no holes."""
+        if not self.open or self._n_rejected or self._n_put + len(chunk) > self._n_most:
             return self.reject(chunk)
-        self._audio[self._n_put : end] = chunk
-        self._n_put = end
-        if len(self._arrivals) == self._queue_size:
-            self._arrivals.pop()
+        self._n_put += len(chunk)
+        if len(self._waiting) == self._queue_size:
+            self._waiting[-1].append(chunk, now)
             self._n_coalesced += 1
-        self._arrivals.append(perf_counter())
+        else:
+            self._waiting.append(_Slot(chunk, now))
         return True
 
     def reject(self, chunk: np.ndarray) -> bool:
-        """Count a chunk that nobody will hear; always False."""
+        """Count a chunk that is not transcribed; always False."""
         self._n_rejected += 1
         self._n_rejected_samples += len(chunk)
         return False
 
+    def finish(self) -> None:
+        """Accept no more sound."""
+        if self.open:
+            self._state = State.FINISHED
+
+    def settle(self, final: Transcript) -> None:
+        """Keep the final text."""
+        self.final, self._state = final, State.DONE
+
+    def cancel(self) -> None:
+        """Give up, unless the final text is there."""
+        if self._state is not State.DONE:
+            self._state = State.CANCELLED
+            self._waiting.clear()
+
     def take(self) -> float | None:
         """Take everything pending; when the newest of it arrived, or None if there was nothing."""
-        newest = self._arrivals[-1] if self._arrivals else None
-        self._arrivals.clear()
+        newest = self._waiting[-1].arrived if self._waiting else None
+        waited = [np.frombuffer(slot.samples, np.float32) for slot in self._waiting]
+        self._taken = np.concatenate([self._taken, *waited])
+        self._waiting.clear()
         self._n_taken = self._n_put
         return newest
 
@@ -179,10 +242,13 @@ class Utterance:
         }
 
     def _resample(self, *, last: bool) -> None:
-        fresh = self._resampler.resample_chunk(self._audio[self._n_resampled : self._n_taken], last=last)
-        self._n_resampled = self._n_taken
-        self._heard[self._n_heard : self._n_heard + len(fresh)] = fresh
-        self._n_heard += len(fresh)
+        fresh = self._resampler.resample_chunk(self._taken, last=last)
+        self._taken = self._taken[:0]
+        end = self._n_heard + len(fresh)
+        if end > len(self._heard):
+            self._heard = np.concatenate([self._heard[: self._n_heard], np.zeros(end, np.float32)])  # doubles at least
+        self._heard[self._n_heard : end] = fresh
+        self._n_heard = end
 
     def _move_window(self, window_s: float) -> None:
         cut_s = self._agreement.cut()

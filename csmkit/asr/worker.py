@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -23,21 +25,125 @@ log = logging.getLogger(__name__)
 CLOSE_S = 10.0  # longer than any pass over a few seconds of sound
 
 
+class TranscriptionStream:
+    """One utterance on its way through a recogniser; made by `StreamingWhisperASR.stream`.
+
+    Every method may be called from any thread, and only `get_final` waits. A stream that is dropped is cancelled.
+
+    Attributes:
+        model_name: of the recogniser.
+    """
+
+    def __init__(self, worker: Worker, utterance: Utterance, model_name: str, owner: object = None) -> None:
+        self.model_name = model_name
+        self._worker, self._utterance = worker, utterance
+        self._owner = owner  # a recogniser that nobody else holds lives as long as its stream
+        worker.open(utterance)
+        weakref.finalize(self, worker.cancel, utterance).atexit = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will come: it has its final text, was cancelled, or the recogniser failed."""
+        return self._utterance.settled or self._worker.error is not None
+
+    def put_audio_chunk(self, chunk: Waveform, sample_rate: int = SAMPLE_RATE) -> bool:
+        """Hand over ``(samples,)`` at 24 kHz; it is copied, and the call never waits for a decode.
+
+        Args:
+            chunk: the samples.
+            sample_rate: of the chunk in Hz, only checked: chunks resampled one by one would not fit together.
+
+        Returns:
+            False if the chunk was rejected: after `finish` or `cancel`, past ``max_audio_s``, or with a dead worker.
+
+        Raises:
+            InputError: not a waveform, NaN in it, or another rate.
+        """
+        samples = as_mono(chunk)
+        if sample_rate != SAMPLE_RATE:
+            cure = "resample the whole sound first, with csmkit.audio.resample"
+            raise InputError(f"a chunk at {sample_rate!r} Hz: the recogniser takes {SAMPLE_RATE} Hz, {cure}")
+        return self._worker.put(self._utterance, samples)
+
+    def finish(self) -> None:
+        """Announce that no more sound follows. Returns at once; calling it again changes nothing."""
+        self._worker.finish(self._utterance)
+
+    def get_latest_partial(self) -> Transcript:
+        """The text so far; empty at first. Returns at once.
+
+        Raises:
+            TranscriptionError: the recogniser failed; the cause is its error.
+        """
+        self._raise_error()
+        return self._utterance.partial
+
+    def get_final(self, timeout: float | None = None) -> Transcript:
+        """Wait for the text of the whole utterance.
+
+        Args:
+            timeout: in seconds; None waits as long as it takes.
+
+        Raises:
+            TimeoutError: not ready in time; ask again later.
+            TranscriptionError: the recogniser failed; the cause is its error.
+            StateError: `finish` was not called, or the utterance was cancelled.
+        """
+        if self._utterance.open and self._worker.error is None:
+            raise StateError("the utterance is not finished: call finish() before get_final()")
+        if not self._worker.wait_until_settled(self._utterance, timeout):
+            raise TimeoutError(f"no final transcription within {timeout} s: ask again, or give a longer timeout")
+        if self._utterance.final is not None:
+            return self._utterance.final
+        self._raise_error()
+        raise StateError("the utterance was cancelled: call start_processing() for the next one")
+
+    def cancel(self) -> None:
+        """Drop the utterance, and wake whoever waits for its final text. Returns at once."""
+        self._worker.cancel(self._utterance)
+
+    def abandon(self) -> None:
+        """Drop the utterance of a recogniser that is too slow: the next stream gets a new thread.
+
+        This thread may hang for ever. It goes on with the streams that it has, and ends after them.
+        """
+        self._worker.retire()
+        self.cancel()
+
+    def stats(self) -> dict[str, float]:
+        """Counters: seconds received, decoded and rejected, decodes, lag."""
+        return self._worker.stats(self._utterance)
+
+    def passes(self) -> list[Pass]:
+        """The decodes so far, in order."""
+        return self._worker.passes(self._utterance)
+
+    def _raise_error(self) -> None:
+        error = self._worker.error
+        if error is not None:
+            raise TranscriptionError(f"the recogniser {self.model_name!r} failed: {error}") from error
+
+
 class StreamingWhisperASR:
     """Transcribes speech chunk by chunk while it arrives, then once more as a whole.
 
-    Nothing the producer calls waits for a decode. One utterance at a time; after its final, or after `cancel`, the
-    same object takes the next one.
+    Nothing the producer calls waits for a decode. The methods of this class serve one utterance at a time; after its
+    final, or after `cancel`, the same object takes the next one. `stream` opens further utterances beside it, for
+    several speakers or chatbots that share the model: they are decoded one at a time, finished ones first, and do not
+    touch each other.
 
     Args:
         model_name: ``tiny.en``, ``base.en`` or ``small.en``, the preset's model of that class; a directory; a hub id.
-        queue_size: slots for chunks that wait; when they are full, chunks share a slot and nothing is lost.
+        queue_size: chunks of an utterance that may wait for the recogniser. As with ``queue.Queue(maxsize)`` there are
+            never more, but the producer does not wait: while the queue is full, a new chunk is appended to the newest
+            one, and nothing is lost.
         transcriber: a loaded recogniser to use instead of ``model_name``.
         max_audio_s: seconds of sound an utterance may have; later chunks are rejected and the final says so.
         duty: share of the time, in (0, 1], that partials may keep a processor busy. The final is not limited.
         device: ``cpu`` or ``cuda``, for ``model_name``.
         compute_type: of CTranslate2, for ``model_name``.
         preset: whose ``base.en`` is meant: ``pocket`` or ``sesame``.
+        clock: seconds, never decreasing; times decodes.
 
     Raises:
         InputError: a parameter out of its range.
@@ -54,6 +160,7 @@ class StreamingWhisperASR:
         device: str = "cpu",
         compute_type: str = "int8",
         preset: str = "pocket",
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         if not isinstance(queue_size, int) or queue_size < 1:
             raise InputError(f"queue_size={queue_size!r}: give a whole number of chunks, at least 1")
@@ -64,12 +171,13 @@ class StreamingWhisperASR:
         self.model_name = model_name
         self.max_audio_s = max_audio_s
         self._new_utterance = partial(Utterance, queue_size, max_audio_s)
-        self._load = partial(_load_whisper, model_name, device, compute_type, preset)
+        load = partial(_load_whisper, model_name, device, compute_type, preset)
         if transcriber is not None:
-            self._load = partial(_given, transcriber)
-        self._duty = duty
+            load = partial(_given, transcriber)
+        self._new_worker = partial(Worker, load, duty, clock)
+        self._preparing = threading.Lock()  # two chatbots that begin at once share one model
         self._worker: Worker | None = None
-        self._utterance: Utterance | None = None
+        self._stream: TranscriptionStream | None = None
 
     def prepare(self) -> None:
         """Load the model in the worker thread, if it is not, and wait for it; `start_processing` does this too.
@@ -78,18 +186,15 @@ class StreamingWhisperASR:
             CsmkitError: the model cannot be loaded; the leaf says why.
             TranscriptionError: loading failed in a way not foreseen; the cause says how.
         """
-        worker = self._worker
-        if worker is None or not worker.usable:
-            worker = self._worker = Worker(self._load, self._duty)
-            weakref.finalize(self, worker.stop, timeout=20)  # a dropped object, or the end of the program
-        with worker.changed:
-            worker.changed.wait_for(lambda: worker.ready or worker.error is not None)
-        if isinstance(worker.error, CsmkitError):
-            raise worker.error
-        if worker.error is not None:
-            hint = "copy or convert the model again, or take another"
-            said = f"the recogniser {self.model_name!r} could not be loaded ({worker.error}): {hint}"
-            raise TranscriptionError(said) from worker.error
+        self._prepared()
+
+    def stream(self) -> TranscriptionStream:
+        """Begin an utterance of its own, beside all others. Blocks until the model is loaded, the first time.
+
+        Raises:
+            CsmkitError, TranscriptionError: as in `prepare`.
+        """
+        return TranscriptionStream(self._prepared(), self._new_utterance(), self.model_name, self)
 
     def start_processing(self) -> None:
         """Begin an utterance. Blocks until the model is loaded, the first time.
@@ -98,98 +203,53 @@ class StreamingWhisperASR:
             StateError: the utterance before has no final yet.
             CsmkitError, TranscriptionError: as in `prepare`.
         """
-        previous = self._utterance
-        if self._alive() and previous is not None and previous.final is None and not previous.cancelled:
+        if self._stream is not None and not self._stream.settled:
             raise StateError("an utterance is being heard already: call get_final() or cancel() before the next start")
-        self.prepare()
-        assert self._worker is not None
-        with self._worker.changed:
-            self._worker.utterance = self._utterance = self._new_utterance()
+        # Without a reference to this object, which then needs no garbage collector to end.
+        self._stream = TranscriptionStream(self._prepared(), self._new_utterance(), self.model_name)
 
     def put_audio_chunk(self, chunk: Waveform, sample_rate: int = SAMPLE_RATE) -> bool:
-        """Hand over ``(samples,)`` at 24 kHz; it is copied, and the call never waits for a decode.
-
-        Args:
-            chunk: the samples.
-            sample_rate: of the chunk in Hz, only checked: chunks resampled one by one would not fit together.
-
-        Returns:
-            False if the chunk was rejected: after `finish` or `cancel`, past ``max_audio_s``, or with a dead worker.
+        """Hand over ``(samples,)`` at 24 kHz, as `TranscriptionStream.put_audio_chunk`.
 
         Raises:
             InputError: not a waveform, NaN in it, or another rate.
             StateError: nothing was started.
         """
-        samples = as_mono(chunk)
-        if sample_rate != SAMPLE_RATE:
-            cure = "resample the whole sound first, with csmkit.audio.resample"
-            raise InputError(f"a chunk at {sample_rate!r} Hz: the recogniser takes {SAMPLE_RATE} Hz, {cure}")
-        worker, utterance = self._current()
-        with worker.changed:
-            if worker.error is not None:
-                return utterance.reject(samples)
-            accepted = not len(samples) or utterance.put(samples)
-            worker.changed.notify_all()
-        return accepted
+        return self._current().put_audio_chunk(chunk, sample_rate)
 
     def finish(self) -> None:
-        """Announce that no more sound follows. Returns at once; calling it again changes nothing."""
-        worker, utterance = self._current()
-        with worker.changed:
-            utterance.finished = True
-            worker.changed.notify_all()
+        """Announce that no more sound follows. Returns at once; raises StateError where nothing was started."""
+        self._current().finish()
 
     def get_latest_partial(self) -> Transcript:
-        """What was understood so far; empty at first. Read without waiting.
+        """The text so far; empty at first. Returns at once.
 
         Raises:
             TranscriptionError: the recogniser failed; the cause is its error.
             StateError: nothing was started.
         """
-        worker, utterance = self._current()
-        self._raise_error(worker)
-        return utterance.partial
+        return self._current().get_latest_partial()
 
     def get_final(self, timeout: float | None = None) -> Transcript:
-        """Wait for the reading of the whole utterance.
-
-        Args:
-            timeout: in seconds; None waits as long as it takes.
+        """Wait for the text of the whole utterance, at most ``timeout`` seconds, as `TranscriptionStream.get_final`.
 
         Raises:
             TimeoutError: not ready in time; ask again later.
             TranscriptionError: the recogniser failed; the cause is its error.
             StateError: nothing was started, `finish` was not called, or the utterance was cancelled.
         """
-        worker, utterance = self._current()
-        if not utterance.finished and not utterance.cancelled and worker.error is None:
-            raise StateError("the utterance is not finished: call finish() before get_final()")
+        return self._current().get_final(timeout)
 
-        def settled() -> bool:
-            return utterance.final is not None or utterance.cancelled or worker.error is not None
-
-        with worker.changed:
-            if not worker.changed.wait_for(settled, timeout):
-                raise TimeoutError(f"no final transcription within {timeout} s: ask again, or give a longer timeout")
-        if utterance.final is not None:
-            return utterance.final
-        self._raise_error(worker)
-        raise StateError("the utterance was cancelled: call start_processing() for the next one")
-
-    def transcribe(
-        self, audio: Waveform, timeout: float | None = None, stop: threading.Event | None = None
-    ) -> Transcript:
-        """Hear a whole waveform and wait for its text; an utterance like any other, without partials.
+    def transcribe(self, audio: Waveform, timeout: float | None = None) -> Transcript:
+        """Transcribe a whole waveform and wait for its text; a stream of its own, so that any thread may call it.
 
         Args:
             audio: ``(samples,)`` at 24 kHz.
             timeout: in seconds; None waits as long as it takes.
-            stop: to break off from another thread: set it, then call `cancel`.
 
         Raises:
             TimeoutError: not ready in time; the utterance is dropped.
             InputError: not a waveform, NaN in it, or more of it than ``max_audio_s``.
-            StateError: it was broken off, or another utterance is being heard.
             CsmkitError, TranscriptionError: as `prepare` and `get_final`.
         """
         samples = as_mono(audio)
@@ -197,34 +257,26 @@ class StreamingWhisperASR:
         if seconds > self.max_audio_s:
             limit = f"this recogniser takes {self.max_audio_s:g} s at a time"
             raise InputError(f"{seconds:.1f} s of sound: {limit}, give a shorter recording or a larger max_audio_s")
-        self.start_processing()
+        stream = self.stream()
         try:
-            if stop is not None and stop.is_set():  # `cancel` may have come before there was anything to cancel
-                self.cancel()
-            self.put_audio_chunk(samples)
-            self.finish()
-            return self.get_final(timeout)
-        except BaseException:
-            self.cancel()
-            raise
+            stream.put_audio_chunk(samples)
+            stream.finish()
+            return stream.get_final(timeout)
+        finally:
+            stream.cancel()
 
     def cancel(self) -> None:
         """Drop the utterance. Returns at once; a decode in progress ends unheard. Fine without an utterance, too."""
-        if self._worker is None or self._utterance is None:
-            return
-        with self._worker.changed:
-            self._utterance.cancelled = self._utterance.final is None
-            self._worker.utterance = None
-            self._worker.changed.notify_all()
+        if self._stream is not None:
+            self._stream.cancel()
 
     def close(self, timeout: float | None = CLOSE_S) -> None:
-        """Cancel, end the thread, wait for it and let the model go. May be called again.
+        """Cancel all utterances, end the thread, wait for it and let the model go. May be called again.
 
         Args:
             timeout: seconds that a decode in progress may take; one that hangs is left behind, with a word in the log.
                 None waits as long as it takes.
         """
-        self.cancel()
         if self._worker is not None and not self._worker.stop(timeout):
             log.warning("the recogniser %r hangs in a decode and was left behind", self.model_name)
 
@@ -234,15 +286,11 @@ class StreamingWhisperASR:
         Raises:
             StateError: nothing was started.
         """
-        worker, utterance = self._current()
-        with worker.changed:
-            return utterance.stats()
+        return self._current().stats()
 
     def passes(self) -> list[Pass]:
         """The decodes of the present utterance, or the last, in order. Raises StateError where nothing was started."""
-        worker, utterance = self._current()
-        with worker.changed:
-            return list(utterance.passes)
+        return self._current().passes()
 
     def __enter__(self) -> StreamingWhisperASR:
         return self
@@ -250,17 +298,26 @@ class StreamingWhisperASR:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _alive(self) -> bool:
-        return self._worker is not None and self._worker.usable
-
-    def _current(self) -> tuple[Worker, Utterance]:
-        if self._worker is None or self._utterance is None:
-            raise StateError("nothing was started: call start_processing() first")
-        return self._worker, self._utterance
-
-    def _raise_error(self, worker: Worker) -> None:
+    def _prepared(self) -> Worker:
+        """The worker, its model loaded."""
+        with self._preparing:
+            if self._worker is None or not self._worker.usable:
+                self._worker = self._new_worker()
+                weakref.finalize(self, self._worker.stop, timeout=20)  # a dropped object, or the end of the program
+            worker = self._worker
+        worker.wait_until_loaded()
+        if isinstance(worker.error, CsmkitError):
+            raise worker.error
         if worker.error is not None:
-            raise TranscriptionError(f"the recogniser {self.model_name!r} failed: {worker.error}") from worker.error
+            hint = "copy or convert the model again, or take another"
+            said = f"the recogniser {self.model_name!r} could not be loaded ({worker.error}): {hint}"
+            raise TranscriptionError(said) from worker.error
+        return worker
+
+    def _current(self) -> TranscriptionStream:
+        if self._stream is None:
+            raise StateError("nothing was started: call start_processing() first")
+        return self._stream
 
 
 def _given(transcriber: Transcriber) -> Transcriber:

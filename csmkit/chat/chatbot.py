@@ -41,7 +41,8 @@ class StreamingConversationalChatbot:
 
     Args:
         generator: the voice.
-        asr: the recogniser; False for none.
+        asr: the recogniser; False for none. One that is given as an object may be shared with other chatbots, and is
+            not closed.
         llm: the language model.
         preset: ``pocket`` or ``sesame``, or models of your own; None asks CSMKIT_PRESET and means pocket.
         options: how turns are spoken; None is the preset's way.
@@ -76,6 +77,7 @@ class StreamingConversationalChatbot:
             self.llm: LLM = find_language_model(models if llm is None else llm, self.options.seed)
         with self._timed("asr"):
             self.asr = find_recogniser(models.asr if asr is None or asr is True else asr, models.asr_preset)
+        self._owns_asr = self.asr is not asr
         self._conversation = Conversation()
         self._pace: float | None = None  # of the last turn that had one
         self._turn: Turn | None = None
@@ -191,13 +193,13 @@ class StreamingConversationalChatbot:
         self._conversation = Conversation(history, segments)
 
     def close(self) -> None:
-        """End the present turn and the recogniser's thread.
+        """End the present turn, and the recogniser if this chatbot loaded it: a given one may be in use elsewhere.
 
         Raises:
             StateError: another thread is reading a turn.
         """
         self._close_turn()
-        if self.asr is not None:
+        if self.asr is not None and self._owns_asr:
             self.asr.close()
 
     def __enter__(self) -> StreamingConversationalChatbot:

@@ -20,7 +20,7 @@ from csmkit.chat.clauses import Clause, ClauseSplitter
 from csmkit.chat.conversation import Conversation, by_user
 from csmkit.chat.delivery import LETTERS_PER_S, Delivery
 from csmkit.chat.events import Event
-from csmkit.chat.listener import Listener, hear_user
+from csmkit.chat.listener import Listener
 from csmkit.chat.llm import LLM
 from csmkit.chat.measure import Measured, Sources, turn_metrics, turn_notes, turn_spans
 from csmkit.chat.options import TurnOptions
@@ -155,9 +155,8 @@ class Turn:
         return self.measured.own_s
 
     def _hear_user(self, sound: np.ndarray) -> Iterator[Event]:
-        assert self._stage.asr is not None
         started = perf_counter()
-        text = hear_user(self._stage.asr, sound, self._stage.options.asr_timeout_s, self._stop)
+        text = self._listener.hear_user(sound, self._stage.options.asr_timeout_s)
         self.measured.heard_span = (started, perf_counter())
         if text is not None:
             self.user_text = text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import csmkit
@@ -68,8 +70,11 @@ def load_generator(load: ModelOptions, teller: Teller) -> Generator:
     return generator
 
 
-def load_chatbot(load: ModelOptions, whisper: str, teller: Teller, **options: Any) -> StreamingConversationalChatbot:
-    """All of the preset's models, announced one by one."""
+@contextmanager
+def load_chatbot(
+    load: ModelOptions, whisper: str, teller: Teller, **options: Any
+) -> Iterator[StreamingConversationalChatbot]:
+    """All of the preset's models, announced one by one; closed at the end."""
     from csmkit.asr.worker import StreamingWhisperASR
     from csmkit.chat.chatbot import StreamingConversationalChatbot
     from csmkit.chat.options import chat_models
@@ -81,9 +86,9 @@ def load_chatbot(load: ModelOptions, whisper: str, teller: Teller, **options: An
     seconds = time.perf_counter() - start
     teller.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)
     start = time.perf_counter()
-    chatbot = StreamingConversationalChatbot(generator=generator, asr=asr, preset=load.preset, **options)
-    seconds = time.perf_counter() - start
-    teller.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
-    if chatbot.options.voice:
-        teller.voice(time_reading(generator, chatbot.options.voice))
-    return chatbot
+    with asr, StreamingConversationalChatbot(generator=generator, asr=asr, preset=load.preset, **options) as chatbot:
+        seconds = time.perf_counter() - start
+        teller.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
+        if chatbot.options.voice:
+            teller.voice(time_reading(generator, chatbot.options.voice))
+        yield chatbot

@@ -159,17 +159,16 @@ class TrialRun(Iterator[Tensor]):
         self._spoken_cpu_s = 0.0
         self._final_s: float | None = None
         self._stream = decoded(generator.run(self._request), self._codec, schedule)
-        if asr is not None:
-            asr.start_processing()
+        self._heard = None if asr is None else asr.stream()
 
     def __next__(self) -> Tensor:
         chunk = next(self._stream)
         self._arrivals.add(self._since_call_s(), len(chunk) / SAMPLE_RATE)
         self._spoken_cpu_s = time.process_time() - self._called_cpu_s
         self._chunks.append(chunk)
-        if self._asr is not None:
-            self._asr.put_audio_chunk(chunk)
-            self._note(str(self._asr.get_latest_partial()))
+        if self._heard is not None:
+            self._heard.put_audio_chunk(chunk)
+            self._note(str(self._heard.get_latest_partial()))
         return chunk
 
     def close(self) -> None:
@@ -179,8 +178,8 @@ class TrialRun(Iterator[Tensor]):
     def cancel(self) -> None:
         """Stop and let the recogniser go, without a result."""
         self.close()
-        if self._asr is not None:
-            self._asr.cancel()
+        if self._heard is not None:
+            self._heard.cancel()
 
     @property
     def arrivals(self) -> Arrivals:
@@ -235,20 +234,20 @@ class TrialRun(Iterator[Tensor]):
             self._partials.append((self._since_call_s(), partial))
 
     def _conclude(self) -> Transcript | None:
-        if self._asr is None or self._stream.finish_reason == INTERRUPTED:
+        if self._heard is None or self._stream.finish_reason == INTERRUPTED:
             self.cancel()
             return None
-        self._asr.finish()
+        self._heard.finish()
         try:
-            transcript = self._asr.get_final(FINAL_TIMEOUT_S)
+            transcript = self._heard.get_final(FINAL_TIMEOUT_S)
         except TimeoutError:
-            self._asr.cancel()
+            self._heard.cancel()
             raise
         self._final_s = self._since_call_s()
         return transcript
 
     def _recognised(self, transcript: Transcript | None) -> dict[str, Any]:
-        if transcript is None or self._asr is None:
+        if transcript is None or self._heard is None:
             return {}
         assert self._final_s is not None
         last_chunk_s = self._arrivals.times_s[-1] if len(self._arrivals) else 0.0
@@ -257,7 +256,7 @@ class TrialRun(Iterator[Tensor]):
             "final_after_ms": (self._final_s - last_chunk_s) * 1000,
             "n_partials": len(self._partials),
             "n_revised_words": transcript.revised,
-            **{f"asr_{name}": value for name, value in self._asr.stats().items()},
+            **{f"asr_{name}": value for name, value in self._heard.stats().items()},
         }
 
 
