@@ -45,7 +45,16 @@ class Chat(BaseHTTPRequestHandler):
             if number == 2 and kind == "breaks":
                 return
             self._send({"index": 0, "delta": {"content": word}, "finish_reason": None})
-        self._send({"index": 0, "delta": {}, "finish_reason": "stop"})
+        if kind == "fails":
+            self.wfile.write(b'data: {"error": {"message": "out of memory"}}\n\n')
+            return
+        if kind == "other":
+            self.wfile.write(b"data: [1, 2]\n\n")
+            return
+        if kind != "done only":
+            self._send({"index": 0, "delta": {}, "finish_reason": "stop"})
+        if kind == "stop only":
+            return
         self.wfile.write(b"data: [DONE]\n\n")
 
     def _send(self, choice: dict[str, object]) -> None:
@@ -93,6 +102,11 @@ def test_pieces_come_as_the_server_sends_them(server: Server):
     assert (asked["temperature"], asked["max_tokens"], asked["seed"], asked["stream"]) == (0.3, 9, 4, True)
 
 
+@pytest.mark.parametrize("kind", ["done only", "stop only"])
+def test_an_answer_is_complete_with_a_reason_or_with_done(server: Server, kind: str):
+    assert list(ServerLLM(kind, base_url=server.url).stream(said("Hello"))) == WORDS
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -100,6 +114,8 @@ def test_pieces_come_as_the_server_sends_them(server: Server):
         ("breaks", "broke off after 25 characters"),
         ("refuses", "refused the request for 'refuses'"),
         ("locked", "refuses the key"),
+        ("fails", "failed: .*out of memory"),
+        ("other", r"sent '\[1, 2\]', which is no chat completion"),
     ],
 )
 def test_a_bad_server_is_named_within_its_time(server: Server, kind: str, message: str):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from csmkit.chat.prefix_cache import Prefix, PrefixCache
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceMemoryError, InputError, LanguageModelError
 
 if TYPE_CHECKING:
@@ -76,6 +78,10 @@ class FakeLLM:
 class TransformersLLM:
     """A causal language model in transformers' layout, with a chat template.
 
+    A conversation may be longer than the model was trained for: then its oldest turns are left out, whole, and the
+    system prompt stays. A third of the room is freed at once, so that what is left stays the same for some turns and
+    need not be read again. Several threads may stream at the same time.
+
     Args:
         model: ``pocket`` for the bundled one, a directory, or a hub id, which is then downloaded.
         system_prompt: comes before every conversation; empty for none.
@@ -86,6 +92,14 @@ class TransformersLLM:
         device: such as ``cpu`` or ``cuda:0``; None takes the GPU if there is one.
         dtype: of the weights; None is float32 on the CPU and bfloat16 on a GPU.
         seed: of the sampling; None differs every time.
+        prefix_caching: keep the keys and values of what was read, so that a turn reads only what is new, and the time
+            to the first word does not grow with the conversation. In float32 the answers are the same without it. In
+            bfloat16 rounding depends on which tokens are read together: turn it off where a seed must give the same
+            words with any history.
+
+    Attributes:
+        n_positions: tokens of prompt and answer together: what the model was trained for, by its config
+            (``max_position_embeddings``) and its tokenizer (``model_max_length``).
 
     Raises:
         CheckpointNotFoundError: no model there, or no access to it.
@@ -106,6 +120,7 @@ class TransformersLLM:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         seed: int | None = None,
+        prefix_caching: bool = True,
     ) -> None:
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens={max_new_tokens!r}: give at least 1")
@@ -127,7 +142,8 @@ class TransformersLLM:
             raise DeviceMemoryError.during(f"loading the language model on {self.device}", error) from error
         self.system_prompt = system_prompt
         self.max_new_tokens = max_new_tokens
-        self.n_positions: int = self.model.config.get_text_config().max_position_embeddings
+        trained: int = self.model.config.get_text_config().max_position_embeddings
+        self.n_positions = min(trained, self.tokenizer.model_max_length)  # of the order of 1e30 where it is not known
         if max_new_tokens >= self.n_positions:
             raise InputError(f"max_new_tokens={max_new_tokens}: the model has {self.n_positions} positions in all")
         config = self.model.generation_config
@@ -136,8 +152,9 @@ class TransformersLLM:
         self.top_k: int = top_k or config.top_k or 50
         self.top_p: float = top_p or config.top_p or 1.0
         self._ends = _end_ids(self.tokenizer.eos_token_id) | _end_ids(config.eos_token_id)
-        self._noise = torch.Generator(self.device)
         self._seed = seed
+        self._prefixes = PrefixCache() if prefix_caching else None
+        self._n_tokens = lru_cache(maxsize=4096)(lambda text: len(self._tokens(text)))
 
     def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
         """Answer, token by token; the oldest turns are left out when the conversation outgrows the model.
@@ -149,16 +166,24 @@ class TransformersLLM:
         import torch
 
         ids = self._prompt(messages)
-        _ = self._noise.seed() if self._seed is None else self._noise.manual_seed(self._seed)
-        cache: Any = None
+        noise = torch.Generator(self.device)  # of this stream alone, whatever other threads draw
+        _ = noise.seed() if self._seed is None else noise.manual_seed(self._seed)
+        prefix = Prefix() if self._prefixes is None else self._prefixes.take(ids)
+        try:
+            yield from self._answer(ids[len(prefix.ids) :], prefix, noise)
+        except torch.OutOfMemoryError as error:
+            if self._prefixes is not None:
+                self._prefixes.clear()
+            raise DeviceMemoryError.during("the language model wrote", error) from error
+        finally:
+            if self._prefixes is not None:
+                self._prefixes.keep(prefix)
+
+    def _answer(self, feed: list[int], prefix: Prefix, noise: torch.Generator) -> Generator[str, None, None]:
         answer: list[int] = []
         n_sent = 0
-        feed = ids
         for _ in range(self.max_new_tokens):
-            try:
-                token, cache = self._next(feed, cache)
-            except torch.OutOfMemoryError as error:
-                raise DeviceMemoryError.during("the language model wrote", error) from error
+            token = self._next(feed, prefix, noise)
             if token in self._ends:
                 break
             answer.append(token)
@@ -169,12 +194,15 @@ class TransformersLLM:
                 n_sent = len(text)
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens of a conversation, without the oldest turns where it is too long."""
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        n_leading = next((n for n, message in enumerate(messages) if message["role"] != "system"), 0)
+        system, messages = [*system, *messages[:n_leading]], messages[n_leading:]
         room = self.n_positions - self.max_new_tokens
-        for start in range(0, len(messages), 2):
-            recent = [*system, *messages[start:]]
-            text = self.tokenizer.apply_chat_template(recent, tokenize=False, add_generation_prompt=True)
-            ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        turns = turns_of(messages)
+        for first in range(self._first_turn(system, turns, room), len(turns)):
+            recent = [message for turn in turns[first:] for message in turn]
+            ids = self._rendered([*system, *recent])
             if len(ids) <= room:
                 return ids
         raise InputError(
@@ -182,21 +210,73 @@ class TransformersLLM:
             "shorten it, or lower max_new_tokens"
         )
 
-    def _next(self, ids: list[int], cache: Any) -> tuple[int, Any]:
-        """One step: the token that follows, and the cache. Inference mode stays inside, as generators may be left."""
+    def _first_turn(self, system: Sequence[Message], turns: Sequence[Sequence[Message]], room: int) -> int:
+        """The oldest turn that is read.
+
+        It follows from the messages alone, as if each turn had been answered in view of those before it: the turn that
+        no longer fits frees a third of the room. So the beginning of the prompt moves seldom, and a conversation that is
+        loaded is cut where it was cut when it was held.
+        """
+        n_prompt, n_message = self._n_around
+
+        def size(messages: Sequence[Message]) -> int:
+            return sum(self._n_tokens(message["content"]) + n_message for message in messages)
+
+        used, first = n_prompt + size(system), 0
+        for last, turn in enumerate(turns):
+            if used + size(turn[:1]) > room:
+                while first < last and used + size(turn[:1]) > room * 2 // 3:
+                    used -= size(turns[first])
+                    first += 1
+            used += size(turn)
+        return first
+
+    @cached_property
+    def _n_around(self) -> tuple[int, int]:
+        """Tokens that the chat template adds to a prompt, and to each of its messages; at least what it adds."""
+        one = [{"role": "user", "content": "a"}]
+        n_one, n_text = len(self._rendered(one)), self._n_tokens("a")
+        n_two = len(self._rendered([*one, {"role": "assistant", "content": "a"}, *one])) - n_one
+        n_message = -(-n_two // 2) - n_text
+        return max(0, n_one - n_text - n_message), n_message
+
+    def _rendered(self, messages: Sequence[Message]) -> list[int]:
+        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        return self._tokens(text)
+
+    def _tokens(self, text: str) -> list[int]:
+        # Not verbose: the warning for a text that is too long would come for one that is about to be shortened.
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        return ids
+
+    def _next(self, ids: list[int], prefix: Prefix, noise: torch.Generator) -> int:
+        """Read some tokens and choose the one that follows. Inference mode stays inside, as generators may be left."""
         import torch
 
         with torch.inference_mode():
             tokens = torch.tensor([ids], device=self.device)
-            output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            prefix.reading = True
+            output = self.model(input_ids=tokens, past_key_values=prefix.cache, use_cache=True, logits_to_keep=1)
+            prefix.cache = output.past_key_values
+            prefix.ids += ids
+            prefix.reading = False
             logits = output.logits[0, -1].float()
             if self.temperature == 0:
-                return int(logits.argmax()), output.past_key_values
+                return int(logits.argmax())
             best = torch.topk(logits, min(self.top_k, len(logits)))
             weights = torch.softmax(best.values / self.temperature, dim=-1)
             weights[weights.cumsum(-1) - weights >= self.top_p] = 0.0  # the first is always kept
-            choice = torch.multinomial(weights, 1, generator=self._noise)
-            return int(best.indices[choice]), output.past_key_values
+            return int(best.indices[torch.multinomial(weights, 1, generator=noise)])
+
+
+def turns_of(messages: Sequence[Message]) -> list[list[Message]]:
+    """A conversation's turns: each begins with a message of the user."""
+    turns: list[list[Message]] = []
+    for message in messages:
+        if not turns or message["role"] == "user":
+            turns.append([])
+        turns[-1].append(message)
+    return turns
 
 
 def find(model: str) -> tuple[str, bool]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -47,6 +48,7 @@ class ServerLLM:
         if max_new_tokens < 1 or timeout_s <= 0:
             raise InputError(f"max_new_tokens={max_new_tokens!r}, timeout_s={timeout_s!r}: give numbers above 0")
         self._openai = _client_library()
+        self._too_slow, self._broken = _transport_errors()
         self.model, self.base_url, self.system_prompt, self.timeout_s = model, base_url, system_prompt, timeout_s
         key = api_key or _key_of_environment() or "none"
         self._client = self._openai.OpenAI(base_url=base_url, api_key=key, timeout=timeout_s, max_retries=0)
@@ -60,37 +62,44 @@ class ServerLLM:
             LanguageModelError: no server there, one that is too slow, that refuses, or that breaks off.
         """
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        asked = self._client.chat.completions.with_streaming_response.create(
+            model=self.model, messages=[*system, *messages], stream=True, **self._options
+        )
+        finished, n_letters = False, 0
         try:
-            answer = self._client.chat.completions.create(
-                model=self.model, messages=[*system, *messages], stream=True, **self._options
-            )
+            with asked as response:
+                for data in _server_sent_data(response.iter_lines()):
+                    text, ended = self._piece(data)
+                    finished = finished or ended
+                    n_letters += len(text)
+                    if text:
+                        yield text
         except self._openai.APIError as error:
             raise self._explained(error) from error
-        finished, n_letters = False, 0
-        with answer:
-            pieces = self._pieces(answer)
-            for text, ended in pieces:
-                finished = finished or ended
-                n_letters += len(text)
-                if text:
-                    yield text
+        except self._too_slow as error:
+            raise LanguageModelError(self._slow()) from error
+        except self._broken as error:
+            raise LanguageModelError(f"the server at {self.base_url} broke off ({error}): look at its log") from error
         if not finished:
             raise LanguageModelError(
                 f"the server at {self.base_url} broke off after {n_letters} characters: look at its log, and try again"
             )
 
-    def _pieces(self, answer: Any) -> Generator[tuple[str, bool], None, None]:
-        too_slow, broken = _transport_errors()
+    def _piece(self, data: str) -> tuple[str, bool]:
+        """The text of a chunk, and whether the answer is complete: some servers say so by ``[DONE]`` alone."""
+        if data == "[DONE]":
+            return "", True
         try:
-            for chunk in answer:
-                for choice in chunk.choices:
-                    yield choice.delta.content or "", choice.finish_reason is not None
-        except self._openai.APIError as error:
-            raise self._explained(error) from error
-        except too_slow as error:
-            raise LanguageModelError(self._slow()) from error
-        except broken as error:
-            raise LanguageModelError(f"the server at {self.base_url} broke off ({error}): look at its log") from error
+            chunk = json.loads(data)
+            choices = chunk.get("choices") or []
+            text = "".join((choice.get("delta") or {}).get("content") or "" for choice in choices)
+            ended = any(choice.get("finish_reason") is not None for choice in choices)
+        except (ValueError, AttributeError, TypeError) as error:
+            said = f"the server at {self.base_url} sent {data[:80]!r}, which is no chat completion"
+            raise LanguageModelError(f"{said}: check base_url, and that it speaks OpenAI's protocol") from error
+        if chunk.get("error"):
+            raise LanguageModelError(f"the server at {self.base_url} failed: {chunk['error']}")
+        return text, ended
 
     def _slow(self) -> str:
         return (
@@ -106,6 +115,13 @@ class ServerLLM:
         if isinstance(error, library.AuthenticationError):
             return LanguageModelError(f"the server at {self.base_url} refuses the key: give api_key or OPENAI_API_KEY")
         return LanguageModelError(f"the server at {self.base_url} refused the request for {self.model!r}: {error}")
+
+
+def _server_sent_data(lines: Iterable[str]) -> Iterator[str]:
+    """What the ``data:`` lines of a stream of server-sent events hold; the client's own reader hides ``[DONE]``."""
+    for line in lines:
+        if line.startswith("data:"):
+            yield line.removeprefix("data:").strip()
 
 
 def _client_library() -> Any:
