@@ -230,5 +230,5 @@ def test_the_cache_that_is_kept_is_that_of_the_tokens_that_were_read(dtype: torc
     llm = TransformersLLM(directory, temperature=0, max_new_tokens=12, dtype=dtype)
     prompt = asked([], "hello there")
     said = "".join(llm.stream(prompt))
-    prefix = llm._prefixes.take([*llm._prompt(prompt), *llm.tokenizer(said).input_ids, 0])
+    prefix = llm._prefixes.take([*llm._prompt(prompt), *llm.tokenizer(said).input_ids, 0], 1)
     assert len(prefix.ids) == prefix.cache.get_seq_length() >= len(llm._prompt(prompt))

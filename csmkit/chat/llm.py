@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from csmkit.chat.prefix_cache import Prefix, PrefixCache
+from csmkit.chat.prefix_cache import Prefix, PrefixCache, n_common
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceMemoryError, InputError, LanguageModelError
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class TransformersLLM:
         ids = self._prompt(messages)
         noise = torch.Generator(self.device)  # of this stream alone, whatever other threads draw
         _ = noise.seed() if self._seed is None else noise.manual_seed(self._seed)
-        prefix = Prefix() if self._prefixes is None else self._prefixes.take(ids)
+        prefix = Prefix() if self._prefixes is None else self._prefixes.take(ids, self._n_head)
         try:
             yield from self._answer(ids[len(prefix.ids) :], prefix, noise)
         except torch.OutOfMemoryError as error:
@@ -213,9 +213,9 @@ class TransformersLLM:
     def _first_turn(self, system: Sequence[Message], turns: Sequence[Sequence[Message]], room: int) -> int:
         """The oldest turn that is read.
 
-        It follows from the messages alone, as if each turn had been answered in view of those before it: the turn that
-        no longer fits frees a third of the room. So the beginning of the prompt moves seldom, and a conversation that is
-        loaded is cut where it was cut when it was held.
+        It follows from the messages alone, as if each turn had been answered in view of those before it: a turn that
+        does not fit frees a third of the room. So the beginning of the prompt moves seldom, and a conversation that
+        was loaded is cut where it was cut before it was saved.
         """
         n_prompt, n_message = self._n_around
 
@@ -239,6 +239,12 @@ class TransformersLLM:
         n_two = len(self._rendered([*one, {"role": "assistant", "content": "a"}, *one])) - n_one
         n_message = -(-n_two // 2) - n_text
         return max(0, n_one - n_text - n_message), n_message
+
+    @cached_property
+    def _n_head(self) -> int:
+        """Tokens that all prompts begin with."""
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        return n_common(*(self._rendered([*system, {"role": "user", "content": text}]) for text in ("a", "b")))
 
     def _rendered(self, messages: Sequence[Message]) -> list[int]:
         text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)

@@ -52,11 +52,15 @@ class PrefixCache:
         self._lock = threading.Lock()
         self._kept: list[Prefix] = []
 
-    def take(self, ids: Sequence[int]) -> Prefix:
+    def take(self, ids: Sequence[int], n_head: int) -> Prefix:
         """The longest known prefix of a prompt, at least one token short of it; empty if there is none.
 
-        It is taken out: a second stream that comes meanwhile begins with another, or an empty one. A conversation that
-        has little more in common than its system prompt gets a copy of that, and the other one stays.
+        It is taken out: a second stream that comes meanwhile begins with another, or an empty one. Where most of it
+        would be lost, it belongs to another conversation: that keeps it, and this one gets a copy of what they share.
+
+        Args:
+            ids: the prompt.
+            n_head: tokens that all conversations begin with, such as those of the system prompt.
         """
         with self._lock:
             longest = max(self._kept, key=lambda prefix: n_common(prefix.ids, ids), default=None)
@@ -65,7 +69,7 @@ class PrefixCache:
                 return Prefix()
             if n_tokens < len(longest.ids) and not longest.can_be_cut():
                 return Prefix()
-            if n_tokens < len(longest.ids) / 2:
+            if n_tokens - n_head < (len(longest.ids) - n_head) / 2:
                 return longest.copy(n_tokens)
             self._kept.remove(longest)
         longest.crop(n_tokens)
