@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 from torch import Tensor
 
-from csmkit.errors import StateError
+from csmkit.errors import CsmkitError, StateError
 from csmkit.streams import Outcome, SpeechStream
 
 
@@ -21,8 +21,8 @@ class Frame(NamedTuple):
     sound: Tensor | None
 
 
-Pass = list[tuple[int, Frame | str]]
-"""What one pass made: of each row its frame, and the reason where the row ends with it."""
+Pass = list[tuple[int, Frame | str | CsmkitError]]
+"""What one pass made: of each row its frame, and the reason or the error where the row ends with it."""
 
 
 class Lanes:
@@ -36,42 +36,56 @@ class Lanes:
 
     def __init__(self, steps: Generator[Pass, None, None], live: set[int], outcomes: Sequence[Outcome]) -> None:
         self._steps, self._live, self._outcomes = steps, live, outcomes
-        self._waiting: dict[int, deque[Frame | str]] = {row: deque() for row in live}
+        self._waiting: dict[int, deque[Frame | str | CsmkitError]] = {row: deque() for row in live}
         self._lock = threading.RLock()  # rows may be closed from another thread than the one that pulls
+        self._error: Exception | None = None  # that ended the passes
 
     def rows(self) -> list[Lane]:
         """The frames of each row."""
         return [Lane(self, row) for row in range(len(self._outcomes))]
 
     def take(self, row: int) -> Frame:
-        """The next frame of a row; StopIteration after its last."""
+        """The next frame of a row; StopIteration after its last, or the error that ended it."""
         with self._lock:
-            while row in self._waiting:
-                if not self._waiting[row]:
+            while (waiting := self._waiting.get(row)) is not None:
+                if not waiting:
                     self._advance(row)
                     continue
-                item = self._waiting[row].popleft()
+                item = waiting.popleft()
                 if isinstance(item, Frame):
                     return item
-                self._outcomes[row].finish_reason = item
+                if isinstance(item, str):
+                    self._outcomes[row].finish_reason = item
                 self.drop(row)
+                if isinstance(item, CsmkitError):
+                    raise item
             raise StopIteration
 
     def drop(self, row: int) -> None:
         """Make no more frames for a row; with the last row goes everything the batch holds."""
         with self._lock:
-            self._waiting.pop(row, None)
-            self._live.discard(row)
+            self.forget(row)
             if not self._waiting:
                 self._steps.close()
 
+    def forget(self, row: int) -> None:
+        """Make no more frames for a row that nobody can pull any more; never blocks, also within a pass."""
+        self._waiting.pop(row, None)
+        self._live.discard(row)
+
     def _advance(self, row: int) -> None:
-        step = next(self._steps, None)
-        if step is None:  # an error, raised where another row pulled, has ended the passes
+        try:
+            step = next(self._steps, None)
+        except Exception as error:
+            self._error = error if len(self._waiting) > 1 else None  # its traceback holds what the passes held
+            raise
+        if step is None:
             self.drop(row)
+            if self._error is not None:  # raised where another row pulled, and it is this row's end as well
+                raise self._error
         for other, item in step or ():
-            if other in self._waiting:
-                self._waiting[other].append(item)
+            if (waiting := self._waiting.get(other)) is not None:
+                waiting.append(item)
 
 
 class Lane(Iterator[Tensor]):
@@ -102,8 +116,11 @@ class Lane(Iterator[Tensor]):
         return self._sound
 
     def close(self) -> None:
-        """Want no more."""
+        """Stop making frames for this row, and free its state."""
         self._lanes.drop(self._row)
+
+    def __del__(self) -> None:
+        self._lanes.forget(self._row)  # left without being closed
 
 
 class SpeechBatch(Iterator[tuple[int, Tensor]]):

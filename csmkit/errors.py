@@ -14,6 +14,7 @@ Each leaf also inherits the builtin a caller would expect, so that ``except Valu
     ├── PluginError (LookupError)              no plugin of that kind and name
     ├── DeviceError (RuntimeError)             a device that is absent or cannot be used
     │   └── DeviceMemoryError (MemoryError)    a device that is out of memory
+    ├── NotFiniteError (FloatingPointError)    a model computed something that is not a number, or infinite
     ├── StateError (RuntimeError)              a call in the wrong order, such as put after finish
     ├── LanguageModelError (RuntimeError)      the language model failed while answering
     └── TranscriptionError (RuntimeError)      the speech recogniser failed; ``__cause__`` says why
@@ -33,6 +34,7 @@ __all__ = [
     "InputError",
     "LanguageModelError",
     "MissingDependencyError",
+    "NotFiniteError",
     "PluginError",
     "ResultsError",
     "StateError",
@@ -101,6 +103,24 @@ class DeviceMemoryError(DeviceError, MemoryError):
             "and context_turns, take a smaller Whisper such as tiny.en or keep it on the CPU, and lower the memory "
             "fraction of whatever else runs there (CSMKIT_MEMORY_FRACTION)"
         )
+
+
+class NotFiniteError(CsmkitError, FloatingPointError):
+    """A model computed something that is not a number, or infinite: what would follow is not speech."""
+
+    @classmethod
+    def in_frame(cls, frame: int, what: str, dtype: object) -> "NotFiniteError":
+        """Say where it happened, and what usually causes it.
+
+        Args:
+            frame: of the generation, from 1.
+            what: the model's part, such as "codes".
+            dtype: of the weights behind it, such as "torch.float16".
+        """
+        cause = "its weights are damaged, or not those of this model: fetch or convert the checkpoint again"
+        if "float16" in str(dtype) and "bfloat16" not in str(dtype):
+            cause = f"float16 ends at 65 504, load with dtype=torch.bfloat16 or torch.float32; or {cause}"
+        return cls(f"the {what} of frame {frame} came from values that are not finite (dtype {dtype}): {cause}")
 
 
 class StateError(CsmkitError, RuntimeError):

@@ -9,19 +9,18 @@ from os import PathLike
 from typing import Self
 
 import torch
-from torch import Tensor
 
 from csmkit import plugins
 from csmkit.batch import Frame, Lane, Lanes, Pass
 from csmkit.csm.checkpoint import build_model, load_sampling, load_tokenizer
 from csmkit.csm.config import Request, Sampling
 from csmkit.csm.model import CsmModel, CsmState
-from csmkit.csm.prefix import PrefixStore
-from csmkit.csm.prompt import Block, PromptBuilder, Segment, TextTokenizer
+from csmkit.csm.prefix import KeptBlock, PrefixStore
+from csmkit.csm.prompt import PromptBuilder, Segment, TextTokenizer
 from csmkit.csm.sampling import Noise
 from csmkit.csm.sources import Checkpoint
 from csmkit.csm.step import Made, make_step
-from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError
+from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError, NotFiniteError
 from csmkit.machine import prepare
 from csmkit.mimi.codecs import IndependentCodec, StreamingCodec
 from csmkit.mimi.decoder import MimiDecoder
@@ -142,6 +141,16 @@ class Generator(SpeechGenerator):
     def fit(self, request: Request, n_lead: int = 0) -> Request:
         return self._prompts.fit(request, n_lead)
 
+    def warm_up(self, context: Sequence[Segment] = ()) -> None:
+        noise = Noise(self.config, [self.sampling], [0], self.model.device)
+        for _ in range(self.n_warm_ups):
+            for n_rows in self._step.warm_up_rows:
+                nothing = torch.zeros(1, n_rows, self.config.n_slots, dtype=torch.int64)
+                state = self._step.new_state(n_rows, noise)
+                self._step.read(state, nothing, nothing.bool())
+                del state  # whose buffers the next one takes
+        super().warm_up(context)
+
     def _generate(
         self,
         requests: Sequence[Request],
@@ -151,53 +160,52 @@ class Generator(SpeechGenerator):
         aloud: bool,
     ) -> Passes[Pass, None, None]:
         """The autoregressive loop, the only one: a frame of every row a pass, until no row is live."""
-        prompts = zip(requests, n_rows, seeds, strict=True)
-        states, blocks = zip(*(self._read(*prompt) for prompt in prompts), strict=True)
-        state, rows = self._step.join(states), sorted(live)
+        rows = sorted(live.copy())  # some may have been closed before anything ran
+        read = [self._read(requests[row], n_rows[row], seeds[row]) for row in rows]
+        state, kept = self._step.join([state for state, _ in read]), [blocks for _, blocks in read]
+        del read
         voices = self.codec.streams(len(rows)) if aloud and not self._step.makes_sound else None
-        answer: list[Tensor] = []  # of a batch of one
-        n_read = 0
-        try:
-            made = self._step.first(state, aloud)
-            for n_frames in itertools.count(1):
-                n_read = len(answer)  # a pass reads what was made before it
-                # The end frame is neither kept nor decoded nor sampled past.
-                spoken = [index for index, codes in enumerate(made.codes) if bool(codes.any())]
-                frames = _frames(made, spoken, voices)
-                answer += [frame.codes.clone() for frame in frames[: len(requests) == 1]]
-                step: Pass = [(row, END_OF_SPEECH) for index, row in enumerate(rows) if index not in spoken]
-                for index, frame in zip(spoken, frames, strict=True):
-                    step.append((rows[index], frame))
-                    if n_frames == requests[rows[index]].max_frames:
-                        step.append((rows[index], MAX_LENGTH))
-                live.difference_update(row for row, item in step if isinstance(item, str))
-                yield step
-                going = [index for index in spoken if rows[index] in live]
-                if not going:
-                    return
-                if voices is not None and len(going) < len(spoken):
-                    voices.take([spoken.index(index) for index in going])
-                if len(going) < len(rows):
-                    state, rows = self._step.take(state, going), [rows[index] for index in going]
-                made = self._step.next(state)
-        finally:
-            if n_read:
-                self._prefix.keep_answer(blocks[0], torch.stack(answer[:n_read], dim=1), state.backbone)
+        made = self._step.first(state, aloud)
+        for index in made.finite.nonzero().flatten().tolist():
+            self._prefix.keep(kept[index])
+        del kept
+        for n_frames in itertools.count(1):
+            # The end frame is neither kept nor decoded nor sampled past.
+            finite = made.finite.tolist()
+            spoken = [index for index, codes in enumerate(made.codes) if finite[index] and bool(codes.any())]
+            step: Pass = [
+                (row, END_OF_SPEECH if finite[index] else self._not_finite(n_frames))
+                for index, row in enumerate(rows)
+                if index not in spoken
+            ]
+            for index, frame in zip(spoken, _frames(made, spoken, voices), strict=True):
+                step.append((rows[index], frame))
+                if n_frames == requests[rows[index]].max_frames:
+                    step.append((rows[index], MAX_LENGTH))
+            live.difference_update(row for row, item in step if not isinstance(item, Frame))
+            yield step
+            going = [index for index in spoken if rows[index] in live]
+            if not going:
+                return
+            if voices is not None and len(going) < len(spoken):
+                voices.take([spoken.index(index) for index in going])
+            if len(going) < len(rows):
+                state, rows = self._step.take(state, going), [rows[index] for index in going]
+            made = self._step.next(state)
 
-    def _read(self, request: Request, n_rows: int, seed: int) -> tuple[CsmState, list[Block]]:
-        """A state that has read the prompt of a request, but for what is known from the last one; and the prompt."""
+    def _read(self, request: Request, n_rows: int, seed: int) -> tuple[CsmState, tuple[KeptBlock, ...]]:
+        """A state that has read the prompt of a request, but for what is known from the last one; and what to keep."""
         noise = Noise(self.config, [request.sampling], [seed], self.model.device)
         state = self._step.new_state(n_rows + request.max_frames, noise)
-        *context, text = blocks = self._prompts.build(request)
-        n_known, n_known_rows = self._prefix.restore(context, state.backbone)
-        unread = [block.after(n_known_rows * (index == 0)) for index, block in enumerate(context[n_known:])]
-        if n_known_rows and len(unread) == 1:  # the end of an answer, not worth a pass of its own
-            text, unread = unread[0].before(text), []
-        for block in unread:
+        *context, text = self._prompts.build(request)
+        for block in context[self._prefix.restore(context, state.backbone) :]:
             self._step.read(state, *block.inputs())
+        kept = self._prefix.copy(context, state.backbone)
         self._step.read(state, *text.inputs())
-        self._prefix.keep(context, state.backbone)
-        return state, blocks
+        return state, kept
+
+    def _not_finite(self, frame: int) -> NotFiniteError:
+        return NotFiniteError.in_frame(frame, "codes", self.model.projection.dtype)
 
 
 def _frames(made: Made, spoken: Sequence[int], voices: CodecBatch | None) -> list[Frame]:
@@ -225,10 +233,9 @@ def choose_device(device: torch.device | str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        return torch.empty(1, device=chosen).device  # with its index, where none was given
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(f"device {str(device)!r} cannot be used ({error}): give 'cpu', or None to choose") from error
-    return chosen
 
 
 def choose_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:

@@ -14,7 +14,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from csmkit.errors import DeviceMemoryError, InputError
+from csmkit.errors import DeviceMemoryError, InputError, NotFiniteError
 from csmkit.reasons import INTERRUPTED, SILENCE
 from csmkit.watch import Watch
 
@@ -238,9 +238,12 @@ class SpeechStream(Iterator[Tensor]):
                 ready.extend(watch.release())
                 break
             try:
-                ready.extend(watch.hear(decoder.decode(frame.unsqueeze(1))))
+                sound = decoder.decode(frame.unsqueeze(1))
             except torch.OutOfMemoryError as error:
                 raise DeviceMemoryError.during("decoding a frame", error) from error
+            if not bool(sound.isfinite().all()):
+                raise NotFiniteError.in_frame(self.n_frames, "sound", "of the codec")
+            ready.extend(watch.hear(sound))
             self.frame_spans.append((started, perf_counter()))
             if watch.too_silent and self._frames.finish_reason is None:
                 self._frames.close(SILENCE, n_dropped=len(watch.release()))

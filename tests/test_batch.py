@@ -123,6 +123,48 @@ def test_closing_a_row_ends_that_row_alone(generator: Generator):
     assert torch.equal(batch.streams[3].codes, alone(generator, asked[3]))
 
 
+@pytest.mark.parametrize("closed", [0, 2])
+def test_a_row_closed_before_anything_ran_ends_alone(generator: Generator, closed: int):
+    asked = [generator.request(text, seed=i, max_audio_length_ms=800) for i, text in enumerate(TEXTS)]
+    batch = generator.generate_streaming_batch(asked, 2)
+    batch.streams[closed].close()
+    rows = [row for row, _ in batch]
+    assert rows.count(closed) == 0 and all(rows.count(row) == 5 for row in range(4) if row != closed)
+    for row in {0, 1, 2, 3} - {closed}:
+        assert torch.equal(batch.streams[row].codes, alone(generator, asked[row])), f"row {row}"
+    assert batch.streams[closed].finish_reason == "interrupted"
+
+
+def test_all_rows_closed_before_anything_ran_compute_nothing(generator: Generator, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(generator, "_read", lambda *_: pytest.fail("nothing is wanted"))
+    batch = generator.generate_streaming_batch([generator.request(text) for text in TEXTS], 2)
+    batch.close()
+    assert list(batch) == []
+
+
+def test_a_row_that_was_dropped_without_closing_it_is_computed_no_more(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+):
+    sizes: list[int] = []
+    speak = CsmModel.speak_frame
+
+    def watched(model: CsmModel, state: CsmState, *rest) -> tuple:
+        sizes.append(len(state.hidden))
+        return speak(model, state, *rest)
+
+    monkeypatch.setattr(CsmModel, "speak_frame", watched)
+    asked = [generator.request(text, seed=i, max_audio_length_ms=480) for i, text in enumerate(TEXTS[:3])]
+    streams = generator.run_batch(asked)
+    next(streams[0])
+    del streams[1:]  # one after a frame was made for it, as for the others
+    frames = list(streams[0])
+    assert len(frames) == 5 and sizes == [3] + [1] * 5
+    other, kept = generator.run_batch(asked[:2])
+    del other  # before anything ran
+    sizes.clear()
+    assert len(list(kept)) == 6 and sizes == [1] * 6
+
+
 def test_closing_the_batch_frees_its_state_at_once(generator: Generator, monkeypatch: pytest.MonkeyPatch):
     seen: list[weakref.ref[CsmState]] = []
     join = CsmState.join.__func__
@@ -142,7 +184,7 @@ def test_closing_the_batch_frees_its_state_at_once(generator: Generator, monkeyp
     assert {stream.finish_reason for stream in batch.streams} == {"interrupted"}
 
 
-def test_an_error_ends_all_rows(generator: Generator, monkeypatch: pytest.MonkeyPatch):
+def test_an_error_in_a_shared_pass_is_the_error_of_every_row(generator: Generator, monkeypatch: pytest.MonkeyPatch):
     def broken(*_: object) -> None:
         raise RuntimeError("out of order")
 
@@ -151,6 +193,9 @@ def test_an_error_ends_all_rows(generator: Generator, monkeypatch: pytest.Monkey
     monkeypatch.setattr(CsmModel, "speak_frame", broken)
     with pytest.raises(RuntimeError, match="out of order"):
         list(batch)
+    for _ in TEXTS[1:]:
+        with pytest.raises(RuntimeError, match="out of order"):
+            list(batch)
     assert list(batch) == []
     assert {stream.finish_reason for stream in batch.streams} == {"interrupted"}
 
@@ -178,7 +223,8 @@ def test_every_row_has_its_own_topk():
     noise = torch.randn(3, 20, generator=torch.Generator().manual_seed(1))
     together = sample(logits, noise, torch.tensor([[1], [5], [20]]))
     one_by_one = [sample(logits[i : i + 1], noise[i : i + 1], k) for i, k in enumerate((1, 5, 20))]
-    assert torch.equal(together, torch.cat(one_by_one))
+    for both, alone in zip(together, zip(*one_by_one, strict=True), strict=True):
+        assert torch.equal(both, torch.cat(alone))
 
 
 def test_noise_goes_on_where_it_was_when_rows_join_and_leave(generator: Generator):

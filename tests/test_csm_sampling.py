@@ -27,7 +27,7 @@ def draw_many(logits: torch.Tensor, n_draws: int, topk: int, **sampling: float) 
     noise = Noise(config(codebook_size=len(logits)), [Sampling(**sampling)], [0], torch.device("cpu"))
     counts = torch.zeros(len(logits))
     for _ in range(n_draws):
-        counts[sample(logits[None], noise.draw()[:, 0], topk)] += 1
+        counts[sample(logits[None], noise.draw()[:, 0], topk)[0]] += 1
     return counts / n_draws
 
 

@@ -6,10 +6,7 @@ import gc
 import logging
 import shutil
 import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -19,7 +16,7 @@ from csmkit import Generator, Segment
 from csmkit.csm import compiled, int8, step
 from csmkit.csm.config import Request
 from csmkit.csm.eager import EagerStep
-from csmkit.csm.graph import CudaRecorder, graph_step
+from csmkit.csm.graph import graph_step
 from csmkit.csm.int8 import Int8Weight, quantise
 from csmkit.csm.static import StaticStep
 from csmkit.csm.transformer import product
@@ -63,7 +60,7 @@ def codes(generator: Generator, text: str = TEXTS[0], context: tuple[Segment, ..
 def test_constant_shapes_say_what_eager_says(eager: Generator, static: Generator, how: dict, context: tuple):
     expected = codes(eager, context=context, **how)
     assert len(expected.unique(dim=1)) > 1 and expected.shape[1] > 10
-    for _ in range(2):  # the second utterance takes the first one's seat
+    for _ in range(2):  # the second utterance takes the first one's buffers
         assert torch.equal(codes(static, context=context, **how), expected)
 
 
@@ -76,7 +73,7 @@ def test_sound_made_with_the_frames_is_that_of_the_codec(eager: Generator, stati
 
 
 def mixed(generator: Generator) -> list[Request]:
-    """Rows that differ in all that a row may, five of them: the seat has three rows more."""
+    """Rows that differ in all that a row may, five of them: the buffers have three rows more."""
     rows = []
     for i, text in enumerate((*TEXTS, TEXTS[0])):
         length = 80 * (3, 25, 12, 9, 17)[i]
@@ -95,10 +92,10 @@ def test_rows_of_a_batch_say_and_sound_what_they_do_alone(eager: Generator, stat
         expected = torch.cat(list(alone))
         assert torch.equal(batch.streams[row].codes, alone.codes), f"row {row}"
         torch.testing.assert_close(torch.cat(sound[row]), expected, atol=2e-5, rtol=0)
-    assert sorted({seat[0] for seat in static._step._free}) == [1, 2, 4, 8], "seats shrink with the batch"
+    assert sorted(static._step._free) == [1, 2, 4, 8], "buffers shrink with the batch"
 
 
-def test_streams_that_interleave_have_a_seat_each_and_leave_it(eager: Generator, static: Generator):
+def test_streams_that_interleave_have_buffers_each_and_give_them_back(eager: Generator, static: Generator):
     expected = [codes(eager, text, seed=9) for text in TEXTS[:2]]
     streams = [static.frames(text, 1, max_audio_length_ms=80 * 30, seed=9) for text in TEXTS[:2]]
     pairs = list(zip(*streams, strict=False))
@@ -161,65 +158,10 @@ def test_a_recorded_frame_says_what_eager_says_on_the_same_device(directory: Pat
     expected = codes(eager, **how)
     for _ in range(3):  # run, recorded, launched
         assert torch.equal(codes(graph, **how), expected)
-    (seats,) = graph._step._free.values()
-    assert any(isinstance(kept, torch.cuda.CUDAGraph) for kept in seats[0].recorded.values())
+    (free,) = graph._step._free.values()
+    assert any(isinstance(kept, torch.cuda.CUDAGraph) for kept in free[0].recorded.values())
     sound = [g.generate(TEXTS[0], **how, max_audio_length_ms=1_600) for g in (eager, graph)]
     torch.testing.assert_close(*sound, atol=1e-4, rtol=0)
-
-
-class FakeGraph:
-    """What the recorder needs of a CUDA graph: it launches what ran while it was recorded."""
-
-    bodies: ClassVar[list[str]] = []
-
-    def replay(self) -> None:
-        self.bodies.append("launched")
-
-
-@contextmanager
-def fake_recording(graph: FakeGraph, **_: object) -> Iterator[None]:
-    FakeGraph.bodies.append("recording")
-    yield
-
-
-def test_the_recorder_runs_then_records_then_launches(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
-    monkeypatch.setattr(torch.cuda, "graph", fake_recording)
-    monkeypatch.setattr(FakeGraph, "bodies", done := [])
-    recorder, recorded = CudaRecorder(), {}
-
-    def body() -> None:
-        done.append("ran")
-
-    for _ in range(3):
-        recorder.run(recorded, "frame", body)
-    assert done == ["ran", "recording", "ran", "launched", "launched"]
-
-    def broken() -> None:
-        done.append("ran")
-        if done[-2:] == ["recording", "ran"]:
-            raise RuntimeError("operation not permitted when stream is capturing\nand more")
-
-    done.clear()
-    for key in ("read", "other"):
-        for _ in range(3):
-            recorder.run(recorded, key, broken)
-    assert done == ["ran", "recording", "ran", "ran", "ran"] * 2, "what cannot be recorded is run every time"
-    (record,) = caplog.records
-    assert record.message.endswith("operation not permitted when stream is capturing. Going on without.")
-
-    def full() -> None:
-        if done:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-    done.clear()
-    recorder.run(recorded, "large", full)
-    done.append("once")
-    with pytest.raises(torch.OutOfMemoryError):
-        recorder.run(recorded, "large", full)
 
 
 def test_what_cannot_be_had_falls_back_with_one_warning_that_says_why(

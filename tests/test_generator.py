@@ -49,7 +49,7 @@ class ScriptedStep(EagerStep):
 
     def next(self, state: CsmState) -> Made:
         self.n_steps += 1
-        return Made(self.frames[min(self.n_steps, len(self.frames)) - 1])
+        return Made(self.frames[min(self.n_steps, len(self.frames)) - 1], torch.ones(1, dtype=torch.bool))
 
 
 @pytest.fixture
@@ -229,9 +229,9 @@ def test_turns_read_before_are_not_read_again_and_the_codes_are_bit_equal(voice_
     generator = Generator.load(voice_directory, device="cpu")
     n_read: list[int] = []
 
-    def read_prompt(state: CsmState, tokens: Tensor, *rest: Any) -> None:
+    def read_prompt(state: CsmState, tokens: Tensor, *rest: Any) -> Tensor:
         n_read[-1] += 1
-        CsmModel.read_prompt(generator.model, state, tokens, *rest)
+        return CsmModel.read_prompt(generator.model, state, tokens, *rest)
 
     monkeypatch.setattr(generator.model, "read_prompt", read_prompt)
     for context, expected in zip(contexts, fresh, strict=True):
@@ -244,46 +244,44 @@ def count_rows(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> list[in
     """The rows of every prompt block the generator reads from here on."""
     n_rows: list[int] = []
 
-    def read_prompt(state: CsmState, tokens: Tensor, *rest: Any) -> None:
+    def read_prompt(state: CsmState, tokens: Tensor, *rest: Any) -> Tensor:
         n_rows.append(tokens.shape[1])
-        CsmModel.read_prompt(generator.model, state, tokens, *rest)
+        return CsmModel.read_prompt(generator.model, state, tokens, *rest)
 
     monkeypatch.setattr(generator.model, "read_prompt", read_prompt)
     return n_rows
 
 
-@pytest.mark.parametrize("ending", ["at the limit", "interrupted", "cut short"])
-def test_an_answer_is_history_without_being_read_again(voice_directory: Path, monkeypatch, ending: str):
-    generator, fresh = (Generator.load(voice_directory, device="cpu") for _ in range(2))
-    prompt = Segment(0, "a voice to speak like.", codes=torch.randint(0, 64, (N_CODEBOOKS, 9)))
-    context = [prompt, Segment(1, "how are you?")]
-    for turn in range(3):
-        text = f"answer {turn}."
-        stream = generator.frames(text, 0, context, max_audio_length_ms=80 * 12, seed=turn)
-        frames = [next(stream) for _ in range(8)] if ending == "interrupted" else list(stream)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("execution", ["eager", "static"])
+def test_what_was_said_before_never_changes_the_codes(voice_directory: Path, dtype: torch.dtype, execution: str):
+    def load() -> Generator:
+        return Generator.load(voice_directory, device="cpu", dtype=dtype, execution=execution)
+
+    generator, fresh = load(), load()
+    context = [Segment(0, "a voice to speak like.", codes=torch.randint(0, 64, (N_CODEBOOKS, 9)))]
+    for turn in range(6):
+        text, n_frames = f"answer {turn}.", 6 + turn
+        stream = generator.frames(text, 0, context, max_audio_length_ms=80 * n_frames, seed=turn, guards=None)
+        frames = [next(stream) for _ in range(n_frames - turn % 2)]  # to its end, or interrupted
         stream.close()
-        said = torch.stack(frames, dim=1)[:, : 5 if ending == "cut short" else None]
-        context.append(Segment(0, text, codes=said))
+        context.append(Segment(0, text, codes=torch.stack(frames, dim=1)))
+        asked = {"max_audio_length_ms": 960, "seed": 40 + turn, "guards": None}
+        again = torch.stack(list(generator.frames(TEXT, 0, context, **asked)))
+        unused = Generator(fresh.model, fresh._prompts._tokenizer, fresh.codec, execution=execution)
+        assert torch.equal(again, torch.stack(list(unused.frames(TEXT, 0, context, **asked)))), f"turn {turn}"
+
+
+def test_only_the_last_answer_is_read_for_the_next_turn(voice_directory: Path, monkeypatch: pytest.MonkeyPatch):
+    generator = Generator.load(voice_directory, device="cpu")
+    context: list[Segment] = []
+    for turn in range(4):
         n_rows = count_rows(generator, monkeypatch)
-        again = torch.stack(list(generator.frames(TEXT, 0, context, temperature=0.0, max_audio_length_ms=960)))
-        # What is asked, the end frame, and a frame that nothing was said after: in one go.
-        assert len(n_rows) == 1 and n_rows[0] <= len(TEXT) + len("[0]") + 2 + 2, n_rows
-        unused = Generator(fresh.model, fresh._prompts._tokenizer, fresh.codec)
-        expected = torch.stack(list(unused.frames(TEXT, 0, context, temperature=0.0, max_audio_length_ms=960)))
-        assert torch.equal(again, expected)
-        context.append(Segment(1, f"question {turn}?"))
-
-
-def test_what_an_answer_left_in_the_cache_is_what_reading_it_makes(voice_directory: Path):
-    generator, fresh = (Generator.load(voice_directory, device="cpu") for _ in range(2))
-    context = [Segment(1, "how are you?")]
-    frames = list(generator.frames("well.", 0, context, max_audio_length_ms=800, seed=1))
-    request = generator.request(TEXT, 0, [*context, Segment(0, "well.", codes=torch.stack(frames, dim=1))])
-    known, read = (one._read(request, 200, 0)[0] for one in (generator, fresh))
-    assert known.backbone.lengths == read.backbone.lengths
-    torch.testing.assert_close(known.hidden, read.hidden, atol=1e-4, rtol=1e-4)
-    for mine, theirs in zip(known.backbone.layers, read.backbone.layers, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+        stream = generator.frames("well.", 0, context, max_audio_length_ms=640, seed=turn, guards=None)
+        codes = torch.stack(list(stream), dim=1)
+        n_text = len("[0]well.") + 2
+        assert n_rows == [*[n_text + 8 + 1] * (turn > 0), n_text], "the last answer with its end frame, and the text"
+        context.append(Segment(0, "well.", codes=codes))
 
 
 def test_interleaved_streams_do_not_disturb_each_other(generator: Generator):

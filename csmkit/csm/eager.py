@@ -10,7 +10,7 @@ from torch import Tensor
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.reach import prefix_reach, ragged_reach
 from csmkit.csm.sampling import Noise
-from csmkit.csm.step import Made
+from csmkit.csm.step import Made, packed
 from csmkit.csm.transformer import Reach
 
 
@@ -19,6 +19,7 @@ class EagerStep:
 
     makes_sound = False
     n_warm_ups = 1
+    warm_up_rows = ()
 
     def __init__(self, model: CsmModel) -> None:
         self._model = model
@@ -41,7 +42,8 @@ class EagerStep:
     def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
         """As `Step.read`."""
         device = self._model.device
-        self._model.read_prompt(state, tokens.to(device), mask.to(device), self._advance(state, tokens.shape[1]))
+        reach = self._advance(state, tokens.shape[1])
+        state.hidden = self._model.read_prompt(state, tokens.to(device), mask.to(device), reach)
 
     @torch.inference_mode()
     def first(self, state: CsmState, aloud: bool = False) -> Made:
@@ -51,13 +53,14 @@ class EagerStep:
     @torch.inference_mode()
     def next(self, state: CsmState) -> Made:
         """As `Step.next`."""
-        self._model.read_frame(state, self._advance(state, 1))
+        state.hidden = self._model.read_frame(state, self._advance(state, 1))
         return self._speak(state)
 
     def _speak(self, state: CsmState) -> Made:
         noise = state.noise
         topk = noise.topk if noise.common_topk is None else noise.common_topk
-        return Made(self._model.speak_frame(state, noise.draw(), topk, self._depth_reaches).cpu())
+        state.codes, finite = self._model.speak_frame(state, noise.draw(), topk, self._depth_reaches)
+        return Made.of(packed(state.codes, finite).cpu())
 
     def _advance(self, state: CsmState, n_new: int) -> Reach:
         cache = state.backbone

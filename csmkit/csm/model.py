@@ -106,26 +106,33 @@ class CsmModel(nn.Module):
 
     def read_prompt(
         self, state: CsmState, tokens: Tensor, mask: Tensor, reach: Reach, last: Tensor | None = None
-    ) -> None:
-        """Run the backbone over prompt rows.
+    ) -> Tensor:
+        """Run the backbone over prompt rows, which go to the state's cache.
 
         Args:
             tokens: ``(batch, n_rows, slots)`` int64.
             mask: the same shape, bool: the slots that count.
             reach: of these rows.
             last: ``(1,)`` int64 on the device, the last row that counts; None for the last of all.
+
+        Returns:
+            ``(batch, dim)``, the next `CsmState.hidden`; the caller keeps it.
         """
         text = F.embedding(tokens[..., -1], self.text_embedding) * mask[..., -1:]
         codes = (tokens[..., :-1] + self.offsets).flatten(0, 1)
         weights = mask[..., :-1].flatten(0, 1).to(text.dtype)
         audio = F.embedding_bag(codes, self.audio_embedding, mode="sum", per_sample_weights=weights)
         hidden = self.backbone(text + audio.view_as(text), reach, state.backbone)
-        state.hidden = hidden[:, -1] if last is None else hidden.index_select(1, last)[:, 0]
+        return hidden[:, -1] if last is None else hidden.index_select(1, last)[:, 0]
 
-    def read_frame(self, state: CsmState, reach: Reach, stacks: Stacks | None = None) -> None:
-        """Run the backbone over the last frame's codes; ``stacks`` to run in place of the model's own."""
+    def read_frame(self, state: CsmState, reach: Reach, stacks: Stacks | None = None) -> Tensor:
+        """Run the backbone over the state's codes; returns as `read_prompt`.
+
+        Args:
+            stacks: to run in place of the model's own.
+        """
         x = F.embedding(state.codes + self.offsets, self.audio_embedding).sum(dim=1, keepdim=True)
-        state.hidden = (stacks or self).backbone(x, reach, state.backbone)[:, -1]
+        return (stacks or self).backbone(x, reach, state.backbone)[:, -1]
 
     def speak_frame(
         self,
@@ -134,8 +141,8 @@ class CsmModel(nn.Module):
         topk: int | Tensor,
         reaches: Sequence[Reach],
         stacks: Stacks | None = None,
-    ) -> Tensor:
-        """Draw the codes that follow the backbone's last position.
+    ) -> tuple[Tensor, Tensor]:
+        """Draw the codes that follow the state's hidden output of the backbone.
 
         Args:
             noise: from `Noise.draw`.
@@ -145,17 +152,18 @@ class CsmModel(nn.Module):
             stacks: to run in place of the model's own.
 
         Returns:
-            ``(batch, n_codebooks)`` int64, also kept in the state.
+            The next `CsmState.codes`, ``(batch, n_codebooks)`` int64, which the caller keeps; and ``(batch,)`` bool on
+            the device, whether the values they were drawn from are finite.
         """
         depth = (stacks or self).depth
-        code = sample(state.hidden @ self.first_head, noise[:, 0], topk)
-        codes = [code]
+        code, best = sample(state.hidden @ self.first_head, noise[:, 0], topk)
+        codes, scores = [code], [best]
         x = torch.stack((state.hidden @ self.projection, self.depth_embedding[0][code]), dim=1)
         for index, reach in enumerate(reaches, start=1):
             hidden = depth(x, reach, state.depth)[:, -1]
-            code = sample(hidden @ self.other_heads[index - 1], noise[:, index], topk)
+            code, best = sample(hidden @ self.other_heads[index - 1], noise[:, index], topk)
             codes.append(code)
+            scores.append(best)
             if index < self.config.n_codebooks - 1:
                 x = F.embedding(code, self.depth_embedding[index]).unsqueeze(1)
-        state.codes = torch.stack(codes, dim=1)
-        return state.codes
+        return torch.stack(codes, dim=1), torch.stack(scores, dim=1).isfinite().all(dim=1)

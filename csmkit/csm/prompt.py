@@ -97,18 +97,6 @@ class Block:
         """Equal for blocks of equal content."""
         return self.rows.numpy().tobytes()
 
-    def spoken(self, codes: Tensor) -> Block:
-        """The same rows, followed by frames ``(n_codebooks, n_frames)`` int64."""
-        return Block(torch.cat((self.rows, frame_rows(codes))))
-
-    def after(self, n_rows: int) -> Block:
-        """What comes after its first rows."""
-        return Block(self.rows[n_rows:])
-
-    def before(self, other: Block) -> Block:
-        """The rows of both."""
-        return Block(torch.cat((self.rows, other.rows)))
-
     def inputs(self) -> tuple[Tensor, Tensor]:
         """Tokens and mask for a batch of one, ``(1, n_rows, slots)`` int64 and bool on the CPU."""
         rows = self.rows.unsqueeze(0)

@@ -147,7 +147,7 @@ def exponential(uniform: Tensor, temperature: Tensor) -> Tensor:
     return uniform.clamp_(2.0**-33, 1.0 - 2.0**-24).log_().neg_().log_().mul_(-temperature)
 
 
-def sample(logits: Tensor, noise: Tensor, topk: int | Tensor) -> Tensor:
+def sample(logits: Tensor, noise: Tensor, topk: int | Tensor) -> tuple[Tensor, Tensor]:
     """Draw one id a row among its ``topk`` largest logits; those equal to the kth stay too.
 
     Args:
@@ -156,13 +156,18 @@ def sample(logits: Tensor, noise: Tensor, topk: int | Tensor) -> Tensor:
         topk: at least 1; ``(batch, 1)`` int64 where each row has its own, none above codebook_size.
 
     Returns:
-        ``(batch,)`` int64 on the logits' device; nothing is read back to the host.
+        The ids, ``(batch,)`` int64, and what won, ``(batch,)`` float32: not a number or infinite if a logit was (an
+        infinitely small one never wins, as it should). Both on the logits' device; nothing is read back to the host.
     """
     logits = logits.float()
+    scores = logits + noise
     if isinstance(topk, Tensor):
         kth = logits.sort(dim=-1, descending=True).values.gather(-1, topk - 1)
-    elif topk >= logits.shape[-1]:
-        return (logits + noise).argmax(dim=-1)
-    else:
+    elif topk < logits.shape[-1]:
         kth = logits.topk(topk, dim=-1).values[:, -1:]
-    return (logits + noise).masked_fill_(logits < kth, -torch.inf).argmax(dim=-1)
+    else:
+        kth = None
+    if kth is not None:
+        scores.masked_fill_(logits < kth, -torch.inf)
+    best, ids = scores.max(dim=-1)
+    return ids, best

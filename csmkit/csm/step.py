@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from csmkit.csm.model import CsmModel, CsmState
@@ -30,11 +31,23 @@ class Made(NamedTuple):
 
     Attributes:
         codes: ``(batch, n_codebooks)`` int64.
+        finite: ``(batch,)`` bool, whether the values behind the codes are finite; where not, the codes mean nothing.
         sound: ``(batch, 1920)`` float32; None where the step makes none.
     """
 
     codes: Tensor
+    finite: Tensor
     sound: Tensor | None = None
+
+    @classmethod
+    def of(cls, packed: Tensor, sound: Tensor | None = None) -> Made:
+        """From what `packed` made."""
+        return cls(packed[:, :-1], packed[:, -1].bool(), sound)
+
+
+def packed(codes: Tensor, finite: Tensor) -> Tensor:
+    """Codes and flag in one tensor, ``(batch, n_codebooks + 1)`` int64: one copy brings both to the host."""
+    return torch.cat((codes, finite.unsqueeze(1)), dim=1)
 
 
 class Step(Protocol):
@@ -42,11 +55,13 @@ class Step(Protocol):
 
     Attributes:
         makes_sound: whether it decodes the frames it makes, if they are to be heard.
-        n_warm_ups: utterances after which nothing is done for the first time any more.
+        n_warm_ups: number of utterances to generate before timings are representative.
+        warm_up_rows: lengths of prompts to read before timings are representative.
     """
 
     makes_sound: bool
     n_warm_ups: int
+    warm_up_rows: tuple[int, ...]
 
     def new_state(self, n_positions: int, noise: Noise) -> CsmState:
         """A state of one stream, for ``n_positions`` positions in all, prompt and frames."""

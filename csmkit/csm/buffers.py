@@ -1,8 +1,8 @@
-"""The memory of a batch of streams that stays where it is, so that a recording of a frame can be launched again."""
+"""Memory of constant shape and place for a batch of streams, so that a recording of a frame can be launched again."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,74 +14,87 @@ from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.sampling import Noise
 from csmkit.csm.step import Made, Sounds, SoundState
 
-N_SLOTS = 2  # of what is on its way between host and device: one frame runs while another is prepared
+N_SLOTS = 2  # frames on their way from device to host: one runs while another is looked at
 
 
 @dataclass
 class Slot:
-    """What one frame brings back, on the host, page-locked where there is a GPU.
+    """One frame on the host, page-locked where there is a GPU.
 
     Attributes:
-        codes: ``(batch, n_codebooks)`` int64.
+        frame: ``(batch, n_codebooks + 1)`` int64, as `csmkit.csm.step.packed`.
         sound: ``(batch, 1920)`` float32; unused where the frame is not heard.
     """
 
-    codes: Tensor
+    frame: Tensor
     sound: Tensor
 
     def made(self, rows: Sequence[int], aloud: bool) -> Made:
         """A copy of these rows."""
         index = list(rows)
-        return Made(self.codes[index], self.sound[index] if aloud else None)
+        return Made.of(self.frame[index], self.sound[index] if aloud else None)
+
+    @property
+    def finite(self) -> bool:
+        """Whether codes and sound of all rows came from finite values."""
+        return bool(self.frame[:, -1].all()) and bool(self.sound.isfinite().all())
 
 
 @dataclass(eq=False)
-class Seat:
-    """Buffers of constant shape for ``batch`` streams, and what was recorded over them.
+class FrameBuffers:
+    """Buffers for ``batch`` streams, and what was recorded over them. No tensor is ever replaced by another.
 
-    A stream takes a seat when it begins and leaves it when it ends. The cache has one row more than streams may use:
-    what must be written somewhere and never counts goes there.
+    Streams take buffers when they begin and give them back when they end. The cache has one row more than streams may
+    use: what must be written somewhere and never counts goes there.
 
     Attributes:
-        inner: what the model sees.
+        state: what the model sees.
         position: ``(batch,)`` int64 on the device, the cache rows each stream has.
+        finite: ``(batch,)`` bool on the device, whether all values since the stream's first frame were finite.
+        frame: ``(batch, n_codebooks + 1)`` int64 on the device, as `csmkit.csm.step.packed`.
         sound: ``(batch, 1920)`` float32 on the device.
+        slots: the last frames on the host.
         voices: the codec's state; None where frames are decoded elsewhere.
         recorded: by name, whatever the step's recorder keeps.
         prompts: by their length, where rows to read are put.
+        wait: waits for all that was launched.
+        damaged: never to be used by another stream: a value was not finite, or a launch failed midway.
     """
 
     batch: int
     n_positions: int
-    inner: CsmState
+    state: CsmState
     position: Tensor
+    finite: Tensor
+    frame: Tensor
     sound: Tensor
     slots: list[Slot]
     voices: SoundState | None
     recorded: dict[Hashable, object] = field(default_factory=dict)
     prompts: dict[int, PromptBuffers] = field(default_factory=dict)
     n_launched: int = 0
+    wait: Callable[[], object] = field(default=lambda: None)
+    damaged: bool = False
 
     @classmethod
-    def make(cls, model: CsmModel, batch: int, n_positions: int, sounds: Sounds | None) -> Seat:
-        """A free seat for ``n_positions`` positions a stream."""
+    def make(cls, model: CsmModel, batch: int, n_positions: int, sounds: Sounds | None) -> FrameBuffers:
+        """Free buffers for ``n_positions`` positions a stream."""
         config, device = model.config, model.device
         on_gpu = device.type == "cuda"
-        frame = (batch, config.n_codebooks)
-        n_samples = FRAME_SAMPLES if sounds is not None else 0
+        frame = torch.ones(batch, config.n_codebooks + 1, dtype=torch.int64)
+        sound = torch.zeros(batch, FRAME_SAMPLES if sounds is not None else 0)
 
         def slot() -> Slot:
-            return Slot(
-                torch.zeros(frame, dtype=torch.int64, pin_memory=on_gpu),
-                torch.zeros(batch, n_samples, pin_memory=on_gpu),
-            )
+            return Slot(*(torch.clone(one).pin_memory() if on_gpu else torch.clone(one) for one in (frame, sound)))
 
         return cls(
             batch,
             n_positions,
-            inner=model.new_state(n_positions + 1, Noise(config, [Sampling()] * batch, [0] * batch, device), batch),
+            state=model.new_state(n_positions + 1, Noise(config, [Sampling()] * batch, [0] * batch, device), batch),
             position=torch.zeros(batch, dtype=torch.int64, device=device),
-            sound=torch.zeros(batch, n_samples, device=device),
+            finite=torch.ones(batch, dtype=torch.bool, device=device),
+            frame=frame.to(device, copy=True),
+            sound=sound.to(device, copy=True),
             slots=[slot() for _ in range(N_SLOTS)],
             voices=None if sounds is None else sounds.new_state(batch),
         )
@@ -91,25 +104,31 @@ class Seat:
         self.n_launched += 1
         return self.slots[self.n_launched % N_SLOTS]
 
+    def reusable(self) -> bool:
+        """Whether another stream may begin here; waits for frames that nobody looked at."""
+        if self.damaged:
+            return False
+        self.wait()
+        return all(slot.finite for slot in self.slots)
+
     def set_positions(self, lengths: Sequence[int]) -> None:
         """The rows each stream has; without waiting for the device."""
         for row, length in enumerate(lengths):
             self.position[row].fill_(length)
 
-    def load(self, row: int, other: Seat, other_rows: Sequence[int]) -> None:
-        """Copy streams of another seat to the rows from ``row`` on: caches, noise, last hidden states and codes."""
+    def load(self, row: int, other: FrameBuffers, other_rows: Sequence[int]) -> None:
+        """Copy streams of other buffers to the rows from ``row`` on: all but what is on its way to the host."""
         index = list(other_rows)
         rows = slice(row, row + len(index))
-        shared = min(self.n_positions, other.n_positions)
-        for mine, theirs in zip(self.inner.backbone.layers, other.inner.backbone.layers, strict=True):
-            mine[rows, :, :shared] = theirs[index, :, :shared]
         for mine, theirs in (
-            (self.inner.hidden, other.inner.hidden),
-            (self.inner.codes, other.inner.codes),
+            *zip(self.state.backbone.layers, other.state.backbone.layers, strict=True),
+            (self.state.hidden, other.state.hidden),
+            (self.state.codes, other.state.codes),
             (self.position, other.position),
+            (self.finite, other.finite),
         ):
             mine[rows] = theirs[index]
-        self.inner.noise.load(row, other.inner.noise, index)
+        self.state.noise.load(row, other.state.noise, index)
 
 
 @dataclass

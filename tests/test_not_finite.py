@@ -1,0 +1,163 @@
+"""Values that are not finite end in an error with a name, and are gone with it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fake_cuda
+import pytest
+import torch
+from tiny import character_tokenizer, save_voice, tiny_csm
+
+from csmkit import Generator, Segment
+from csmkit.csm.graph import CudaRecorder
+from csmkit.csm.static import StaticStep
+from csmkit.errors import CsmkitError, NotFiniteError
+
+TEXT = "hello there, how are you today?"
+CONTEXT = (Segment(1, "well?"), Segment(0, "yes.", codes=torch.randint(0, 64, (4, 9))))
+MODES = ("eager", "static", "one frame ahead", "graph")
+LENGTH = {"max_audio_length_ms": 800, "guards": None}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_voice(tiny_csm(seed=3), tmp_path_factory.mktemp("finite"))
+
+
+@pytest.fixture(params=MODES)
+def generator(request: pytest.FixtureRequest, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Generator:
+    mode = request.param
+    made = Generator.load(directory, device="cpu", execution="eager" if mode == "eager" else "static")
+    if mode == "one frame ahead":
+        made._step = StaticStep(made.model, made.codec.decoder, n_ahead=1)
+    if mode == "graph":
+        fake_cuda.install(monkeypatch)
+        made._step = StaticStep(made.model, made.codec.decoder, CudaRecorder(torch.device("cpu")), n_ahead=1)
+    return made
+
+
+def codes(generator: Generator, **how: Any) -> torch.Tensor:
+    return torch.stack(list(generator.frames(TEXT, 0, CONTEXT, **(LENGTH | how))), dim=1)
+
+
+@contextmanager
+def damaged(weight: torch.Tensor, *index: int) -> Iterator[None]:
+    """One value of a weight is not a number meanwhile; it stays where it is, as a recording needs it."""
+    before = weight[index].clone()
+    weight[index] = torch.nan
+    yield
+    weight[index] = before
+
+
+def test_a_damaged_weight_is_an_error_that_names_frame_dtype_and_cause(generator: Generator):
+    expected = codes(generator, seed=1)
+    message = r"codes of frame 1 came from values that are not finite \(dtype torch.float32\): its weights are damaged"
+    with damaged(generator.model.backbone.norm, 3):
+        for _ in range(3):
+            with pytest.raises(NotFiniteError, match=message) as raised:
+                codes(generator, seed=1)
+            assert isinstance(raised.value, FloatingPointError) and isinstance(raised.value, CsmkitError)
+            with pytest.raises(NotFiniteError):
+                generator.generate(TEXT, **LENGTH)
+    for _ in range(3):
+        assert torch.equal(codes(generator, seed=1), expected), "a later good request is a fresh one"
+
+
+@pytest.mark.parametrize("part", ["first layer", "last head"])
+def test_one_bad_moment_in_the_middle_leaves_no_trace(generator: Generator, part: str):
+    model = generator.model
+    weight, index = {
+        "first layer": (model.backbone.blocks[0].qkv, (5, 100)),  # of a value: it goes to the cache
+        "last head": (model.other_heads, (2, 3, 9)),
+    }[part]
+    expected = codes(generator, seed=2)
+    for _ in range(2):  # run and recorded, so that the next one is launched
+        codes(generator, seed=2)
+    stream = generator.frames(TEXT, 0, CONTEXT, seed=2, **LENGTH)
+    frames = [next(stream) for _ in range(3)]
+    with damaged(weight, *index), pytest.raises(NotFiniteError, match=r"codes of frame [45] "):
+        for _ in range(2):  # one may have been launched before
+            frames.append(next(stream))
+    assert torch.equal(torch.stack(frames, dim=1), expected[:, : len(frames)]) and next(stream, None) is None
+    for _ in range(3):
+        assert torch.equal(codes(generator, seed=2), expected)
+        assert torch.equal(codes(generator, seed=2), codes(generator, seed=2))
+
+
+def test_a_damaged_prompt_is_not_kept_for_the_next_one(generator: Generator):
+    fresh = codes(generator, seed=3)
+    other = (Segment(0, "something else."),)
+    alone = torch.stack(list(generator.frames(TEXT, 1, other, seed=3, **LENGTH)), dim=1)
+    with damaged(generator.model.text_embedding, 10, 0), pytest.raises(NotFiniteError, match="frame 1 "):
+        list(generator.frames("yes, efgh.", 1, (Segment(0, "efgh efgh."),), **LENGTH))
+    with damaged(generator.model.backbone.blocks[0].qkv, 5, 100), pytest.raises(NotFiniteError):
+        codes(generator, seed=3)
+    assert torch.equal(torch.stack(list(generator.frames(TEXT, 1, other, seed=3, **LENGTH)), dim=1), alone)
+    assert torch.equal(codes(generator, seed=3), fresh)
+
+
+def test_frames_that_nobody_looked_at_spoil_no_buffers(generator: Generator):
+    expected = codes(generator, seed=4)
+    stream = generator.frames(TEXT, 0, CONTEXT, seed=4, **LENGTH)
+    next(stream)
+    with damaged(generator.model.backbone.blocks[0].qkv, 5, 100):
+        if generator._step.makes_sound and generator._step._n_ahead:
+            with torch.inference_mode():
+                generator._step._launch(find_state(stream))  # as if it had been launched in that moment
+    stream.close()
+    gc.collect()
+    for _ in range(2):
+        assert torch.equal(codes(generator, seed=4), expected)
+
+
+def find_state(stream: Any) -> Any:
+    return stream._frames._lanes._steps.gi_frame.f_locals["state"]
+
+
+def test_one_bad_row_of_a_batch_ends_alone(generator: Generator):
+    letter = character_tokenizer().token_to_id("z")
+    texts = ("hello there.", "a lazy zebra.", "no.")
+    asked = [generator.request(text, seed=i, **LENGTH) for i, text in enumerate(texts)]
+    alone = [torch.stack(list(generator.run(request)), dim=1) for request in asked]
+    with damaged(generator.model.text_embedding, letter, 0):
+        batch = generator.generate_streaming_batch(asked, 2)
+        seen = []
+        with pytest.raises(NotFiniteError, match="frame 1 "):
+            for row, _ in batch:
+                seen.append(row)
+        assert 1 not in seen
+        for row, _ in batch:
+            seen.append(row)
+    assert sorted(seen) == [0] * 5 + [2] * 5
+    for row in (0, 2):
+        assert torch.equal(batch.streams[row].codes, alone[row]), f"row {row}"
+    assert torch.equal(torch.stack(list(generator.run(asked[1])), dim=1), alone[1])
+
+
+def test_damaged_sound_is_an_error_of_the_codec(generator: Generator):
+    expected = generator.generate(TEXT, seed=5, **LENGTH)
+    weight = generator.codec.decoder.layers[0].attention_norm.bias
+    with damaged(weight, 0):
+        for _ in range(2):
+            with pytest.raises(NotFiniteError, match=r"sound of frame 1 came from values that are not finite"):
+                generator.generate(TEXT, seed=5, **LENGTH)
+        batch = generator.generate_streaming_batch([generator.request(TEXT, seed=i, **LENGTH) for i in range(2)])
+        for _ in range(2):
+            with pytest.raises(NotFiniteError, match="sound of frame 1"):
+                next(batch)
+    for _ in range(3):
+        torch.testing.assert_close(generator.generate(TEXT, seed=5, **LENGTH), expected, atol=2e-5, rtol=0)
+
+
+def test_an_overflow_of_float16_names_the_way_out(directory: Path):
+    generator = Generator.load(directory, device="cpu", dtype=torch.float16)
+    generator.model.first_head.mul_(3e4)
+    with pytest.raises(
+        NotFiniteError, match=r"dtype torch\.float16.* load with dtype=torch\.bfloat16 or torch\.float32"
+    ):
+        codes(generator)
