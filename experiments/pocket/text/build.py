@@ -65,7 +65,7 @@ def write_sentences(out: Path, n_sentences: int, seed: int, wordnet: Path) -> No
     """
     rng = random.Random(seed)
     vocabulary = load_vocabulary()
-    said = Counter(Composer(random.Random(seed + 1), odd_names=0).answers())
+    said = Counter(Composer(random.Random(seed + 1), odd_names=0, wordnet=wordnet).answers())
     answers = [sentence for sentence, _ in said.most_common()]
     write_lines(out / "answers.txt", answers)
     print(f"{len(answers)} distinct sentences in {said.total()} of the answers")
@@ -94,13 +94,13 @@ def write_sentences(out: Path, n_sentences: int, seed: int, wordnet: Path) -> No
     print(f"{len(quoted)} examples, {len(types - set(heard))} further word types")
 
 
-def write_dialogues(out: Path, n_dialogues: int, seed: int) -> None:
+def write_dialogues(out: Path, n_dialogues: int, seed: int, wordnet: Path) -> None:
     """Compose and write dialogues.jsonl and dialogues_held_out.jsonl; they also name the first turn's topic."""
     for name, count, held_out in (
         ("dialogues", n_dialogues, False),
         ("dialogues_held_out", N_HELD_OUT_DIALOGUES, True),
     ):
-        composer = Composer(random.Random(seed + 2 + held_out), held_out=held_out)
+        composer = Composer(random.Random(seed + 2 + held_out), held_out=held_out, wordnet=wordnet)
         with (out / f"{name}.jsonl").open("w") as file:
             for _ in range(count):
                 topic, messages = composer.dialogue()
@@ -118,7 +118,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_sentences(arguments.out, arguments.n, arguments.seed, arguments.wordnet)
-    write_dialogues(arguments.out, arguments.dialogues, arguments.seed)
+    write_dialogues(arguments.out, arguments.dialogues, arguments.seed, arguments.wordnet)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TypedDict
 
+from num2words import num2words
+
+from experiments.pocket.text.examples import WORDNET
 from experiments.pocket.text.grammar import HERE, Grammar, read_lines
 from experiments.pocket.text.intents import (
     CONVERSATION,
@@ -21,7 +25,7 @@ from experiments.pocket.text.intents import (
     slots_of,
     written,
 )
-from experiments.pocket.text.sums import DAYS, NUMBERS, count_turn, day_turn, sum_turn
+from experiments.pocket.text.sums import DAYS, DECLINED, NUMBERS, count_turn, day_turn, sum_turn
 from experiments.pocket.text.vocabulary import load_vocabulary
 from experiments.pocket.text.words import made_up, nouns_by_kind
 
@@ -38,9 +42,15 @@ CUT_SHARE = 0.05
 """How many earlier answers end in the middle, as after an interruption; they are context, not something to learn."""
 QUESTION_SHARE, REMARK_SHARE = 0.22, 0.22
 """How often an answer goes on with a question, or with a remark."""
-REPLY_SHARE, FOLLOW_SHARE = 0.6, 0.27
-"""How often the user replies to a question, or follows up on the answer before."""
+REPLY_SHARE, FOLLOW_SHARE, MOOD_SHARE = 0.6, 0.27, 0.3
+"""How often the user replies to a question, follows up on the answer before, or goes on in a sad or happy mood."""
+LEAD_SHARE, TWICE_SHARE = 0.1, 0.05
+"""How often a short remark comes before what the user says, and how often it is said in two ways."""
 JUST_A_JOKE = ("it's only a joke.", "it's only a joke, don't think too hard.")
+_COPIED = "\x00"
+ANSWER_KEYS = ("o", "a", "t", "q", "w", "y", "m", "known", "unknown")
+ANSWER_LISTS = ("joke", "tale", "riddle", "fact line")
+"""What answers are made of: the lines of the text files, and the lists that answers draw from."""
 _BEFORE = (
     "hey, ", "hi, ", "so, ", "well, ", "um, ", "ok, ", "hello, ", "and ", "now ", "oh, ", "but ", "please ", "okay, ",
     "hey pocket, ", "pocket, ", "by the way, ", "actually, ", "so ", "well ", "oh ", "anyway, ", "hmm, ", "listen, ",
@@ -62,6 +72,8 @@ _AFTER = (
 _QUESTION = re.compile(
     r"(\w+, )?(what|who|where|when|why|how|which|do|does|is|are|can|will|should|have|did|would|am|could|was|were)\b"
 )
+_VALUES = {num2words(value).replace("-", " "): value for value in range(2, 100)}
+_NUMBER = re.compile(rf"\b({'|'.join(sorted(_VALUES, key=len, reverse=True))})\b")
 _ARTICLE = re.compile(r"\ban? (?=([a-z]))")
 _SHORT = (
     ("i'm", "i am"), ("what's", "what is"), ("don't", "do not"), ("you're", "you are"), ("it's", "it is"),
@@ -88,14 +100,25 @@ class Composer:
         rng: source of every choice.
         held_out: compose the test's dialogues: phrasings that training never shows.
         odd_names: how many names are any word or a made-up one, so that a model learns to copy and not to guess.
+        wordnet: folder of WordNet's data files; None uses the words of this folder alone.
     """
 
-    def __init__(self, rng: random.Random, held_out: bool = False, odd_names: float = 0.4) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        held_out: bool = False,
+        odd_names: float = 0.4,
+        wordnet: Path | None = WORDNET,
+    ) -> None:
         self.rng, self.held_out, self.odd_names = rng, held_out, odd_names
         vocabulary = load_vocabulary()
         self.grammar = Grammar.load(rng)
         lists = self.grammar.lists
-        lists |= vocabulary.kinds | nouns_by_kind(frozenset(vocabulary.words))
+        lists |= vocabulary.kinds
+        if wordnet is None:
+            lists |= {f"{name} word": lists[name] for name in ("animal", "food", "place")} | {"wn": lists["noun"]}
+        else:
+            lists |= nouns_by_kind(frozenset(vocabulary.words), wordnet)
         lists["joke"] = read_lines(HERE / "jokes.txt")
         lists["everyday statement"] = [
             template.rstrip(".?!") for template in read_lines(HERE / "templates.txt") if template.startswith(_EVERYDAY)
@@ -133,12 +156,29 @@ class Composer:
             messages.append(_message("assistant", " ".join(kept), learn=not cut))
         return turns[0].topic, messages
 
-    def answers(self, n_turns: int = 60_000) -> Iterator[str]:
+    def answers(self, n_turns: int = 150_000) -> Iterator[str]:
         """The answers' sentences of so many turns in the voice's spelling."""
         for _ in range(n_turns // MAX_TURNS):
             talk = Talk(self)
             for _ in range(MAX_TURNS):
                 yield from sentences_of(talk.turn().answer)
+
+    def sentence_patterns(self) -> list[re.Pattern[str]]:
+        """Patterns of every sentence the answers are made of, lower case; a slot stands for one to four words.
+
+        Sums and counting are not among them.
+        """
+        paragraphs = (self.intents, self.questions, self.after, self.memories, self.moods)
+        templates = [*JUST_A_JOKE, "that was easy.", "do you have another one?", "i like numbers."]
+        templates += [template for line in DECLINED for template in sentences_of(line)]
+        for paragraph in (p for group in paragraphs for p in group.values()):
+            templates += [part for key in ANSWER_KEYS for part in paragraph[key]]
+            templates += [part for _, answers in paragraph.replies for part in answers]
+        for name in ANSWER_LISTS:
+            templates += self.grammar.lists[name]
+        sentences = {s for template in templates for s in sentences_of(re.sub(r"<[^>]*>", _COPIED, template))}
+        words = r"[a-z']+(?: [a-z']+){0,3}"
+        return [re.compile(re.escape(sentence).replace(_COPIED, words)) for sentence in sorted(sentences)]
 
     def draw_intent(self) -> str:
         """An intent by its share."""
@@ -166,12 +206,14 @@ class Composer:
         self.questions: dict[str, Intent] = {}
         self.after: dict[str, Intent] = {}
         self.memories: dict[str, Intent] = {}
+        self.moods: dict[str, Intent] = {}
         for paragraph in read_paragraphs(CONVERSATION):
             kind, _, name = paragraph.name.partition(" ")
             if kind == "list:":
                 self.grammar.lists[name] = paragraph["items"]
             else:
-                {"question": self.questions, "after": self.after, "memory": self.memories}[kind][name] = paragraph
+                kinds = {"question": self.questions, "after": self.after, "memory": self.memories, "mood": self.moods}
+                kinds[kind][name] = paragraph
 
 
 class Talk:
@@ -182,7 +224,7 @@ class Talk:
         self.told: dict[str, str] = {}
         self.names: set[str] = set()
         self.last: Turn | None = None
-        self.question = ""
+        self.question = self.mood = ""
         self.said: list[str] = []
 
     def turn(self) -> Turn:
@@ -193,10 +235,18 @@ class Talk:
             turn = self._reply(self.composer.questions[question])
         elif self.last and draw > 1 - FOLLOW_SHARE:
             turn = self._follow_up(self.last)
+        elif self.last and self.mood and draw > 1 - FOLLOW_SHARE - MOOD_SHARE:
+            turn = self._go_on(self.composer.moods[self.mood], self.last)
         else:
             turn = self._fresh()
         self.last = turn
+        self.mood = next(iter(self.composer.intents.get(turn.topic, Intent(""))["mood"]), "")
         return turn
+
+    def _go_on(self, mood: Intent, last: Turn) -> Turn:
+        """More about what was sad or happy; the topic stays."""
+        user = self.filler.fill(self.composer.phrase(mood["u"]), {})
+        return Turn(last.topic, user, self.rng.choice(mood["a"]))
 
     def _fresh(self) -> Turn:
         draw = self.rng.random()
@@ -206,7 +256,15 @@ class Talk:
         ):  # fmt: skip
             if draw < share:
                 return make()
-        return self._intent(self.composer.draw_intent())
+        name = self.composer.draw_intent()
+        phrasing = self.composer.phrase(self.composer.intents[name]["u"])
+        draw = self.rng.random()
+        if draw < LEAD_SHARE:
+            mark = self.rng.choice((". ", ", ", "! ", " "))
+            phrasing = f"{self.rng.choice(self.filler.lists['lead'])}{mark}{phrasing}"
+        elif draw < LEAD_SHARE + TWICE_SHARE:
+            phrasing += self.rng.choice((". ", ", ", "! ")) + self.composer.phrase(self.composer.intents[name]["u"])
+        return self._intent(name, phrasing)
 
     def _intent(self, name: str, user: str | None = None) -> Turn:
         """An exchange on an intent; ``user`` is a phrasing from elsewhere."""
@@ -254,7 +312,9 @@ class Talk:
 
     def _follow_up(self, last: Turn) -> Turn:
         intent = self.composer.intents.get(last.topic, Intent(last.topic))
-        kinds = ["why", "why", "and you", "more", "repeat", "really", "said"] + ["another"] * (4 if intent["n"] else 0)
+        kinds = ["why", "why", "and you", "more", "repeat", "really", "doubt", "said", "opinion"] + ["another"] * (
+            4 if intent["n"] else 0
+        )
         kind = self.rng.choice(kinds)
         after = self.composer.after[kind]
         user = self.filler.fill(self.composer.phrase(after["u"]), {})
@@ -300,6 +360,9 @@ def as_typed(text: str, rng: random.Random) -> str:
             text = re.sub(rf"\b{short}\b", long, text)
         elif rng.random() < 0.12:
             text = re.sub(rf"\b{long}\b", short, text)
+    text = text.replace(" '", "'")
+    if rng.random() < 0.35:
+        text = _NUMBER.sub(lambda match: str(_VALUES[match[0]]), text)
     text = _ARTICLE.sub(lambda match: "an " if match[1] in "aeiou" else "a ", text)
     mark = _mark(text, rng)
     draw = rng.random()

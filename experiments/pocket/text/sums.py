@@ -23,7 +23,7 @@ TOO_LARGE = 0.2
 
 
 def _spelled(value: int, rng: random.Random) -> str:
-    return str(value) if rng.random() < 0.4 else NUMBERS[value]
+    return str(value) if rng.random() < 0.5 else NUMBERS[value]
 
 
 def sum_turn(rng: random.Random) -> Turn:
@@ -45,7 +45,28 @@ def sum_turn(rng: random.Random) -> Turn:
 
 
 def _asked(question: str, rng: random.Random) -> str:
-    how = rng.choice(("what is {}", "what's {}", "how much is {}", "{}", "calculate {}", "can you tell me what {} is"))
+    how = rng.choice(
+        (
+            "what is {}",
+            "what's {}",
+            "how much is {}",
+            "{}",
+            "calculate {}",
+            "can you tell me what {} is",
+            "and {}",
+            "how about {}",
+            "and how about {}",
+            "what about {}",
+            "what does {} make",
+            "do you know what {} is",
+            "so what is {}",
+            "what do you get from {}",
+            "{} is",
+            "add {}",
+            "tell me what {} is",
+            "what's the sum of {}",
+        )
+    )
     return how.format(question)
 
 
@@ -72,7 +93,15 @@ def count_turn(rng: random.Random) -> Turn:
     )
     numbers = NUMBERS[1 : last + 1]
     if rng.random() < 0.25:
-        asked, numbers = rng.choice(("count backwards from {}", "count down from {}")), numbers[::-1]
+        asked, numbers = (
+            rng.choice(("count backwards from {}", "count down from {}", "count from {} to one")),
+            numbers[::-1],
+        )
+    elif rng.random() < 0.3:
+        numbers = NUMBERS[1:11]
+        asked = rng.choice(("can you count", "count", "please count", "count for me", "show me how you count"))
+        if rng.random() < 0.4:
+            asked, numbers = f"{asked} backwards", numbers[::-1]
     return Turn("count", asked.format(_spelled(last, rng)), ", ".join(numbers) + ".")
 
 

@@ -6,8 +6,6 @@ import random
 import re
 from pathlib import Path
 
-from experiments.pocket.text.examples import WORDNET
-
 KINDS = {"animal word": 5, "food word": 13, "place word": 15}
 """Numbers of WordNet's files of nouns, lexnames(5WN)."""
 _WORD = re.compile(r"[a-z]{3,12}")
@@ -15,7 +13,7 @@ N_COMMON = 6
 """How often a word counts that is in the vocabulary too."""
 
 
-def nouns_by_kind(common: frozenset[str], directory: Path = WORDNET) -> dict[str, list[str]]:
+def nouns_by_kind(common: frozenset[str], directory: Path) -> dict[str, list[str]]:
     """Single nouns of some kinds, and of all as ``wn``; the common ones several times.
 
     Args:
