@@ -251,8 +251,8 @@ class Talk:
     def _fresh(self) -> Turn:
         draw = self.rng.random()
         for share, make in (
-            (0.05, self._tell), (0.11, self._ask), (0.14, lambda: sum_turn(self.rng)),
-            (0.148, lambda: count_turn(self.rng)), (0.156, lambda: day_turn(self.rng, DAYS)),
+            (0.07, self._tell), (0.13, self._ask), (0.19, lambda: sum_turn(self.rng)),
+            (0.20, lambda: count_turn(self.rng)), (0.207, lambda: day_turn(self.rng, DAYS)),
         ):  # fmt: skip
             if draw < share:
                 return make()
