@@ -44,6 +44,8 @@ QUESTION_SHARE, REMARK_SHARE = 0.22, 0.22
 """How often an answer goes on with a question, or with a remark."""
 REPLY_SHARE, FOLLOW_SHARE, MOOD_SHARE = 0.6, 0.27, 0.3
 """How often the user replies to a question, follows up on the answer before, or goes on in a sad or happy mood."""
+BETTER_SHARE = 0.2
+"""How often what is said in a sad mood ends it."""
 LEAD_SHARE, TWICE_SHARE = 0.1, 0.05
 """How often a short remark comes before what the user says, and how often it is said in two ways."""
 JUST_A_JOKE = ("it's only a joke.", "it's only a joke, don't think too hard.")
@@ -168,7 +170,7 @@ class Composer:
 
         Sums and counting are not among them.
         """
-        paragraphs = (self.intents, self.questions, self.after, self.memories, self.moods)
+        paragraphs = (self.intents, self.questions, self.after, self.memories, self.moods, self.better)
         templates = [*JUST_A_JOKE, "that was easy.", "do you have another one?", "i like numbers."]
         templates += [template for line in DECLINED for template in sentences_of(line)]
         for paragraph in (p for group in paragraphs for p in group.values()):
@@ -207,13 +209,14 @@ class Composer:
         self.after: dict[str, Intent] = {}
         self.memories: dict[str, Intent] = {}
         self.moods: dict[str, Intent] = {}
+        self.better: dict[str, Intent] = {}
         for paragraph in read_paragraphs(CONVERSATION):
             kind, _, name = paragraph.name.partition(" ")
             if kind == "list:":
                 self.grammar.lists[name] = paragraph["items"]
             else:
                 kinds = {"question": self.questions, "after": self.after, "memory": self.memories, "mood": self.moods}
-                kinds[kind][name] = paragraph
+                kinds.get(kind, self.better)[name] = paragraph
 
 
 class Talk:
@@ -245,6 +248,9 @@ class Talk:
 
     def _go_on(self, mood: Intent, last: Turn) -> Turn:
         """More about what was sad or happy; the topic stays."""
+        better = self.composer.better.get(self.mood)
+        if better and self.rng.random() < BETTER_SHARE:
+            return Turn("better", self.filler.fill(self.composer.phrase(better["u"]), {}), self.rng.choice(better["a"]))
         user = self.filler.fill(self.composer.phrase(mood["u"]), {})
         return Turn(last.topic, user, self.rng.choice(mood["a"]))
 
