@@ -32,7 +32,7 @@ class SpeechGenerator(ABC):
     Attributes:
         codec: as given.
         sampling: as given.
-        n_warm_ups: utterances after which nothing is done for the first time any more.
+        n_warm_ups: number of utterances to generate before timings are representative.
         device: where the voice runs, such as "cpu" or "cuda:0".
         finish_reason: of the last generation that ended, one of `csmkit.reasons`; None before.
     """
@@ -121,7 +121,8 @@ class SpeechGenerator(ABC):
             max_audio_length_ms: at least 80; None is 8 000.
             temperature: 0 is greedy; None is the voice's own.
             topk: at least 1; None is the voice's own.
-            seed: the same seed gives the same codes; None draws one, which the stream tells.
+            seed: the same seed gives the same codes, whatever the chunk size and whatever was said before; in float32
+                also in another execution mode and beside other rows of a batch. None draws one, which the stream tells.
             guards: what ends speech that has run away; None for nothing. Codes alone cannot tell a silence: that one
                 is found by `generate_streaming` and `generate`.
 
@@ -207,7 +208,7 @@ class SpeechGenerator(ABC):
     def generate_streaming_batch(
         self, requests: Iterable[Request], chunk_frames: int | Sequence[int] = 6
     ) -> SpeechBatch:
-        """Speak several utterances at once, for throughput; each sounds as it does alone.
+        """Speak several utterances at once, for throughput; in float32 each sounds as it does alone.
 
         Args:
             requests: made by `request`, each with its own text, context, sampling, limit, guards and seed.

@@ -8,11 +8,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from csmkit.csm.config import CsmConfig, TransformerConfig
 from csmkit.errors import DeviceError
 from csmkit.generator import Generator
-from experiments.benchmarks import codec, frame, gpu, growth, tables
+from experiments.benchmarks import codec, frame, gpu, gpu_checks, growth, reproducibility, tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,3 +117,57 @@ def test_a_benchmark_without_a_result_says_so(tmp_path: Path):
     made["table"][0]["p50"] = 123.456
     (tmp_path / "pocket.json").write_text(json.dumps(made))
     assert "| 123.46 |" in tables.speed(tmp_path)
+
+
+def test_gpu_checks_run_whole_at_a_small_size(capsys, tmp_path: Path):
+    small = f"--size tiny --device cpu --mode static --frames 5 --save {tmp_path / 'checks.json'}"
+    assert gpu_checks.main(small.split()) == 0
+    rows = last_line(capsys)["rows"]
+    assert [row["check"] for row in rows] == list(gpu_checks.CHECKS)
+    assert all(row["found"].startswith("ok") for row in rows), rows
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        gpu_checks.main([])
+
+
+def test_gpu_checks_say_what_failed(capsys, monkeypatch):
+    def spoiled(bench: gpu_checks.Bench) -> str:
+        raise RuntimeError("an illegal memory access\nand more")
+
+    monkeypatch.setitem(gpu_checks.CHECKS, "dropped", spoiled)
+    draws = iter(range(100))
+    monkeypatch.setattr(gpu_checks.Bench, "speak", lambda *_: torch.full((2, 3), next(draws)))
+    asked = "--size tiny --device cpu --mode static --checks parity refusal dropped"
+    assert gpu_checks.main(asked.split()) == 1
+    assert [row["found"] for row in last_line(capsys)["rows"]] == [
+        "the same utterance has other codes once it is recorded or launched",
+        "other codes after a refusal",
+        "RuntimeError: an illegal memory access",
+    ]
+    monkeypatch.undo()
+    assert gpu_checks.main(["--size", "tiny", "--device", "cpu", "--mode", "graph", "--checks", "parity"]) == 1
+    assert "mode 'graph' cannot be had on cpu" in last_line(capsys)["rows"][0]["found"]
+
+
+def test_reproducibility_tells_what_changes_the_codes(capsys, voice_directory: Path):
+    small = f"--voice {voice_directory} --seeds 1 --length-ms 400 --dtypes float32 bfloat16"
+    threads = torch.get_num_threads()
+    reproducibility.main(small.split())
+    rows = last_line(capsys)["rows"]
+    torch.set_num_threads(threads)
+    assert len(rows) == 12 and {row["dtype"] for row in rows} == {"float32", "bfloat16"}
+    for row in rows:
+        assert row["utterances"] == 4 and (row["first frame"] is None) == (row["differ"] == 0)
+        never = ("nothing", "chunk size", "history")
+        assert not row["changed"].startswith(never) or row["differ"] == 0, row
+    assert all(row["differ"] == 0 for row in rows if row["dtype"] == "float32")
+
+
+def test_reproducibility_finds_the_first_frame_that_differs():
+    one = torch.arange(12).view(2, 6)
+    other = one.clone()
+    other[1, 3] += 1
+    assert reproducibility.first_difference(one, one.clone()) is None
+    assert reproducibility.first_difference(one, other) == 4
+    assert reproducibility.first_difference(one, one[:, :5]) == 6
+    found = reproducibility.difference([one, one, one], [one, other, one[:, :2]])
+    assert found == {"differ": 2, "utterances": 3, "first frame": 3}

@@ -6,8 +6,9 @@
 - "int8": eager over weights of 8 bits, `csmkit.csm.int8`; on a CPU, where a big voice waits for its weights.
 - "static": the recorded frame without a recording, as its tests run it on any device.
 
-All give the same codes for a seed but "int8", whose weights are others; "compiled" rounds differently, so that two
-codes of nearly equal weight may change places. "auto" is "graph" on CUDA and "eager" elsewhere.
+In float32 all give the same codes for a seed but "int8", whose weights are others; "compiled" rounds differently, so
+that two codes of nearly equal weight may change places, and in bfloat16 and float16 so does every mode. "auto" is
+"graph" on CUDA and "eager" elsewhere. `experiments.benchmarks.reproducibility` measures what a seed determines.
 """
 
 from __future__ import annotations
