@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ from tiny import save_voice, tiny_csm
 def one_thread() -> None:
     """Tiny models run fastest on one thread, and tests must not take all cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keys_that_interrupt() -> None:
+    """Let Ctrl-C reach the tests that press it: a shell starts jobs in the background with the signal ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

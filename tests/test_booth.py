@@ -50,7 +50,7 @@ class SilentPlayer:
         except Exception as error:
             self._error = error
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait_sent(self, timeout: float | None = None) -> bool:
         self._thread.join(timeout)
         if self._error is not None:
             raise self._error

@@ -54,6 +54,17 @@ def test_chat_tells_the_turn_as_it_happens(fakes: None, tmp_path: Path):
     assert len(read(tmp_path / "response.wav")) > 0
 
 
+def test_a_quiet_chat_shows_only_who_says_what(fakes: None, tmp_path: Path):
+    out = runner.invoke(cli.app, ["chat", "Hello!", "--quiet", "--save", str(tmp_path / "a.wav")])
+    assert out.exit_code == 0, out.output
+    assert out.output == "You: Hello!\ncsmkit: Hello there. How are you?\n"
+    assert len(read(tmp_path / "a.wav")) > 0
+    out = runner.invoke(cli.app, ["chat", "--quiet"], input="Hello!\nAnd you?\n\n")
+    assert out.output == 2 * "> csmkit: Hello there. How are you?\n" + "> "
+    out = runner.invoke(cli.app, ["chat", "Hello!", "--quiet", "--json"])
+    assert isinstance(out.exception, InputError) and "--json with --quiet: give one of them" in str(out.exception)
+
+
 def test_chat_speaks_json_to_programs(fakes: None):
     out = runner.invoke(cli.app, ["chat", "Hello!", "--json"])
     events = [json.loads(line) for line in out.output.splitlines()]

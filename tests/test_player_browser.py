@@ -148,6 +148,77 @@ def test_an_answered_player_shows_no_plain_control_even_if_its_answer_waited_for
     lab.picture(".csmkit-player", "player_ended")
 
 
+PLAYERS = """
+def tone(level, seconds=0.6):
+    return np.full(round(24_000 * seconds), level, np.float32)
+def streamed(level):
+    for _ in range(4):
+        yield tone(level, 0.15)
+        time.sleep(0.02)
+"""
+
+
+def sounds(lab: LabPage) -> list[tuple[float, float, float]]:
+    """When each chunk begins and ends in the page's clock, and its level; in the order in which they begin."""
+    starts = lab.page.evaluate("heard.starts.map((s) => [s.when, s.when + s.samples.length / s.rate, s.samples[0]])")
+    return sorted((begin, end, round(level, 2)) for begin, end, level in starts)
+
+
+def assert_one_at_a_time(lab: LabPage) -> list[float]:
+    """No two chunks overlap; the level of each player, in the order they sound."""
+    heard = sounds(lab)
+    assert all(before[1] <= after[0] + 1e-9 for before, after in pairwise(heard))
+    return list(dict.fromkeys(level for _, _, level in heard))
+
+
+def test_players_that_begin_at_once_sound_one_after_the_other_in_their_order(lab: LabPage) -> None:
+    lab.run(
+        "import numpy as np\n"
+        + PLAYERS
+        + "players = [Player() for _ in range(4)]\nfor number, player in enumerate(players):\n"
+        + "    player.play(streamed(0.1 * (number + 1)))"
+    )
+    lab.run_until("[player.phase for player in players]", str(["ended"] * 4))
+    assert assert_one_at_a_time(lab) == [0.1, 0.2, 0.3, 0.4]
+    begins_and_ends = [(begin, end) for begin, end, _ in sounds(lab)]
+    assert sum(end - begin for begin, end in begins_and_ends) == pytest.approx(4 * 0.6)
+
+
+def test_stopping_one_lets_the_next_begin_and_stopping_the_next_takes_it_out_of_the_queue(lab: LabPage) -> None:
+    lab.run(
+        PLAYERS + "first, second, third = (Player() for _ in range(3))\nfirst.play(tone(0.1, 60))\n"
+        "second.play(tone(0.2))\nthird.play(tone(0.3))"
+    )
+    lab.wait_for_sound()
+    lab.run_until("first.phase, second.phase, third.phase", "('playing', 'queued', 'queued')")
+    lab.run("second.stop()\nfirst.stop()")
+    lab.run_until("first.phase, second.phase, third.phase", "('stopped', 'stopped', 'ended')")
+    assert [level for _, _, level in sounds(lab)] == [0.1, 0.3]
+
+
+def test_the_play_button_takes_the_place_of_what_sounds(lab: LabPage) -> None:
+    lab.run(PLAYERS + "short, long = Player(), Player()\nshort.play(tone(0.1))")
+    lab.run_until("short.phase", "'ended'")
+    button = lab.page.locator(".csmkit-player button").last
+    lab.run("long.play(tone(0.2, 60))")
+    lab.run_until("long.phase", "'playing'")
+    lab.page.locator(".csmkit-player button").nth(-2).click()
+    lab.run_until("short.phase, long.phase, long.wait()", "('ended', 'stopped', True)")
+    assert [level for _, _, level in sounds(lab)] == [0.1, 0.2, 0.1]
+    assert button.is_visible()
+
+
+def test_a_player_whose_source_hangs_does_not_silence_the_page(lab: LabPage) -> None:
+    lab.run(
+        PLAYERS + "gate = threading.Event()\ndef hangs():\n    yield tone(0.1)\n    gate.wait()\n    yield tone(0.3)\n"
+        "stuck, other = Player(), Player()\nstuck.play(hangs())\nother.play(tone(0.2))"
+    )
+    lab.run_until("other.phase", "'ended'")
+    lab.run("gate.set()")
+    lab.run_until("stuck.phase", "'ended'")
+    assert assert_one_at_a_time(lab) == [0.1, 0.2, 0.3]
+
+
 def test_the_play_button_plays_the_answer_again(lab: LabPage) -> None:
     lab.run(CHUNKS + "player = Player()\nplayer.play(chunks)")
     lab.run_until("player.phase", "'ended'")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,13 @@ def test_all_that_the_quickstart_plays_is_heard_bit_for_bit(lab: LabPage) -> Non
     assert same_as(lab, heard, "player.audio, streaming.audio, reply.audio, turn.audio")
     rates = lab.page.evaluate("heard.starts.map((start) => start.rate)")
     assert set(rates) == {24_000}
+
+
+def test_running_all_cells_plays_one_sound_at_a_time(lab: LabPage) -> None:
+    starts = lab.page.evaluate("heard.starts.map((s) => [s.when, s.when + s.samples.length / s.rate])")
+    assert len(starts) > 8
+    for (_, end), (begin, _) in pairwise(sorted(starts)):
+        assert begin >= end - 1e-9
 
 
 def test_the_players_stand_in_their_cells_and_no_plain_control_does(lab: LabPage) -> None:

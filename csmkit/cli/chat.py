@@ -48,11 +48,12 @@ def chat(
     ] = None,
     play: Play = "no",
     as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only who says what.")] = False,
 ) -> None:
     """Answer aloud, and transcribe what was spoken while it is spoken."""
     if text is not None and not text.strip():
         raise InputError(f"text {text!r}: give some text to answer, or leave it out for a conversation")
-    teller, files = Teller(as_json), Files(save, timeline)
+    teller, files = Teller(as_json, quiet), Files(save, timeline)
     options = speech.sampling() | {"speaker": speech.speaker, "voice": speech.voice_prompt()}
     options["prebuffer_ms"] = parse_prebuffer(prebuffer)
     if context_turns is not None:

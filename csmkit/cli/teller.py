@@ -5,20 +5,35 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from csmkit.errors import InputError
 from csmkit.reasons import INTERRUPTED
 
 if TYPE_CHECKING:
     from csmkit.chat.events import Event
 
+SHOWN_QUIETLY = {"user", "error", "broken_off"}  # the facts of lines that a quiet conversation shows, too
+
 
 class Teller:
-    """Prints events as lines for people, or as JSON for programs."""
+    """Prints events as lines for people, or as JSON for programs.
 
-    def __init__(self, as_json: bool) -> None:
-        self.as_json = as_json
+    Args:
+        as_json: one JSON object a line.
+        quiet: only who says what, and what goes wrong.
+
+    Raises:
+        InputError: both.
+    """
+
+    def __init__(self, as_json: bool, quiet: bool = False) -> None:
+        if as_json and quiet:
+            raise InputError("--json with --quiet: give one of them")
+        self.as_json, self.quiet = as_json, quiet
 
     def say(self, line: str, **facts: Any) -> None:
         """A line for people; its facts for programs, which do without a line that has none."""
+        if self.quiet and not facts.keys() & SHOWN_QUIETLY:
+            return
         if facts or not self.as_json:
             print(json.dumps(facts) if self.as_json else line, flush=True)
 
@@ -30,6 +45,9 @@ class Teller:
         """One event of a turn."""
         if self.as_json:
             print(json.dumps({k: v if k != "data" else len(v) for k, v in event.items()}), flush=True)
+            return
+        if self.quiet:
+            self._conversation(event)
             return
         match event["type"]:
             case "llm_response":
@@ -45,6 +63,15 @@ class Teller:
                 self._complete(event["metrics"], event["time_to_first_audio"])
                 for note in event["notes"]:
                     print(f"Note: {note}", flush=True)
+
+    def _conversation(self, event: Event) -> None:
+        match event["type"]:
+            case "heard":
+                print(f"You: {event['text']}", flush=True)
+            case "llm_response":
+                print(f"csmkit: {event['text']}", flush=True)
+            case "complete" if event["finish_reason"] == INTERRUPTED:
+                print("Interrupted.", flush=True)
 
     def _complete(self, metrics: dict[str, Any], first_s: float | None) -> None:
         if metrics["finish_reason"] == INTERRUPTED:

@@ -70,7 +70,7 @@ class Loudspeaker(Protocol):
     def play(self, source: TrialRun | np.ndarray) -> None:
         """Play in a thread; returns at once."""
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait_sent(self, timeout: float | None = None) -> bool:
         """Wait until all is made and sent; raises what the source raised."""
         ...
 
@@ -185,7 +185,7 @@ class Booth:
     def _follow(self, run: TrialRun) -> None:
         over = False
         while not over:
-            over = self._player.wait(LOOK_S)
+            over = self._player.wait_sent(LOOK_S)
             arrivals, partials = run.arrivals, run.partials
             heard = partials[-1][1] if partials else ""
             news = (len(arrivals), heard) != (len(self._progress.arrivals), self._progress.heard)

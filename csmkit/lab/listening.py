@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def hear(source: Source) -> Player:
-    """Play a source in a new player, and wait until the whole sound is made and sent.
+    """Play a source in a new player, and wait as `Player.wait`: until it was heard, where the browser can tell.
 
     Args:
         source: as `Player.play` takes it: chunks being made, or one waveform.
 
     Returns:
-        The player, which may go on sounding.
+        The player.
 
     Raises:
         Exception: what the source raised.

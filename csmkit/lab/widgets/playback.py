@@ -59,6 +59,17 @@ class Playback:
         return self._done.is_set()
 
     @property
+    def age_s(self) -> float:
+        """Seconds since this object was made: the clock of ``sent``."""
+        return perf_counter() - self._started_s
+
+    @property
+    def sounds_s(self) -> float:
+        """When the sound ends that is played as it was sent, by the same clock; 0 without any."""
+        starts = self.sent.starts_s()
+        return starts[-1] + self.sent.durations_s[-1] if starts else 0.0
+
+    @property
     def audio(self) -> np.ndarray:
         """What was delivered so far, ``(samples,)`` float32."""
         return np.concatenate([np.zeros(0, np.float32), *self.chunks])
@@ -98,7 +109,7 @@ class Playback:
             return False
         if len(samples):
             self.chunks.append(samples.copy())  # the caller may reuse its memory
-            self.sent.add(perf_counter() - self._started_s, len(samples) / SAMPLE_RATE)
+            self.sent.add(self.age_s, len(samples) / SAMPLE_RATE)
             self._deliver(self.chunks[-1])
         return True
 

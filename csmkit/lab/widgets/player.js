@@ -40,7 +40,7 @@ class View {
   draw() {
     const { engine } = this;
     const phase = engine.phase;
-    const stops = phase === "playing" || phase === "waiting";
+    const stops = phase === "playing" || phase === "waiting" || phase === "queued";
     const label = stops ? "Stop" : "Play";
     this.root.dataset.phase = phase;
     this.button.setAttribute("aria-label", label);
@@ -57,6 +57,7 @@ class View {
     const words = [];
     const whole = `${(track.length / RATE).toFixed(1)} s`;
     if (phase === "waiting") words.push("waiting");
+    if (phase === "queued") words.push("plays after the sound before it");
     if (phase === "playing") words.push(`${heardS.toFixed(1)} / ${whole}`);
     if (phase === "blocked") words.push("press play to hear it");
     if (phase === "ended") words.push(whole);

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from csmkit.chat.events import Event
     from csmkit.lab.widgets.playback import Source
 
+LOST_S = 15.0  # a browser that plays reports every second; one that does not any more is gone
 ANSWER_S = 2.0  # a front end that has not answered by then is taken as absent, until it does
 
 
 class Player:
     """Plays chunks without gaps as they come, with a button that stops them and whoever makes them.
+
+    One player sounds at a time in a page: where another one sounds, this one follows it, and an ``embedded`` one, whose
+    user has pressed a button, takes its place.
 
     It shows itself in the cell that plays first. Where no front end answers (papermill, a server without the widget's
     JavaScript) it says so once and shows a plain audio control when the sound is complete; in a notebook that runs
@@ -45,6 +49,7 @@ class Player:
 
     def __init__(self, lead_ms: int = 30, *, embedded: bool = False) -> None:
         self.widget = PlayerWidget(self._stop_from_browser, self._on_answer, lead_ms=lead_ms)
+        self._at_once = embedded
         self._output = Output(self.widget._repr_mimebundle_()[0], embedded)
         self._created_s = monotonic()
         self._lock = threading.Lock()  # of the output: a late answer and the end of the sound may come together
@@ -104,17 +109,33 @@ class Player:
             self._playback.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the whole sound is made and sent; it may go on sounding. Ctrl-C stops it.
+        """Wait until the sound was heard to its end, or was stopped. Ctrl-C stops it.
+
+        The browser tells when that is, if the kernel reads its messages while a cell runs (ipykernel 7 with JupyterLab
+        4.4 or later). Otherwise a front end that has answered before is taken to play without a pause, and one that has
+        not answered, as in a notebook that runs without a browser, is not waited for: then this ends when all is sent.
+        Sound that the browser holds back until the page is clicked is not waited for either.
 
         Args:
             timeout: seconds at most; None for as long as it takes.
 
         Returns:
-            Whether it is.
+            Whether it was.
 
         Raises:
             Exception: what the source raised.
         """
+        deadline_s = None if timeout is None else monotonic() + timeout
+        if not self.wait_sent(timeout):
+            return False
+        try:
+            return self._wait_heard(None if deadline_s is None else max(0.0, deadline_s - monotonic()))
+        except KeyboardInterrupt:
+            self.stop()
+            raise
+
+    def wait_sent(self, timeout: float | None = None) -> bool:
+        """Wait until the whole sound is made and sent; it may go on sounding. Otherwise as `wait`."""
         playback = self._playback
         if playback is None:
             return True
@@ -123,11 +144,36 @@ class Player:
         except KeyboardInterrupt:
             self.stop()
             raise
-        if done:
-            self._show_audio_unless_answered(playback)
         if playback.error is not None:
+            self._show_audio_unless_answered(playback)
             raise playback.error
         return done
+
+    def _wait_heard(self, timeout: float | None) -> bool:
+        playback = self._playback
+        if playback is None:
+            return True
+        if playback.stopped or not playback.chunks or not self._is_answered(timeout):
+            self._show_audio_unless_answered(playback)
+            return True
+        over = partial(_is_over, self._play)
+        if self.widget.messages_come_during_cells:
+            return self.widget.wait_for_report(over, timeout, LOST_S)
+        left_s = max(0.0, playback.sounds_s + self.widget.lead_ms / 1000 - playback.age_s)
+        enough = timeout is None or timeout >= left_s
+        return self.widget.wait_for_report(over, left_s if enough else timeout) or enough
+
+    def _is_answered(self, timeout: float | None) -> bool:
+        """Whether a front end plays this; the first time in a kernel it gets the time to say so."""
+        widget = self.widget
+        if widget.answered.is_set() or not self._output.shown or widget.messages_come_during_cells is False:
+            return widget.answered.is_set()
+        rest_s = max(0.0, self._created_s + ANSWER_S - monotonic())
+        if widget.answered.wait(rest_s if timeout is None else min(timeout, rest_s)):
+            return True
+        if PlayerWidget.messages_come_during_cells is None and (timeout is None or timeout >= rest_s):
+            PlayerWidget.messages_come_during_cells = False
+        return False
 
     @property
     def audio(self) -> np.ndarray:
@@ -152,7 +198,8 @@ class Player:
 
     @property
     def phase(self) -> str | None:
-        """What the browser does: "waiting", "playing", "ended", "stopped", "blocked"; None if none has told."""
+        """What the browser does: "waiting", "queued" behind another player, "playing", "ended", "stopped",
+        "blocked"; None if none has told."""
         return self._report().get("phase")
 
     def _ipython_display_(self) -> None:
@@ -169,7 +216,7 @@ class Player:
         self._play += 1
         if not self._output.shown or self._output.shows_audio:
             self._output.show_widget()
-        self.widget.begin(self._play)
+        self.widget.begin(self._play, self._at_once)
         self._playback = Playback(partial(self.widget.chunk, self._play), on_stop)
         return self._playback
 
@@ -193,3 +240,8 @@ class Player:
     def _stop_from_browser(self, play: int) -> None:
         if play == self._play and self._playback is not None:
             self._playback.stop()
+
+
+def _is_over(play: int, report: dict[str, Any]) -> bool:
+    """Whether the browser has played it to its end, or will not go on by itself."""
+    return report.get("play") == play and report.get("phase") in ("ended", "stopped", "blocked")

@@ -3,11 +3,20 @@
 const RATE = 24000; // Hz, of the context too: at another rate each buffer would be resampled alone, with seams
 const GUARD = 256; // samples, two blocks of the audio thread: what starts sooner than that would start late
 const FADE_S = 0.008; // how long Stop fades, so that it does not click
+const PATIENCE_MS = 3000; // a player that had nothing to play for so long lets the next one sound
+const REPORT_MS = 1000;
 const BIN = 240; // samples behind one value of the picture, 10 ms
 
 function sharedContext() {
   const key = Symbol.for("csmkit.audio-context"); // one for all players of a page: browsers limit how many there are
   globalThis[key] ??= new AudioContext({ sampleRate: RATE });
+  return globalThis[key];
+}
+
+// The players of a page that play, in the order in which they began. Only the first one sounds.
+function queue() {
+  const key = Symbol.for("csmkit.players");
+  globalThis[key] ??= [];
   return globalThis[key];
 }
 
@@ -84,6 +93,7 @@ class Engine {
   get phase() {
     if (this.sounding.size) return isBlocked() ? "blocked" : "playing";
     if (this.track.stopped) return "stopped";
+    if (!this.isFirst && queue().includes(this)) return "queued";
     if (this.track.complete) return "ended";
     return this.track.play ? "waiting" : "idle";
   }
@@ -95,37 +105,102 @@ class Engine {
     return this.position;
   }
 
+  get isFirst() {
+    return queue()[0] === this;
+  }
+
+  // Take a place in the queue: at its end, or at its head, where a button was pressed and somebody waits to hear it.
+  enter(atOnce) {
+    const players = queue();
+    const [before] = players;
+    if (!players.includes(this)) {
+      players.push(this);
+      this.reports = setInterval(() => this.tell(), REPORT_MS); // Python sees that somebody listens
+    }
+    if (atOnce && before && before !== this) {
+      players.splice(players.indexOf(this), 1);
+      players.unshift(this);
+      before.interrupt();
+    }
+    this.watch();
+  }
+
+  leave() {
+    clearTimeout(this.timer);
+    clearInterval(this.reports);
+    const players = queue();
+    const place = players.indexOf(this);
+    if (place < 0) return;
+    players.splice(place, 1);
+    if (place === 0) players[0]?.start();
+  }
+
+  // Its turn has come: play what arrived while it waited.
+  start() {
+    for (const chunk of this.track.chunks) if (!chunk.at) this.sound(chunk);
+    this.watch();
+    if (this.track.complete && !this.sounding.size) this.leave();
+    this.tell();
+  }
+
+  // As long as the first one has nothing to play, let the others go ahead of it from time to time.
+  watch() {
+    clearTimeout(this.timer);
+    if (!this.isFirst || this.sounding.size) return;
+    this.timer = setTimeout(() => {
+      const players = queue();
+      if (!this.isFirst || this.sounding.size) return;
+      players.push(players.shift());
+      players[0].start();
+    }, PATIENCE_MS);
+  }
+
   receive(message, buffers) {
     if (message.play < this.track.play) return; // of an answer that is over
-    if (message.play > this.track.play) this.begin(message.play);
+    if (message.play > this.track.play) this.begin(message.play, message.at_once);
     if (message.type === "chunk") this.add(samplesOf(buffers[0]));
     if (message.type === "end") this.end(message.error);
     if (message.type === "stop") this.stop();
     this.tell();
   }
 
-  begin(play) {
+  begin(play, atOnce) {
     this.silence();
     this.position = 0;
     this.track = new Track(play);
+    this.enter(atOnce);
     this.unblock();
   }
 
   add(samples) {
     if (this.track.stopped) return; // it was on its way when Stop was pressed
     const chunk = this.track.add(samples);
+    if (this.isFirst) this.sound(chunk);
+  }
+
+  sound(chunk) {
     chunk.late = this.schedule(chunk);
-    if (chunk.late) this.track.underruns += 1;
+    if (chunk.late && !this.replaying) this.track.underruns += 1;
   }
 
   end(error) {
     this.track.complete = true;
     this.track.error = error;
+    if (!this.sounding.size && this.track.chunks.every((chunk) => chunk.at)) this.leave();
   }
 
   stop() {
-    this.track.stopped ||= !this.track.complete || (this.sounding.size > 0 && !this.replaying);
+    const begun = this.sounding.size > 0 || queue().includes(this);
+    this.track.stopped ||= !this.track.complete || (begun && !this.replaying);
     this.silence();
+    this.leave();
+  }
+
+  // What Stop does: silence, and tell Python, which stops whoever makes the chunks.
+  interrupt() {
+    this.model.send({ type: "stop", play: this.track.play });
+    this.stop();
+    this.tell();
   }
 
   // Put a chunk behind the last one; returns whether that one had ended already, so that there was a gap.
@@ -155,7 +230,10 @@ class Engine {
   ended(source) {
     if (this.sounding.delete(source) && !this.sounding.size) {
       this.position = this.track.length;
-      if (this.track.complete || this.track.stopped) this.reset();
+      if (this.track.complete || this.track.stopped) {
+        this.reset();
+        this.leave();
+      } else this.watch();
       this.tell();
     }
   }
@@ -177,8 +255,8 @@ class Engine {
     this.unblock();
     this.replaying = true;
     for (const chunk of this.track.chunks) chunk.at = 0;
-    for (const chunk of this.track.chunks) this.schedule(chunk);
-    this.tell();
+    this.enter(true);
+    this.start();
   }
 
   unblock() {
@@ -191,11 +269,8 @@ class Engine {
   press() {
     const { phase, track } = this;
     if (phase === "blocked") this.unblock();
-    else if (phase === "playing" || phase === "waiting") {
-      this.model.send({ type: "stop", play: track.play });
-      this.stop();
-      this.tell();
-    } else if (track.chunks.length) this.replay();
+    else if (phase === "playing" || phase === "waiting" || phase === "queued") this.interrupt();
+    else if (track.chunks.length) this.replay();
   }
 
   // Report to Python, and draw.
@@ -204,6 +279,8 @@ class Engine {
     this.model.set("report", {
       play: track.play,
       phase: this.phase,
+      heard_s: this.now / RATE,
+      told_s: performance.now() / 1000,
       underruns: track.underruns,
       arrivals_s: [...track.arrivals],
       durations_s: track.chunks.map((chunk) => chunk.samples.length / RATE),
@@ -215,5 +292,6 @@ class Engine {
   close() {
     this.model.off("msg:custom", this.receive);
     this.silence();
+    this.leave();
   }
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, ClassVar
 
 import anywidget
 import numpy as np
@@ -22,10 +23,15 @@ class PlayerWidget(anywidget.AnyWidget):
 
     Attributes:
         lead_ms: silence before the first chunk; what a slow generator needs to play without a gap.
-        report: what the browser tells: ``play``, ``phase``, ``underruns``, ``arrivals_s``, ``durations_s``. Written by
-            the browser alone, so that the two cannot contradict each other.
+        report: what the browser tells: ``play``, ``phase``, ``underruns``, ``arrivals_s``, ``durations_s``,
+            ``heard_s`` (the playback clock) and ``told_s`` (the page's clock). While it plays it tells every second.
+            Written by the browser alone, so that the two cannot contradict each other.
         answered: set once a front end has said that it is there.
+        messages_come_during_cells: whether the browser's messages are read while a cell runs, as they are by kernels
+            with subshells (ipykernel 7 and JupyterLab 4.4); None until that is known.
     """
+
+    messages_come_during_cells: ClassVar[bool | None] = None
 
     _esm = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("sound.js", "player.js"))
     _css = HERE / "player.css"
@@ -33,6 +39,7 @@ class PlayerWidget(anywidget.AnyWidget):
     report = traitlets.Dict().tag(sync=True)
 
     def __init__(self, on_stop: Callable[[int], None], on_answer: Callable[[], None], **traits: Any) -> None:
+        self._reported = threading.Condition()
         super().__init__(**traits)
         self.answered = threading.Event()
         self._on_stop, self._on_answer = on_stop, on_answer
@@ -44,9 +51,12 @@ class PlayerWidget(anywidget.AnyWidget):
             raise InputError(f"lead_ms={proposal.value}: give milliseconds from 0 to {MAX_LEAD_MS}")
         return proposal.value
 
-    def begin(self, play: int) -> None:
-        """Say that chunks of a new play follow; whatever sounds is silenced."""
-        self.send({"type": "begin", "play": play})
+    def begin(self, play: int, at_once: bool = False) -> None:
+        """Say that chunks of a new play follow; what this player played before is silenced.
+
+        Where another player of the page sounds, this one follows it, or silences it if it is to begin ``at_once``.
+        """
+        self.send({"type": "begin", "play": play, "at_once": at_once})
 
     def chunk(self, play: int, samples: np.ndarray) -> None:
         """Send ``(samples,)`` float32 at 24 kHz, bit for bit."""
@@ -60,7 +70,46 @@ class PlayerWidget(anywidget.AnyWidget):
         """Stop the sound at once; chunks of this play that are still on their way are dropped."""
         self.send({"type": "stop", "play": play})
 
+    def wait_for_report(
+        self, is_enough: Callable[[dict[str, Any]], bool], timeout: float | None, lost_s: float | None = None
+    ) -> bool:
+        """Block until the browser has reported something.
+
+        Args:
+            is_enough: takes a report.
+            timeout: seconds at most; None for as long as it takes.
+            lost_s: seconds without any report after which the browser is taken to be gone; None waits for it.
+
+        Returns:
+            False after the timeout; True once it was reported, or the browser is gone.
+        """
+        left_s = timeout
+        with self._reported:
+            while not is_enough(self.report):
+                patience_s = min((s for s in (left_s, lost_s) if s is not None), default=None)
+                started_s = monotonic()
+                came = self._reported.wait(patience_s)
+                if left_s is not None:
+                    left_s -= monotonic() - started_s
+                    if left_s <= 0:
+                        return is_enough(self.report)
+                if not came:
+                    return True
+        return True
+
+    @traitlets.observe("report")
+    def _note_report(self, _: traitlets.Bunch) -> None:
+        self._note_thread()
+        with self._reported:
+            self._reported.notify_all()
+
+    @staticmethod
+    def _note_thread() -> None:
+        if threading.current_thread() is not threading.main_thread():
+            PlayerWidget.messages_come_during_cells = True
+
     def _receive(self, _: PlayerWidget, message: dict[str, Any], buffers: list[memoryview]) -> None:
+        self._note_thread()
         if message["type"] == "ready":
             self.answered.set()
             self._on_answer()
