@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import soundfile
 import torch
 
 from csmkit.asr.fake import FakeTranscriber
+from csmkit.asr.hypothesis import Hypothesis
 from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.audio import WavWriter
 from csmkit.chat.chatbot import StreamingConversationalChatbot
@@ -93,8 +94,20 @@ def test_the_chunk_size_changes_the_chunks_and_not_the_sound() -> None:
 
 
 def test_the_first_clause_is_heard_while_the_language_model_still_writes() -> None:
-    with make(llm=FakeLLM([ANSWER], word_s=0.02)) as chatbot:
-        order = kinds(list(chatbot.process_streaming("Hi")))
+    heard = threading.Event()
+
+    class WaitsForSound:
+        def stream(self, messages: list[Message]) -> Iterator[str]:
+            yield "Well of course, I "
+            assert heard.wait(30), "the first clause is spoken before the second is written"
+            yield "can help you with that today."
+
+    order = []
+    with make(llm=WaitsForSound()) as chatbot:
+        for event in chatbot.process_streaming("Hi"):
+            order.append(event["type"])
+            if event["type"] == "audio_chunk":
+                heard.set()
     assert order.index("audio_chunk") < order.index("llm_response")
 
 
@@ -107,13 +120,23 @@ def test_each_clause_is_one_generation_and_they_sound_in_order() -> None:
     assert " ".join(spoken) == ANSWER
 
 
-def test_partials_are_only_told_when_they_change(chatbot: StreamingConversationalChatbot) -> None:
+def test_partials_are_only_told_when_they_change() -> None:
+    decoded = threading.Semaphore(0)
+
+    class Noting(FakeTranscriber):
+        def transcribe(self, audio_16k: np.ndarray, *, final: bool) -> Hypothesis:
+            try:
+                return super().transcribe(audio_16k, final=final)
+            finally:
+                decoded.release()
+
     texts = []
-    for event in chatbot.process_streaming("Hi"):
-        if event["type"] == "audio_chunk":
-            time.sleep(0.02)
-        if event["type"] == "partial_text":
-            texts.append(event["text"])
+    with make(transcriber=Noting(SCRIPT, word_s=0.16)) as chatbot:
+        for event in chatbot.process_streaming("Hi"):
+            if event["type"] == "audio_chunk":
+                assert decoded.acquire(timeout=30)  # each chunk is decoded before the next one is made
+            if event["type"] == "partial_text":
+                texts.append(event["text"])
     assert len(texts) >= 3
     assert all(before != after for before, after in zip(["", *texts], texts, strict=False))
 
@@ -122,8 +145,7 @@ def test_the_complete_event_counts_time_and_is_one_flat_row(chatbot: StreamingCo
     events = list(chatbot.process_streaming("Hi"))
     complete = events[-1]
     first = pick(events, "audio_chunk")[0]
-    assert complete["time_to_first_audio"] == pytest.approx(first["t"], abs=0.05)
-    assert complete["total_time"] == pytest.approx(complete["t"], abs=0.01)
+    assert complete["time_to_first_audio"] == first["t"] <= complete["total_time"] <= complete["t"]
     assert complete["finish_reason"] == "end_of_speech"
     metrics = complete["metrics"]
     assert all(value is None or isinstance(value, str | int | float | bool) for value in metrics.values())
@@ -192,31 +214,62 @@ def test_leaving_the_loop_stops_all_and_history_holds_what_was_heard(tmp_path: P
         assert kinds(list(chatbot.process_streaming("Again")))[-1] == "complete"
 
 
+def elsewhere(call: Callable[[], object]) -> None:
+    """Call it in another thread, and wait for that."""
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+
+class InterruptedAt(FakeGenerator):
+    """Another thread interrupts while a frame is made, counted from 1."""
+
+    def __init__(self, n_frames: int) -> None:
+        super().__init__()
+        self.left, self.n_made = n_frames, 0
+        self.interrupt: Callable[[], object] = lambda: None
+
+    def _generate(self, request: Any, outcome: Any) -> Any:
+        for frame in super()._generate(request, outcome):
+            self.left -= 1
+            if self.left == 0:
+                elsewhere(self.interrupt)
+            self.n_made += 1
+            yield frame
+
+
 def test_interrupting_from_another_thread_ends_the_turn_with_complete(tmp_path: Path) -> None:
-    with make(generator=FakeGenerator(frame_s=0.005)) as chatbot:
-        timer = threading.Timer(0.15, chatbot.interrupt)
-        timer.start()
+    generator = InterruptedAt(20)
+    with make(generator=generator) as chatbot:
+        generator.interrupt = chatbot.interrupt
         events = list(chatbot.process_streaming("Hi", save_audio_path=tmp_path / "part.wav"))
-        timer.join()
         complete = events[-1]
         assert complete["type"] == "complete"
         assert complete["finish_reason"] == complete["metrics"]["finish_reason"] == "interrupted"
         assert pick(events, "final_text") == []
-        assert 0.1 < complete["total_time"] < 0.6
+        assert generator.n_made == 20, "no frame after the one being made"
         assert threads() == []
         saved, _ = soundfile.read(tmp_path / "part.wav")
-        assert len(saved) == sum(len(event["data"]) for event in pick(events, "audio_chunk"))
+        assert len(saved) == sum(len(event["data"]) for event in pick(events, "audio_chunk")) > 0
         assert kinds(list(chatbot.process_streaming("Again")))[-2:] == ["final_text", "complete"]
 
 
-def test_interrupting_while_the_language_model_thinks_ends_the_turn_at_once() -> None:
-    with make(llm=FakeLLM([ANSWER], word_s=0.3)) as chatbot:
-        timer = threading.Timer(0.05, chatbot.interrupt)
-        timer.start()
-        started = time.perf_counter()
+def test_interrupting_while_the_language_model_thinks_does_not_wait_for_it() -> None:
+    inside, gate = threading.Event(), threading.Event()
+
+    class Thinking:
+        def stream(self, messages: list[Message]) -> Iterator[str]:
+            inside.set()
+            assert gate.wait(30)
+            yield ANSWER
+
+    with make(llm=Thinking()) as chatbot:
+        cut_in = threading.Thread(target=lambda: inside.wait(30) and chatbot.interrupt())
+        cut_in.start()
         events = list(chatbot.process_streaming("Hi"))
-        assert time.perf_counter() - started < 0.8, "at most the word in the making is waited for"
-        timer.join()
+        assert not gate.is_set(), "the turn is over, and the language model thinks still"
+        cut_in.join()
+        gate.set()
         assert kinds(events) == ["complete"]
         assert events[0]["time_to_first_audio"] is None
         assert chatbot.history == [], "a turn nobody heard leaves no trace"
@@ -237,15 +290,26 @@ def test_interrupting_between_two_events_works_and_without_a_turn_does_nothing(
 
 
 def test_interrupting_while_the_final_text_is_awaited_ends_the_turn() -> None:
-    with make(transcriber=FakeTranscriber(SCRIPT, decode_s=0.5)) as chatbot:
-        timer = threading.Timer(0.2, chatbot.interrupt)
-        timer.start()
+    concluding, gate = threading.Event(), threading.Event()
+
+    class Slow(FakeTranscriber):
+        def transcribe(self, audio_16k: np.ndarray, *, final: bool) -> Hypothesis:
+            if final:
+                concluding.set()
+                assert gate.wait(30)
+            return super().transcribe(audio_16k, final=final)
+
+    with make(transcriber=Slow(SCRIPT)) as chatbot:
+        cut_in = threading.Thread(target=lambda: concluding.wait(30) and chatbot.interrupt())
+        cut_in.start()
         events = list(chatbot.process_streaming("Hi"))
-        timer.join()
+        assert not gate.is_set(), "the turn is over, and the recogniser decodes still"
+        cut_in.join()
+        gate.set()
         assert events[-1]["finish_reason"] == "interrupted"
-        assert events[-1]["total_time"] < 0.8
         assert pick(events, "final_text") == []
         assert chatbot.history[-1]["content"] == ANSWER, "all of it was heard"
+        chatbot.asr.close()
 
 
 def test_a_turn_left_half_read_is_closed_by_the_next(tmp_path: Path, chatbot: StreamingConversationalChatbot) -> None:
@@ -260,12 +324,21 @@ def test_a_turn_left_half_read_is_closed_by_the_next(tmp_path: Path, chatbot: St
 
 
 def test_a_turn_read_by_another_thread_is_not_torn_away() -> None:
-    with make(generator=FakeGenerator(frame_s=0.02)) as chatbot:
+    inside, gate = threading.Event(), threading.Event()
+
+    class Held(FakeGenerator):
+        def _generate(self, request: Any, outcome: Any) -> Any:
+            inside.set()
+            assert gate.wait(30)
+            yield from super()._generate(request, outcome)
+
+    with make(generator=Held()) as chatbot:
         reader = threading.Thread(target=lambda: list(chatbot.process_streaming("Hi")))
         reader.start()
-        time.sleep(0.1)
+        assert inside.wait(30)
         with pytest.raises(StateError, match=r"interrupt\(\)"):
             chatbot.process_streaming("Me too")
+        gate.set()
         chatbot.interrupt()
         reader.join()
         assert kinds(list(chatbot.process_streaming("Now")))[-1] == "complete"
@@ -493,6 +566,7 @@ def test_a_program_that_ends_in_the_middle_of_a_turn_ends_quietly() -> None:
     program = """
 from csmkit import StreamingConversationalChatbot, StreamingWhisperASR
 from csmkit.asr.fake import FakeTranscriber
+from csmkit.asr.hypothesis import Hypothesis
 from csmkit.chat.llm import FakeLLM
 asr = StreamingWhisperASR(transcriber=FakeTranscriber(decode_s=0.3))
 chatbot = StreamingConversationalChatbot(generator="fake", llm=FakeLLM(["So, word " * 900], word_s=0.01), asr=asr)

@@ -26,6 +26,7 @@ import nbformat
 
 from csmkit.lab.widgets import Player
 from csmkit.lab.widgets.output import NO_ANSWER
+from csmkit.lab.widgets.widget import PlayerWidget
 
 WAIT_S = 30.0
 
@@ -233,6 +234,73 @@ def test_the_browser_s_report_counts_only_for_the_play_it_is_about(player: Playe
     assert player.arrivals.row()["max_underrun_ms"] == pytest.approx(300)
     player.play([sound(10)])
     assert player.underruns is None and not len(player.arrivals)
+
+
+@pytest.fixture
+def kernel_with_subshells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser's messages come while a cell runs."""
+    monkeypatch.setattr(PlayerWidget, "messages_come_during_cells", True)
+
+
+def report(player: Player, phase: str, play: int = 1) -> None:
+    """What the browser tells, read in a thread of its own."""
+    told = {"play": play, "phase": phase, "told_s": len(player.widget.report) and player.widget.report["told_s"] + 1}
+    thread = threading.Thread(target=lambda: player.widget.set_trait("report", told))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("phase", ["ended", "stopped", "blocked"])
+def test_wait_ends_when_the_browser_has_played_it(
+    player: Player, browser: Browser, kernel_with_subshells: None, phase: str
+) -> None:
+    browser.send(type="ready")
+    player.play([sound(240)])
+    assert player.wait_sent(WAIT_S)
+    for unfinished in ("queued", "playing"):
+        report(player, unfinished)
+        assert not player.wait(0.01), "all is sent, and not heard"
+    report(player, "ended", play=0)
+    assert not player.wait(0.01), "that was another play"
+    report(player, phase)
+    assert player.wait(WAIT_S)
+
+
+def test_wait_does_not_hang_on_a_browser_that_is_gone(
+    player: Player, browser: Browser, kernel_with_subshells: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("csmkit.lab.widgets.player.LOST_S", 0.05)
+    browser.send(type="ready")
+    player.play([sound(240)])
+    report(player, "playing")
+    assert player.wait()
+
+
+def test_without_messages_during_cells_a_front_end_is_taken_to_play_without_a_pause(
+    player: Player, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PlayerWidget, "messages_come_during_cells", False)
+    browser.send(type="ready")
+    player.play([sound(24_000 * 60)])
+    assert player.wait_sent(WAIT_S) and not player.wait(0.01), "a minute of sound"
+    player.play([sound(24)])
+    assert player.wait(WAIT_S)
+
+
+def test_nobody_is_waited_for_where_nothing_is_shown(player: Player, browser: Browser) -> None:
+    player.play([sound(24_000 * 60)])
+    assert player.wait(WAIT_S), "a minute of sound that nobody hears"
+
+
+def test_the_player_of_a_studio_begins_at_once_and_one_of_a_cell_takes_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for embedded in (True, False):
+        player = Player(embedded=embedded)
+        browser = Browser(player, monkeypatch)
+        player.play([sound(10)])
+        assert player.wait(WAIT_S)
+        assert browser.messages[0] == {"type": "begin", "play": 1, "at_once": embedded}
 
 
 def test_a_lead_out_of_range_is_refused() -> None:

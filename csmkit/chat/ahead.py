@@ -17,18 +17,25 @@ class ReadAhead:
     Args:
         start: gives the stream; called in the thread.
         depth: pieces that may wait for the reader; then the stream waits.
+        clock: seconds.
 
     Attributes:
-        started_at: when the stream was started, by `time.perf_counter`.
+        started_at: when the stream was started, by the clock.
         first_at: when the first piece came; None before.
         ended_at: when the stream ended; None before.
     """
 
-    def __init__(self, start: Callable[[], Generator[str, None, None]], depth: int = 256) -> None:
-        self.started_at = perf_counter()
+    def __init__(
+        self,
+        start: Callable[[], Generator[str, None, None]],
+        depth: int = 256,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self.started_at = clock()
         self.first_at: float | None = None
         self.ended_at: float | None = None
         self._start = start
+        self._clock = clock
         self._depth = depth
         self._pieces: deque[str] = deque()
         self._changed = threading.Condition()
@@ -85,12 +92,12 @@ class ReadAhead:
             error = failure
         with self._changed:
             self._error = error
-            self.ended_at = perf_counter()
+            self.ended_at = self._clock()
             self._changed.notify_all()
 
     def _put(self, piece: str) -> bool:
         with self._changed:
-            self.first_at = self.first_at or perf_counter()
+            self.first_at = self.first_at or self._clock()
             self._changed.wait_for(lambda: self._closed or len(self._pieces) < self._depth)
             if not self._closed:
                 self._pieces.append(piece)

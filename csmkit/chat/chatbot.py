@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
@@ -46,6 +46,7 @@ class StreamingConversationalChatbot:
         llm: the language model.
         preset: ``pocket`` or ``sesame``, or models of your own; None asks CSMKIT_PRESET and means pocket.
         options: how turns are spoken; None is the preset's way.
+        clock: seconds, never decreasing; times what a turn measures. Give a recogniser of yours the same one.
         changes: fields of `TurnOptions` to change, such as ``chunk_frames=4``.
 
     Attributes:
@@ -65,6 +66,7 @@ class StreamingConversationalChatbot:
         llm: LLM | str | None = None,
         preset: str | ChatModels | None = None,
         options: TurnOptions | None = None,
+        clock: Callable[[], float] = perf_counter,
         **changes: Any,
     ) -> None:
         models = chat_models(preset)
@@ -79,6 +81,7 @@ class StreamingConversationalChatbot:
             self.asr = find_recogniser(models.asr if asr is None or asr is True else asr, models.asr_preset)
         self._owns_asr = self.asr is not asr
         self._conversation = Conversation()
+        self._clock = clock
         self._pace: float | None = None  # of the last turn that had one
         self._turn: Turn | None = None
         # Weak, so that leaving a for loop drops the generator, which closes it and with it the turn.
@@ -153,7 +156,7 @@ class StreamingConversationalChatbot:
     ) -> Generator[Event, None, None]:
         self._close_turn()
         wav = None if save_audio_path is None else WavWriter(save_audio_path)
-        stage = Stage(self.generator, self.llm, self.asr, self.options, self._pace)
+        stage = Stage(self.generator, self.llm, self.asr, self.options, self._pace, self._clock)
         self._turn = turn = Turn(stage, self._conversation, said, wav)
         events = self._follow(turn)
         self._events = weakref.ref(events)

@@ -20,7 +20,7 @@ class Delivery:
     Attributes:
         clause: its text.
         speech: its sound being made.
-        started_at, ended_at: when the voice began and ended, by `time.perf_counter`.
+        started_at, ended_at: when the voice began and ended, by the turn's clock.
         n_heard: samples that were handed out.
     """
 

@@ -1,11 +1,11 @@
 """What a turn leaves behind: a row of numbers, the spans of its parts, and notes for a person.
 
-Each figure is defined in docs/metrics.md. Moments are those of `time.perf_counter`.
+Each figure is defined in docs/metrics.md. Moments are those of the turn's clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from time import perf_counter
@@ -36,12 +36,14 @@ class Measured:
 
     Attributes:
         started: when the call was made.
+        clock: seconds; all moments are its.
         arrivals: chunks as they were handed out.
         made: chunks as they were made, on a clock that stands still while the listener has the turn.
         away_s: how long it had it so far.
     """
 
     started: float
+    clock: Callable[[], float] = perf_counter
     arrivals: Arrivals = field(default_factory=Arrivals)
     made: Arrivals = field(default_factory=Arrivals)
     away_s: float = 0.0
@@ -56,11 +58,11 @@ class Measured:
     @property
     def own_s(self) -> float:
         """Seconds since the call that the turn had for itself."""
-        return perf_counter() - self.started - self.away_s
+        return self.clock() - self.started - self.away_s
 
     def note_made(self, chunk: Tensor) -> None:
         """Note a chunk that was made."""
-        self.first_made_at = self.first_made_at or perf_counter()
+        self.first_made_at = self.first_made_at or self.clock()
         self.made.add(self.own_s, len(chunk) / SAMPLE_RATE)
 
     def note_heard(self, chunk: Tensor, moment_s: float) -> None:
@@ -120,7 +122,7 @@ def turn_metrics(sources: Sources) -> dict[str, Metric]:
         "frame_p95_ms": float(np.percentile(frames_ms, 95)) if frames_ms else None,
         "final_text_ms": since(measured.final_at),
         "wer": word_errors(measured.deliveries, listener),
-        "total_ms": since(perf_counter()),
+        "total_ms": since(measured.clock()),
         "asr_model": sources.asr_model,
         "asr_complete": None if final is None else final.complete,
         "asr_revised": None if final is None else final.revised,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -41,13 +41,15 @@ _JOIN_S = 1.0  # a language model ends within one token; one that hangs is left 
 
 @dataclass
 class Stage:
-    """The parts that take a turn, and the way they do it; ``pace`` is that of speech made before, if any was."""
+    """The parts that take a turn, and the way they do it; ``pace`` is that of speech made before, if any was,
+    and ``clock`` tells seconds."""
 
     generator: SpeechGenerator
     llm: LLM
     asr: StreamingWhisperASR | None
     options: TurnOptions
     pace: float | None = None
+    clock: Callable[[], float] = perf_counter
 
 
 class Turn:
@@ -67,7 +69,8 @@ class Turn:
 
     def __init__(self, stage: Stage, conversation: Conversation, said: str | np.ndarray, wav: WavWriter | None) -> None:
         self.turn_id = uuid.uuid4().hex[:12]
-        self.measured = Measured(started=perf_counter())
+        self._clock = stage.clock
+        self.measured = Measured(stage.clock(), stage.clock)
         self.user_text = said if isinstance(said, str) else ""
         self._sound = None if isinstance(said, str) else said
         self._by_user: list[Segment] = []
@@ -96,9 +99,9 @@ class Turn:
         try:
             with closing(self._events()) as events:
                 for event in events:
-                    given = perf_counter()
+                    given = self._clock()
                     yield event
-                    self.measured.away_s += perf_counter() - given
+                    self.measured.away_s += self._clock() - given
         finally:
             self.end()
 
@@ -138,7 +141,7 @@ class Turn:
                 return
         self._by_user = by_user(self.user_text, self._sound, self._stage.options.user_speaker)
         messages = self._conversation.messages(self.user_text)
-        self._ahead = ReadAhead(lambda: self._stage.llm.stream(messages))
+        self._ahead = ReadAhead(lambda: self._stage.llm.stream(messages), clock=self._clock)
         self._listener.start()
         while not self._stop.is_set():
             yield from self._read(0 if self._clauses else self._prebuffer.left_s(self.measured.made, self._own_s))
@@ -155,9 +158,9 @@ class Turn:
         return self.measured.own_s
 
     def _hear_user(self, sound: np.ndarray) -> Iterator[Event]:
-        started = perf_counter()
+        started = self._clock()
         text = self._listener.hear_user(sound, self._stage.options.asr_timeout_s)
-        self.measured.heard_span = (started, perf_counter())
+        self.measured.heard_span = (started, self._clock())
         if text is not None:
             self.user_text = text
             yield self._event("heard", text=text)
@@ -175,12 +178,12 @@ class Turn:
             self._answered = True
             self._clauses.extend(self._splitter.flush())
         if self._clauses and self.measured.first_clause_at is None:
-            self.measured.first_clause_at = perf_counter()
+            self.measured.first_clause_at = self._clock()
         if done:
             yield self._event("llm_response", text="".join(self._answer).strip())
 
     def _speak(self, clause: Clause) -> Iterator[Event]:
-        started = perf_counter()
+        started = self._clock()
         self._speech = speech = self._start_speech(clause.spoken)
         delivery = Delivery(clause, speech, started)
         self.measured.deliveries.append(delivery)
@@ -198,7 +201,7 @@ class Turn:
         finally:
             speech.close()
             self._speech = None
-            delivery.ended_at = perf_counter()
+            delivery.ended_at = self._clock()
 
     def _start_speech(self, clause: str) -> SpeechStream:
         options, generator, deliveries = self._stage.options, self._stage.generator, self.measured.deliveries
@@ -270,7 +273,7 @@ class Turn:
         yield from self._release()
         final = self._listener.conclude(self._stage.options.asr_timeout_s)
         if final is not None:
-            self.measured.final_at = perf_counter()
+            self.measured.final_at = self._clock()
             yield self._event("final_text", text=final)
 
     def _finish_reason(self) -> str:
@@ -286,7 +289,7 @@ class Turn:
         metrics = {"turn_id": self.turn_id, "finish_reason": reason, **turn_metrics(sources)}
         return self._event(
             "complete",
-            total_time=perf_counter() - self.measured.started,
+            total_time=self._clock() - self.measured.started,
             time_to_first_audio=self.measured.arrivals.first_s,
             finish_reason=reason,
             metrics=metrics,
@@ -295,4 +298,4 @@ class Turn:
         )
 
     def _event(self, kind: str, **content: Any) -> Any:
-        return {"type": kind, "turn_id": self.turn_id, "t": perf_counter() - self.measured.started, **content}
+        return {"type": kind, "turn_id": self.turn_id, "t": self._clock() - self.measured.started, **content}
