@@ -244,8 +244,9 @@ def kernel_with_subshells(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def report(player: Player, phase: str, play: int = 1) -> None:
     """What the browser tells, read in a thread of its own."""
-    told = {"play": play, "phase": phase, "told_s": len(player.widget.report) and player.widget.report["told_s"] + 1}
-    thread = threading.Thread(target=lambda: player.widget.set_trait("report", told))
+    told = {"play": play, "phase": phase, "told_s": player.widget.report.get("told_s", 0) + 1}
+    message = {"type": "report", "report": told}
+    thread = threading.Thread(target=player.widget._handle_custom_msg, args=[message, []])
     thread.start()
     thread.join()
 
@@ -283,6 +284,8 @@ def test_without_messages_during_cells_a_front_end_is_taken_to_play_without_a_pa
     browser.send(type="ready")
     player.play([sound(24_000 * 60)])
     assert player.wait_sent(WAIT_S) and not player.wait(0.01), "a minute of sound"
+    player.stop()
+    assert player.wait(0.01)
     player.play([sound(24)])
     assert player.wait(WAIT_S)
 
@@ -301,6 +304,14 @@ def test_the_player_of_a_studio_begins_at_once_and_one_of_a_cell_takes_its_turn(
         player.play([sound(10)])
         assert player.wait(WAIT_S)
         assert browser.messages[0] == {"type": "begin", "play": 1, "at_once": embedded}
+
+
+def test_a_report_that_was_overtaken_changes_nothing(player: Player, browser: Browser) -> None:
+    player.play([sound(240)])
+    assert player.wait(WAIT_S)
+    for told_s, phase in ((2, "ended"), (1, "playing")):
+        browser.send(type="report", report={"play": 1, "phase": phase, "told_s": told_s})
+    assert player.phase == "ended"
 
 
 def test_a_lead_out_of_range_is_refused() -> None:

@@ -239,3 +239,17 @@ def test_an_error_of_the_source_is_shown_beside_the_sound_and_raised_by_wait(lab
     raised = lab.run("try:\n    player.wait()\nexcept RuntimeError as error:\n    print(type(error).__name__)")
     assert raised == "DeviceError\n"
     lab.picture(".csmkit-player", "player_error")
+
+
+def test_once_a_player_was_answered_the_next_cell_waits_until_its_sound_was_heard(lab: LabPage) -> None:
+    lab.run(PLAYERS + "player = Player()\nplayer.play(tone(0.1, 0.2))")
+    lab.run_until("player.phase", "'ended'")
+    lab.listen()
+    play = "begun = time.monotonic()\nplayer = Player()\nplayer.play(tone({}, 1.5))\nplayer.wait_sent()\n"
+    play += "sent = time.monotonic()\nprint(player.wait(), time.monotonic() - begun >= 1.5 > sent - begun)"
+    for level in (0.2, 0.3):
+        assert lab.run(play.format(level)).endswith("True True\n")
+    lab.run_until("player.phase", "'ended'")
+    assert assert_one_at_a_time(lab) == [0.2, 0.3]
+    lab.run("player = Player()\nplayer.play(tone(0.4, 60))\nthreading.Timer(0.5, player.stop).start()")
+    assert lab.run("print(player.wait(20), player.audio.size)") == "True 1440000\n", "it was stopped: a minute is left"

@@ -111,10 +111,11 @@ class Player:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the sound was heard to its end, or was stopped. Ctrl-C stops it.
 
-        The browser tells when that is, if the kernel reads its messages while a cell runs (ipykernel 7 with JupyterLab
-        4.4 or later). Otherwise a front end that has answered before is taken to play without a pause, and one that has
-        not answered, as in a notebook that runs without a browser, is not waited for: then this ends when all is sent.
-        Sound that the browser holds back until the page is clicked is not waited for either.
+        The browser tells when that is, if the kernel reads its messages while a cell runs. Most kernels read them
+        between cells only. There the sound is taken to play without a pause, once any player of this kernel was
+        answered. As long as none was, as in a notebook that runs without a browser and in the first Run All of a
+        kernel, nothing is waited for but the sending: the players of a page follow each other all the same. Sound that
+        the browser holds back until the page is clicked is not waited for either.
 
         Args:
             timeout: seconds at most; None for as long as it takes.
@@ -153,21 +154,30 @@ class Player:
         playback = self._playback
         if playback is None:
             return True
-        if playback.stopped or not playback.chunks or not self._is_answered(timeout):
+        if playback.stopped or not playback.chunks or not self._is_played(timeout):
             self._show_audio_unless_answered(playback)
             return True
-        over = partial(_is_over, self._play)
+        play = self._play
+
+        def over(report: dict[str, Any]) -> bool:
+            told = report.get("play") == play and report.get("phase") in ("ended", "stopped", "blocked")
+            return told or self.widget.silenced_play == play
+
         if self.widget.messages_come_during_cells:
             return self.widget.wait_for_report(over, timeout, LOST_S)
         left_s = max(0.0, playback.sounds_s + self.widget.lead_ms / 1000 - playback.age_s)
         enough = timeout is None or timeout >= left_s
         return self.widget.wait_for_report(over, left_s if enough else timeout) or enough
 
-    def _is_answered(self, timeout: float | None) -> bool:
+    def _is_played(self, timeout: float | None) -> bool:
         """Whether a front end plays this; the first time in a kernel it gets the time to say so."""
         widget = self.widget
-        if widget.answered.is_set() or not self._output.shown or widget.messages_come_during_cells is False:
+        if widget.answered.is_set() or not self._output.shown:
             return widget.answered.is_set()
+        if widget.messages_come_during_cells is not True and widget.front_end_exists:
+            return True
+        if widget.messages_come_during_cells is False:
+            return False
         rest_s = max(0.0, self._created_s + ANSWER_S - monotonic())
         if widget.answered.wait(rest_s if timeout is None else min(timeout, rest_s)):
             return True
@@ -240,8 +250,3 @@ class Player:
     def _stop_from_browser(self, play: int) -> None:
         if play == self._play and self._playback is not None:
             self._playback.stop()
-
-
-def _is_over(play: int, report: dict[str, Any]) -> bool:
-    """Whether the browser has played it to its end, or will not go on by itself."""
-    return report.get("play") == play and report.get("phase") in ("ended", "stopped", "blocked")

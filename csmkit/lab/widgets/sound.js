@@ -273,19 +273,19 @@ class Engine {
     else if (track.chunks.length) this.replay();
   }
 
-  // Report to Python, and draw.
+  // Report to Python, and draw. A message of its own, as changes of a widget's state wait until the kernel is idle.
   tell() {
     const { track } = this;
-    this.model.set("report", {
+    const report = {
       play: track.play,
       phase: this.phase,
       heard_s: this.now / RATE,
-      told_s: performance.now() / 1000,
+      told_s: Date.now() / 1000,
       underruns: track.underruns,
       arrivals_s: [...track.arrivals],
       durations_s: track.chunks.map((chunk) => chunk.samples.length / RATE),
-    });
-    this.model.save_changes();
+    };
+    this.model.send({ type: "report", report });
     for (const view of this.views) view.draw();
   }
 

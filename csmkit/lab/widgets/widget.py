@@ -24,22 +24,26 @@ class PlayerWidget(anywidget.AnyWidget):
     Attributes:
         lead_ms: silence before the first chunk; what a slow generator needs to play without a gap.
         report: what the browser tells: ``play``, ``phase``, ``underruns``, ``arrivals_s``, ``durations_s``,
-            ``heard_s`` (the playback clock) and ``told_s`` (the page's clock). While it plays it tells every second.
+            ``heard_s`` (the playback clock) and ``told_s`` (the browser's clock). While it plays it tells every second.
             Written by the browser alone, so that the two cannot contradict each other.
-        answered: set once a front end has said that it is there.
+        silenced_play: the last play that Python has stopped; 0 for none.
+        answered: set by the first message of a front end.
         messages_come_during_cells: whether the browser's messages are read while a cell runs, as they are by kernels
-            with subshells (ipykernel 7 and JupyterLab 4.4); None until that is known.
+            that route them to a subshell (ipykernel 7.0 to 7.3 with JupyterLab 4.4); None until that is known.
+        front_end_exists: whether any player of this kernel was answered.
     """
 
     messages_come_during_cells: ClassVar[bool | None] = None
+    front_end_exists: ClassVar[bool] = False
 
     _esm = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("sound.js", "player.js"))
     _css = HERE / "player.css"
     lead_ms = traitlets.Int(30).tag(sync=True)
-    report = traitlets.Dict().tag(sync=True)
+    report = traitlets.Dict()
 
     def __init__(self, on_stop: Callable[[int], None], on_answer: Callable[[], None], **traits: Any) -> None:
         self._reported = threading.Condition()
+        self.silenced_play = 0
         super().__init__(**traits)
         self.answered = threading.Event()
         self._on_stop, self._on_answer = on_stop, on_answer
@@ -69,6 +73,9 @@ class PlayerWidget(anywidget.AnyWidget):
     def silence(self, play: int) -> None:
         """Stop the sound at once; chunks of this play that are still on their way are dropped."""
         self.send({"type": "stop", "play": play})
+        with self._reported:
+            self.silenced_play = play
+            self._reported.notify_all()
 
     def wait_for_report(
         self, is_enough: Callable[[dict[str, Any]], bool], timeout: float | None, lost_s: float | None = None
@@ -99,19 +106,18 @@ class PlayerWidget(anywidget.AnyWidget):
 
     @traitlets.observe("report")
     def _note_report(self, _: traitlets.Bunch) -> None:
-        self._note_thread()
         with self._reported:
             self._reported.notify_all()
 
-    @staticmethod
-    def _note_thread() -> None:
+    def _receive(self, _: PlayerWidget, message: dict[str, Any], buffers: list[memoryview]) -> None:
         if threading.current_thread() is not threading.main_thread():
             PlayerWidget.messages_come_during_cells = True
-
-    def _receive(self, _: PlayerWidget, message: dict[str, Any], buffers: list[memoryview]) -> None:
-        self._note_thread()
-        if message["type"] == "ready":
+        if not self.answered.is_set():
+            PlayerWidget.front_end_exists = True
             self.answered.set()
             self._on_answer()
+        # Messages from before the front end had a subshell come after later ones, when the cell is over.
+        if message["type"] == "report" and message["report"]["told_s"] >= self.report.get("told_s", 0):
+            self.report = message["report"]
         elif message["type"] == "stop":
             self._on_stop(message["play"])
