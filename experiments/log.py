@@ -3,8 +3,8 @@
     python -m experiments.log [--results results] [--log experiments/LOG.md]
 
 Between ``<!-- figures: NAME -->`` and ``<!-- end -->`` of each sweep comes what its rows say: how many trials, the
-figures by setting, what to choose by the report's rule, what is clear and what is not. The words around are written by
-people. A sweep without rows is named, and its figures are taken away: old ones would be those of other models.
+figures by setting, what to choose by the one rule, what is shown and what is not. The words around, written by people,
+conclude nothing. A sweep without rows is named, and its figures are taken away: old ones would be those of other models.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def section(experiment: str, results: Path) -> str:
             *_listed("To choose:", told["choice"], "there is one setting"),
             choice_rule(findings),
             "",
-            *_listed("Clear:", told["shown"], "nothing"),
-            *_listed("Not supported by the data:", told["not shown"] + told["too few"], "nothing is left open"),
+            *_listed("Shown:", told["shown"], "nothing"),
+            *_listed("Not shown:", told["not shown"] + told["too few"], "nothing is left open"),
             "",
         ]
     ).replace("\n\n\n", "\n\n")

@@ -20,7 +20,7 @@ seed = 1
 from IPython.display import Markdown
 
 from csmkit import Segment, StreamingConversationalChatbot
-from csmkit.lab.findings import turn_finding
+from csmkit.lab.analysis.questions import turn_finding
 from csmkit.lab.listening import hear, hear_turn
 from csmkit.lab.provenance import machine
 from csmkit.lab.stack import Stack

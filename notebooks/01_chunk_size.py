@@ -12,8 +12,9 @@
 
 # %% tags=["parameters"]
 preset = "pocket"  # or "sesame", with access to the models
-texts = ["good morning, how are you today?", "the weather is nice and warm.", "would you like a cup of tea?"]
-seeds = [1, 2, 3]
+texts = "conversation"  # a set of texts ("harvard" is another), a file of one sentence a line, or a list
+n_texts = 12  # at least 12, below which nothing is called clear
+seeds = [1, 2]
 chunk_sizes = [1, 2, 4, 6, 8, [1, 2, 4, 6]]  # frames of 80 ms, or a schedule whose last number repeats
 
 # %%
@@ -21,21 +22,22 @@ import pandas
 from IPython.display import Markdown
 
 from csmkit.lab import plots
+from csmkit.lab.analysis.questions import chunk_finding, range_finding, seam_finding
+from csmkit.lab.analysis.statistics import UNITS
 from csmkit.lab.comparisons import beside_controls
-from csmkit.lab.findings import chunk_finding, range_finding, seam_finding
 from csmkit.lab.listening import hear
 from csmkit.lab.provenance import machine
 from csmkit.lab.seams import worst_seam
 from csmkit.lab.stack import Stack
-from csmkit.lab.statistics import UNITS
+from csmkit.lab.texts import draw_texts
 from csmkit.lab.trials import TrialSettings, run_trial, run_trials
 
-voice = Stack(preset).voice
+voice, texts = Stack(preset).voice, draw_texts(texts, n_texts)
 machine()
 
 # %% [markdown]
 # **The trials.** Every text with every size and seed. The codes do not depend on the chunk size: only when they are
-# handed out does. Points are medians, bars their 95 % intervals over texts and seeds.
+# handed out does. Points are medians, bars their 95 % intervals, faint points the texts.
 
 # %%
 settings = [TrialSettings(chunk_frames=size, seed=seed) for seed in seeds for size in chunk_sizes]
@@ -60,11 +62,11 @@ first = [trial for trial in trials if (trial.row["text"], trial.row["seed"]) == 
 plots.chunk_latency([row for trial in first for row in trial.chunk_rows()], group="chunk_frames")
 
 # %%
-Markdown("**What to choose.** " + chunk_finding(rows))
+Markdown(chunk_finding(rows))
 
 # %% [markdown]
 # **Where chunks meet.** `streaming` carries the codec's state from chunk to chunk; `independent` decodes each chunk
-# alone, as stateless servers do. The seam metric compares each border with places of the same sound that are none.
+# alone, as stateless servers do. The seam metric compares each border with edges of frames that are none.
 
 # %%
 codecs = [

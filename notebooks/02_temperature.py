@@ -12,10 +12,11 @@
 
 # %% tags=["parameters"]
 preset = "pocket"  # or "sesame", with access to the models
-texts = ["good morning, how are you today?", "the weather is nice and warm.", "would you like a cup of tea?"]
-seeds = [1, 2, 3, 4]
+texts = "conversation"  # a set of texts ("harvard" is another), a file of one sentence a line, or a list
+n_texts = 30  # an error rate wants at least 30
+seeds = [1, 2]
 temperatures = [0.0, 0.3, 0.6, 0.9, 1.2]
-top_ks = [1, 5, 50, 500]
+top_ks = [1, 50, 500]
 top_k_temperature = 0.9  # at which top-k is varied
 whisper = "base.en"
 
@@ -24,15 +25,16 @@ import pandas
 from IPython.display import Markdown
 
 from csmkit.lab import plots
+from csmkit.lab.analysis.questions import interval_table, range_finding
+from csmkit.lab.analysis.statistics import UNITS
 from csmkit.lab.comparisons import extremes, variety_rows
-from csmkit.lab.findings import interval_table, range_finding
 from csmkit.lab.listening import hear
 from csmkit.lab.provenance import machine
 from csmkit.lab.stack import Stack
-from csmkit.lab.statistics import UNITS
+from csmkit.lab.texts import draw_texts
 from csmkit.lab.trials import TrialSettings, run_trials
 
-stack = Stack(preset)
+stack, texts = Stack(preset), draw_texts(texts, n_texts)
 asr = stack.recogniser(whisper)
 machine()
 

@@ -13,8 +13,9 @@
 
 # %% tags=["parameters"]
 preset = "pocket"  # or "sesame", with access to the models
-texts = ["good morning, how are you today?", "the weather is nice and warm.", "would you like a cup of tea?"]
-seeds = [1, 2, 3, 4]
+texts = "conversation"  # a set of texts ("harvard" is another), a file of one sentence a line, or a list
+n_texts = 30  # an error rate wants at least 30
+seeds = [1]
 models = ["tiny.en", "base.en", "small.en"]
 chunk_frames = 2
 
@@ -23,15 +24,17 @@ import pandas
 from IPython.display import Markdown
 
 from csmkit.lab import plots
+from csmkit.lab.analysis.questions import whisper_finding
+from csmkit.lab.analysis.sentences import advice
+from csmkit.lab.analysis.statistics import UNITS
 from csmkit.lab.comparisons import differences, extremes
-from csmkit.lab.findings import whisper_finding
 from csmkit.lab.listening import hear
 from csmkit.lab.provenance import machine
 from csmkit.lab.stack import Stack
-from csmkit.lab.statistics import UNITS
+from csmkit.lab.texts import draw_texts
 from csmkit.lab.trials import TrialSettings, run_trials
 
-stack = Stack(preset)
+stack, texts = Stack(preset), draw_texts(texts, n_texts)
 machine()
 
 # %% [markdown]
@@ -67,7 +70,7 @@ plots.trade_off(added, "whisper", "rtf", metric_label="real-time factor added (s
 plots.trade_off(added, "whisper", "cpu_s", metric_label="processor time added (s)", units=UNITS, line=none)
 
 # %%
-Markdown(whisper_finding(rows, added))
+Markdown(whisper_finding(rows, added) + "\n\n" + advice(rows, ["wer", "asr_lag_p50_ms", "first_partial_ms"]))
 
 # %% [markdown]
 # **How partial text grows**, and the sound it comes from: the trial whose partial text changed

@@ -25,7 +25,7 @@ from IPython.display import Markdown
 
 from csmkit import StreamingConversationalChatbot
 from csmkit.lab import plots
-from csmkit.lab.findings import turn_finding
+from csmkit.lab.analysis.questions import turn_finding
 from csmkit.lab.listening import hear_turn
 from csmkit.lab.provenance import machine
 from csmkit.lab.turns import chunk_rows, turn_rows

@@ -15,8 +15,8 @@ preset = "pocket"  # or "sesame", with access to the models; only used where the
 experiment = "chunk_size"  # a folder of results and a recipe of experiments
 results = "../results"
 experiments = "../experiments"
-n_texts = 3  # of the small sweep that runs where there are no rows yet
-seeds = [0, 1, 2]  # likewise
+n_texts = 12  # of the small sweep that runs where there are no rows yet
+seeds = [0]  # likewise
 measure = ""  # column of the figure; empty is the first of the table
 paper = "paper"  # folder for what goes into the paper
 
@@ -62,16 +62,19 @@ table = pandas.DataFrame(report.interval_rows(findings))
 table.set_index([*findings.axes, "trials"]).T
 
 # %% [markdown]
-# **Differences** from the baseline, between trials that share text, seed and all other settings. Clear is where the
-# interval is on one side of zero.
+# **Differences** from the baseline, between trials that share text, seed and all other settings. Below them all of it
+# in units of what matters: filled points are clear, and what lies in the band does not matter.
 
 # %%
 axis = next(iter(findings.axes), recipe.varied[0])
 pandas.DataFrame(report.difference_table(findings, axis))
 
 # %%
+report.draw_forest(findings, axis) or "Too few texts for intervals."
+
+# %%
 told = report.sentences(findings)
-Markdown("\n".join(f"- {text}" for text in told["shown"]) or "No difference is clear.")
+Markdown("\n".join(f"- {text}" for text in told["choice"] + told["shown"]) or "No difference is clear.")
 
 # %%
 Markdown("**Not supported by the data**\n\n" + "\n".join(f"- {text}" for text in told["not shown"] + told["too few"]))

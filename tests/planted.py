@@ -24,7 +24,7 @@ def speech_like(seconds: float = 4.0, seed: int = 0) -> np.ndarray:
     for formant, width in ((500, 80), (1500, 120), (2500, 160)):
         spectrum *= np.fft.rfft(_resonance(formant, width), 2 * n)
     voice = np.fft.irfft(spectrum)[:n]
-    syllables = np.clip(1.3 * np.sin(np.pi * 3.1 * time) ** 2 - 0.1, 0.02, 1.0)
+    syllables = np.clip(1.3 * np.sin(np.pi * 4.3 * time) ** 2 - 0.1, 0.02, 1.0)
     return (0.5 * syllables * voice / np.abs(voice).max()).astype(np.float32)
 
 

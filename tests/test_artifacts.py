@@ -90,7 +90,7 @@ def test_a_gap_is_as_deep_as_the_scale_goes_wherever_it_touches_the_border():
 def test_a_step_in_loudness_is_measured_in_decibels():
     row = judged(planted.gain_step)
     assert row["seam_step_db"] == pytest.approx(10, abs=2)
-    assert row["seam_step_auc"] > 0.75
+    assert row["seam_step_auc"] > 0.65
     steady = tone(2.0)
     assert seam_metrics(planted.gain_step(steady), planted.borders(steady))["seam_step_db"] == pytest.approx(
         10, abs=0.2
@@ -102,7 +102,7 @@ def test_distances_cannot_tell_a_click_from_noise_and_borders_can():
     assert abs(click["snr_db"] - noise["snr_db"]) < 3
     assert noise["log_spectral_distance_db"] > click["log_spectral_distance_db"]
     assert noise["multi_resolution_distance"] > click["multi_resolution_distance"]
-    assert click["seam_click_z"] > 100 * noise["seam_click_z"]
+    assert click["seam_click_z"] > 50 * noise["seam_click_z"]
 
 
 def test_distances_cannot_tell_chunks_resampled_alone_from_all_of_it_resampled():
@@ -152,12 +152,46 @@ def test_rows_have_the_same_keys_whatever_there_was_to_measure():
     assert all(value is None or isinstance(value, float | int) for value in judged(planted.gap).values())
 
 
-def test_controls_keep_away_from_borders_and_short_chunks_have_none():
-    places = control_positions([1920, 2400, 4800], 9600)
-    assert len(places) == 9 and not any(1920 <= place < 2400 for place in places)
-    assert min(abs(place - border) for place in places for border in (0, 1920, 2400, 4800, 9600)) >= 24 * 24
-    row = seam_metrics(tone(0.2), list(range(480, 4500, 480)))
-    assert row["n_seams"] == 9 and row["seam_click_control_z"] is None and row["seam_click_auc"] is None
+def test_controls_are_edges_of_frames_away_from_borders_and_ends():
+    assert control_positions([3840, 7680], 10_000) == [1920, 5760]
+    assert control_positions([3840, 5761], 9600) == [1920, 7680], "5760 is too near to a border"
+    assert control_positions([1920, 3840], 5760) == []
+
+
+def test_where_each_edge_of_a_frame_is_a_border_the_whole_decode_is_the_control():
+    every = list(range(1920, len(speech()) - 960, 1920))
+    alone = seam_metrics(planted.click(speech()), every)
+    assert alone["seam_click_control_z"] is None and alone["seam_click_auc"] is None
+    judged_by = seam_metrics(planted.click(speech()), every, speech())
+    assert 0.7 < judged_by["seam_click_auc"] < 0.8, "a click at every other border: half of them surely worse"
+    assert seam_metrics(speech(), every, speech())["seam_click_auc"] == 0.5
+
+
+def test_edges_of_frames_that_all_click_are_no_fault_of_the_chunks():
+    beat = speech().copy()
+    beat[1920::1920] += 0.05  # as a codec does whose sound follows its frames
+    row = seam_metrics(beat, planted.borders(beat))
+    assert row["seam_click_z"] > 20 and 0.3 < row["seam_click_auc"] < 0.7
+
+
+@pytest.mark.parametrize("level_db", [16.0, 30.0])
+def test_how_loud_a_click_is_beside_the_sound_is_measured_in_decibels(level_db: float):
+    sound = planted.noise(np.zeros(4 * RATE, np.float32), -40)
+    for border in planted.borders(sound):
+        sound[border] += 0.01 * 10 ** (level_db / 20)
+    row = seam_metrics(sound, planted.borders(sound))
+    assert row["seam_click_level_db"] == pytest.approx(level_db, abs=1.5)
+    assert row["seam_click_level_control_db"] < 11, "the largest of 48 samples of noise"
+
+
+def test_a_click_far_under_the_speech_is_detected_and_said_to_be_quiet():
+    quiet = speech().copy()
+    for border in planted.borders(quiet):
+        quiet[border] += 0.001
+    row = seam_metrics(quiet, planted.borders(quiet))
+    loud = judged(planted.click)
+    assert loud["seam_click_level_db"] - loud["seam_click_level_control_db"] > 20
+    assert row["seam_click_level_db"] < loud["seam_click_level_db"] - 20
 
 
 def test_borders_lie_where_chunks_meet():

@@ -145,10 +145,11 @@ def test_a_figure_holds_what_it_does_not_show_at_the_baseline(tmp_path: Path):
     )
     findings = analyse(rows, {"speaker": 0, "chunk_frames": 6, "temperature": 0.3})
     captions = {picture.path.stem: picture.caption for picture in draw_figures(findings, tmp_path)}
-    assert captions["ttfa_ms_by_chunk_frames"] == "ttfa ms by chunk frames, speaker 0"
+    said = "Time to first audio (ms), median, by chunk size, a line for each temperature, speaker 0"
+    assert captions["ttfa_ms_by_chunk_frames"] == said
     assert "wer_by_speaker" not in captions  # the same everywhere
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {f"{name}.{kind}" for name in captions for kind in ("pdf", "png")}
+    assert drawn == {f"{name}.{kind}" for name in captions for kind in ("pdf", "png", "svg")}
 
 
 @pytest.mark.parametrize("weight", [None, "w"])

@@ -20,7 +20,7 @@ with warnings.catch_warnings():
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 MOST_CELLS, MOST_LINES = 20, 15
-SHORT = {"texts": ["good morning.", "hello."], "seeds": [1, 2]}
+SHORT = {"texts": ["good morning.", "hello."], "n_texts": 2, "seeds": [1, 2]}
 PARAMETERS: dict[str, dict[str, Any]] = {  # small ones; a notebook that is not here runs on its own
     "00_quickstart": {"text": "good morning."},
     "01_chunk_size": {**SHORT, "chunk_sizes": [1, 4, [1, 2, 4]]},

@@ -112,7 +112,7 @@ def test_a_parameter_over_decades_has_a_logarithmic_axis_that_says_its_values():
 
 
 def test_real_time_is_a_line_across_and_so_is_any_value_to_compare_with():
-    rows = [{"chunk_frames": size, "rtf": 0.2} for size in (1, 2)]
+    rows = [{"chunk_frames": size, "rtf": 0.4 * size} for size in (1, 2)]
     axes = plots.trade_off(rows, "chunk_frames", "rtf").axes[0]
     assert set(axes.get_lines()[-1].get_ydata()) == {1.0} and axes.texts[0].get_text() == "real time"
     assert axes.get_ylim()[1] > 1
@@ -178,7 +178,7 @@ def test_a_tone_is_at_its_frequency_and_level():
 def test_a_figure_is_saved_as_pdf_and_png_the_same_each_time(tmp_path: Path):
     first = plots.save(plots.turn_timeline(TURN), tmp_path / "new folder" / "turn.v1")
     again = plots.save(plots.turn_timeline(TURN), tmp_path / "again")
-    assert [file.name for file in first] == ["turn.v1.pdf", "turn.v1.png"]
+    assert [file.name for file in first] == ["turn.v1.pdf", "turn.v1.png", "turn.v1.svg"]
     assert first[0].read_bytes().startswith(b"%PDF") and first[1].read_bytes().startswith(b"\x89PNG")
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in again]
 
@@ -253,3 +253,61 @@ def test_a_missing_matplotlib_names_the_extra():
     program = "import sys; sys.modules['matplotlib'] = None; import csmkit.lab.plots"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "pip install 'csmkit[eval]'" in done.stderr
+
+
+def text_rows(rtf: float) -> list[dict]:
+    """Two settings of 12 texts and 3 seeds."""
+    return [
+        {"chunk_frames": size, "text": f"t{text}", "seed": seed, "rtf": rtf * (1 + text / 100), "seam_click_auc": 0.55}
+        for size in (1, 2)
+        for text in range(12)
+        for seed in range(3)
+    ]
+
+
+def test_a_line_far_from_the_data_is_told_so_that_the_axis_shows_the_data():
+    axes = plots.trade_off(text_rows(0.07), "chunk_frames", "rtf", units=("text", "seed")).axes[0]
+    assert axes.get_ylim()[1] < 0.1 and axes.texts[0].get_text() == "real time: 1, above this axis"
+
+
+def test_a_probability_has_a_line_at_one_half():
+    axes = plots.trade_off(text_rows(0.07), "chunk_frames", "seam_click_auc", units=("text", "seed")).axes[0]
+    assert axes.texts[0].get_text().startswith("like anywhere else")
+
+
+def test_each_text_is_a_point_and_their_number_is_told():
+    axes = plots.trade_off(text_rows(0.07), "chunk_frames", "rtf", units=("text", "seed")).axes[0]
+    faint = [line for line in axes.get_lines() if line.get_alpha() == 0.3]
+    assert [len(line.get_ydata()) for line in faint] == [12, 12]
+    assert "12 texts" in [text.get_text() for text in axes.texts]
+    alone = plots.trade_off(text_rows(0.07), "chunk_frames", "rtf").axes[0]
+    assert "72 trials" in [text.get_text() for text in alone.texts]
+
+
+def forest_rows() -> list[dict]:
+    row = {"group": "time to first audio (ms)", "margin": 20}
+    return [
+        row | {"label": "1 against 6", "difference": -24, "low": -26, "high": -22, "clear": True},
+        row | {"label": "2 against 6", "difference": -4, "low": -9, "high": 1, "clear": False},
+        {
+            "group": "rtf",
+            "label": "1 against 6",
+            "difference": 1,
+            "low": 0.9,
+            "high": 1.1,
+            "margin": 0.05,
+            "clear": True,
+        },
+    ]
+
+
+def test_a_forest_shows_differences_in_margins_and_which_are_clear():
+    axes = plots.forest(forest_rows()).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["time to first audio (ms)", "1 against 6", "2 against 6", "rtf", "1 against 6"]
+    points = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in points] == [-1.2, -0.2, 4.0], "what lies beyond the edge is at it"
+    assert points[1].get_markerfacecolor() == "white" != points[0].get_markerfacecolor()
+    assert [line.get_marker() for line in axes.get_lines()].count(">") == 1, "an arrow says so"
+    with pytest.raises(InputError, match="no margin above 0"):
+        plots.forest([{**forest_rows()[0], "margin": None}])

@@ -22,9 +22,9 @@ def recipe(**table: Any) -> Recipe:
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
-def test_the_recipes_that_ship_are_accepted_and_ask_for_several_texts_and_seeds(path: Path):
+def test_the_recipes_that_ship_are_accepted_and_ask_for_enough_texts(path: Path):
     loaded = load_recipe(path)
-    assert loaded.varied and len(loaded.texts) >= 4 and len(loaded.seeds) >= 3
+    assert loaded.varied and len(loaded.texts) >= 12
     assert loaded.title and loaded.question.endswith("?")
     assert set(loaded.baseline) == set(loaded.varied)
 

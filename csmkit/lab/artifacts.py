@@ -52,7 +52,7 @@ def artifact_row(
     audio_s = len(samples) / SAMPLE_RATE
     return {
         "audio_s": audio_s,
-        **seam_metrics(samples, seams),
+        **seam_metrics(samples, seams, reference),
         **(dict.fromkeys(_WITHOUT_REFERENCE) if reference is None else distances(samples, reference)),
         **levels(samples),
         "loudness_lufs": loudness_lufs(samples) if audio_s * 1000 >= LOUDNESS_BLOCK_MS else None,

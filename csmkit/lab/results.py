@@ -16,6 +16,7 @@ from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.row_file import DAMAGED, plain, write_whole
 
 TABLE, PARQUET, MANIFEST = "table.csv", "table.parquet", "manifest.json"
+REMADE = (".svg", ".parquet")  # not in the manifest, nor in this repository: `csmkit report` makes them from the rows
 _IN_EACH_ROW = ("trial_id", "text", "seed", "started", "error", *AXES)
 
 
@@ -85,6 +86,8 @@ def write_manifest(
 ) -> None:
     """Write what the folder holds and where it comes from; every file with its size and checksum.
 
+    Figures as SVG and the table as parquet are left out: `csmkit report` makes them again.
+
     Args:
         folder: of the results.
         rows: one a trial.
@@ -99,6 +102,7 @@ def write_manifest(
         }
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (MANIFEST, DAMAGED) and not path.name.startswith(".")
+        if path.suffix not in REMADE
     }
     measured = [row for row in rows if not row.get("error")]
     manifest = {

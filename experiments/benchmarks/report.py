@@ -64,19 +64,37 @@ class Clock:
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """Print rows of equal keys as a Markdown table, numbers to the right."""
+    for line in table_lines(rows):
+        print(line)
+
+
+def table_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Rows of equal keys as the lines of a Markdown table, numbers to the right."""
     if not rows:
-        return
+        return []
     header = list(rows[0])
     cells = [[_cell(row[key]) for key in header] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(header, *cells, strict=True)]
     numeric = [isinstance(rows[0][key], int | float) for key in header]
+    lines = []
     for line in (header, None, *cells):
         if line is None:
             texts = ["-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, numeric, strict=True)]
         else:
             columns = zip(line, widths, numeric, strict=True)
             texts = [text.rjust(width) if right else text.ljust(width) for text, width, right in columns]
-        print("| " + " | ".join(texts) + " |")
+        lines.append("| " + " | ".join(texts) + " |")
+    return lines
+
+
+def fill_between(path: Path, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Put a table between ``<!-- NAME -->`` and the next ``<!-- end -->`` of a page; raises ValueError without them."""
+    begin, end = f"<!-- {name} -->\n", "<!-- end -->"
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{path} has no {begin.strip()} followed by {end}: write both where the table is to be")
+    path.write_text(before + found + "\n".join(table_lines(rows)) + "\n" + closed + after, encoding="utf-8")
 
 
 def print_json(benchmark: str, rows: Sequence[dict[str, Any]], save: Path | None = None, **more: Any) -> None:

@@ -100,7 +100,7 @@ _LABELS = {
     "waited_ratio": "playback had to wait (share of trials)",
     "repeated_ratio": "repeated itself (share of trials)",
     "snr_db": "signal-to-noise ratio (dB, at most 96)",
-    "seam_click_level_db": "what a border adds, under the speech (dB)",
+    "seam_click_level_db": "loudest click at borders beside the speech (dB)",
     "seam_click_auc": "a border clicks more than elsewhere (probability)",
     "seam_dip_auc": "a border dips more than elsewhere (probability)",
     "repeated_frames_ratio": "repeated frames (share)",

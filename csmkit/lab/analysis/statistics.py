@@ -182,6 +182,11 @@ def most_unseen(n: int) -> float:
     return 1 - (1 - LEVEL) ** (1 / n)
 
 
+def text_figures(rows: Iterable[Mapping[str, Any]], value: str, unit: str, weight: str | None = None) -> np.ndarray:
+    """``(texts,)`` the figure of each text alone: the median of its rows, or their mean by weight."""
+    return reduced(rows, value, units=(unit,), weight=weight).values
+
+
 def reduced(
     rows: Iterable[Mapping[str, Any]],
     value: str,

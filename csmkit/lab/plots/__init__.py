@@ -11,6 +11,7 @@ try:
 except ImportError as error:
     raise MissingDependencyError.for_extra("matplotlib", "eval") from error
 
+from csmkit.lab.plots.forest import forest
 from csmkit.lab.plots.latency import chunk_latency
 from csmkit.lab.plots.paper import PaperFigure, save
 from csmkit.lab.plots.sound import seam_close_up, spectrogram_pair
@@ -20,6 +21,7 @@ from csmkit.lab.plots.trade_off import trade_off
 __all__ = [
     "PaperFigure",
     "chunk_latency",
+    "forest",
     "save",
     "seam_close_up",
     "spectrogram_pair",

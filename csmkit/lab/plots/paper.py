@@ -47,6 +47,8 @@ _LOOK: dict[str, Any] = {
     "hatch.linewidth": 0.5,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
+    "svg.fonttype": "none",  # likewise, and a page can be searched for them
+    "svg.hashsalt": "csmkit",  # the same figure has the same names inside
     "pdf.fonttype": 42,  # letters stay letters: journals refuse the default
 }
 
@@ -107,29 +109,30 @@ def legend_above(figure: Figure, axes: Axes, title: str | None = None, columns: 
         )
 
 
-def save(figure: Figure, path: str | PathLike[str]) -> tuple[Path, Path]:
-    """Write a figure as PDF for the paper and as PNG of 300 dpi and 256 colours for a screen.
+def save(figure: Figure, path: str | PathLike[str]) -> tuple[Path, Path, Path]:
+    """Write a figure as PDF for the paper, as PNG of 300 dpi and 256 colours for a screen, and as SVG for a page.
 
     Args:
         figure: any matplotlib figure.
         path: without suffix; its folder is made if it is not there.
 
     Returns:
-        The two files. The same figure gives the same bytes.
+        The three files, PDF, PNG and SVG. The same figure gives the same bytes.
 
     Raises:
         InputError: a path that ends in .pdf or .png.
     """
     target = Path(path)
-    if target.suffix.lower() in (".pdf", ".png"):
-        raise InputError(f"path {str(path)!r}: give it without {target.suffix}, both a PDF and a PNG are written")
+    if target.suffix.lower() in (".pdf", ".png", ".svg"):
+        raise InputError(f"path {str(path)!r}: give it without {target.suffix}, a PDF, a PNG and an SVG are written")
     target.parent.mkdir(parents=True, exist_ok=True)
-    files = target.with_name(target.name + ".pdf"), target.with_name(target.name + ".png")
+    pdf, png, svg = (target.with_name(target.name + suffix) for suffix in (".pdf", ".png", ".svg"))
     picture = io.BytesIO()
     with matplotlib.rc_context(_LOOK):
-        figure.savefig(files[0], metadata={"CreationDate": None})
+        figure.savefig(pdf, metadata={"CreationDate": None})
+        figure.savefig(svg, metadata={"Date": None})
         figure.savefig(picture, format="png", dpi=PNG_DPI)
     # A palette is all that lines and one colour map need, and makes the file a third as large.
     pixels = Image.open(picture).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    pixels.save(files[1], optimize=True, dpi=(PNG_DPI, PNG_DPI))
-    return files
+    pixels.save(png, optimize=True, dpi=(PNG_DPI, PNG_DPI))
+    return pdf, png, svg

@@ -11,7 +11,7 @@ from csmkit.lab.analysis.sentences import (
 )
 from csmkit.lab.report.build import build_report
 from csmkit.lab.report.coverage import coverage_rows, missing_of
-from csmkit.lab.report.figures import draw_figure
+from csmkit.lab.report.figures import draw_figure, draw_forest
 
 __all__ = [
     "Findings",
@@ -22,6 +22,7 @@ __all__ = [
     "coverage_rows",
     "difference_table",
     "draw_figure",
+    "draw_forest",
     "interaction_rows",
     "interval_rows",
     "missing_of",

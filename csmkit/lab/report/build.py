@@ -89,7 +89,7 @@ def _render(
         rule=choice_rule(findings),
         n_texts=len({row["text"] for row in rows}),
         n_seeds=len({row["seed"] for row in rows}),
-        figures=[(picture.caption, _embedded(picture.path, "image/png")) for picture in pictures],
+        figures=[(picture.caption, picture.alt, _embedded(picture.path, "image/png")) for picture in pictures],
         clips=_clips(folder, findings),
         started=min(row["started"] for row in rows),
         ended=max(row["started"] for row in rows),

@@ -12,9 +12,10 @@ from csmkit.errors import InputError
 from csmkit.lab import plots
 from csmkit.lab.analysis.findings import Findings
 from csmkit.lab.analysis.headlines import Headline
-from csmkit.lab.analysis.pairs import shown
+from csmkit.lab.analysis.pairs import CLEAR, shown
 from csmkit.lab.analysis.rows import is_number
 from csmkit.lab.analysis.statistics import UNITS
+from csmkit.lab.labels import in_words
 from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.runner import FIGURES
 
@@ -28,16 +29,18 @@ class Picture:
     """A figure that was drawn.
 
     Attributes:
-        path: of its PNG; the PDF is beside it.
+        path: of its PNG; the PDF and the SVG are beside it.
         caption: what it shows, and where the settings are that it does not.
+        alt: the same with its numbers, for those who do not see it.
     """
 
     path: Path
     caption: str
+    alt: str = ""
 
 
 def draw_figures(findings: Findings, folder: Path) -> list[Picture]:
-    """Write a PDF and a PNG of each headline over each axis, as `draw_figure` draws them.
+    """Write a PDF, a PNG and an SVG of the differences and of each headline over each axis.
 
     Args:
         findings: of the sweep.
@@ -48,12 +51,24 @@ def draw_figures(findings: Findings, folder: Path) -> list[Picture]:
     """
     for old in (folder / FIGURES).glob("*"):
         old.unlink()
-    return [
+    pictures = [
         _saved(findings, axis, item.column, folder / FIGURES / f"{item.column}_by_{axis}")
         for axis in findings.axes
         for item in findings.headlines
         if len({row.get(item.column) for row in _rows(findings, axis)} - {None}) > 1
     ]
+    return [*_forests(findings, folder), *pictures]
+
+
+def _forests(findings: Findings, folder: Path) -> list[Picture]:
+    pictures = []
+    for axis in findings.axes:
+        figure = draw_forest(findings, axis)
+        if figure is not None:
+            path = plots.save(figure, folder / FIGURES / f"differences_by_{axis}")[1]
+            caption = f"Differences by {in_words(axis)}, paired, in margins; filled points are clear"
+            pictures.append(Picture(path, caption, f"{caption}. The numbers are in the tables of differences."))
+    return pictures
 
 
 def draw_figure(findings: Findings, axis: str, column: str) -> plots.PaperFigure:
@@ -81,13 +96,55 @@ def draw_figure(findings: Findings, axis: str, column: str) -> plots.PaperFigure
         if row.get(column) is not None
     ]
     label = textwrap.fill(_label(headline), LABEL_LETTERS)
-    return plots.trade_off(rows, axis, column, group, metric_label=label, units=UNITS, weight=headline.weight)
+    kind = {"weight": headline.weight, "share": headline.share}
+    return plots.trade_off(rows, axis, column, group, metric_label=label, units=UNITS, **kind)
+
+
+def draw_forest(findings: Findings, axis: str) -> plots.PaperFigure | None:
+    """The differences along an axis, each in margins of its figure; None where no figure has both.
+
+    Args:
+        findings: of the sweep.
+        axis: that was varied.
+    """
+    rows = [
+        {
+            "group": c.headline.label,
+            "label": f"{shown(c.value)} against {shown(c.baseline)}",
+            "difference": c.difference.median,
+            "low": c.difference.low,
+            "high": c.difference.high,
+            "margin": c.headline.margin,
+            "clear": c.verdict in CLEAR,
+        }
+        for c in findings.comparisons
+        if c.axis == axis and c.headline.margin is not None and c.difference.low is not None
+    ]
+    return plots.forest(rows) if rows else None
 
 
 def _saved(findings: Findings, axis: str, column: str, path: Path) -> Picture:
-    places = "".join(f", {name} {shown(value)}" for name, value in _held(findings, axis).items())
-    written = plots.save(draw_figure(findings, axis, column), path)[1]
-    return Picture(written, path.name.replace("_", " ") + places)
+    held, group = _held(findings, axis), _group(findings, axis)
+    (item,) = [item for item in findings.headlines if item.column == column]
+    places = "".join(f", {name} {shown(value)}" for name, value in held.items())
+    lines = f", a line for each {in_words(group)}" if group else ""
+    written = plots.save(draw_figure(findings, axis, column), path)
+    caption = f"{item.label[0].upper()}{item.label[1:]}, {item.statistic}, by {in_words(axis)}{lines}{places}"
+    ends = "; ".join(
+        f"{shown_point} {item.with_interval(interval)}" for shown_point, interval in _points(findings, axis, item)
+    )
+    return Picture(written[1], caption, f"{caption}: {ends}")
+
+
+def _points(findings: Findings, axis: str, item: Headline) -> list[tuple[str, Any]]:
+    """What a figure shows, for those who do not see it: its settings and their intervals."""
+    held, group = _held(findings, axis), _group(findings, axis)
+    names = [axis, *([group] if group else [])]
+    return [
+        (", ".join(f"{name} {shown(row[name])}" for name in names if name in row), row[item.column])
+        for row in findings.table
+        if all(row[name] == value for name, value in held.items())
+    ]
 
 
 def _group(findings: Findings, axis: str) -> str | None:

@@ -117,17 +117,22 @@ def _line(row: Mapping[str, Any]) -> bytes:
 def parse(content: bytes) -> tuple[list[dict[str, Any]], list[bytes], list[bytes]]:
     """Rows, the lines they came from, and the lines that are none: cut short, no JSON, or without an identity."""
     rows, good, bad = [], [], []
+    same: dict[str, str] = {}  # the names of columns and the words in them are stored once, not once a row
     for line in content.splitlines(keepends=True):
         try:
             row = json.loads(line)
         except ValueError:
             row = None
         if isinstance(row, dict) and isinstance(row.get("trial_id"), str) and line.endswith(b"\n"):
-            rows.append(row)
+            rows.append({same.setdefault(name, name): _stored_once(value, same) for name, value in row.items()})
             good.append(line)
         else:
             bad.append(line)
     return rows, good, bad
+
+
+def _stored_once(value: Any, same: dict[str, str]) -> Any:
+    return same.setdefault(value, value) if isinstance(value, str) and len(value) < 64 else value
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,81 @@
+"""Differences beside each other, each in units of what matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from csmkit.errors import InputError
+from csmkit.lab.analysis.rows import records
+from csmkit.lab.plots.paper import COLOURS, GREY, paper
+
+if TYPE_CHECKING:
+    from csmkit.lab.analysis.rows import Row, Rows
+    from csmkit.lab.plots.paper import PaperFigure
+
+FARTHEST = 4.0  # margins: what lies beyond is an arrow at the edge, as nobody needs to know by how much more
+ROW_INCHES = 0.16
+
+
+def forest(rows: Rows) -> PaperFigure:
+    """Paired differences with their 95 % intervals, divided by the margin of their figure, in groups.
+
+    The grey band is the margin: what lies within does not matter. Filled points are clear after correction.
+
+    Args:
+        rows: one a difference, from the top: ``group``, ``label``, ``difference``, ``low``, ``high``, ``margin`` above
+            0, and whether it is ``clear``. ``low`` and ``high`` may be None.
+
+    Raises:
+        InputError: no rows, a missing column, or a margin that is not above 0.
+    """
+    found = records(rows, ["group", "label", "difference", "low", "high", "margin", "clear"])
+    if any(not row["margin"] or row["margin"] <= 0 for row in found):
+        raise InputError("a row has no margin above 0: give the smallest difference that matters of each figure")
+    groups: dict[str, list[Row]] = {}
+    for row in found:
+        groups.setdefault(row["group"], []).append(row)
+    n_lines = len(found) + len(groups)
+    with paper(0.55 + ROW_INCHES * n_lines) as figure:
+        axes = figure.subplots()
+        axes.axvspan(-1, 1, color=GREY, alpha=0.15, linewidth=0)
+        axes.axvline(0, color=GREY, linewidth=0.8)
+        labels = _draw_groups(axes, groups)
+        axes.set_yticks(range(n_lines), labels)
+        for label, name in zip(axes.get_yticklabels(), labels, strict=True):
+            label.set_fontweight("bold" if name in groups else "normal")
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(n_lines - 0.5, -0.5)
+        axes.set_xlim(-FARTHEST - 0.3, FARTHEST + 0.3)
+        axes.set_xlabel("difference (in margins; band: does not matter)")
+    return figure
+
+
+def _draw_groups(axes: Any, groups: dict[str, list[Row]]) -> list[str]:
+    """Draw each group under a line of its name; returns the label of each line."""
+    labels: list[str] = []
+    for name, members in groups.items():
+        labels.append(name)
+        for row in members:
+            _draw(axes, len(labels), row)
+            labels.append(str(row["label"]))
+    return labels
+
+
+def _draw(axes: Any, line: int, row: Row) -> None:
+    at, low, high = (None if row[name] is None else row[name] / row["margin"] for name in ("difference", "low", "high"))
+    if at is None:
+        return
+    color = COLOURS[0] if row["clear"] else GREY
+    if low is not None and high is not None:
+        axes.plot(_within((low, high)), [line, line], color=color, linewidth=1)
+        for end, arrow in ((low, "<"), (high, ">")):
+            if abs(end) > FARTHEST and (end > 0) == (arrow == ">"):
+                axes.plot(_within((end,)), [line], arrow, color=color, markersize=3.5)
+    axes.plot(
+        _within((at,)), [line], "o", color=color, markerfacecolor=color if row["clear"] else "white", markersize=4
+    )
+
+
+def _within(values: Iterable[float]) -> list[float]:
+    return [max(-FARTHEST, min(FARTHEST, value)) for value in values]
