@@ -4,7 +4,7 @@
 
 Between ``<!-- figures: NAME -->`` and ``<!-- end -->`` of each sweep comes what its rows say: how many trials, the
 figures by setting, what to choose by the one rule, what is shown and what is not. The words around, written by people,
-conclude nothing. A sweep without rows is named, and its figures are taken away: old ones would be those of other models.
+conclude nothing. A sweep without rows is named, and its figures are taken away: they would be those of other models.
 """
 
 from __future__ import annotations

@@ -89,8 +89,13 @@ figure
 
 # %%
 Path(paper).mkdir(parents=True, exist_ok=True)
-table.to_latex(Path(paper) / f"{experiment}.tex", index=False, escape=True)
 [str(path) for path in plots.save(figure, Path(paper) / f"{experiment}_{measure}")]
+
+# %% [markdown]
+# **Text for the paper**: the table with booktabs, a paragraph on the method, and `references.bib` with what it cites.
+
+# %%
+Markdown(f"```latex\n{(folder / 'paper.tex').read_text()}\n```")
 
 # %% [markdown]
 # **The whole report**: all figures, clips and the environment on one page, to hand on.

@@ -169,3 +169,17 @@ def test_the_bootstrap_is_that_of_a_plain_loop(weight: str | None):
     np.testing.assert_allclose((found.low, found.high), np.percentile(drawn, [2.5, 97.5]), atol=0.12)
     values, weights = ([row[name] for row in rows] for name in "vw")
     assert found.median == pytest.approx(np.median(values) if weight is None else np.average(values, weights=weights))
+
+
+def test_figures_are_drawn_from_the_table_and_make_no_interval_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    findings = analyse(trials(lambda point: 30 * point["chunk_frames"], chunk_frames=[2, 6]))
+    monkeypatch.setattr("csmkit.lab.analysis.statistics.drawn_figures", None)
+    captions = [picture.caption for picture in draw_figures(findings, tmp_path)]
+    assert captions[0].startswith("Differences by chunk size") and len(captions) == 2
+
+
+def test_what_a_figure_shows_is_told_in_numbers_to_those_who_do_not_see_it(tmp_path: Path):
+    findings = analyse(trials(lambda point: 30 * point["chunk_frames"], chunk_frames=[2, 6]))
+    (alt,) = [picture.alt for picture in draw_figures(findings, tmp_path) if "ttfa" in picture.path.name]
+    said = "Time to first audio (ms), median, by chunk size: chunk_frames 2 "
+    assert alt.startswith(said) and "; chunk_frames 6 " in alt and "[" in alt

@@ -131,6 +131,7 @@ def test_a_report_stands_alone_and_tells_all(swept: Path):
     ):
         assert part in page
     assert {path.suffix for path in (swept / "figures").iterdir()} == {".pdf", ".png", ".svg"}
+    assert (swept / "references.bib").is_file() and "108 trials" in (swept / "paper.tex").read_text()
     table = pandas.read_csv(swept / "table.csv")
     assert len(table) == 108 and set(table["chunk_frames"]) == {"2", "4", "1-2"}
     assert list(table["started"]) == sorted(table["started"])

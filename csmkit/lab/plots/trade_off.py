@@ -21,6 +21,7 @@ WIDE = 50  # a parameter over more than this ratio, such as top-k, is drawn in d
 MOST_TICKS = 8
 REAL_TIME = (1.0, "real time")
 LIKE_ANYWHERE = (0.5, "like anywhere else")  # of a probability that a border is worse than another place
+MOST_POINTS = 200  # texts that are shown each: more are a cloud, and make files of megabytes
 FARTHEST = 2.0  # a line to compare with is drawn on the axes up to so many times their span away, else it is told
 
 
@@ -35,6 +36,7 @@ def trade_off(
     units: Sequence[str] = (),
     weight: str | None = None,
     share: bool = False,
+    summary: Sequence[Row] | None = None,
     line: tuple[float, str] | None = None,
     decades: bool = False,
 ) -> PaperFigure:
@@ -52,6 +54,7 @@ def trade_off(
             None draws trials as if each was independent.
         weight: column that makes it a weighted mean in place of the median, with units alone.
         share: the metric is a share of trials, with an exact interval, with units alone.
+        summary: what `summary_rows` makes of the rows, where that is known already; None makes it.
         line: value to compare with, and its name; None is real time for ``rtf``, 0.5 for a probability, else none. One
             that is far from the data is told in words, so that the axis shows the data.
         decades: a logarithmic scale for the metric, which must be above 0.
@@ -61,7 +64,8 @@ def trade_off(
     """
     trials = records(rows, [parameter, metric, *([group] if group else [])])
     by = [*([group] if group else []), parameter]
-    summary = summary_rows(trials, by, metric, units=units, weight=weight, share=share)
+    if summary is None:
+        summary = summary_rows(trials, by, metric, units=units, weight=weight, share=share)
     drawn = [row for row in summary if row["median"] is not None]
     if not drawn:
         raise InputError(f"column {metric!r} was measured in none of {len(trials)} rows: choose another metric")
@@ -133,9 +137,11 @@ def _scatter(
 ) -> None:
     """The figure of each text as a faint point, behind: what the interval is made of."""
     parameter, metric, unit, weight = columns
+    groups: dict[Any, list[Row]] = {}
+    for row in trials:
+        groups.setdefault(hashable(row[parameter]), []).append(row)
     for place, point in zip(at, points, strict=True):
-        here = [row for row in trials if hashable(row[parameter]) == point[parameter]]
-        texts = text_figures(here, metric, unit, weight)
+        texts = text_figures(groups[point[parameter]], metric, unit, weight)[:MOST_POINTS]
         if len(texts) > 1:
             axes.plot([place] * len(texts), texts, ".", color=GREY, alpha=0.3, markersize=2.5, zorder=1)
 

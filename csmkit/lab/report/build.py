@@ -13,6 +13,7 @@ from csmkit.lab.analysis.findings import Findings, analyse
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.analysis.sentences import choice_rule, choice_table, interaction_rows, sentences
 from csmkit.lab.report.figures import Picture, draw_figures
+from csmkit.lab.report.latex import BIBLIOGRAPHY, PAPER, REFERENCES, paper_text
 from csmkit.lab.results import MANIFEST, write_manifest, write_table
 from csmkit.lab.sweep.row_file import read_rows, write_whole
 
@@ -54,6 +55,8 @@ def build_report(folder: Path, *, against: Path | None = None, command: str | No
         told = {"against": against, "command": command, "environment": _listed(rows, _ENVIRONMENT)}
         page = _render(folder, findings, recipe, pictures, told | {"about": _listed(rows, _ABOUT)})
         write_whole(folder / REPORT, page.encode())
+        write_whole(folder / PAPER, paper_text(findings, recipe.get("title") or folder.name).encode())
+        write_whole(folder / BIBLIOGRAPHY, REFERENCES.encode())
         write_manifest(folder, rows, recipe or {"name": folder.name}, command, same)
     except OSError as error:
         remedy = "make room or get write access, then run `csmkit report` again; rows are kept"

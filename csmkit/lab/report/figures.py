@@ -90,14 +90,17 @@ def draw_figure(findings: Findings, axis: str, column: str) -> plots.PaperFigure
             raise InputError(f"no {kind} {name!r} in these rows: there is {', '.join(known) or 'none'}")
     rows, group, headline = _rows(findings, axis), _group(findings, axis), columns[column]
     numbers = axis not in NUMBERED and all(is_number(row[axis]) for row in rows)
-    rows = [
-        row | ({} if numbers else {axis: shown(row[axis])}) | ({group: shown(row[group])} if group else {})
-        for row in rows
-        if row.get(column) is not None
-    ]
+    named = {} if numbers else {axis: shown}
+    named |= {group: shown} if group else {}
+    known = _table_rows(findings, axis) if axis in findings.axes else []
+    rows, table = (
+        [row | {name: form(row[name]) for name, form in named.items()} for row in some if row.get(column) is not None]
+        for some in (rows, known)
+    )
+    summary = [{**row, **vars(row[column])} for row in table] or None
     label = textwrap.fill(_label(headline), LABEL_LETTERS)
     kind = {"weight": headline.weight, "share": headline.share}
-    return plots.trade_off(rows, axis, column, group, metric_label=label, units=UNITS, **kind)
+    return plots.trade_off(rows, axis, column, group, metric_label=label, units=UNITS, summary=summary, **kind)
 
 
 def draw_forest(findings: Findings, axis: str) -> plots.PaperFigure | None:
@@ -138,13 +141,18 @@ def _saved(findings: Findings, axis: str, column: str, path: Path) -> Picture:
 
 def _points(findings: Findings, axis: str, item: Headline) -> list[tuple[str, Any]]:
     """What a figure shows, for those who do not see it: its settings and their intervals."""
-    held, group = _held(findings, axis), _group(findings, axis)
+    group = _group(findings, axis)
     names = [axis, *([group] if group else [])]
     return [
         (", ".join(f"{name} {shown(row[name])}" for name in names if name in row), row[item.column])
-        for row in findings.table
-        if all(row[name] == value for name, value in held.items())
+        for row in _table_rows(findings, axis)
     ]
+
+
+def _table_rows(findings: Findings, axis: str) -> list[dict[str, Any]]:
+    """The rows of the table that a figure shows."""
+    held = _held(findings, axis)
+    return [row for row in findings.table if all(row[name] == value for name, value in held.items())]
 
 
 def _group(findings: Findings, axis: str) -> str | None:
