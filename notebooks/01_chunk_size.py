@@ -29,10 +29,9 @@ from csmkit.lab.listening import hear
 from csmkit.lab.provenance import machine
 from csmkit.lab.seams import worst_seam
 from csmkit.lab.stack import Stack
-from csmkit.lab.texts import draw_texts
 from csmkit.lab.trials import TrialSettings, run_trial, run_trials
 
-voice, texts = Stack(preset).voice, draw_texts(texts, n_texts)
+voice = Stack(preset).voice
 machine()
 
 # %% [markdown]
@@ -40,6 +39,9 @@ machine()
 # handed out does. Points are medians, bars their 95 % intervals, faint points the texts.
 
 # %%
+from csmkit.lab.texts import draw_texts
+
+texts = draw_texts(texts, n_texts)
 settings = [TrialSettings(chunk_frames=size, seed=seed) for seed in seeds for size in chunk_sizes]
 trials = run_trials(voice, texts, settings)
 rows = [{**trial.row, "chunk_frames": str(trial.row["chunk_frames"])} for trial in trials]

@@ -31,10 +31,9 @@ from csmkit.lab.comparisons import extremes, variety_rows
 from csmkit.lab.listening import hear
 from csmkit.lab.provenance import machine
 from csmkit.lab.stack import Stack
-from csmkit.lab.texts import draw_texts
 from csmkit.lab.trials import TrialSettings, run_trials
 
-stack, texts = Stack(preset), draw_texts(texts, n_texts)
+stack = Stack(preset)
 asr = stack.recogniser(whisper)
 machine()
 
@@ -43,6 +42,9 @@ machine()
 # seeds.
 
 # %%
+from csmkit.lab.texts import draw_texts
+
+texts = draw_texts(texts, n_texts)
 warmer = [TrialSettings(temperature=temperature, seed=seed) for temperature in temperatures for seed in seeds]
 trials = run_trials(stack.voice, texts, warmer, asr)
 rows = [trial.row for trial in trials]

@@ -31,10 +31,9 @@ from csmkit.lab.comparisons import differences, extremes
 from csmkit.lab.listening import hear
 from csmkit.lab.provenance import machine
 from csmkit.lab.stack import Stack
-from csmkit.lab.texts import draw_texts
 from csmkit.lab.trials import TrialSettings, run_trials
 
-stack, texts = Stack(preset), draw_texts(texts, n_texts)
+stack = Stack(preset)
 machine()
 
 # %% [markdown]
@@ -42,6 +41,9 @@ machine()
 # of what hearing costs.
 
 # %%
+from csmkit.lab.texts import draw_texts
+
+texts = draw_texts(texts, n_texts)
 settings = [TrialSettings(chunk_frames=chunk_frames, seed=seed) for seed in seeds]
 alone = [trial.row for trial in run_trials(stack.voice, texts, settings)]
 trials = [trial for model in models for trial in run_trials(stack.voice, texts, settings, stack.recogniser(model))]
