@@ -1,12 +1,13 @@
-"""Turns a checkpoint from one published layout into the other: Sesame's own, or transformers'.
+"""Turns a checkpoint from one published layout into the other: Sesame's own, or transformers'; or rounds its weights.
 
-The numbers are kept bit for bit, and every key of config.json; what the target's layout has no place for is kept beside
-it (the codec, in a folder "mimi") or named in `Conversion.notes`.
+Between the two layouts the numbers are kept bit for bit, and every key of config.json; what the target's layout has no
+place for is kept beside it (the codec, in a folder "mimi") or named in `Conversion.notes`. Rounded to "int4" or "int8",
+a voice is read by csmkit alone, and there is no way back.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -14,7 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from csmkit.csm.blockwise import ROUNDINGS, Rounding
+from csmkit.csm.checkpoint import ROUNDING_KEY, build_model
 from csmkit.csm.checkpoint_writer import Plan, Tensors, require_empty, write_checkpoint
+from csmkit.csm.config import CsmConfig
 from csmkit.csm.flavors import sesame_values, transformers_values
 from csmkit.csm.sources import (
     IGNORED,
@@ -26,7 +30,7 @@ from csmkit.csm.sources import (
     sesame_name,
     tensor_shapes,
 )
-from csmkit.csm.tensor_files import LAYOUTS, SESAME, TRANSFORMERS, read_json
+from csmkit.csm.tensor_files import LAYOUTS, ROUNDED, ROUNDED_PREFIX, SESAME, TRANSFORMERS, read_json
 from csmkit.errors import CheckpointError, InputError
 from csmkit.mimi.export import config_values, flat_tensors
 from csmkit.mimi.files import CSM_PREFIX, CodecFiles
@@ -48,7 +52,7 @@ class Conversion:
 
     Attributes:
         target: the directory written.
-        layouts: the source's and the target's, "sesame" or "transformers".
+        layouts: the source's and the target's, "sesame" or "transformers"; "int4" or "int8" of rounded weights.
         n_tensors: written, those of the codec included.
         n_bytes: of the files with tensors.
         notes: what a user should know, a sentence each: where the codec is, what was left behind.
@@ -73,7 +77,7 @@ def convert(
     Args:
         source: a voice as `csmkit.voices.find_voice` takes it.
         target: a directory that is empty or not there; it is filled once everything has been written.
-        to: "transformers" or "sesame"; None for the one that the source is not in.
+        to: "transformers", "sesame", "int4" or "int8"; None for the layout that the source is not in.
         codec: where the codec is, as `csmkit.voices.find_codec` takes it; None for the source's own; "none" to leave
             it out.
 
@@ -83,11 +87,16 @@ def convert(
         CheckpointWriteError: the target cannot be written, or the disk is full.
     """
     target = Path(target)
-    if to not in (None, *LAYOUTS):
-        raise InputError(f"to={to!r}: give {' or '.join(map(repr, LAYOUTS))}")
+    if to not in (None, *LAYOUTS, *ROUNDINGS):
+        raise InputError(f"to={to!r}: give {', '.join(map(repr, LAYOUTS))} or {' or '.join(map(repr, ROUNDINGS))}")
     require_empty(target)
     checkpoint = Checkpoint.open(find_voice(source))
     was = checkpoint.source.layout
+    if was == ROUNDED:
+        raise CheckpointError(
+            f"{str(checkpoint.directory)!r} holds rounded weights, and what was rounded off is lost: "
+            "convert the voice that they were made from"
+        )
     to = to or (TRANSFORMERS if was == SESAME else SESAME)
     codec_files = _find_codec(checkpoint, codec)
     if codec_files is None and to == TRANSFORMERS and codec != NO_CODEC:
@@ -95,7 +104,10 @@ def convert(
             f"no codec in {str(checkpoint.directory)!r}, and a transformers checkpoint holds one: give --codec "
             f"with kyutai/mimi's directory or moshi's tokenizer-*.safetensors, or --codec {NO_CODEC} to leave it out"
         )
-    plan = _to_transformers(checkpoint, codec_files) if to == TRANSFORMERS else _to_sesame(checkpoint, codec_files)
+    if to in ROUNDINGS:
+        plan = _to_rounded(checkpoint, codec_files, ROUNDINGS[to])
+    else:
+        plan = _to_transformers(checkpoint, codec_files) if to == TRANSFORMERS else _to_sesame(checkpoint, codec_files)
     side_files, left = _other_files(checkpoint, codec_files)
     n_bytes = write_checkpoint(plan, side_files, target)
     n_tensors = sum(len(tensors) for _, tensors in plan.values())
@@ -149,11 +161,27 @@ def _to_sesame(checkpoint: Checkpoint, codec: CodecFiles | None) -> Plan:
     }
     values = {**checkpoint.values, **sesame_values(config)}
     values.pop("transformers_weights", None)
-    plan: Plan = {"": (values, tensors)}
-    if codec is not None:
-        spoken = {"architectures": ["MimiModel"], "audio_num_codebooks": config.n_codebooks}
-        plan[CODEC_FOLDER] = ({**config_values(codec), **spoken}, flat_tensors(codec))
-    return plan
+    return {"": (values, tensors), **_codec_folder(config, codec)}
+
+
+def _to_rounded(checkpoint: Checkpoint, codec: CodecFiles | None, rounding: Rounding) -> Plan:
+    """Rounds all weights before the first is written: they are kept in memory, rounded."""
+    config = checkpoint.config
+    model = build_model(checkpoint, device="cpu", dtype=torch.bfloat16, rounding=rounding)
+    tensors: Tensors = {f"{ROUNDED_PREFIX}{name}": tensor.clone for name, tensor in model.state_dict().items()}
+    values = {**checkpoint.values, **transformers_values(config)}
+    values.pop("transformers_weights", None)
+    sizes = {"codec_config": {"model_type": "mimi", "codebook_size": config.codebook_size}}
+    values |= {"architectures": ["csmkit"], **sizes, ROUNDING_KEY: asdict(rounding)}
+    return {"": (values, tensors), **_codec_folder(config, codec)}
+
+
+def _codec_folder(config: CsmConfig, codec: CodecFiles | None) -> Plan:
+    """A codec beside a voice whose own files have no place for one."""
+    if codec is None:
+        return {}
+    spoken = {"architectures": ["MimiModel"], "audio_num_codebooks": config.n_codebooks}
+    return {CODEC_FOLDER: ({**config_values(codec), **spoken}, flat_tensors(codec))}
 
 
 def _only_embedding(checkpoint: Checkpoint, shape: tuple[int, ...]) -> str:
@@ -194,7 +222,7 @@ def _other_files(checkpoint: Checkpoint, codec: CodecFiles | None) -> tuple[list
 
 def _codec_notes(codec: CodecFiles | None, to: str) -> list[str]:
     if codec is not None:
-        place = f"in the folder {CODEC_FOLDER!r}" if to == SESAME else "inside the checkpoint"
+        place = f"in the folder {CODEC_FOLDER!r}" if to != TRANSFORMERS else "inside the checkpoint"
         return [f"the codec of {str(codec.path)!r} is {place}"]
     itself = "; transformers itself would start one with random weights" if to == TRANSFORMERS else ""
     return [f"without a codec: load with codec_weights={itself}"]

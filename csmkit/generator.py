@@ -12,6 +12,7 @@ import torch
 
 from csmkit import plugins
 from csmkit.batch import Frame, Lane, Lanes, Pass
+from csmkit.csm.blockwise import ROUNDINGS
 from csmkit.csm.checkpoint import build_model, load_sampling, load_tokenizer
 from csmkit.csm.config import Request, Sampling
 from csmkit.csm.model import CsmModel, CsmState
@@ -20,6 +21,7 @@ from csmkit.csm.prompt import PromptBuilder, Segment, TextTokenizer
 from csmkit.csm.sampling import Noise
 from csmkit.csm.sources import Checkpoint
 from csmkit.csm.step import Made, make_step
+from csmkit.csm.tensor_files import ROUNDED
 from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError, NotFiniteError
 from csmkit.machine import prepare
 from csmkit.mimi.codecs import IndependentCodec, StreamingCodec
@@ -93,25 +95,28 @@ class Generator(SpeechGenerator):
                 has a codec only where `csmkit convert` put it there.
             tokenizer: tokenizer.json, its directory or a hub id; None for the voice's directory.
             device: None for CUDA where there is one.
-            dtype: of the language model; None for float32 on a CPU, bfloat16 elsewhere. The codec stays in float32.
-            execution: how a frame runs: "auto", "eager", "graph", "compiled" or "int8", see `csmkit.csm.step`; what
-                this machine cannot do falls back, with a warning.
+            dtype: of the language model; None for float32 on a CPU, bfloat16 elsewhere and for what "int4" and "int8"
+                do not round. The codec stays in float32.
+            execution: how a frame runs: "auto", "eager", "graph", "compiled", "int8" or "int4", see `csmkit.csm.step`;
+                what this machine cannot do falls back, with a warning.
 
         Raises:
             CheckpointNotFoundError: no such voice, or a file of it is missing.
             CheckpointError: damaged, partial, or another architecture.
             DeviceError: the device is not there, or too small for the voice.
-            InputError: a dtype that is not of floating point.
+            InputError: a dtype that is not of floating point, or other bits than a rounded voice has.
+            MissingDependencyError: "int4" or "int8" without ONNX Runtime.
         """
         directory = find_voice(name)
         device = choose_device(device)
-        dtype = choose_dtype(dtype, device)
         checkpoint = Checkpoint.open(directory)  # the big weights last: what is missing is said at once
+        rounding = ROUNDINGS.get(execution) if device.type == "cpu" else None
+        dtype = choose_dtype(dtype, device, rounding is not None or checkpoint.source.layout == ROUNDED)
         text = load_tokenizer(find_tokenizer(tokenizer or directory), checkpoint.config, checkpoint.values)
         try:
             if isinstance(codec, str):
                 codec = plugins.load("codec", codec).load(find_codec(codec_weights or directory), device=device)
-            model = build_model(checkpoint, device=device, dtype=dtype)
+            model = build_model(checkpoint, device=device, dtype=dtype, rounding=rounding)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError.during(f"loading the voice on {device}", error) from error
         prepare(device, sum(weight.numel() for weight in model.parameters()))
@@ -238,10 +243,14 @@ def choose_device(device: torch.device | str | None) -> torch.device:
         raise DeviceError(f"device {str(device)!r} cannot be used ({error}): give 'cpu', or None to choose") from error
 
 
-def choose_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The dtype asked for, or float32 on a CPU and bfloat16 elsewhere; InputError if a voice cannot have it."""
+def choose_dtype(dtype: torch.dtype | None, device: torch.device, rounded: bool = False) -> torch.dtype:
+    """The dtype asked for, or float32 on a CPU and bfloat16 elsewhere and for what a rounded voice does not round.
+
+    Raises:
+        InputError: a dtype that a voice cannot have.
+    """
     if dtype is None:
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
+        return torch.float32 if device.type == "cpu" and not rounded else torch.bfloat16
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise InputError(f"dtype={dtype!r}: give torch.float32, torch.bfloat16 or torch.float16, or None to choose")
     return dtype

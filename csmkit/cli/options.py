@@ -27,7 +27,7 @@ class ModelOptions:
 
     preset: Annotated[str | None, typer.Option(help="pocket or sesame; default CSMKIT_PRESET, else pocket.")] = None
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default CUDA where there is one.")] = None
-    execution: Annotated[str, typer.Option(help="How a frame runs: auto, eager, graph, compiled or int8.")] = "auto"
+    execution: Annotated[str, typer.Option(help="How a frame runs: auto, eager, graph, compiled, int8, int4.")] = "auto"
     int8: Annotated[bool, typer.Option("--int8", help="Weights of 8 bits on a CPU; short for --execution int8.")] = (
         False
     )

@@ -16,15 +16,17 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from csmkit.csm.blockwise import BlockWeight, Rounding, packed_shapes, put, rounded_places, widen
 from csmkit.csm.checks import is_finite
 from csmkit.csm.config import CsmConfig, Sampling
 from csmkit.csm.model import CsmModel
 from csmkit.csm.prompt import TextTokenizer, special_id
-from csmkit.csm.sources import BACKBONE, DEPTH, TIED_EMBEDDINGS, Checkpoint, TensorSource
+from csmkit.csm.sources import BACKBONE, DEPTH, TIED_EMBEDDINGS, Checkpoint, RoundedSource, TensorSource
 from csmkit.csm.tensor_files import read_json
 from csmkit.csm.transformer import Transformer
-from csmkit.errors import CheckpointError, CheckpointNotFoundError
+from csmkit.errors import CheckpointError, CheckpointNotFoundError, InputError
 
+ROUNDING_KEY = "csmkit_rounding"  # in config.json: bits and block
 LLAMA3_VOCAB, LLAMA3_BOS, LLAMA3_EOS = 128_256, 128_000, 128_001  # ids from bos on are special
 
 
@@ -34,9 +36,9 @@ def load_model(
     """Load the model of a checkpoint directory.
 
     Args:
-        directory: with config.json and weights, in transformers' or Sesame's layout.
+        directory: with config.json and weights, in transformers' or Sesame's layout, or rounded by `csmkit convert`.
         device: where the weights go.
-        dtype: they are cast to.
+        dtype: they are cast to; rounded weights stay as they are.
 
     Raises:
         CheckpointNotFoundError: the directory or one of its files is not there.
@@ -45,33 +47,95 @@ def load_model(
     return build_model(Checkpoint.open(Path(directory)), device=device, dtype=dtype)
 
 
-def build_model(checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype) -> CsmModel:
-    """The model of a checkpoint; arguments and errors as `load_model`."""
+def build_model(
+    checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, rounding: Rounding | None = None
+) -> CsmModel:
+    """The model of a checkpoint; arguments and errors as `load_model`.
+
+    Args:
+        dtype: of a rounded model, what is not rounded has it; norms are float32 there.
+        rounding: to round the weights to as they are read, so that the wide ones are never in memory together.
+    """
     model = CsmModel(checkpoint.config)
-    fill(model, checkpoint.source, device=device, dtype=dtype)
+    if isinstance(checkpoint.source, RoundedSource):
+        _fill_rounded(model, checkpoint, dtype)
+        return _placed(model, device)
+    if rounding is None:
+        fill(model, checkpoint.source, device=device, dtype=dtype)
+        return model
+    fill(model, checkpoint.source, device="cpu", dtype=dtype, rounding=rounding)
+    return _placed(model, device)
+
+
+def _placed(model: CsmModel, device: torch.device | str) -> CsmModel:
+    """A rounded model on its device; elsewhere than on a CPU its weights are wide."""
+    if torch.device(device).type != "cpu":
+        widen(model)
+        model.to(device)
     return model
 
 
-def fill(model: CsmModel, source: TensorSource, *, device: torch.device | str, dtype: torch.dtype) -> None:
-    """Fuse, fold and cast the tensors of ``source`` into ``model``, a module at a time."""
+def _fill_rounded(model: CsmModel, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+    """Put the tensors that `csmkit convert` wrote where they belong; they stay mapped until they are read."""
+    source, rounding = checkpoint.source, _rounding(checkpoint)
+    rounded = set(rounded_places(model))
+    for path, parameter in list(model.named_parameters()):
+        place, _, name = path.rpartition(".")
+        shape, owner = tuple(parameter.shape), model.get_submodule(place)
+        if (owner, name) in rounded:
+            parts = zip(("packed", "scale"), packed_shapes(shape, rounding), strict=True)
+            put(owner, name, BlockWeight(*(source.read(f"{path}.{x}", *s) for x, s in parts), shape, rounding.bits))
+        else:
+            tensor = source.read(path, *shape)
+            put(owner, name, tensor if tensor.ndim == 1 else tensor.to(dtype))
 
-    def put(module: nn.Module, name: str, tensor: Tensor) -> None:
-        weight = tensor.to(device, dtype).contiguous()
-        setattr(module, name, nn.Parameter(weight, requires_grad=False))
+
+def _rounding(checkpoint: Checkpoint) -> Rounding:
+    """How a rounded checkpoint says that it was rounded."""
+    try:
+        return Rounding(**checkpoint.values[ROUNDING_KEY])
+    except (KeyError, TypeError, InputError) as error:
+        raise CheckpointError(
+            f"config.json in {str(checkpoint.directory)!r} does not say how its weights were rounded, under "
+            f"{ROUNDING_KEY!r}: convert the voice again"
+        ) from error
+
+
+def fill(
+    model: CsmModel,
+    source: TensorSource,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    rounding: Rounding | None = None,
+) -> None:
+    """Fuse, fold and cast the tensors of ``source`` into ``model``, a module at a time.
+
+    With ``rounding``, the weights of stacks and heads are rounded from float32, and norms stay in it.
+    """
+    rounded = set(rounded_places(model)) if rounding else set()
+
+    def put_cast(module: nn.Module, name: str, tensor: Tensor) -> None:
+        if rounding is not None and (module, name) in rounded:
+            put(module, name, BlockWeight.round(tensor, rounding))
+        elif rounding is not None and tensor.ndim == 1:
+            put(module, name, tensor)
+        else:
+            put(module, name, tensor.to(device, dtype).contiguous())
 
     config = model.config
     dim, depth_dim, vocab, n = config.backbone.dim, config.depth.dim, config.audio_vocab, config.n_codebooks
-    _fill_transformer(model.backbone, source, BACKBONE, put)
-    _fill_transformer(model.depth, source, DEPTH, put)
-    put(model, "text_embedding", source.get("embed_text_tokens.weight", config.text_vocab, dim))
+    _fill_transformer(model.backbone, source, BACKBONE, put_cast)
+    _fill_transformer(model.depth, source, DEPTH, put_cast)
+    put_cast(model, "text_embedding", source.get("embed_text_tokens.weight", config.text_vocab, dim))
     projection = source.get(f"{DEPTH}.inputs_embeds_projector.weight", depth_dim, dim).t()
-    put(model, "audio_embedding", _audio_embedding(source, *TIED_EMBEDDINGS, n * vocab, dim))
+    put_cast(model, "audio_embedding", _audio_embedding(source, *TIED_EMBEDDINGS, n * vocab, dim))
     fed_back = _audio_embedding(source, *reversed(TIED_EMBEDDINGS), n * vocab, dim).view(n, vocab, dim)[:-1]
-    put(model, "depth_embedding", fed_back @ projection)
-    put(model, "projection", projection)
-    put(model, "first_head", source.get("lm_head.weight", vocab, dim)[: config.codebook_size].t())
+    put_cast(model, "depth_embedding", fed_back @ projection)
+    put_cast(model, "projection", projection)
+    put_cast(model, "first_head", source.get("lm_head.weight", vocab, dim)[: config.codebook_size].t())
     heads = source.get("depth_decoder.codebooks_head.weight", n - 1, depth_dim, vocab)
-    put(model, "other_heads", heads[:, :, : config.codebook_size])
+    put_cast(model, "other_heads", heads[:, :, : config.codebook_size])
     model.to(device)
 
 

@@ -29,8 +29,8 @@ def compiled_step(model: CsmModel, sounds: Sounds | None) -> StaticStep:
         torch.compile(stack.forward, dynamic=False, fullgraph=True) for stack in (model.backbone, model.depth)
     )
     if model.device.type == "cuda":
-        return graph_step(model, sounds, Stacks(backbone, depth))
-    return StaticStep(model, stacks=Stacks(backbone, depth))
+        return graph_step(model, sounds, Stacks(backbone, depth, model.head))
+    return StaticStep(model, stacks=Stacks(backbone, depth, model.head))
 
 
 def _try_inductor(device: torch.device) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from csmkit.csm.model import CsmModel, CsmState
+from csmkit.csm.model import CsmModel, CsmState, Stacks
 from csmkit.csm.reach import prefix_reach, ragged_reach
 from csmkit.csm.sampling import Noise
 from csmkit.csm.step import Made, packed
@@ -15,14 +15,19 @@ from csmkit.csm.transformer import Reach
 
 
 class EagerStep:
-    """See `csmkit.csm.step.Step`."""
+    """See `csmkit.csm.step.Step`.
+
+    Args:
+        model: with weights, on its device.
+        stacks: to run in place of the model's own.
+    """
 
     makes_sound = False
     n_warm_ups = 1
     warm_up_rows = ()
 
-    def __init__(self, model: CsmModel) -> None:
-        self._model = model
+    def __init__(self, model: CsmModel, stacks: Stacks | None = None) -> None:
+        self._model, self._stacks = model, stacks
         with torch.inference_mode():
             self._depth_reaches = depth_reaches(model)
 
@@ -43,7 +48,8 @@ class EagerStep:
         """As `Step.read`."""
         device = self._model.device
         reach = self._advance(state, tokens.shape[1])
-        state.hidden = self._model.read_prompt(state, tokens.to(device), mask.to(device), reach)
+        hidden = self._model.read_prompt(state, tokens.to(device), mask.to(device), reach, stacks=self._stacks)
+        state.hidden = hidden
 
     @torch.inference_mode()
     def first(self, state: CsmState, aloud: bool = False) -> Made:
@@ -53,13 +59,14 @@ class EagerStep:
     @torch.inference_mode()
     def next(self, state: CsmState) -> Made:
         """As `Step.next`."""
-        state.hidden = self._model.read_frame(state, self._advance(state, 1))
+        state.hidden = self._model.read_frame(state, self._advance(state, 1), self._stacks)
         return self._speak(state)
 
     def _speak(self, state: CsmState) -> Made:
         noise = state.noise
         topk = noise.topk if noise.common_topk is None else noise.common_topk
-        state.codes, finite = self._model.speak_frame(state, noise.draw(), topk, self._depth_reaches)
+        noise, reaches = noise.draw(), self._depth_reaches
+        state.codes, finite = self._model.speak_frame(state, noise, topk, reaches, self._stacks)
         return Made.of(packed(state.codes, finite).cpu())
 
     def _advance(self, state: CsmState, n_new: int) -> Reach:

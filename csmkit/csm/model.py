@@ -58,10 +58,16 @@ class CsmState:
 
 
 class Stacks(NamedTuple):
-    """Both transformers as functions, such as compiled ones."""
+    """Both transformers and the heads as functions, such as compiled ones.
+
+    Attributes:
+        backbone, depth: as `Transformer.forward`.
+        head: as `CsmModel.head`.
+    """
 
     backbone: Callable[[Tensor, Reach, KvCache], Tensor]
     depth: Callable[[Tensor, Reach, KvCache], Tensor]
+    head: Callable[[int, Tensor], Tensor]
 
 
 class CsmModel(nn.Module):
@@ -104,8 +110,18 @@ class CsmModel(nn.Module):
             codes=torch.zeros(batch, config.n_codebooks, dtype=torch.int64, device=like.device),
         )
 
+    def head(self, index: int, hidden: Tensor) -> Tensor:
+        """Logits of one codebook from ``(batch, dim)`` of the stack that makes it: the backbone for index 0."""
+        return hidden @ (self.first_head if index == 0 else self.other_heads[index - 1])
+
     def read_prompt(
-        self, state: CsmState, tokens: Tensor, mask: Tensor, reach: Reach, last: Tensor | None = None
+        self,
+        state: CsmState,
+        tokens: Tensor,
+        mask: Tensor,
+        reach: Reach,
+        last: Tensor | None = None,
+        stacks: Stacks | None = None,
     ) -> Tensor:
         """Run the backbone over prompt rows, which go to the state's cache.
 
@@ -114,6 +130,7 @@ class CsmModel(nn.Module):
             mask: the same shape, bool: the slots that count.
             reach: of these rows.
             last: ``(1,)`` int64 on the device, the last row that counts; None for the last of all.
+            stacks: to run in place of the model's own.
 
         Returns:
             ``(batch, dim)``, the next `CsmState.hidden`; the caller keeps it.
@@ -122,7 +139,7 @@ class CsmModel(nn.Module):
         codes = (tokens[..., :-1] + self.offsets).flatten(0, 1)
         weights = mask[..., :-1].flatten(0, 1).to(text.dtype)
         audio = F.embedding_bag(codes, self.audio_embedding, mode="sum", per_sample_weights=weights)
-        hidden = self.backbone(text + audio.view_as(text), reach, state.backbone)
+        hidden = (stacks or self).backbone(text + audio.view_as(text), reach, state.backbone)
         return hidden[:, -1] if last is None else hidden.index_select(1, last)[:, 0]
 
     def read_frame(self, state: CsmState, reach: Reach, stacks: Stacks | None = None) -> Tensor:
@@ -155,13 +172,13 @@ class CsmModel(nn.Module):
             The next `CsmState.codes`, ``(batch, n_codebooks)`` int64, which the caller keeps; and ``(batch,)`` bool on
             the device, whether the values they were drawn from are finite.
         """
-        depth = (stacks or self).depth
-        code, best = sample(state.hidden @ self.first_head, noise[:, 0], topk)
+        depth, head = (stacks or self).depth, (stacks or self).head
+        code, best = sample(head(0, state.hidden), noise[:, 0], topk)
         codes, scores = [code], [best]
         x = torch.stack((state.hidden @ self.projection, self.depth_embedding[0][code]), dim=1)
         for index, reach in enumerate(reaches, start=1):
             hidden = depth(x, reach, state.depth)[:, -1]
-            code, best = sample(hidden @ self.other_heads[index - 1], noise[:, index], topk)
+            code, best = sample(head(index, hidden), noise[:, index], topk)
             codes.append(code)
             scores.append(best)
             if index < self.config.n_codebooks - 1:

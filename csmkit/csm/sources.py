@@ -16,7 +16,15 @@ from torch import Tensor
 
 from csmkit.csm.config import CsmConfig, TransformerConfig
 from csmkit.csm.flavors import read_config
-from csmkit.csm.tensor_files import SESAME, TRANSFORMERS, TensorFiles, find_tensors, read_json
+from csmkit.csm.tensor_files import (
+    ROUNDED,
+    ROUNDED_PREFIX,
+    SESAME,
+    TRANSFORMERS,
+    TensorFiles,
+    find_tensors,
+    read_json,
+)
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
 
 BACKBONE, DEPTH = "backbone_model", "depth_decoder.model"
@@ -63,12 +71,13 @@ class TransformersSource:
 
     Args:
         files: that hold its tensors.
+        config: of the model.
     """
 
     layout = TRANSFORMERS
 
-    def __init__(self, files: TensorFiles) -> None:
-        self.files = files
+    def __init__(self, files: TensorFiles, config: CsmConfig) -> None:
+        self.files, self._config = files, config
 
     def __contains__(self, name: str) -> bool:
         return self.stored_name(name) in self.files.names
@@ -103,18 +112,9 @@ class TransformersSource:
 
 
 class SesameSource(TransformersSource):
-    """A checkpoint in Sesame's own layout, answering to transformers' names.
-
-    Args:
-        files: that hold its tensors.
-        config: of the model, for the sizes of its heads.
-    """
+    """A checkpoint in Sesame's own layout, answering to transformers' names; arguments as `TransformersSource`."""
 
     layout = SESAME
-
-    def __init__(self, files: TensorFiles, config: CsmConfig) -> None:
-        super().__init__(files)
-        self._config = config
 
     def stored_name(self, name: str) -> str:
         """As `TransformersSource.stored_name`."""
@@ -125,6 +125,22 @@ class SesameSource(TransformersSource):
         n_heads = rotated_heads(name, self._config)
         tensor = super().read(name, *shape)
         return tensor if n_heads is None else pairs_to_halves(tensor, n_heads)
+
+
+class RoundedSource(TransformersSource):
+    """A checkpoint of rounded weights, answering to the names that `csmkit.csm.model.CsmModel` gives its parameters.
+
+    Arguments as `TransformersSource`.
+    """
+
+    layout = ROUNDED
+
+    def stored_name(self, name: str) -> str:
+        """As `TransformersSource.stored_name`."""
+        return ROUNDED_PREFIX + name
+
+
+_SOURCES = {source.layout: source for source in (TransformersSource, SesameSource, RoundedSource)}
 
 
 @dataclass(frozen=True)
@@ -155,7 +171,7 @@ class Checkpoint:
         values = read_json(directory / "config.json")
         config = read_config(values)
         layout, files = find_tensors(directory, values)
-        source = SesameSource(files, config) if layout == SESAME else TransformersSource(files)
+        source = _SOURCES[layout](files, config)
         return cls(directory, values, config, source)
 
 

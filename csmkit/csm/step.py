@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from csmkit.csm.blockwise import ROUNDINGS, quantize, rounded_bits, widen
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.sampling import Noise
 from csmkit.errors import DeviceError, InputError
@@ -129,17 +131,22 @@ def make_step(model: CsmModel, execution: str, sounds: Sounds | None = None) -> 
     mode = automatic(model) if execution == "auto" else execution
     if mode not in _MODES:
         raise InputError(f"execution={execution!r}: the modes are 'auto', {', '.join(map(repr, _MODES))}")
+    if mode not in ROUNDINGS:
+        widen(model)
     try:
         return _MODES[mode](model, sounds), mode
     except DeviceError as reason:
-        instead = automatic(model)
-        instead = "eager" if instead == mode else instead
+        instead = "graph" if model.device.type == "cuda" and mode != "graph" else "eager"
         _log.warning("execution=%r cannot be had: %s. Going on with %r.", mode, reason, instead)
+        widen(model)
         return _MODES[instead](model, sounds), instead
 
 
 def automatic(model: CsmModel) -> str:
     """The fastest mode of the model's device that changes no code and needs no long preparation."""
+    bits = rounded_bits(model)
+    if bits is not None:
+        return f"int{bits}"
     return "graph" if model.device.type == "cuda" else "eager"
 
 
@@ -161,12 +168,12 @@ def _compiled(model: CsmModel, sounds: Sounds | None) -> Step:
     return compiled_step(model, sounds)
 
 
-def _int8(model: CsmModel, sounds: Sounds | None) -> Step:
-    from csmkit.csm.eager import EagerStep
-    from csmkit.csm.int8 import quantise
+def _rounded(mode: str, model: CsmModel, sounds: Sounds | None) -> Step:
+    from csmkit.csm.onnx_step import OnnxStep
 
-    quantise(model)
-    return EagerStep(model)
+    if rounded_bits(model) != ROUNDINGS[mode].bits:
+        quantize(model, ROUNDINGS[mode])
+    return OnnxStep(model)
 
 
 def _static(model: CsmModel, sounds: Sounds | None) -> Step:
@@ -179,6 +186,7 @@ _MODES: dict[str, Callable[[CsmModel, Sounds | None], Step]] = {
     "eager": _eager,
     "graph": _graph,
     "compiled": _compiled,
-    "int8": _int8,
+    "int8": partial(_rounded, "int8"),
+    "int4": partial(_rounded, "int4"),
     "static": _static,
 }

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
 
-TRANSFORMERS, SESAME = "transformers", "sesame"
-LAYOUTS = (TRANSFORMERS, SESAME)
+TRANSFORMERS, SESAME, ROUNDED = "transformers", "sesame", "rounded"
+LAYOUTS = (TRANSFORMERS, SESAME)  # of published checkpoints, which hold all digits
 INDEX_NAMES = ("model.safetensors.index.json", "transformers.safetensors.index.json")
 WEIGHTS_NAME, PICKLE_NAME = "model.safetensors", "ckpt.pt"
 
 _TRANSFORMERS_MARKS = ("backbone_model.", "depth_decoder.", "codec_model.", "embed_text_tokens.")
+ROUNDED_PREFIX = "csmkit."  # of the tensors that `csmkit convert --to int4` writes
 _SESAME_MARKS = ("backbone.layers.", "audio_head", "codebook0_head.", "text_embeddings.", "audio_embeddings.")
 
 
@@ -143,6 +144,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def layout_of(names: Collection[str]) -> str | None:
     """The layout whose names these are; None for other models."""
+    if any(name.startswith(ROUNDED_PREFIX) for name in names):
+        return ROUNDED
     if any(name.startswith(_TRANSFORMERS_MARKS) for name in names):
         return TRANSFORMERS
     return SESAME if any(name.startswith(_SESAME_MARKS) for name in names) else None
@@ -161,7 +164,7 @@ def find_tensors(directory: Path, values: Mapping[str, Any]) -> tuple[str, Tenso
         CheckpointNotFoundError: no weights.
         CheckpointError: weights of another architecture, or a file that cannot be read.
     """
-    found: dict[str | None, dict[str, Path]] = {TRANSFORMERS: {}, SESAME: {}, None: {}}
+    found: dict[str | None, dict[str, Path]] = {ROUNDED: {}, TRANSFORMERS: {}, SESAME: {}, None: {}}
     listed: set[Path] = set()
     for file_of in _indexed(directory, values):
         layout = layout_of(file_of.keys())
@@ -172,7 +175,7 @@ def find_tensors(directory: Path, values: Mapping[str, Any]) -> tuple[str, Tenso
     for path in _first_named(directory, WEIGHTS_NAME, "*.safetensors"):
         names = open_safetensors(path).keys() if path not in listed else []
         found[layout_of(names)].update({name: path for name in names if name not in found[layout_of(names)]})
-    for layout in LAYOUTS:
+    for layout in (ROUNDED, *LAYOUTS):
         if found[layout]:
             return layout, SafetensorsFiles(found[layout])
     for path in _first_named(directory, PICKLE_NAME, "*.pt"):
