@@ -13,13 +13,11 @@ import torch
 from tiny import save_voice, tiny_csm
 
 from csmkit import Generator, Segment
-from csmkit.csm import compiled, int8, step
+from csmkit.csm import compiled, step
 from csmkit.csm.config import Request
 from csmkit.csm.eager import EagerStep
 from csmkit.csm.graph import graph_step
-from csmkit.csm.int8 import Int8Weight, quantise
 from csmkit.csm.static import StaticStep
-from csmkit.csm.transformer import product
 from csmkit.errors import DeviceError, InputError
 
 TEXTS = ("hello there, how are you today?", "no.", "what is the time, please?", "a longer sentence than the others.")
@@ -173,7 +171,6 @@ def test_what_cannot_be_had_falls_back_with_one_warning_that_says_why(
     monkeypatch.setattr(compiled, "_try_inductor", broken)
     for mode, reason in (
         ("graph", "a CUDA graph needs a CUDA device, the voice is on cpu"),
-        ("int8", "no weight of this voice has 524288 values"),
         ("compiled", "inductor cannot compile here"),
     ):
         caplog.clear()
@@ -190,36 +187,8 @@ def test_what_cannot_be_had_falls_back_with_one_warning_that_says_why(
 
 
 def test_an_unknown_mode_is_refused_and_the_graph_asks_for_cuda(eager: Generator):
-    modes = "'auto', 'eager', 'graph', 'compiled', 'int8', 'static'"
+    modes = "'auto', 'eager', 'graph', 'compiled', 'int8', 'int4', 'static'"
     with pytest.raises(InputError, match=f"execution='fast': the modes are {modes}"):
         step.make_step(eager.model, "fast")
     with pytest.raises(DeviceError, match="needs a CUDA device"):
         graph_step(eager.model, None)
-
-
-def test_int8_is_near_what_it_replaces_for_few_rows_and_for_many():
-    torch.manual_seed(0)
-    weight = torch.randn(64, 4_112) * torch.rand(4_112) * 3
-    narrow = Int8Weight(weight)
-    for n_rows in (1, int8.FEW_ROWS, int8.FEW_ROWS + 1, 70):
-        x = torch.randn(n_rows, 64)
-        given, expected = product(x, narrow), x @ weight
-        assert given.dtype == torch.float32 and given.shape == expected.shape
-        error = float((given - expected).norm() / expected.norm())
-        assert 1e-4 < error < 0.015, f"{n_rows} rows: {error}"
-    assert narrow(torch.randn(2, 64, dtype=torch.bfloat16)).dtype == torch.bfloat16
-
-
-def test_int8_speaks_and_keeps_no_wide_copy_of_a_weight(directory: Path, eager: Generator):
-    generator = Generator.load(directory, device="cpu")
-    n_bytes = sum(weight.numel() * weight.element_size() for weight in generator.model.backbone.parameters())
-    quantise(generator.model, smallest=1)
-    blocks = [*generator.model.backbone.blocks, *generator.model.depth.blocks]
-    assert all(isinstance(getattr(block, name), Int8Weight) for block in blocks for name in int8.NAMES)
-    left = sum(weight.numel() * weight.element_size() for weight in generator.model.backbone.parameters())
-    assert left < n_bytes / 10
-    frames = codes(generator, temperature=0.0)
-    assert frames.shape == (4, 30)
-    assert torch.equal(frames[0, :1], codes(eager, temperature=0.0)[0, :1])
-    with pytest.raises(DeviceError, match="no weight of this voice"):
-        quantise(generator.model, smallest=1)

@@ -65,7 +65,12 @@ def character_tokenizer() -> Tokenizer:
 
 
 def tiny_csm(
-    seed: int = 0, *, scaled_rope: bool = True, max_positions: int = 256, n_layers: int = 2
+    seed: int = 0,
+    *,
+    scaled_rope: bool = True,
+    max_positions: int = 256,
+    n_layers: int = 2,
+    depth_head_dim: int = 8,
 ) -> CsmForConditionalGeneration:
     """A CSM of some ten thousand parameters, its weights large enough that attention and positions matter."""
     torch.manual_seed(seed)
@@ -78,7 +83,7 @@ def tiny_csm(
         "num_hidden_layers": n_layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 8,
+        "head_dim": depth_head_dim,
         "max_position_embeddings": N_CODEBOOKS + 1,
         **rope(LLAMA3_DEPTH if scaled_rope else UNSCALED),
         "initializer_range": 0.2,

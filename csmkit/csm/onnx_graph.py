@@ -128,9 +128,7 @@ def _add_block(graph: Graph, block: Block, index: int, x: str, added: str) -> tu
         do_rotary=1,
     )
     out = graph.product(mixed, f"{name}.out", block.out)
-    normed, x = _add_norm(
-        graph, x, out, f"{name}.mlp_norm", block.mlp_norm, config.norm_eps, f"{name}.b", f"{name}.x2"
-    )
+    normed, x = _add_norm(graph, x, out, f"{name}.mlp_norm", block.mlp_norm, config.norm_eps, f"{name}.b", f"{name}.x2")
     gate_up = graph.product(normed, f"{name}.gate_up", block.gate_up)
     gate, up = f"{name}.gate", f"{name}.up"
     graph.node("Split", [gate_up], [gate, up], axis=-1, num_outputs=2)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from csmkit.csm.blockwise import BlockWeight
 from csmkit.csm.eager import EagerStep
 from csmkit.csm.model import CsmModel, CsmState, Stacks
 from csmkit.csm.onnx_graph import Graph, head_graph, stack_graph
@@ -68,6 +67,15 @@ class OnnxStack:
         self._graph = stack_graph(stack, n_positions)  # its values are read where they are
         self._session = _session(self._graph, torch.get_num_threads())
         self._bound: OrderedDict[tuple[int, ...], BoundRow] = OrderedDict()
+        self._try()
+
+    def _try(self) -> None:
+        """One pass over nothing: what a session accepts, its operators may still refuse."""
+        cache = KvCache.empty(self._config, 1, 2, torch.empty(0))
+        try:
+            BoundRow(self._session, cache.layers, 0, 1, self._config.dim).run(torch.zeros(1, self._config.dim), 0)
+        except RuntimeError as error:
+            raise DeviceError(_refusal(error)) from error
 
     def __call__(self, x: Tensor, reach: Reach, cache: KvCache) -> Tensor:
         """Run ``(batch, n_new, dim)`` at the positions of ``reach``; the hidden states after the final norm."""
@@ -122,10 +130,7 @@ class BoundRow:
         self._x[0] = x
         self._last.fill_(start + len(x) - 1)
         self._total.fill_(start + len(x))
-        try:
-            self._session.run_with_iobinding(self._binding)
-        except _REFUSALS as error:
-            raise DeviceError(_refusal(error)) from error
+        self._session.run_with_iobinding(self._binding)
         return self._y[0].clone()
 
 
@@ -164,8 +169,8 @@ def _session(graph: Graph, n_threads: int) -> onnxruntime.InferenceSession:
 
 
 def _refusal(error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0]
+    reason = str(error).strip().splitlines()[0].rpartition("Status Message: ")[2]
     return (
-        f"ONNX Runtime {onnxruntime.__version__} cannot run this voice ({reason}): install onnxruntime>=1.20, or take "
-        "execution='eager'"
+        f"ONNX Runtime {onnxruntime.__version__} cannot run this voice ({reason}): install another version, 1.22 or "
+        "newer, or take execution='eager'"
     )

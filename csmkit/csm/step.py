@@ -3,12 +3,12 @@
 - "eager": one by one. On a CPU nothing published is faster for a small voice.
 - "graph": recorded once and launched as a whole, `csmkit.csm.graph`; needs CUDA.
 - "compiled": fused by inductor, which takes a minute or more at the first frame; on CUDA recorded on top.
-- "int8": eager over weights of 8 bits, `csmkit.csm.int8`; on a CPU, where a big voice waits for its weights.
+- "int8" and "int4": on a CPU, by ONNX Runtime over weights of 8 and 4 bits, `csmkit.csm.onnx_step`.
 - "static": the recorded frame without a recording, as its tests run it on any device.
 
-In float32 all give the same codes for a seed but "int8", whose weights are others; "compiled" rounds differently, so
-that two codes of nearly equal weight may change places, and in bfloat16 and float16 so does every mode. "auto" is
-"graph" on CUDA and "eager" elsewhere. `experiments.benchmarks.reproducibility` measures what a seed determines.
+In float32 all give the same codes for a seed but "int8" and "int4", whose weights are others; "compiled" rounds
+differently, so that two codes of nearly equal weight may change places, and in bfloat16 and float16 so does every mode.
+`experiments.benchmarks.reproducibility` measures what a seed determines. For "auto" see `automatic`.
 """
 
 from __future__ import annotations
@@ -121,12 +121,13 @@ def make_step(model: CsmModel, execution: str, sounds: Sounds | None = None) -> 
     """The step of an execution mode, and the mode it is. What cannot be had falls back, with one warning that says why.
 
     Args:
-        model: with weights, on its device; "int8" changes them.
+        model: with weights, on its device; "int8" and "int4" round them, other modes widen them again.
         execution: "auto" or a mode.
         sounds: decodes on the same device; None where frames are decoded elsewhere.
 
     Raises:
-        InputError: an unknown mode.
+        InputError: an unknown mode, or other bits than the weights were rounded to.
+        MissingDependencyError: "int8" or "int4" without ONNX Runtime.
     """
     mode = automatic(model) if execution == "auto" else execution
     if mode not in _MODES:

@@ -122,7 +122,7 @@ def rms_norm(x: Tensor, gain: Tensor, floor: Tensor) -> Tensor:
 
 
 def product(x: Tensor, weight: Tensor | nn.Module) -> Tensor:
-    """``(rows, in)`` times a weight ``(in, out)``, or whatever stands for one, such as `csmkit.csm.int8.Int8Weight`."""
+    """``(rows, in)`` times a weight ``(in, out)``, or whatever stands for one."""
     return x @ weight if isinstance(weight, Tensor) else weight(x)
 
 
