@@ -24,7 +24,7 @@ from csmkit.csm.eager import EagerStep
 from csmkit.csm.onnx_step import OnnxStack, OnnxStep
 from csmkit.csm.reach import prefix_reach
 from csmkit.csm.transformer import KvCache
-from csmkit.errors import CheckpointError, DeviceError, InputError
+from csmkit.errors import CheckpointError, DeviceError, InputError, NotFiniteError
 
 MODES = ("int4", "int8")
 TEXTS = ("hello there, how are you today?", "no.", "what is the time, please?")
@@ -206,6 +206,15 @@ def test_a_rounded_folder_runs_in_other_modes_by_widening(directory: Path, tmp_p
     assert codes(generator, seed=0).shape == (4, 20)
     with pytest.raises(InputError, match="weights have 8 bits already: load the checkpoint they were made from"):
         Generator.load(tmp_path / "int8", device="cpu", execution="int4")
+
+
+@pytest.mark.parametrize("name", ["audio_embedding", "text_embedding", "projection"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_is_an_error_through_rounded_products_too(directory: Path, name: str, value: float):
+    generator = Generator.load(directory, device="cpu", execution="int4")
+    getattr(generator.model, name).data.fill_(value)
+    with pytest.raises(NotFiniteError):
+        codes(generator, seed=0)
 
 
 def test_what_is_rounded_off_cannot_come_back(directory: Path, tmp_path: Path):

@@ -144,8 +144,10 @@ class OnnxHeads:
 
     def __call__(self, index: int, hidden: Tensor) -> Tensor:
         """As `CsmModel.head`, in float32."""
-        (logits,) = self._sessions[index].run(None, {"x": hidden.float().numpy()})
-        return torch.from_numpy(logits)
+        wide = hidden.float()
+        (logits,) = self._sessions[index].run(None, {"x": wide.numpy()})
+        # Rounding a row to integers makes numbers of what is none: a value that is not finite must stay one.
+        return torch.from_numpy(logits) + 0 * wide.sum(dim=-1, keepdim=True)
 
 
 _NUMPY = {torch.float32: np.float32, torch.int32: np.int32}
