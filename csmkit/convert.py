@@ -88,7 +88,7 @@ def convert(
     """
     target = Path(target)
     if to not in (None, *LAYOUTS, *ROUNDINGS):
-        raise InputError(f"to={to!r}: give {', '.join(map(repr, LAYOUTS))} or {' or '.join(map(repr, ROUNDINGS))}")
+        raise InputError(f"to={to!r}: give {' or '.join(map(repr, (*LAYOUTS, *ROUNDINGS)))}")
     require_empty(target)
     checkpoint = Checkpoint.open(find_voice(source))
     was = checkpoint.source.layout

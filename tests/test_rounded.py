@@ -223,7 +223,7 @@ def test_what_is_rounded_off_cannot_come_back(directory: Path, tmp_path: Path):
         with pytest.raises(CheckpointError, match="holds rounded weights, and what was rounded off is lost"):
             convert(tmp_path / "int4", tmp_path / to, to=to)
         assert not (tmp_path / to).exists()
-    with pytest.raises(InputError, match="to='int3': give 'transformers', 'sesame' or 'int4' or 'int8'"):
+    with pytest.raises(InputError, match="to='int3': give 'transformers' or 'sesame' or 'int4' or 'int8'"):
         convert(directory, tmp_path / "int3", to="int3")
     damaged = tmp_path / "damaged"
     shutil.copytree(tmp_path / "int4", damaged)

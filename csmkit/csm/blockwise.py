@@ -140,13 +140,14 @@ def quantize(model: CsmModel, rounding: Rounding) -> None:
 
 
 def widen(model: CsmModel) -> None:
-    """Turn rounded weights into ordinary ones of the dtype of the embeddings; what was rounded off stays lost."""
+    """Turn rounded weights, if there are any, into ordinary ones of the embeddings' dtype; what is lost stays lost."""
+    if rounded_bits(model) is None:
+        return
     dtype = model.projection.dtype
     for owner, name in rounded_places(model):
-        weight = getattr(owner, name)
-        if isinstance(weight, BlockWeight):
-            put(owner, name, weight.wide(dtype))
-    model.to(dtype)
+        put(owner, name, getattr(owner, name).wide(dtype))
+    for parameter in model.parameters():  # norms; tables of angles stay in float32
+        parameter.data = parameter.to(dtype)
 
 
 def rounded_bits(model: CsmModel) -> int | None:

@@ -20,6 +20,9 @@ class EagerStep:
     Args:
         model: with weights, on its device.
         stacks: to run in place of the model's own.
+
+    Attributes:
+        stacks: as given.
     """
 
     makes_sound = False
@@ -27,7 +30,7 @@ class EagerStep:
     warm_up_rows = ()
 
     def __init__(self, model: CsmModel, stacks: Stacks | None = None) -> None:
-        self._model, self._stacks = model, stacks
+        self._model, self.stacks = model, stacks
         with torch.inference_mode():
             self._depth_reaches = depth_reaches(model)
 
@@ -48,7 +51,7 @@ class EagerStep:
         """As `Step.read`."""
         device = self._model.device
         reach = self._advance(state, tokens.shape[1])
-        hidden = self._model.read_prompt(state, tokens.to(device), mask.to(device), reach, stacks=self._stacks)
+        hidden = self._model.read_prompt(state, tokens.to(device), mask.to(device), reach, stacks=self.stacks)
         state.hidden = hidden
 
     @torch.inference_mode()
@@ -59,14 +62,14 @@ class EagerStep:
     @torch.inference_mode()
     def next(self, state: CsmState) -> Made:
         """As `Step.next`."""
-        state.hidden = self._model.read_frame(state, self._advance(state, 1), self._stacks)
+        state.hidden = self._model.read_frame(state, self._advance(state, 1), self.stacks)
         return self._speak(state)
 
     def _speak(self, state: CsmState) -> Made:
         noise = state.noise
         topk = noise.topk if noise.common_topk is None else noise.common_topk
         noise, reaches = noise.draw(), self._depth_reaches
-        state.codes, finite = self._model.speak_frame(state, noise, topk, reaches, self._stacks)
+        state.codes, finite = self._model.speak_frame(state, noise, topk, reaches, self.stacks)
         return Made.of(packed(state.codes, finite).cpu())
 
     def _advance(self, state: CsmState, n_new: int) -> Reach:

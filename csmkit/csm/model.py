@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from csmkit.csm.config import CsmConfig
 from csmkit.csm.sampling import Noise, sample
-from csmkit.csm.transformer import KvCache, Reach, Transformer, new_weight
+from csmkit.csm.transformer import KvCache, Reach, Transformer, new_weight, product
 
 
 @dataclass
@@ -112,7 +112,7 @@ class CsmModel(nn.Module):
 
     def head(self, index: int, hidden: Tensor) -> Tensor:
         """Logits of one codebook from ``(batch, dim)`` of the stack that makes it: the backbone for index 0."""
-        return hidden @ (self.first_head if index == 0 else self.other_heads[index - 1])
+        return product(hidden, self.first_head if index == 0 else self.other_heads[index - 1])
 
     def read_prompt(
         self,

@@ -16,15 +16,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from csmkit.audio import FRAME_MS
 from csmkit.csm.blockwise import ROUNDINGS, quantize, rounded_bits, widen
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.sampling import Noise
 from csmkit.errors import DeviceError, InputError
+from csmkit.machine import SMALL_MODEL
 
 _log = logging.getLogger(__name__)
 
@@ -144,16 +147,33 @@ def make_step(model: CsmModel, execution: str, sounds: Sounds | None = None) -> 
 
 
 def automatic(model: CsmModel) -> str:
-    """The fastest mode of the model's device that changes no code and needs no long preparation."""
+    """The mode that "auto" is: what a voice was rounded for; "graph" on CUDA; on a CPU "eager", but "int8" for a big
+    voice whose products alone, as measured now, take longer than a frame lasts. What was measured is logged."""
     bits = rounded_bits(model)
     if bits is not None:
         return f"int{bits}"
-    return "graph" if model.device.type == "cuda" else "eager"
+    if model.device.type == "cuda":
+        return "graph"
+    if model.device.type != "cpu" or sum(weight.numel() for weight in model.parameters()) < SMALL_MODEL:
+        return "eager"
+    from csmkit.csm.row_products import frame_s, measure
+
+    frame_ms = 1e3 * frame_s(model, measure(model))
+    missing = [package for package in ("onnx", "onnxruntime") if find_spec(package) is None]
+    mode = "eager" if frame_ms <= FRAME_MS or missing else "int8"
+    hint = f"; for 'int8' install {' and '.join(missing)}" if missing and frame_ms > FRAME_MS else ""
+    dtype = str(model.projection.dtype).removeprefix("torch.")
+    message = "execution='auto' is %r: the %s products of a frame of %d ms take %.0f ms here%s"
+    _log.info(message, mode, dtype, FRAME_MS, frame_ms, hint)
+    return mode
 
 
 def _eager(model: CsmModel, sounds: Sounds | None) -> Step:
     from csmkit.csm.eager import EagerStep
+    from csmkit.csm.row_products import arrange
 
+    if model.device.type == "cpu":
+        arrange(model)
     return EagerStep(model)
 
 

@@ -42,7 +42,7 @@ def contestants(
     speakers: dict[tuple[str, str], Speak] = {}
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
-        save_tokenizer(Path(folder))
+        save_tokenizer(Path(folder), SIZES[size].text_vocab)
         config = read_json(Path(folder) / "config.json")
         ours = []
         for mode in modes:

@@ -72,7 +72,7 @@ def bytes_a_frame(config: CsmConfig, itemsize: int) -> int:
 def save_voice(size: str, directory: Path) -> Path:
     """A checkpoint with random weights and codec."""
     random_voice(SIZES[size]).to(torch.bfloat16).save_pretrained(directory)
-    save_tokenizer(directory)
+    save_tokenizer(directory, SIZES[size].text_vocab)
     return directory
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import CsmConfig, CsmForConditionalGeneration
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from transformers import CsmConfig, CsmForConditionalGeneration, MimiModel
+
+import csmkit.csm.config
+from csmkit.csm.checkpoint import LLAMA3_BOS, LLAMA3_VOCAB
+from csmkit.csm.sources import tensor_shapes
+from csmkit.csm.tensor_writer import SafetensorsWriter
+from csmkit.mimi.encoder import flat_name
 
 SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|AUDIO|>", "<|audio_eos|>")
-CHARACTERS = " abcdefghijklmnopqrstuvwxyz.,?[]01"
+CHARACTERS = " abcdefghijklmnopqrstuvwxyz.,?[]01H"
 ROPE = {
     "rope_type": "llama3",
     "rope_theta": 500_000.0,
@@ -89,12 +99,11 @@ SIZES = {
 }
 
 
-def random_voice(size: VoiceSize) -> CsmForConditionalGeneration:
-    """A CSM with random weights, large enough that its greedy codes differ from frame to frame."""
+def voice_config(size: VoiceSize) -> CsmConfig:
+    """The configuration that transformers has of such a voice."""
     codec = TINY_CODEC if size.codec is None else {"model_type": "mimi", **size.codec}
     n, vocab = size.n_codebooks, size.codebook_size
-    torch.manual_seed(0)
-    config = CsmConfig(
+    return CsmConfig(
         **size.backbone.transformers(),
         num_codebooks=n,
         vocab_size=vocab,
@@ -115,6 +124,12 @@ def random_voice(size: VoiceSize) -> CsmForConditionalGeneration:
         codec_config={**codec, "codebook_size": vocab, "num_quantizers": n},
         initializer_range=0.1 if size.backbone.dim < 1024 else 0.02,
     )
+
+
+def random_voice(size: VoiceSize) -> CsmForConditionalGeneration:
+    """A CSM with random weights, large enough that its greedy codes differ from frame to frame."""
+    torch.manual_seed(0)
+    config = voice_config(size)
     model = CsmForConditionalGeneration(config).eval().requires_grad_(False)
     for name, tensor in model.state_dict().items():
         if name.endswith("embed_sum"):
@@ -122,10 +137,41 @@ def random_voice(size: VoiceSize) -> CsmForConditionalGeneration:
     return model
 
 
-def save_tokenizer(directory: Path) -> None:
-    """Write a tokenizer of characters."""
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *CHARACTERS])}
+def write_random_voice(size: VoiceSize, directory: Path) -> None:
+    """Write a checkpoint of random weights in bfloat16, a tensor at a time, with its codec and tokenizer.
+
+    The values are a block of normal numbers over and over: products take as long over them as over any.
+    """
+    config = voice_config(size)
+    block = (0.02 * torch.randn(2**22 + 5, generator=torch.Generator().manual_seed(0))).to(torch.bfloat16)
+
+    def tensor(shape: tuple[int, ...]) -> Tensor:
+        if len(shape) == 1:
+            return torch.ones(shape, dtype=torch.bfloat16)
+        n_values = math.prod(shape)
+        return block.repeat(-(-n_values // len(block)))[:n_values].view(shape)
+
+    directory.mkdir(parents=True, exist_ok=True)
+    values = config.to_dict()
+    (directory / "config.json").write_text(json.dumps(values, default=str))
+    shapes = tensor_shapes(csmkit.csm.config.CsmConfig.from_transformers(values))
+    tensors = {name: partial(tensor, shape) for name, shape in shapes.items()}
+    codec = MimiModel(config.codec_config).eval().state_dict()
+    for name, value in codec.items():
+        if name.endswith("embed_sum"):
+            value.normal_()
+        tensors[f"codec_model.{flat_name(name)}"] = value.clone
+    SafetensorsWriter(tensors).write(directory / "model.safetensors", lambda _: None)
+    save_tokenizer(directory, size.text_vocab)
+
+
+def save_tokenizer(directory: Path, text_vocab: int = 0) -> None:
+    """Write a tokenizer of characters; for Llama 3's vocabulary the special tokens have their ids there."""
+    first = LLAMA3_BOS if text_vocab == LLAMA3_VOCAB else 0
+    vocabulary = {token: first + index for index, token in enumerate(SPECIAL)}
+    vocabulary |= {token: len(SPECIAL) + index for index, token in enumerate(CHARACTERS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=" "))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.save(str(directory / "tokenizer.json"))

@@ -1,0 +1,257 @@
+"""CSM-1B's real size on a CPU: a frame of codes, a frame with its sound, the first sound, loading and memory.
+
+    python -m experiments.benchmarks.full_size [--engines transformers:bfloat16@2 eager:bfloat16@2 int8@2 int4@2 int4@1]
+
+Random weights, the codec at its full size. An engine is transformers or an execution mode of csmkit, its dtype, and its
+threads; "int8" and "int4" load a folder that `csmkit convert` has written. Each has a process of its own, so that its
+memory and its time to load are its own, and they take turns of one utterance, so that a busy machine slows all alike:
+believe the ratios before the milliseconds. ``floor_ms`` is what reading the weights of a frame takes at this machine's
+read bandwidth, each as often as it is multiplied. Where memory is short the default is the size "width", CSM-1B's
+widths with few layers. ``--folder`` keeps the checkpoints for the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+
+from csmkit.convert import convert
+from csmkit.csm.blockwise import ROUNDINGS
+from csmkit.csm.config import CsmConfig
+from csmkit.csm.tensor_files import read_json
+from csmkit.errors import InputError
+from csmkit.generator import Generator
+from experiments.benchmarks.report import add_save, peak_memory_mib, print_json, print_table
+from experiments.benchmarks.sizes import SIZES, write_random_voice
+
+TEXT = "hello there, how are you today?"
+MEMORY_GIB = 16  # of the default engines together
+ENGINES = ("transformers:bfloat16@2", "eager:bfloat16@2", "int8@2", "int4@2", "int4@1")
+
+
+class Engine(NamedTuple):
+    """A contestant.
+
+    Attributes:
+        mode: "transformers", or an execution mode.
+        dtype: of its weights; of what is not rounded for "int8" and "int4".
+        threads: of its process.
+    """
+
+    mode: str
+    dtype: str
+    threads: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``mode[:dtype][@threads]``."""
+        rest, _, threads = text.partition("@")
+        mode, _, dtype = rest.partition(":")
+        if not (threads or "1").isdecimal() or dtype not in ("", "bfloat16", "float32"):
+            raise InputError(f"engine {text!r}: give MODE[:bfloat16|float32][@THREADS], such as int4@2")
+        return cls(mode, dtype or "bfloat16", int(threads or torch.get_num_threads()))
+
+    def folder(self, voice: Path) -> Path:
+        """Where its checkpoint is."""
+        return voice.with_name(f"{voice.name}-{self.mode}") if self.mode in ROUNDINGS else voice
+
+    @property
+    def bytes_per_weight(self) -> float:
+        """Read for each weight that a frame multiplies by; scales included."""
+        if self.mode in ROUNDINGS:
+            rounding = ROUNDINGS[self.mode]
+            return rounding.bits / 8 + 4 / rounding.block
+        return 2 if self.dtype == "bfloat16" else 4
+
+
+def work(connection: Connection, engine: Engine, voice: Path) -> None:
+    """A contestant's process: loads, then makes an utterance whenever it is told how many frames, until told None."""
+    torch.set_num_threads(engine.threads)
+    os.environ["CSMKIT_THREADS"] = str(engine.threads)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    folder, dtype = engine.folder(voice), getattr(torch, engine.dtype)
+    began = time.perf_counter()
+    if engine.mode == "transformers":
+        from transformers import CsmForConditionalGeneration
+
+        model = CsmForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
+        speak = lambda n_frames: transformers_figures(model, n_frames)  # noqa: E731
+    else:
+        generator = Generator.load(folder, device="cpu", dtype=dtype, execution=engine.mode)
+        speak = lambda n_frames: csmkit_figures(generator, n_frames)  # noqa: E731
+    connection.send({"load_s": time.perf_counter() - began})
+    while (n_frames := connection.recv()) is not None:
+        connection.send(speak(n_frames) | {"peak_mib": peak_memory_mib()})
+
+
+def transformers_figures(model: Any, n_frames: int) -> dict[str, float]:
+    """Milliseconds of a frame of codes, the prompt left out."""
+    ids = torch.arange(3, 3 + len(TEXT))[None]
+    spent = []
+    for count in (1, n_frames):
+        began = time.perf_counter()
+        how = {"do_sample": True, "temperature": 0.9, "top_k": 50}
+        depth = {f"depth_decoder_{name}": value for name, value in how.items()}
+        model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, **how, **depth)
+        spent.append(1e3 * (time.perf_counter() - began))
+    return {"frame_ms": (spent[1] - spent[0]) / (n_frames - 1)}
+
+
+def csmkit_figures(generator: Generator, n_frames: int) -> dict[str, float]:
+    """Milliseconds of a frame of codes and of one with its sound, after the first, and from the call to the first."""
+    figures = {}
+    how = {"seed": 0, "guards": None, "max_audio_length_ms": 80 * n_frames}
+    for name, first, frames in (
+        ("frame_ms", "first_codes_ms", lambda: generator.frames(TEXT, **how)),
+        ("with_sound_ms", "first_sound_ms", lambda: generator.generate_streaming(TEXT, chunk_frames=1, **how)),
+    ):
+        began = time.perf_counter()
+        arrivals = [1e3 * (time.perf_counter() - began) for _ in frames()]
+        figures[first], figures[name] = arrivals[0], (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
+    return figures
+
+
+class Contestants:
+    """The engines' processes."""
+
+    def __init__(self, engines: list[Engine], voice: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._workers = {}
+        self.figures: dict[Engine, list[dict[str, float]]] = {}
+        for engine in engines:  # one by one, so that none is slowed down by another's loading
+            ours, theirs = context.Pipe()
+            process = context.Process(target=work, args=(theirs, engine, voice), daemon=True)
+            process.start()
+            theirs.close()
+            self._workers[engine] = process, ours
+            self.figures[engine] = [ours.recv()]
+
+    def take_turns(self, n_frames: int, repeats: int) -> None:
+        """An utterance of each, ``repeats`` times; the first one of each warms up and does not count."""
+        for repeat in range(repeats + 1):
+            for engine, (_, connection) in self._workers.items():
+                connection.send(n_frames)
+                figures = connection.recv()
+                if repeat:
+                    self.figures[engine].append(figures)
+
+    def close(self) -> None:
+        """End the processes."""
+        for process, connection in self._workers.values():
+            connection.send(None)
+            process.join(10)
+
+
+def rows(figures: dict[Engine, list[dict[str, float]]], size: str, n_weights: int, read_gb_s: float) -> list[dict]:
+    """A row an engine; ``times_transformers`` against those with as many threads, turn by turn."""
+    table = []
+    for engine, (loading, *turns) in figures.items():
+        theirs = [
+            turns for other, turns in figures.items() if (other.mode, other.threads) == ("transformers", engine.threads)
+        ]
+        ratios = [a["frame_ms"] / b["frame_ms"] for a, b in zip(theirs[0][1:], turns, strict=True)] if theirs else []
+
+        def median(name: str, turns: list[dict[str, float]] = turns) -> float | None:
+            values = [turn[name] for turn in turns if name in turn]
+            return statistics.median(values) if values else None
+
+        sound = median("with_sound_ms")
+        row = {
+            "size": size,
+            "engine": engine.mode,
+            "dtype": engine.dtype,
+            "threads": engine.threads,
+            "frame_ms": median("frame_ms"),
+            "frame_min_ms": min(turn["frame_ms"] for turn in turns),
+            "floor_ms": 1e3 * n_weights * engine.bytes_per_weight / (1e9 * read_gb_s),
+            "times_transformers": statistics.median(ratios) if ratios else None,
+            "with_sound_ms": sound,
+            "rtf": sound / 80 if sound else None,
+            "first_sound_ms": median("first_sound_ms"),
+            "load_s": loading["load_s"],
+            "peak_mib": max(turn["peak_mib"] for turn in turns),
+        }
+        table.append({name: round(value, 2) if isinstance(value, float) else value for name, value in row.items()})
+    return table
+
+
+def weights_of_a_frame(config: CsmConfig) -> int:
+    """Weights that a frame multiplies by, each as often as it does."""
+
+    def stack(sizes: Any) -> int:
+        heads = 2 * (sizes.n_heads + sizes.n_kv_heads) * sizes.head_dim
+        return sizes.n_layers * sizes.dim * (heads + 3 * sizes.ffn_dim)
+
+    n, backbone, depth = config.n_codebooks, config.backbone, config.depth
+    heads = config.codebook_size * (backbone.dim + (n - 1) * depth.dim)
+    return stack(backbone) + (n - 1) * stack(depth) + heads
+
+
+def read_bandwidth(n_bytes: int = 2**28) -> float:
+    """GB/s that torch reads memory at, the best of several passes over more than the caches hold per core."""
+    values, best = torch.ones(n_bytes // 4), 0.0
+    for _ in range(5):
+        began = time.perf_counter()
+        values.sum()
+        best = max(best, n_bytes / (time.perf_counter() - began) / 1e9)
+    return best
+
+
+@contextmanager
+def prepared(size: str, engines: list[Engine], folder: Path | None) -> Iterator[Path]:
+    """The checkpoints, made where they are missing; thrown away at the end where no folder is given."""
+    with tempfile.TemporaryDirectory() as temporary:
+        voice = (folder or Path(temporary)) / size
+        if not (voice / "tokenizer.json").is_file():
+            write_random_voice(SIZES[size], voice)
+        for engine in engines:
+            if not engine.folder(voice).is_dir():
+                convert(voice, engine.folder(voice), to=engine.mode)
+        yield voice
+
+
+def default_size() -> str:
+    """ "full" where the default engines fit into memory, else "width"."""
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return "full" if gib >= MEMORY_GIB else "width"
+
+
+def main() -> None:
+    """Run the comparison and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default=default_size())
+    parser.add_argument("--engines", nargs="+", type=Engine.parse, default=[Engine.parse(text) for text in ENGINES])
+    parser.add_argument("--frames", type=int, default=8, help="of an utterance")
+    parser.add_argument("--repeats", type=int, default=3, help="utterances of each engine that count")
+    parser.add_argument("--folder", type=Path, default=None, help="where the checkpoints are kept")
+    add_save(parser)
+    options = parser.parse_args()
+    with prepared(options.size, options.engines, options.folder) as voice:
+        contestants = Contestants(options.engines, voice)
+        print("loaded", flush=True)
+        try:
+            bandwidth = read_bandwidth()
+            contestants.take_turns(options.frames, options.repeats)
+        finally:
+            contestants.close()
+        n_weights = weights_of_a_frame(CsmConfig.from_transformers(read_json(voice / "config.json")))
+    table = rows(contestants.figures, options.size, n_weights, bandwidth)
+    print_table(table)
+    conditions = {"read_gb_s": round(bandwidth, 1), "load_average": round(os.getloadavg()[0], 1)}
+    print_json("full_size", table, options.save, n_weights=n_weights, **conditions)
+
+
+if __name__ == "__main__":
+    main()
