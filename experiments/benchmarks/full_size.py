@@ -172,7 +172,7 @@ def rows(figures: dict[Engine, list[dict[str, float]]], size: str, n_weights: in
             "size": size,
             "engine": engine.mode,
             "dtype": engine.dtype,
-            "threads": engine.threads,
+            "n_threads": engine.threads,
             "frame_ms": median("frame_ms"),
             "frame_min_ms": min(turn["frame_ms"] for turn in turns),
             "floor_ms": 1e3 * n_weights * engine.bytes_per_weight / (1e9 * read_gb_s),
@@ -199,12 +199,12 @@ def weights_of_a_frame(config: CsmConfig) -> int:
     return stack(backbone) + (n - 1) * stack(depth) + heads
 
 
-def read_bandwidth(n_bytes: int = 2**28) -> float:
-    """GB/s that torch reads memory at, the best of several passes over more than the caches hold per core."""
-    values, best = torch.ones(n_bytes // 4), 0.0
-    for _ in range(5):
+def read_bandwidth(n_bytes: int = 2**29) -> float:
+    """GB/s of weights that a product of one row reads from memory, the best of several."""
+    weight, x, best = torch.ones(n_bytes // 4 // 4096, 4096), torch.ones(4096), 0.0
+    for _ in range(8):
         began = time.perf_counter()
-        values.sum()
+        torch.mv(weight, x)
         best = max(best, n_bytes / (time.perf_counter() - began) / 1e9)
     return best
 
