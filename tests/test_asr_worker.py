@@ -35,6 +35,10 @@ def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
         time.sleep(0.002)
 
 
+def recogniser_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "csmkit-asr"}
+
+
 class GatedTranscriber(FakeTranscriber):
     """Decodes only while the test holds the gate open."""
 
@@ -220,7 +224,7 @@ def test_sound_after_the_finish_is_rejected_and_counted() -> None:
 
 
 def test_the_same_object_takes_the_next_utterance_without_loading_again() -> None:
-    transcriber = FakeTranscriber(SCRIPT)
+    transcriber, before = FakeTranscriber(SCRIPT), recogniser_threads()
     with StreamingWhisperASR(transcriber=transcriber) as asr:
         finals = []
         for seconds in (1.0, 2.0):
@@ -228,9 +232,9 @@ def test_the_same_object_takes_the_next_utterance_without_loading_again() -> Non
             asr.put_audio_chunk(sound(seconds))
             asr.finish()
             finals.append(asr.get_final(timeout=5))
-        threads = [thread.name for thread in threading.enumerate()]
+        threads = recogniser_threads() - before
     assert finals == ["the quick", "the quick brown fox jumps"]
-    assert threads.count("csmkit-asr") == 1
+    assert len(threads) == 1
 
 
 def test_an_utterance_without_sound_has_an_empty_final() -> None:
@@ -328,12 +332,14 @@ def test_calls_in_the_wrong_order_say_what_to_call() -> None:
 
 
 def test_closing_joins_the_thread_and_may_be_repeated() -> None:
+    before = recogniser_threads()
     asr = StreamingWhisperASR(transcriber=FakeTranscriber())
     asr.close()
     asr.start_processing()
+    assert len(recogniser_threads() - before) == 1
     asr.close()
     asr.close()
-    assert "csmkit-asr" not in [thread.name for thread in threading.enumerate()]
+    assert not recogniser_threads() - before
     asr.start_processing()
     asr.finish()
     assert asr.get_final(timeout=5) == ""
@@ -341,13 +347,14 @@ def test_closing_joins_the_thread_and_may_be_repeated() -> None:
 
 
 def test_an_object_that_is_dropped_takes_its_thread_along() -> None:
+    before = recogniser_threads()
     asr = StreamingWhisperASR(transcriber=FakeTranscriber())
     asr.start_processing()
     gone = weakref.ref(asr)
     del asr
     gc.collect()
     assert gone() is None
-    until(lambda: "csmkit-asr" not in [thread.name for thread in threading.enumerate()])
+    until(lambda: not recogniser_threads() - before)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import types
@@ -114,10 +115,23 @@ def test_one_chunk_has_no_gaps_and_none_has_nothing():
     assert Arrivals().row()["ttfa_ms"] is None and Arrivals().row()["rtf"] is None
 
 
+WHAT_IS_CALLED = {
+    "llm": "stream",
+    "speech": "generate_streaming",
+    "codec": "stream",
+    "asr": "transcribe",
+    "tracker": "track",
+}
+
+
 @pytest.mark.parametrize("kind", plugins.KINDS)
-def test_every_kind_has_a_fake_that_loads(kind: str):
+def test_every_kind_has_a_fake_that_offers_what_is_called(kind: str):
     assert "fake" in plugins.available(kind)
-    assert callable(plugins.load(kind, "fake"))
+    fake = plugins.load(kind, "fake")
+    if kind == "metric":
+        assert fake(["a", "b"], ["a", "c"]) == 0.5
+    else:
+        assert callable(getattr(fake, WHAT_IS_CALLED[kind], None))
 
 
 @pytest.mark.parametrize("kind", plugins.KINDS)
@@ -182,16 +196,24 @@ def test_texts_that_cannot_be_compared_are_refused():
 
 
 def test_every_error_is_one_of_ours_and_a_builtin():
-    for name in errors.__all__:
+    drawn = dict(re.findall(r"(\w+Error) \((\w+)\)", str(errors.__doc__)))
+    everyday = {Exception, BaseException, object}
+    for name in set(errors.__all__) - {"CsmkitError"}:
         error = getattr(errors, name)
         assert issubclass(error, CsmkitError)
-        assert name == "CsmkitError" or any(base.__module__ == "builtins" for base in error.__mro__[2:4])
+        builtins = {base.__name__ for base in set(error.__mro__) - everyday if base.__module__ == "builtins"}
+        assert builtins, f"{name} is caught by no other name"
+        assert drawn.get(name) in (builtins | {None}), f"{name} is not what the docstring draws"
 
 
 def test_public_names_are_those_of_the_contract():
     expected = {"Generator", "Segment", "StreamingWhisperASR", "StreamingConversationalChatbot"}
     assert expected <= set(csmkit.__all__)
-    assert all(getattr(csmkit, name) is not None for name in csmkit.__all__)
+    for name in csmkit.__all__:
+        value = getattr(csmkit, name)
+        assert getattr(value, "__name__", name) == name and name in dir(csmkit)
+    with pytest.raises(AttributeError, match="no attribute 'Generaotr'; public are"):
+        _ = csmkit.Generaotr
 
 
 def test_importing_the_package_is_light():
