@@ -18,15 +18,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from csmkit import moved
+
 if TYPE_CHECKING:
-    from csmkit.asr.worker import StreamingWhisperASR
+    from csmkit.asr.streaming import StreamingWhisperASR
     from csmkit.audio import SAMPLE_RATE
     from csmkit.chat.chatbot import StreamingConversationalChatbot
-    from csmkit.csm.guards import Guards
-    from csmkit.csm.prompt import Segment
-    from csmkit.csm.voice_prompt import voice_prompt
     from csmkit.errors import CsmkitError
-    from csmkit.generator import Generator
+    from csmkit.speech.generator import Generator
+    from csmkit.speech.guards import Guards
+    from csmkit.speech.settings import Segment
+    from csmkit.speech.speaker_prompt import voice_prompt
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,13 +45,16 @@ __all__ = [
 _HOME = {
     "SAMPLE_RATE": "csmkit.audio",
     "CsmkitError": "csmkit.errors",
-    "Generator": "csmkit.generator",
-    "Guards": "csmkit.csm.guards",
-    "Segment": "csmkit.csm.prompt",
+    "Generator": "csmkit.speech.generator",
+    "Guards": "csmkit.speech.guards",
+    "Segment": "csmkit.speech.settings",
     "StreamingConversationalChatbot": "csmkit.chat.chatbot",
-    "StreamingWhisperASR": "csmkit.asr.worker",
-    "voice_prompt": "csmkit.csm.voice_prompt",
+    "StreamingWhisperASR": "csmkit.asr.streaming",
+    "voice_prompt": "csmkit.speech.speaker_prompt",
 }
+
+
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -15,12 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from csmkit.csm.blockwise import ROUNDINGS, Rounding
 from csmkit.csm.checkpoint import ROUNDING_KEY, build_model
-from csmkit.csm.checkpoint_writer import Plan, Tensors, require_empty, write_checkpoint
 from csmkit.csm.config import CsmConfig
-from csmkit.csm.flavors import sesame_values, transformers_values
-from csmkit.csm.sources import (
+from csmkit.csm.config_json import sesame_values, transformers_values
+from csmkit.csm.layouts import (
     IGNORED,
     TIED_EMBEDDINGS,
     Checkpoint,
@@ -30,11 +28,13 @@ from csmkit.csm.sources import (
     sesame_name,
     tensor_shapes,
 )
-from csmkit.csm.tensor_files import LAYOUTS, ROUNDED, ROUNDED_PREFIX, SESAME, TRANSFORMERS, read_json
+from csmkit.csm.quantization import ROUNDINGS, Rounding
 from csmkit.errors import CheckpointError, InputError
+from csmkit.files.hub import CODEC_FOLDER, MOSHI_PATTERN, find_codec, find_voice
+from csmkit.files.tensors import LAYOUTS, ROUNDED, ROUNDED_PREFIX, SESAME, TRANSFORMERS, read_json
+from csmkit.files.writer import Plan, Tensors, require_empty, write_checkpoint
 from csmkit.mimi.export import config_values, flat_tensors
 from csmkit.mimi.files import CSM_PREFIX, CodecFiles
-from csmkit.voices import CODEC_FOLDER, MOSHI_PATTERN, find_codec, find_voice
 
 NO_CODEC = "none"
 _WEIGHT_SUFFIXES = (".safetensors", ".index.json", ".pt", ".pth", ".bin")
@@ -75,10 +75,10 @@ def convert(
     """Write a checkpoint again in another layout, a tensor at a time; shows progress on a terminal.
 
     Args:
-        source: a voice as `csmkit.voices.find_voice` takes it.
+        source: a voice as `csmkit.files.hub.find_voice` takes it.
         target: a directory that is empty or not there; it is filled once everything has been written.
         to: "transformers", "sesame", "int4" or "int8"; None for the layout that the source is not in.
-        codec: where the codec is, as `csmkit.voices.find_codec` takes it; None for the source's own; "none" to leave
+        codec: where the codec is, as `csmkit.files.hub.find_codec` takes it; None for the source's own; "none" to leave
             it out.
 
     Raises:

@@ -1,6 +1,6 @@
-"""What torch is told about this machine before a model runs: threads, precision, attention kernels, memory.
+"""This machine: what torch is told about it before a model runs, and the record of it that stands beside figures.
 
-All of it in one place, and all of it can be changed from outside:
+Threads, precision, attention kernels and memory are set in one place, and all of it can be changed from outside:
 
 - ``CSMKIT_THREADS``: CPU threads of a pass; ``OMP_NUM_THREADS`` and `torch.set_num_threads` are heeded likewise.
 - ``CSMKIT_TF32=1``: float32 products on CUDA in TF32, which is quicker and keeps 10 bits of each factor.
@@ -9,12 +9,22 @@ All of it in one place, and all of it can be changed from outside:
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 import torch
 
+import csmkit
 from csmkit.errors import InputError
 
+PACKAGES = ("torch", "transformers", "moshi", "faster-whisper", "ctranslate2", "numpy")  # that figures depend on
 SMALL_MODEL = 50_000_000  # values; the products of a smaller one end before a second thread has woken up
 _UNTOUCHED = torch.get_num_threads()
 _ours = _UNTOUCHED  # what torch began with or was told here; any other number is somebody's choice
@@ -93,3 +103,78 @@ def _number(variable: str, low: float, high: float) -> float | None:
     if not low <= value <= high:
         raise InputError(f"{variable}={text!r}: give a number from {low:g} to {high:g}, or leave it unset")
     return value
+
+
+def installed(package: str) -> str | None:
+    """The installed version of a package; None where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def environment() -> dict[str, Any]:
+    """Hardware and versions that figures depend on, as a flat row."""
+    return {
+        "csmkit": csmkit.__version__,
+        "commit": commit(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        **{package: version for package in PACKAGES if (version := installed(package))},
+    }
+
+
+def machine() -> str:
+    """On what figures are measured, in a line for a person."""
+    here = environment()
+    threads = f"{here['threads']} thread{'' if here['threads'] == 1 else 's'} of {here['cores']} cores"
+    return f"csmkit {here['csmkit']}, torch {here['torch']}, on {here['gpu'] or here['cpu']} ({threads})"
+
+
+@cache
+def commit() -> str | None:
+    """The commit that csmkit runs from, with "-dirty" where tracked files differ; None outside a checkout of it."""
+    folder = Path(csmkit.__file__).parent
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:  # installed, maybe below someone's checkout
+        return None
+    head = _git(folder, "rev-parse", "HEAD")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", str(folder))
+    return f"{head[:12]}-dirty" if head and changed else head and head[:12]
+
+
+def checksum(directory: Path) -> str:
+    """The first sixteen digits of a SHA-256 over the names and contents of a directory's files, or of one file."""
+    files = [directory] if directory.is_file() else [path for path in directory.rglob("*") if path.is_file()]
+    return _checksum(tuple(sorted((str(path), path.stat().st_mtime_ns) for path in files)), str(directory))
+
+
+@cache
+def _checksum(files: Iterable[tuple[str, int]], directory: str) -> str:
+    digest = hashlib.sha256()
+    for name, _ in files:
+        digest.update(os.path.relpath(name, directory).encode())
+        with open(name, "rb") as file:
+            while block := file.read(2**22):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpu_name() -> str:
+    """The processor's name; Linux keeps it where `platform` does not look."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -30,14 +30,14 @@ class Builtin:
 
 _BUILTIN: dict[str, dict[str, Builtin]] = {
     "llm": {
-        "transformers": Builtin("csmkit.chat.llm:TransformersLLM"),
-        "openai": Builtin("csmkit.chat.server_llm:ServerLLM", "server"),
-        "echo": Builtin("csmkit.chat.llm:EchoLLM"),
-        "fake": Builtin("csmkit.chat.llm:FakeLLM"),
+        "transformers": Builtin("csmkit.llm.transformers:TransformersLLM"),
+        "openai": Builtin("csmkit.llm.server:ServerLLM", "server"),
+        "echo": Builtin("csmkit.llm.transformers:EchoLLM"),
+        "fake": Builtin("csmkit.llm.transformers:FakeLLM"),
     },
     "speech": {
-        "csm": Builtin("csmkit.generator:Generator.load"),
-        "fake": Builtin("csmkit.generator:FakeGenerator"),
+        "csm": Builtin("csmkit.speech.generator:Generator.load"),
+        "fake": Builtin("csmkit.speech.generator:FakeGenerator"),
     },
     "codec": {
         "streaming": Builtin("csmkit.mimi.codecs:StreamingCodec"),
@@ -50,20 +50,20 @@ _BUILTIN: dict[str, dict[str, Builtin]] = {
         "fake": Builtin("csmkit.asr.fake:FakeTranscriber"),
     },
     "metric": {
-        "wer": Builtin("csmkit.lab.metrics:word_error_rate", "eval"),
-        "cer": Builtin("csmkit.lab.metrics:character_error_rate", "eval"),
-        "latency": Builtin("csmkit.lab.metrics:latency"),
-        "codes": Builtin("csmkit.lab.codes:code_metrics"),
-        "artifacts": Builtin("csmkit.lab.artifacts:artifact_row", "eval"),
-        "seams": Builtin("csmkit.lab.seams:seam_metrics"),
-        "distances": Builtin("csmkit.lab.distances:distances"),
-        "levels": Builtin("csmkit.lab.levels:levels"),
-        "loudness": Builtin("csmkit.lab.levels:loudness_lufs", "eval"),
-        "fake": Builtin("csmkit.lab.metrics:fake_metric"),
+        "wer": Builtin("csmkit.lab.metrics.words:word_error_rate", "eval"),
+        "cer": Builtin("csmkit.lab.metrics.words:character_error_rate", "eval"),
+        "latency": Builtin("csmkit.lab.metrics.words:latency"),
+        "codes": Builtin("csmkit.lab.metrics.codes:code_metrics"),
+        "artifacts": Builtin("csmkit.lab.metrics.artifacts:artifact_row", "eval"),
+        "seams": Builtin("csmkit.lab.metrics.seams:seam_metrics"),
+        "distances": Builtin("csmkit.lab.metrics.distances:distances"),
+        "levels": Builtin("csmkit.lab.metrics.levels:levels"),
+        "loudness": Builtin("csmkit.lab.metrics.levels:loudness_lufs", "eval"),
+        "fake": Builtin("csmkit.lab.metrics.words:fake_metric"),
     },
     "tracker": {
-        "mlflow": Builtin("csmkit.lab.tracking:MlflowTracker", "mlflow"),
-        "fake": Builtin("csmkit.lab.tracking:FakeTracker"),
+        "mlflow": Builtin("csmkit.lab.report.tracking:MlflowTracker", "mlflow"),
+        "fake": Builtin("csmkit.lab.report.tracking:FakeTracker"),
     },
 }
 _registered: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}

@@ -21,11 +21,11 @@ from IPython.display import Markdown
 
 from csmkit import Segment, StreamingConversationalChatbot
 from csmkit.lab.analysis.questions import turn_finding
-from csmkit.lab.listening import hear, hear_turn
-from csmkit.lab.provenance import machine
-from csmkit.lab.stack import Stack
-from csmkit.lab.widgets import Player, Studio
-from csmkit.lab.widgets.chart import describe
+from csmkit.lab.notebook import Player, Studio
+from csmkit.lab.notebook.chart import describe
+from csmkit.lab.notebook.listening import hear, hear_turn
+from csmkit.machine import machine
+from csmkit.stack import Stack
 
 voice = Stack(preset).voice
 machine()

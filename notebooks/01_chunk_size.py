@@ -22,14 +22,14 @@ import pandas
 from IPython.display import Markdown
 
 from csmkit.lab import plots
+from csmkit.lab.analysis.comparisons import beside_controls
 from csmkit.lab.analysis.questions import chunk_finding, range_finding, seam_finding
 from csmkit.lab.analysis.statistics import UNITS
-from csmkit.lab.comparisons import beside_controls
-from csmkit.lab.listening import hear
-from csmkit.lab.provenance import machine
-from csmkit.lab.seams import worst_seam
-from csmkit.lab.stack import Stack
-from csmkit.lab.trials import TrialSettings, run_trial, run_trials
+from csmkit.lab.metrics.seams import worst_seam
+from csmkit.lab.notebook.listening import hear
+from csmkit.lab.trials.trial import TrialSettings, run_trial, run_trials
+from csmkit.machine import machine
+from csmkit.stack import Stack
 
 voice = Stack(preset).voice
 machine()

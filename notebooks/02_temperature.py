@@ -25,13 +25,13 @@ import pandas
 from IPython.display import Markdown
 
 from csmkit.lab import plots
+from csmkit.lab.analysis.comparisons import extremes, variety_rows
 from csmkit.lab.analysis.questions import interval_table, range_finding
 from csmkit.lab.analysis.statistics import UNITS
-from csmkit.lab.comparisons import extremes, variety_rows
-from csmkit.lab.listening import hear
-from csmkit.lab.provenance import machine
-from csmkit.lab.stack import Stack
-from csmkit.lab.trials import TrialSettings, run_trials
+from csmkit.lab.notebook.listening import hear
+from csmkit.lab.trials.trial import TrialSettings, run_trials
+from csmkit.machine import machine
+from csmkit.stack import Stack
 
 stack = Stack(preset)
 asr = stack.recogniser(whisper)

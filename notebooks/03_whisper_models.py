@@ -24,14 +24,14 @@ import pandas
 from IPython.display import Markdown
 
 from csmkit.lab import plots
+from csmkit.lab.analysis.comparisons import differences, extremes
 from csmkit.lab.analysis.questions import whisper_finding
 from csmkit.lab.analysis.sentences import advice
 from csmkit.lab.analysis.statistics import UNITS
-from csmkit.lab.comparisons import differences, extremes
-from csmkit.lab.listening import hear
-from csmkit.lab.provenance import machine
-from csmkit.lab.stack import Stack
-from csmkit.lab.trials import TrialSettings, run_trials
+from csmkit.lab.notebook.listening import hear
+from csmkit.lab.trials.trial import TrialSettings, run_trials
+from csmkit.machine import machine
+from csmkit.stack import Stack
 
 stack = Stack(preset)
 machine()

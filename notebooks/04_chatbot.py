@@ -26,10 +26,10 @@ from IPython.display import Markdown
 from csmkit import StreamingConversationalChatbot
 from csmkit.lab import plots
 from csmkit.lab.analysis.questions import turn_finding
-from csmkit.lab.listening import hear_turn
-from csmkit.lab.provenance import machine
-from csmkit.lab.turns import chunk_rows, turn_rows
-from csmkit.lab.widgets import Player
+from csmkit.lab.notebook import Player
+from csmkit.lab.notebook.listening import hear_turn
+from csmkit.lab.plots.turn_rows import chunk_rows, turn_rows
+from csmkit.machine import machine
 
 chatbot = StreamingConversationalChatbot(preset=preset, asr=whisper, chunk_frames=chunk_frames, seed=seed)
 machine()

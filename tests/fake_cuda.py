@@ -166,5 +166,5 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     }
     for name, part in parts.items():
         monkeypatch.setattr(torch.cuda, name, part)
-    monkeypatch.setattr("csmkit.csm.graph._start_cublas", cuda.start_cublas)
+    monkeypatch.setattr("csmkit.csm.execution.cuda_graph._start_cublas", cuda.start_cublas)
     return cuda

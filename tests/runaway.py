@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from csmkit.csm.config import Request
 from csmkit.mimi.codecs import CodecStream, FakeCodec
-from csmkit.reasons import END_OF_SPEECH, MAX_LENGTH
-from csmkit.speech import FakeGenerator
-from csmkit.streams import Outcome
+from csmkit.speech.base import FakeGenerator
+from csmkit.speech.finish_reasons import END_OF_SPEECH, MAX_LENGTH
+from csmkit.speech.settings import Request
+from csmkit.speech.streams import Outcome
 
 SILENT = 1  # the first code of a frame without sound
 

@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from csmkit.csm.config import Request
 from csmkit.errors import DeviceError
-from csmkit.generator import FakeGenerator
-from csmkit.streams import FrameStream
+from csmkit.speech.generator import FakeGenerator
+from csmkit.speech.settings import Request
+from csmkit.speech.streams import FrameStream
 
 
 class SlowVoice(FakeGenerator):

@@ -18,12 +18,12 @@ import pytest
 from csmkit.asr.directory import NAMES
 from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.hypothesis import Hypothesis
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.asr.utterance import Transcript
 from csmkit.asr.whisper import WhisperTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import InputError, TranscriptionError
-from csmkit.generator import Generator
+from csmkit.speech.generator import Generator
 
 SENTENCES = ("good morning, how are you today?", "the weather is nice and warm.", "would you like a cup of tea?")
 PAUSE = np.zeros(SAMPLE_RATE // 4, np.float32)

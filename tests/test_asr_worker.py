@@ -15,8 +15,8 @@ import soxr
 
 from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.hypothesis import RATE_HZ, Hypothesis, Word
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.asr.utterance import Transcript
-from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import CheckpointNotFoundError, InputError, StateError, TranscriptionError
 

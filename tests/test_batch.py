@@ -11,12 +11,13 @@ from tiny import N_CODEBOOKS, save_voice, tiny_csm
 
 from csmkit import Generator, Segment
 from csmkit.audio import FRAME_SAMPLES
-from csmkit.csm.config import Request, Sampling
+from csmkit.csm.config import Sampling
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.sampling import Noise, sample
 from csmkit.errors import ContextOverflowError, InputError
 from csmkit.mimi.codecs import FakeCodec
-from csmkit.speech import FakeGenerator
+from csmkit.speech.base import FakeGenerator
+from csmkit.speech.settings import Request
 
 TEXTS = ("hello there.", "what is the time, please?", "no.", "a rather longer sentence than the others are.")
 

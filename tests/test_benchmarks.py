@@ -12,7 +12,7 @@ import torch
 
 from csmkit.csm.config import CsmConfig, TransformerConfig
 from csmkit.errors import DeviceError
-from csmkit.generator import Generator
+from csmkit.speech.generator import Generator
 from experiments.benchmarks import codec, frame, gpu, gpu_checks, growth, reproducibility, tables
 
 ROOT = Path(__file__).parents[1]

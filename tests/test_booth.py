@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import read
 from csmkit.errors import AudioFileError, CheckpointNotFoundError, StateError
-from csmkit.generator import FakeGenerator
-from csmkit.lab.booth import Booth, Order, Progress
-from csmkit.lab.stack import Stack
-from csmkit.lab.takes import ROWS, Take, keep
-from csmkit.lab.trials import TrialRun, TrialSettings, run_trial
-from csmkit.speech import SpeechGenerator
+from csmkit.lab.notebook.recordings import ROWS, Take, keep
+from csmkit.lab.notebook.session import Booth, Order, Progress
+from csmkit.lab.trials.trial import TrialRun, TrialSettings, run_trial
+from csmkit.speech.base import SpeechGenerator
+from csmkit.speech.generator import FakeGenerator
+from csmkit.stack import Stack
 
 TEXT = "one two three four five six"
 FAKE = TrialSettings(codec="fake", seed=1)

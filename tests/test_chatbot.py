@@ -19,13 +19,13 @@ import torch
 
 from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.hypothesis import Hypothesis
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import WavWriter
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import EchoLLM, FakeLLM, Message
-from csmkit.chat.options import ChatModels, TurnOptions, chat_models
+from csmkit.chat.settings import ChatModels, TurnOptions, chat_models
 from csmkit.errors import AudioFileError, ContextOverflowError, DeviceError, InputError, LanguageModelError, StateError
-from csmkit.generator import FakeGenerator, Generator, Segment
+from csmkit.llm.transformers import EchoLLM, FakeLLM, Message
+from csmkit.speech.generator import FakeGenerator, Generator, Segment
 
 ANSWER = "Well of course, I can help you with that today. It is an easy thing to do. Shall we begin at once?"
 SCRIPT = "well of course i can help you with that today it is an easy thing to do shall we begin at once"
@@ -562,7 +562,7 @@ def test_a_program_that_ends_in_the_middle_of_a_turn_ends_quietly() -> None:
 from csmkit import StreamingConversationalChatbot, StreamingWhisperASR
 from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.hypothesis import Hypothesis
-from csmkit.chat.llm import FakeLLM
+from csmkit.llm.transformers import FakeLLM
 asr = StreamingWhisperASR(transcriber=FakeTranscriber(decode_s=0.3))
 chatbot = StreamingConversationalChatbot(generator="fake", llm=FakeLLM(["So, word " * 900], word_s=0.01), asr=asr)
 events = chatbot.process_streaming("Hi")

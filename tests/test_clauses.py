@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from csmkit.chat.clauses import ClauseSplitter, split_long, spoken_part
 from csmkit.errors import InputError
-from csmkit.markup import speakable
-from csmkit.spoken import in_words
+from csmkit.text.clauses import ClauseSplitter, split_long, spoken_part
+from csmkit.text.markup import speakable
+from csmkit.text.normalize import in_words
 
 
 def split(text: str, **limits: int) -> list[tuple[str, int]]:

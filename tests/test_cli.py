@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 
 from csmkit import Guards, cli
 from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE, read, write
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import FakeLLM
 from csmkit.cli import models
 from csmkit.cli.options import parse_schedule
 from csmkit.errors import CsmkitError, InputError, LanguageModelError
-from csmkit.speech import FakeGenerator
+from csmkit.llm.transformers import FakeLLM
+from csmkit.speech.base import FakeGenerator
 
 runner = CliRunner()
 

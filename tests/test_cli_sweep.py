@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from csmkit.cli import app, run
-from csmkit.lab.tracking import FakeTracker
+from csmkit.lab.report.tracking import FakeTracker
 
 RECIPE = """
 texts = ["one two three", "four five", "six"]

@@ -10,13 +10,13 @@ import torch
 
 from csmkit import Segment
 from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import write
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import FakeLLM
-from csmkit.chat.memory import load_conversation, save_conversation
+from csmkit.chat.saved_conversation import load_conversation, save_conversation
 from csmkit.errors import AudioFileError, CheckpointError, CheckpointNotFoundError, InputError
-from csmkit.speech import FakeGenerator
+from csmkit.llm.transformers import FakeLLM
+from csmkit.speech.base import FakeGenerator
 
 
 def chatbot(script: str = "how are you today", **options) -> StreamingConversationalChatbot:

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from csmkit import Generator, cli
 from csmkit.convert import convert
 from csmkit.csm.checkpoint import load_model
-from csmkit.csm.sources import IGNORED
-from csmkit.csm.tensor_writer import SafetensorsWriter
+from csmkit.csm.layouts import IGNORED
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, CheckpointWriteError, InputError
+from csmkit.files.safetensors_writer import SafetensorsWriter
 from csmkit.mimi.codecs import StreamingCodec
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

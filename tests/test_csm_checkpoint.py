@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from tiny import character_tokenizer, save_voice, tiny_csm
 from tokenizers import Tokenizer, models
 
-from csmkit import voices
 from csmkit.csm.checkpoint import load_model, load_sampling, load_tokenizer
 from csmkit.csm.config import CsmConfig, Sampling
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, InputError
+from csmkit.files import hub as voices
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import CsmForConditionalGeneration
 
 from csmkit import Generator, Segment
+from csmkit.csm.attention import prefix_reach, whole_reach
 from csmkit.csm.config import TransformerConfig
-from csmkit.csm.reach import prefix_reach, whole_reach
 from csmkit.csm.transformer import KvCache, inverse_frequencies
 
 N_FRAMES = 30

@@ -10,7 +10,7 @@ from tiny import CODEBOOK_SIZE, N_CODEBOOKS, save_voice, tiny_csm
 
 from csmkit import Generator
 from csmkit.csm.config import CsmConfig, Sampling, TransformerConfig
-from csmkit.csm.eager import EagerStep
+from csmkit.csm.execution.eager import EagerStep
 from csmkit.csm.sampling import Noise, sample
 from csmkit.errors import InputError
 

@@ -13,12 +13,12 @@ import torch
 from tiny import save_voice, tiny_csm
 
 from csmkit import Generator, Segment
-from csmkit.csm import compiled, step
-from csmkit.csm.config import Request
-from csmkit.csm.eager import EagerStep
-from csmkit.csm.graph import graph_step
-from csmkit.csm.static import StaticStep
+from csmkit.csm.execution import choose, compiled
+from csmkit.csm.execution.cuda_graph import graph_step
+from csmkit.csm.execution.eager import EagerStep
+from csmkit.csm.execution.static import StaticStep
 from csmkit.errors import DeviceError, InputError
+from csmkit.speech.settings import Request
 
 TEXTS = ("hello there, how are you today?", "no.", "what is the time, please?", "a longer sentence than the others.")
 
@@ -189,6 +189,6 @@ def test_what_cannot_be_had_falls_back_with_one_warning_that_says_why(
 def test_an_unknown_mode_is_refused_and_the_graph_asks_for_cuda(eager: Generator):
     modes = "'auto', 'eager', 'graph', 'compiled', 'int8', 'int4', 'static'"
     with pytest.raises(InputError, match=f"execution='fast': the modes are {modes}"):
-        step.make_step(eager.model, "fast")
+        choose.make_step(eager.model, "fast")
     with pytest.raises(DeviceError, match="needs a CUDA device"):
         graph_step(eager.model, None)

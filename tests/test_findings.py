@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import FakeLLM
 from csmkit.errors import InputError
-from csmkit.generator import FakeGenerator
+from csmkit.lab.analysis.comparisons import beside_controls, differences, extremes, variety_rows
 from csmkit.lab.analysis.findings import analyse
 from csmkit.lab.analysis.questions import (
     chunk_finding,
@@ -26,10 +25,11 @@ from csmkit.lab.analysis.questions import (
 )
 from csmkit.lab.analysis.sentences import sentences
 from csmkit.lab.analysis.statistics import Interval, median_interval
-from csmkit.lab.comparisons import beside_controls, differences, extremes, variety_rows
-from csmkit.lab.listening import hear_turn
-from csmkit.lab.seams import worst_seam
-from csmkit.lab.trials import TrialSettings, run_trials
+from csmkit.lab.metrics.seams import worst_seam
+from csmkit.lab.notebook.listening import hear_turn
+from csmkit.lab.trials.trial import TrialSettings, run_trials
+from csmkit.llm.transformers import FakeLLM
+from csmkit.speech.generator import FakeGenerator
 
 
 def chunk_rows(n_texts: int = 14, **first_ms: float) -> list[dict[str, Any]]:

@@ -16,13 +16,13 @@ from tiny import N_CODEBOOKS
 from torch import Tensor
 
 from csmkit import Generator, Segment
-from csmkit.csm import step
-from csmkit.csm.eager import EagerStep
+from csmkit.csm.execution import choose
+from csmkit.csm.execution.eager import EagerStep
+from csmkit.csm.execution.step import Made
 from csmkit.csm.model import CsmModel, CsmState
-from csmkit.csm.step import Made
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, ContextOverflowError, DeviceError, InputError
 from csmkit.mimi.codecs import FakeCodec
-from csmkit.speech import FakeGenerator, SpeechGenerator
+from csmkit.speech.base import FakeGenerator, SpeechGenerator
 
 FRAME = 1920
 TEXT = "Hello there, how are you?"
@@ -63,7 +63,7 @@ def scripted(voice_directory: Path, monkeypatch: pytest.MonkeyPatch):
             scripts.append(ScriptedStep(model, list(frames)))
             return scripts[0]
 
-        monkeypatch.setitem(step._MODES, "scripted", script)
+        monkeypatch.setitem(choose._MODES, "scripted", script)
         return Generator.load(voice_directory, device="cpu", execution="scripted"), scripts[0]
 
     return make

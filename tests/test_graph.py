@@ -15,9 +15,9 @@ from fake_cuda import FakeCuda
 from tiny import save_voice, tiny_csm
 
 from csmkit import Generator, Segment
-from csmkit.csm.graph import N_AHEAD, N_WARM_UPS, CudaRecorder
+from csmkit.csm.execution.cuda_graph import N_AHEAD, N_WARM_UPS, CudaRecorder
+from csmkit.csm.execution.static import StaticStep
 from csmkit.csm.model import CsmModel
-from csmkit.csm.static import StaticStep
 from csmkit.errors import DeviceMemoryError
 
 TEXT = "hello there, how are you today?"
@@ -132,7 +132,7 @@ def test_buffers_never_move(directory: Path, monkeypatch: pytest.MonkeyPatch):
         raise RuntimeError("out of order")
 
     with monkeypatch.context() as patched:
-        patched.setattr("csmkit.csm.static.packed", broken)
+        patched.setattr("csmkit.csm.execution.static.packed", broken)
         with pytest.raises(RuntimeError, match="out of order"):
             codes(generator, seed=1)
     assert noted(buffers) == places[0], "an error in the middle of a frame replaces no tensor"

@@ -151,7 +151,7 @@ def test_a_registered_plugin_is_found_by_name():
 
 
 def test_a_module_reference_is_a_plugin_too():
-    assert plugins.load("metric", "csmkit.lab.metrics:word_error_rate") is metrics.word_error_rate
+    assert plugins.load("metric", "csmkit.lab.metrics.words:word_error_rate") is metrics.word_error_rate
 
 
 def test_an_installed_package_brings_plugins(monkeypatch: pytest.MonkeyPatch):

@@ -13,9 +13,9 @@ from runaway import ScriptedVoice, cycle, loud, pause, voice_of
 
 from csmkit import Generator, Guards
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import FakeLLM
-from csmkit.csm.guards import spoken_letters
 from csmkit.errors import InputError
+from csmkit.llm.transformers import FakeLLM
+from csmkit.speech.guards import spoken_letters
 
 FRAME = 1920
 MINUTE = {"max_audio_length_ms": 60_000}

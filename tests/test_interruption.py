@@ -17,9 +17,9 @@ from csmkit import Generator, StreamingConversationalChatbot, StreamingWhisperAS
 from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.hypothesis import Hypothesis
 from csmkit.audio import read
-from csmkit.chat.llm import FakeLLM, TransformersLLM
 from csmkit.errors import TranscriptionError
-from csmkit.speech import FakeGenerator
+from csmkit.llm.transformers import FakeLLM, TransformersLLM
+from csmkit.speech.base import FakeGenerator
 
 ANSWER = "good morning, how are you today? the weather is nice and warm."
 

@@ -15,14 +15,15 @@ from tiny_sesame import BACKBONE, in_pairs, save_sesame, sesame_tensors
 from tokenizers import Tokenizer, decoders, models
 from torch import Tensor
 
-from csmkit import Generator, voices
+from csmkit import Generator
 from csmkit.csm.checkpoint import load_model, load_tokenizer
 from csmkit.csm.config import CsmConfig
-from csmkit.csm.flavors import read_config, sesame_values, transformers_values
-from csmkit.csm.sources import halves_to_pairs, pairs_to_halves, tensor_shapes
-from csmkit.csm.tensor_files import layout_of
+from csmkit.csm.config_json import read_config, sesame_values, transformers_values
+from csmkit.csm.layouts import halves_to_pairs, pairs_to_halves, tensor_shapes
 from csmkit.csm.transformer import inverse_frequencies
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
+from csmkit.files import hub as voices
+from csmkit.files.tensors import layout_of
 
 N_FRAMES = 14
 PUBLISHED = {

@@ -9,8 +9,8 @@ import pytest
 import tiny_llama
 import torch
 
-from csmkit.chat.llm import EchoLLM, FakeLLM, TransformersLLM
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceError, InputError, LanguageModelError
+from csmkit.llm.transformers import EchoLLM, FakeLLM, TransformersLLM
 
 
 @pytest.fixture(scope="module")

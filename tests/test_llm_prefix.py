@@ -14,8 +14,8 @@ import tiny_llama
 import torch
 
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import Message, TransformersLLM
-from csmkit.generator import FakeGenerator
+from csmkit.llm.transformers import Message, TransformersLLM
+from csmkit.speech.generator import FakeGenerator
 
 PROMPTS = (
     "hello, who are you?", "my dog is ill.", "tell me a joke.", "what can we eat tonight?", "I am tired.",

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from csmkit.cli.console import Teller
 from csmkit.cli.loudspeaker import Loudspeaker, SoundCard, find_loudspeaker
-from csmkit.cli.teller import Teller
 from csmkit.errors import DeviceError, InputError, MissingDependencyError
 
 

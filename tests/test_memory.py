@@ -13,9 +13,9 @@ from watched_step import WatchedStep
 
 from csmkit import Generator, Segment, StreamingConversationalChatbot
 from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
-from csmkit.chat.llm import FakeLLM
-from csmkit.generator import FakeGenerator
+from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.llm.transformers import FakeLLM
+from csmkit.speech.generator import FakeGenerator
 
 FRAMES = 5
 WAYS = {"max_audio_length_ms": 80 * FRAMES, "guards": None, "seed": 1}

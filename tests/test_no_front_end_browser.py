@@ -31,7 +31,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabPage]:
 
 def test_a_player_becomes_a_plain_control_and_says_why_once(lab: LabPage) -> None:
     lab.run(
-        "from csmkit.generator import FakeGenerator\nfrom csmkit.lab.widgets import Player, Studio\n"
+        "from csmkit.speech.generator import FakeGenerator\nfrom csmkit.lab.notebook import Player, Studio\n"
         "player = Player()\nplayer.play(FakeGenerator().generate_streaming('one two three'))"
     )
     control = lab.page.locator(".jp-OutputArea audio")

@@ -14,8 +14,8 @@ import torch
 from tiny import character_tokenizer, save_voice, tiny_csm
 
 from csmkit import Generator, Segment
-from csmkit.csm.graph import CudaRecorder
-from csmkit.csm.static import StaticStep
+from csmkit.csm.execution.cuda_graph import CudaRecorder
+from csmkit.csm.execution.static import StaticStep
 from csmkit.errors import CsmkitError, NotFiniteError
 
 TEXT = "hello there, how are you today?"

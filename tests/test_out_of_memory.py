@@ -11,12 +11,12 @@ from watched_step import WatchedStep
 
 from csmkit import Generator
 from csmkit.asr.fake import FakeTranscriber
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.asr.whisper import WhisperTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import FakeLLM, TransformersLLM
 from csmkit.errors import DeviceError, DeviceMemoryError, TranscriptionError
-from csmkit.generator import FakeGenerator
+from csmkit.llm.transformers import FakeLLM, TransformersLLM
+from csmkit.speech.generator import FakeGenerator
 
 CUDA_SAYS = "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 15 GiB"
 ADVICE = "lower max_audio_length_ms .* smaller Whisper .* memory fraction"
@@ -94,7 +94,7 @@ def test_whisper_without_memory_is_the_same_error_and_the_speech_goes_on(monkeyp
 
 
 def test_a_voice_that_does_not_fit_its_device_is_the_same_error(monkeypatch: pytest.MonkeyPatch, voice_directory: Any):
-    monkeypatch.setattr("csmkit.generator.build_model", full)
+    monkeypatch.setattr("csmkit.speech.generator.build_model", full)
     with pytest.raises(DeviceMemoryError, match="while loading the voice on cpu"):
         Generator.load(voice_directory, device="cpu")
 

@@ -18,15 +18,15 @@ from lab_server import kernel_environment, need
 
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import DeviceError, InputError
-from csmkit.generator import FakeGenerator
+from csmkit.speech.generator import FakeGenerator
 
 need("anywidget", "ipykernel", "nbclient")
 import nbclient
 import nbformat
 
-from csmkit.lab.widgets import Player
-from csmkit.lab.widgets.output import NO_ANSWER
-from csmkit.lab.widgets.widget import PlayerWidget
+from csmkit.lab.notebook import Player
+from csmkit.lab.notebook.output import NO_ANSWER
+from csmkit.lab.notebook.widget import PlayerWidget
 
 WAIT_S = 30.0
 
@@ -270,7 +270,7 @@ def test_wait_ends_when_the_browser_has_played_it(
 def test_wait_does_not_hang_on_a_browser_that_is_gone(
     player: Player, browser: Browser, kernel_with_subshells: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("csmkit.lab.widgets.player.LOST_S", 0.05)
+    monkeypatch.setattr("csmkit.lab.notebook.player.LOST_S", 0.05)
     browser.send(type="ready")
     player.play([sound(240)])
     report(player, "playing")
@@ -320,7 +320,7 @@ def test_a_lead_out_of_range_is_refused() -> None:
 
 
 def test_without_anywidget_the_error_names_the_extra() -> None:
-    program = "import sys; sys.modules['anywidget'] = None; import csmkit.lab.widgets"
+    program = "import sys; sys.modules['anywidget'] = None; from csmkit.lab.notebook import Player"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "MissingDependencyError: anywidget is not installed" in run.stderr
     assert "csmkit[notebook]" in run.stderr
@@ -328,7 +328,7 @@ def test_without_anywidget_the_error_names_the_extra() -> None:
 
 def test_a_notebook_without_a_browser_shows_the_whole_sound_and_says_why_once(tmp_path: Path) -> None:
     cells = [
-        "import numpy as np\nfrom csmkit.lab.widgets import Player\n"
+        "import numpy as np\nfrom csmkit.lab.notebook import Player\n"
         "chunks = [np.random.default_rng(0).uniform(-0.5, 0.5, 1920).astype(np.float32)]\nplayer = Player()",
         "player.play(chunks)",
         "player.wait()",

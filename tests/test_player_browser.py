@@ -21,7 +21,7 @@ rng = np.random.default_rng(0)
 chunks = [rng.uniform(-0.5, 0.5, n).astype(np.float32) for n in (1920, 7, 1, 4801, 1920, 12000)]
 """
 LONG_SPEECH = """
-from csmkit.generator import FakeGenerator
+from csmkit.speech.generator import FakeGenerator
 generator = FakeGenerator(frame_s=0.02)
 stream = generator.generate_streaming("word " * 90, max_audio_length_ms=20_000, chunk_frames=1, seed=1)
 player = Player()
@@ -37,7 +37,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabPage]:
     with lab_server(folder) as address, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
         page = LabPage(browser.new_page(device_scale_factor=2), address)
-        page.run("import threading, time\nfrom csmkit.lab.widgets import Player")
+        page.run("import threading, time\nfrom csmkit.lab.notebook import Player")
         yield page
         browser.close()
 

@@ -13,14 +13,14 @@ import torch
 import transformers
 
 from csmkit.asr.directory import NAMES, resolve
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.asr.whisper import WhisperTranscriber
 from csmkit.asr.windows import transcribe_long
-from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE, read, resample
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import TransformersLLM
-from csmkit.generator import Generator, Segment
-from csmkit.lab.metrics import word_error_rate
+from csmkit.lab.metrics.words import word_error_rate
+from csmkit.llm.transformers import TransformersLLM
+from csmkit.speech.generator import Generator, Segment
 
 POCKET = Path(str(files("csmkit"))) / "pocket"
 HELD_OUT = (Path(__file__).parents[1] / "experiments/pocket/text/held_out.txt").read_text().splitlines()

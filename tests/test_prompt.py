@@ -8,9 +8,11 @@ import torch
 from tiny import BOS, EOS, character_tokenizer
 
 from csmkit import Segment
-from csmkit.csm.config import CsmConfig, Request, TransformerConfig
-from csmkit.csm.prompt import PromptBuilder, TextTokenizer
+from csmkit.csm.config import CsmConfig, TransformerConfig
+from csmkit.csm.tokenizer import TextTokenizer
 from csmkit.errors import ContextOverflowError, InputError
+from csmkit.speech.prompt import PromptBuilder
+from csmkit.speech.settings import Request
 
 N_CODEBOOKS, CODEBOOK_SIZE = 3, 16
 TEXT = N_CODEBOOKS  # the slot of the text

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from csmkit.errors import InputError, PluginError
-from csmkit.lab.measures import Measure
+from csmkit.lab.metrics.registry import Measure
 from csmkit.lab.sweep.plan import batches, plan, tasks
 from csmkit.lab.sweep.recipe import Recipe, load_recipe, make_recipe
 from csmkit.plugins import register
@@ -124,7 +124,7 @@ def test_a_metric_that_wants_what_no_trial_has_is_refused():
 
     with pytest.raises(PluginError, match="takes 'weather': a metric takes any of said, heard"):
         recipe(metrics=["strange"])
-    assert Measure.of("csmkit.lab.metrics:fake_metric").name == "fake_metric"
+    assert Measure.of("csmkit.lab.metrics.words:fake_metric").name == "fake_metric"
 
 
 def test_what_a_recipe_needs_follows_from_its_metrics():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from csmkit.lab.results import REMADE
+from csmkit.lab.report.folder import REMADE
 from csmkit.lab.sweep import load_recipe, read_rows
 from csmkit.lab.sweep.plan import plan
 from csmkit.lab.sweep.worker import model_checksums

@@ -17,9 +17,9 @@ from csmkit.lab.analysis.pairs import HIGHER, LOWER, NOT_SHOWN, SAME, TOO_FEW
 from csmkit.lab.analysis.significance import paired_rows
 from csmkit.lab.analysis.statistics import crossed_interval
 from csmkit.lab.report import analyse, build_report, sentences
-from csmkit.lab.results import REMADE, copy_results, results_folder
+from csmkit.lab.report.folder import REMADE, copy_results, results_folder
+from csmkit.lab.report.tracking import FakeTracker, MlflowTracker
 from csmkit.lab.sweep import make_recipe, run_sweep
-from csmkit.lab.tracking import FakeTracker, MlflowTracker
 from experiments.log import main as fill_log
 
 

@@ -17,12 +17,13 @@ from typer.testing import CliRunner
 
 from csmkit import Generator, Segment, cli
 from csmkit.convert import convert
-from csmkit.csm import onnx_graph, onnx_step
-from csmkit.csm.blockwise import BlockWeight, Rounding, quantize, rounded_bits, rounded_places, widen
+from csmkit.csm.attention import prefix_reach
 from csmkit.csm.checkpoint import load_model
-from csmkit.csm.eager import EagerStep
-from csmkit.csm.onnx_step import OnnxStack, OnnxStep
-from csmkit.csm.reach import prefix_reach
+from csmkit.csm.execution import onnx as onnx_step
+from csmkit.csm.execution import onnx_graph
+from csmkit.csm.execution.eager import EagerStep
+from csmkit.csm.execution.onnx import OnnxStack, OnnxStep
+from csmkit.csm.quantization import BlockWeight, Rounding, quantize, rounded_bits, rounded_places, widen
 from csmkit.csm.transformer import KvCache
 from csmkit.errors import CheckpointError, DeviceError, InputError, NotFiniteError
 

@@ -11,10 +11,10 @@ from tiny import save_voice, tiny_csm
 from torch import nn
 
 from csmkit import Generator
-from csmkit.csm import row_products, step
-from csmkit.csm.blockwise import rounded_places
 from csmkit.csm.checkpoint import load_model
-from csmkit.csm.row_products import KERNELS, RowWeight, arrange, frame_s, measure
+from csmkit.csm.execution import choose, row_products
+from csmkit.csm.execution.row_products import KERNELS, RowWeight, arrange, frame_s, measure
+from csmkit.csm.quantization import rounded_places
 from csmkit.csm.transformer import product
 
 
@@ -84,14 +84,14 @@ def test_auto_on_a_cpu_goes_by_size_and_measured_speed_and_says_so(
 ):
     monkeypatch.setattr(row_products, "frame_s", lambda *_: seconds)
     assert Generator.load(directory, device="cpu").execution == "eager", "a small voice is not measured"
-    monkeypatch.setattr(step, "SMALL_MODEL", 1)
+    monkeypatch.setattr(choose, "SMALL_MODEL", 1)
     with caplog.at_level(logging.INFO):
         generator = Generator.load(directory, device="cpu")
     assert generator.execution == mode
     took = f"{seconds * 1000:.0f}"
     assert f"execution='auto' is {mode!r}: the float32 products of a frame of 80 ms take {took} ms here" in caplog.text
     if mode == "int8":
-        monkeypatch.setattr(step, "find_spec", lambda _: None)
+        monkeypatch.setattr(choose, "find_spec", lambda _: None)
         with caplog.at_level(logging.INFO):
             assert Generator.load(directory, device="cpu").execution == "eager"
         assert "; for 'int8' install onnx and onnxruntime" in caplog.text

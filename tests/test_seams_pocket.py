@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csmkit.generator import Generator
-from csmkit.lab.trials import TrialSettings, run_trials
+from csmkit.lab.trials.trial import TrialSettings, run_trials
+from csmkit.speech.generator import Generator
 
 TEXTS = ("good morning, how are you today?", "the weather is nice and warm.")
 

@@ -11,11 +11,11 @@ import pytest
 
 from csmkit import plugins
 from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.server_llm import ServerLLM
 from csmkit.errors import InputError, LanguageModelError
-from csmkit.speech import FakeGenerator
+from csmkit.llm.server import ServerLLM
+from csmkit.speech.base import FakeGenerator
 
 pytest.importorskip("openai", reason="the extra 'server' is not installed")
 WORDS = ["Good morning. How", " are you", " to", "day?"]

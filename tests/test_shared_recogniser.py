@@ -14,13 +14,13 @@ import pytest
 
 from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.hypothesis import RATE_HZ, Hypothesis
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import FakeLLM
 from csmkit.errors import StateError
-from csmkit.generator import FakeGenerator
-from csmkit.lab.trials import TrialRun, TrialSettings
+from csmkit.lab.trials.trial import TrialRun, TrialSettings
+from csmkit.llm.transformers import FakeLLM
+from csmkit.speech.generator import FakeGenerator
 
 SCRIPT = " ".join(f"w{k}" for k in range(40))
 SHORT, LONG = "one two three four.", "one two three four five six seven eight nine."

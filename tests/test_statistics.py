@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import FakeLLM
 from csmkit.errors import InputError
-from csmkit.generator import FakeGenerator
 from csmkit.lab.analysis.rows import records
 from csmkit.lab.analysis.statistics import Interval, median_interval, summary_rows
-from csmkit.lab.turns import chunk_rows, turn_rows
+from csmkit.lab.plots.turn_rows import chunk_rows, turn_rows
+from csmkit.llm.transformers import FakeLLM
+from csmkit.speech.generator import FakeGenerator
 
 
 def test_the_same_seed_gives_the_same_interval():

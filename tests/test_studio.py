@@ -13,18 +13,18 @@ import pytest
 from lab_server import need
 
 from csmkit.errors import InputError
-from csmkit.generator import FakeGenerator
-from csmkit.lab.booth import Order, Progress
-from csmkit.lab.takes import ROWS, Take
-from csmkit.lab.trials import TrialSettings, run_trial
+from csmkit.lab.notebook.recordings import ROWS, Take
+from csmkit.lab.notebook.session import Order, Progress
+from csmkit.lab.trials.trial import TrialSettings, run_trial
+from csmkit.speech.generator import FakeGenerator
 from csmkit.timing import Arrivals
 
 need("anywidget", "ipywidgets")
-from csmkit.lab.widgets import Studio
-from csmkit.lab.widgets.chart import describe, latency_svg
-from csmkit.lab.widgets.controls import Controls
-from csmkit.lab.widgets.history import COLUMNS, figures
-from csmkit.lab.widgets.output import NO_ANSWER
+from csmkit.lab.notebook import Studio
+from csmkit.lab.notebook.chart import describe, latency_svg
+from csmkit.lab.notebook.controls import Controls
+from csmkit.lab.notebook.history import COLUMNS, figures
+from csmkit.lab.notebook.output import NO_ANSWER
 
 WAIT_S = 100.0
 TEXT = "good morning."

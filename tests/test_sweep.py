@@ -20,11 +20,11 @@ import soundfile
 from sweep_driver import drive, slow_recipe
 
 from csmkit.errors import InputError, ResultsError
-from csmkit.generator import FakeGenerator, Generator
-from csmkit.lab.batches import run_trials_together
 from csmkit.lab.sweep import EngineOptions, Recipe, make_recipe, read_rows, run_sweep
 from csmkit.lab.sweep.row_file import RowFile
-from csmkit.lab.trials import TrialSettings, run_trial
+from csmkit.lab.trials.batch import run_trials_together
+from csmkit.lab.trials.trial import TrialSettings, run_trial
+from csmkit.speech.generator import FakeGenerator, Generator
 
 TIMES = (
     "started",

@@ -9,7 +9,7 @@ import pytest
 from csmkit.errors import InputError
 from csmkit.lab.sweep import load_recipe, make_recipe
 from csmkit.lab.texts import TEXT_SETS, draw_texts, read_texts
-from csmkit.spoken import in_words
+from csmkit.text.normalize import in_words
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = ROOT / "experiments/pocket/text/held_out.txt"

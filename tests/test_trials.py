@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.errors import DeviceError, InputError, PluginError, TranscriptionError
-from csmkit.generator import FakeGenerator, Generator
-from csmkit.lab.codes import code_metrics, variety
-from csmkit.lab.decoding import codec_of
-from csmkit.lab.trials import TrialRun, TrialSettings, run_trial
+from csmkit.lab.metrics.codes import code_metrics, variety
+from csmkit.lab.trials.decoding import codec_of
+from csmkit.lab.trials.trial import TrialRun, TrialSettings, run_trial
+from csmkit.speech.generator import FakeGenerator, Generator
 
 TEXT = "one two three four five six"  # twelve frames of the fake generator
 FAKE = TrialSettings(codec="fake", seed=1)

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import FakeLLM
-from csmkit.chat.measure import turn_notes
-from csmkit.chat.options import TurnOptions
+from csmkit.chat.settings import TurnOptions
+from csmkit.chat.turn_row import turn_notes
 from csmkit.errors import InputError
-from csmkit.generator import FakeGenerator
-from csmkit.lab.levels import audible_onset_ms
+from csmkit.lab.metrics.levels import audible_onset_ms
+from csmkit.llm.transformers import FakeLLM
 from csmkit.mimi.codecs import CodecStream, FakeCodec
+from csmkit.speech.generator import FakeGenerator
 from csmkit.timing import Arrivals, Prebuffer
 
 ANSWER = "Well of course, I can help you with that today. It is an easy thing to do."

@@ -11,8 +11,8 @@ import pytest
 import tiny_whisper
 
 from csmkit.asr.hypothesis import RATE_HZ, Hypothesis
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.asr.whisper import WhisperTranscriber, cut_loop, is_silent, resolve
-from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.errors import (
     CheckpointError,
     CheckpointNotFoundError,

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from csmkit import Generator
-from csmkit.csm.step import Made
+from csmkit.csm.execution.step import Made
 
 
 class WatchedStep:

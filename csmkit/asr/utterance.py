@@ -94,7 +94,7 @@ class Utterance:
     What has not been decoded waits in at most ``queue_size`` slots. A chunk that finds all of them taken is appended to
     the newest one, so that neither the producer waits nor sound is lost. Memory grows with the sound that came.
 
-    `csmkit.asr.thread.Worker` calls every method, under its lock but for `listen` and `conclude`, which decode in its
+    `csmkit.asr.worker.Worker` calls every method, under its lock but for `listen` and `conclude`, which decode in its
     thread and touch only sound that has been taken.
 
     Args:

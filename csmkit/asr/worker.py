@@ -1,330 +1,189 @@
-"""A speech recogniser that listens while the speech is still being made, in a thread of its own."""
+"""The thread that owns a recogniser, and the only lock around its utterances."""
 
 from __future__ import annotations
 
-import logging
+import os
+import sys
 import threading
-import weakref
 from collections.abc import Callable
-from functools import partial
+from enum import Enum
 from time import perf_counter
-from types import TracebackType
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from csmkit.asr.hypothesis import Transcriber
-from csmkit.asr.thread import Worker
-from csmkit.asr.utterance import Pass, Transcript, Utterance
-from csmkit.audio import SAMPLE_RATE, as_mono
-from csmkit.errors import CsmkitError, InputError, StateError, TranscriptionError
+from csmkit.asr.utterance import Pass, Utterance
 
-if TYPE_CHECKING:
-    from csmkit.audio import Waveform
-
-log = logging.getLogger(__name__)
-
-CLOSE_S = 10.0  # longer than any pass over a few seconds of sound
+NICER = 10  # steps of the scheduler's 40; speech being generated is heard, a partial text can wait
 
 
-class TranscriptionStream:
-    """One utterance on its way through a recogniser; made by `StreamingWhisperASR.stream`.
+class State(Enum):
+    """What a worker does."""
 
-    Every method may be called from any thread, and only `get_final` waits. A stream that is dropped is cancelled.
-
-    Attributes:
-        model_name: of the recogniser.
-    """
-
-    def __init__(self, worker: Worker, utterance: Utterance, model_name: str, owner: object = None) -> None:
-        self.model_name = model_name
-        self._worker, self._utterance = worker, utterance
-        self._owner = owner  # a recogniser that nobody else holds lives as long as its stream
-        worker.open(utterance)
-        weakref.finalize(self, worker.cancel, utterance).atexit = False
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing more will come: it has its final text, was cancelled, or the recogniser failed."""
-        return self._utterance.settled or self._worker.error is not None
-
-    def put_audio_chunk(self, chunk: Waveform, sample_rate: int = SAMPLE_RATE) -> bool:
-        """Hand over ``(samples,)`` at 24 kHz; it is copied, and the call never waits for a decode.
-
-        Args:
-            chunk: the samples.
-            sample_rate: of the chunk in Hz, only checked: chunks resampled one by one would not fit together.
-
-        Returns:
-            False if the chunk was rejected: after `finish` or `cancel`, past ``max_audio_s``, or with a dead worker.
-
-        Raises:
-            InputError: not a waveform, NaN in it, or another rate.
-        """
-        samples = as_mono(chunk)
-        if sample_rate != SAMPLE_RATE:
-            cure = "resample the whole sound first, with csmkit.audio.resample"
-            raise InputError(f"a chunk at {sample_rate!r} Hz: the recogniser takes {SAMPLE_RATE} Hz, {cure}")
-        return self._worker.put(self._utterance, samples)
-
-    def finish(self) -> None:
-        """Announce that no more sound follows. Returns at once; calling it again changes nothing."""
-        self._worker.finish(self._utterance)
-
-    def get_latest_partial(self) -> Transcript:
-        """The text so far; empty at first. Returns at once.
-
-        Raises:
-            TranscriptionError: the recogniser failed; the cause is its error.
-        """
-        self._raise_error()
-        return self._utterance.partial
-
-    def get_final(self, timeout: float | None = None) -> Transcript:
-        """Wait for the text of the whole utterance.
-
-        Args:
-            timeout: in seconds; None waits as long as it takes.
-
-        Raises:
-            TimeoutError: not ready in time; ask again later.
-            TranscriptionError: the recogniser failed; the cause is its error.
-            StateError: `finish` was not called, or the utterance was cancelled.
-        """
-        if self._utterance.open and self._worker.error is None:
-            raise StateError("the utterance is not finished: call finish() before get_final()")
-        if not self._worker.wait_until_settled(self._utterance, timeout):
-            raise TimeoutError(f"no final transcription within {timeout} s: ask again, or give a longer timeout")
-        if self._utterance.final is not None:
-            return self._utterance.final
-        self._raise_error()
-        raise StateError("the utterance was cancelled: call start_processing() for the next one")
-
-    def cancel(self) -> None:
-        """Drop the utterance, and wake whoever waits for its final text. Returns at once."""
-        self._worker.cancel(self._utterance)
-
-    def abandon(self) -> None:
-        """Drop the utterance of a recogniser that is too slow: the next stream gets a new thread.
-
-        This thread may hang for ever. It goes on with the streams that it has, and ends after them.
-        """
-        self._worker.retire()
-        self.cancel()
-
-    def stats(self) -> dict[str, float]:
-        """Counters: seconds received, decoded and rejected, decodes, lag."""
-        return self._worker.stats(self._utterance)
-
-    def passes(self) -> list[Pass]:
-        """The decodes so far, in order."""
-        return self._worker.passes(self._utterance)
-
-    def _raise_error(self) -> None:
-        error = self._worker.error
-        if error is not None:
-            raise TranscriptionError(f"the recogniser {self.model_name!r} failed: {error}") from error
+    LOADING = "loading"  # utterances may be opened, nothing is decoded yet
+    READY = "ready"
+    RETIRED = "retired"  # takes no new utterance; ends after those that are open
+    STOPPED = "stopped"
+    FAILED = "failed"
 
 
-class StreamingWhisperASR:
-    """Transcribes speech chunk by chunk while it arrives, then once more as a whole.
+class Worker:
+    """Decodes any number of open utterances, one at a time.
 
-    Nothing the producer calls waits for a decode. The methods of this class serve one utterance at a time; after its
-    final, or after `cancel`, the same object takes the next one. `stream` opens further utterances beside it, for
-    several speakers or chatbots that share the model: they are decoded one at a time, finished ones first, and do not
-    touch each other.
+    A finished utterance goes first; otherwise the one whose last decode is longest ago, up to its newest chunk. Every
+    access to an utterance goes through the methods of this class, which hold the lock, from any thread.
 
     Args:
-        model_name: ``tiny.en``, ``base.en`` or ``small.en``, the preset's model of that class; a directory; a hub id.
-        queue_size: chunks of an utterance that may wait for the recogniser. As with ``queue.Queue(maxsize)`` there are
-            never more, but the producer does not wait: while the queue is full, a new chunk is appended to the newest
-            one, and nothing is lost.
-        transcriber: a loaded recogniser to use instead of ``model_name``.
-        max_audio_s: seconds of sound an utterance may have; later chunks are rejected and the final says so.
-        duty: share of the time, in (0, 1], that partials may keep a processor busy. The final is not limited.
-        device: ``cpu`` or ``cuda``, for ``model_name``.
-        compute_type: of CTranslate2, for ``model_name``.
-        preset: whose ``base.en`` is meant: ``pocket`` or ``sesame``.
-        clock: seconds, never decreasing; times decodes.
-
-    Raises:
-        InputError: a parameter out of its range.
+        load: returns the recogniser; called in the thread.
+        duty: share of the time, in (0, 1], that partial decodes may take.
+        clock: seconds, never decreasing.
     """
 
-    def __init__(
-        self,
-        model_name: str = "base.en",
-        queue_size: int = 50,
-        *,
-        transcriber: Transcriber | None = None,
-        max_audio_s: float = 120.0,
-        duty: float = 0.5,
-        device: str = "cpu",
-        compute_type: str = "int8",
-        preset: str = "pocket",
-        clock: Callable[[], float] = perf_counter,
-    ) -> None:
-        if not isinstance(queue_size, int) or queue_size < 1:
-            raise InputError(f"queue_size={queue_size!r}: give a whole number of chunks, at least 1")
-        if not 1 <= max_audio_s <= 3600:
-            raise InputError(f"max_audio_s={max_audio_s!r}: give seconds from 1 to 3600")
-        if not 0 < duty <= 1:
-            raise InputError(f"duty={duty!r}: give a share of the time above 0 and up to 1, such as 0.5")
-        self.model_name = model_name
-        self.max_audio_s = max_audio_s
-        self._new_utterance = partial(Utterance, queue_size, max_audio_s)
-        load = partial(_load_whisper, model_name, device, compute_type, preset)
-        if transcriber is not None:
-            load = partial(_given, transcriber)
-        self._new_worker = partial(Worker, load, duty, clock)
-        self._preparing = threading.Lock()  # two chatbots that begin at once share one model
-        self._worker: Worker | None = None
-        self._stream: TranscriptionStream | None = None
+    def __init__(self, load: Callable[[], Transcriber], duty: float, clock: Callable[[], float] = perf_counter) -> None:
+        self._changed = threading.Condition()
+        self._state = State.LOADING
+        self._error: BaseException | None = None
+        self._open: list[Utterance] = []
+        self._rest_until = 0.0  # no partial is decoded before; the processor is left to the speech generator
+        self._load, self._duty, self._clock = load, duty, clock
+        self._thread = threading.Thread(target=self._run, name="csmkit-asr", daemon=True)
+        self._thread.start()
 
-    def prepare(self) -> None:
-        """Load the model in the worker thread, if it is not, and wait for it; `start_processing` does this too.
+    @property
+    def usable(self) -> bool:
+        """Whether it takes new utterances, now or once the recogniser is loaded."""
+        return self._state in (State.LOADING, State.READY)
 
-        Raises:
-            CsmkitError: the model cannot be loaded; the leaf says why.
-            TranscriptionError: loading failed in a way not foreseen; the cause says how.
-        """
-        self._prepared()
+    @property
+    def error(self) -> BaseException | None:
+        """The error that ended the thread, or None."""
+        return self._error
 
-    def stream(self) -> TranscriptionStream:
-        """Begin an utterance of its own, beside all others. Blocks until the model is loaded, the first time.
+    def wait_until_loaded(self) -> None:
+        """Block until the recogniser is loaded, or the thread has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._state is not State.LOADING)
 
-        Raises:
-            CsmkitError, TranscriptionError: as in `prepare`.
-        """
-        return TranscriptionStream(self._prepared(), self._new_utterance(), self.model_name, self)
+    def open(self, utterance: Utterance) -> None:
+        """Start to serve an utterance; one that a stopped worker gets is cancelled at once."""
+        with self._changed:
+            if self.usable:
+                self._open.append(utterance)
+            else:
+                utterance.cancel()
 
-    def start_processing(self) -> None:
-        """Begin an utterance. Blocks until the model is loaded, the first time.
+    def put(self, utterance: Utterance, samples: np.ndarray) -> bool:
+        """Add ``(samples,)`` float32 at 24 kHz; False if they are rejected. Never waits for a decode."""
+        with self._changed:
+            if self._error is not None:
+                return utterance.reject(samples)
+            accepted = not len(samples) or utterance.put(samples, self._clock())
+            self._changed.notify_all()
+            return accepted
 
-        Raises:
-            StateError: the utterance before has no final yet.
-            CsmkitError, TranscriptionError: as in `prepare`.
-        """
-        if self._stream is not None and not self._stream.settled:
-            raise StateError("an utterance is being heard already: call get_final() or cancel() before the next start")
-        # Without a reference to this object, which then needs no garbage collector to end.
-        self._stream = TranscriptionStream(self._prepared(), self._new_utterance(), self.model_name)
+    def finish(self, utterance: Utterance) -> None:
+        """Accept no more sound, and decode the final text."""
+        with self._changed:
+            utterance.finish()
+            self._changed.notify_all()
 
-    def put_audio_chunk(self, chunk: Waveform, sample_rate: int = SAMPLE_RATE) -> bool:
-        """Hand over ``(samples,)`` at 24 kHz, as `TranscriptionStream.put_audio_chunk`.
+    def cancel(self, utterance: Utterance) -> None:
+        """Drop an utterance that has no final text yet; the result of a decode in progress is discarded."""
+        with self._changed:
+            utterance.cancel()
+            if utterance in self._open:
+                self._open.remove(utterance)
+            self._changed.notify_all()
 
-        Raises:
-            InputError: not a waveform, NaN in it, or another rate.
-            StateError: nothing was started.
-        """
-        return self._current().put_audio_chunk(chunk, sample_rate)
+    def wait_until_settled(self, utterance: Utterance, timeout: float | None) -> bool:
+        """Block until it has its final text, is cancelled, or the thread failed; False after ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: utterance.settled or self._error is not None, timeout)
 
-    def finish(self) -> None:
-        """Announce that no more sound follows. Returns at once; raises StateError where nothing was started."""
-        self._current().finish()
+    def stats(self, utterance: Utterance) -> dict[str, float]:
+        """The counters of an utterance."""
+        with self._changed:
+            return utterance.stats()
 
-    def get_latest_partial(self) -> Transcript:
-        """The text so far; empty at first. Returns at once.
+    def passes(self, utterance: Utterance) -> list[Pass]:
+        """The decodes of an utterance so far."""
+        with self._changed:
+            return list(utterance.passes)
 
-        Raises:
-            TranscriptionError: the recogniser failed; the cause is its error.
-            StateError: nothing was started.
-        """
-        return self._current().get_latest_partial()
+    def retire(self) -> None:
+        """Take no new utterance, and end after those that are open. Returns at once."""
+        with self._changed:
+            if self.usable:
+                self._state = State.RETIRED
+            self._changed.notify_all()
 
-    def get_final(self, timeout: float | None = None) -> Transcript:
-        """Wait for the text of the whole utterance, at most ``timeout`` seconds, as `TranscriptionStream.get_final`.
+    def stop(self, timeout: float | None = None) -> bool:
+        """Cancel all utterances, end the thread and wait for it, at most ``timeout`` seconds; whether it has ended."""
+        with self._changed:
+            for utterance in self._open:
+                utterance.cancel()
+            self._open.clear()
+            if self._state is not State.FAILED:
+                self._state = State.STOPPED
+            self._changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
 
-        Raises:
-            TimeoutError: not ready in time; ask again later.
-            TranscriptionError: the recogniser failed; the cause is its error.
-            StateError: nothing was started, `finish` was not called, or the utterance was cancelled.
-        """
-        return self._current().get_final(timeout)
-
-    def transcribe(self, audio: Waveform, timeout: float | None = None) -> Transcript:
-        """Transcribe a whole waveform and wait for its text; a stream of its own, so that any thread may call it.
-
-        Args:
-            audio: ``(samples,)`` at 24 kHz.
-            timeout: in seconds; None waits as long as it takes.
-
-        Raises:
-            TimeoutError: not ready in time; the utterance is dropped.
-            InputError: not a waveform, NaN in it, or more of it than ``max_audio_s``.
-            CsmkitError, TranscriptionError: as `prepare` and `get_final`.
-        """
-        samples = as_mono(audio)
-        seconds = len(samples) / SAMPLE_RATE
-        if seconds > self.max_audio_s:
-            limit = f"this recogniser takes {self.max_audio_s:g} s at a time"
-            raise InputError(f"{seconds:.1f} s of sound: {limit}, give a shorter recording or a larger max_audio_s")
-        stream = self.stream()
+    def _run(self) -> None:
         try:
-            stream.put_audio_chunk(samples)
-            stream.finish()
-            return stream.get_final(timeout)
-        finally:
-            stream.cancel()
+            _lower_priority()
+            transcriber = self._load()
+            with self._changed:
+                if self._state is State.LOADING:
+                    self._state = State.READY
+                self._changed.notify_all()
+            while (utterance := self._next()) is not None:
+                self._decode(transcriber, utterance)
+        except BaseException as error:  # the thread's top frame: kept for the caller, who gets it as a cause
+            with self._changed:
+                self._state, self._error = State.FAILED, error
+                self._changed.notify_all()
 
-    def cancel(self) -> None:
-        """Drop the utterance. Returns at once; a decode in progress ends unheard. Fine without an utterance, too."""
-        if self._stream is not None:
-            self._stream.cancel()
+    def _next(self) -> Utterance | None:
+        """Wait for an utterance to decode; None when the thread has to end."""
+        with self._changed:
+            while self._state is State.READY or (self._state is State.RETIRED and self._open):
+                finished = [utterance for utterance in self._open if utterance.finished]
+                if finished:
+                    return finished[0]
+                waiting = [utterance for utterance in self._open if utterance.n_pending]
+                rest_s = self._rest_until - self._clock() if waiting else None
+                if rest_s is not None and rest_s <= 0:
+                    return min(waiting, key=lambda utterance: utterance.decoded_at)
+                self._changed.wait(rest_s)
+        return None
 
-    def close(self, timeout: float | None = CLOSE_S) -> None:
-        """Cancel all utterances, end the thread, wait for it and let the model go. May be called again.
-
-        Args:
-            timeout: seconds that a decode in progress may take; one that hangs is left behind, with a word in the log.
-                None waits as long as it takes.
-        """
-        if self._worker is not None and not self._worker.stop(timeout):
-            log.warning("the recogniser %r hangs in a decode and was left behind", self.model_name)
-
-    def stats(self) -> dict[str, float]:
-        """Counters of the present utterance, or the last: seconds received, decoded and rejected, decodes, lag.
-
-        Raises:
-            StateError: nothing was started.
-        """
-        return self._current().stats()
-
-    def passes(self) -> list[Pass]:
-        """The decodes of the present utterance, or the last, in order. Raises StateError where nothing was started."""
-        return self._current().passes()
-
-    def __enter__(self) -> StreamingWhisperASR:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    def _prepared(self) -> Worker:
-        """The worker, its model loaded."""
-        with self._preparing:
-            if self._worker is None or not self._worker.usable:
-                self._worker = self._new_worker()
-                weakref.finalize(self, self._worker.stop, timeout=20)  # a dropped object, or the end of the program
-            worker = self._worker
-        worker.wait_until_loaded()
-        if isinstance(worker.error, CsmkitError):
-            raise worker.error
-        if worker.error is not None:
-            hint = "copy or convert the model again, or take another"
-            said = f"the recogniser {self.model_name!r} could not be loaded ({worker.error}): {hint}"
-            raise TranscriptionError(said) from worker.error
-        return worker
-
-    def _current(self) -> TranscriptionStream:
-        if self._stream is None:
-            raise StateError("nothing was started: call start_processing() first")
-        return self._stream
+    def _decode(self, transcriber: Transcriber, utterance: Utterance) -> None:
+        with self._changed:
+            started, finished = self._clock(), utterance.finished
+            arrived = utterance.take()
+        final = None
+        if finished:
+            final = utterance.conclude(transcriber)
+        else:
+            utterance.listen(transcriber)
+        with self._changed:
+            now = self._clock()
+            utterance.record(Pass(started, now, finished), arrived)
+            if final is None:
+                self._rest_until = now + (now - started) * (1 / self._duty - 1)
+            elif utterance in self._open:  # it may have been cancelled during the decode
+                utterance.settle(final)
+                self._open.remove(utterance)
+            self._changed.notify_all()
 
 
-def _given(transcriber: Transcriber) -> Transcriber:
-    return transcriber
+def _lower_priority() -> None:
+    """Let the other threads of the program go first where cores are short; also for threads started from this one.
 
-
-def _load_whisper(model_name: str, device: str, compute_type: str, preset: str) -> Transcriber:
-    from csmkit.asr.whisper import WhisperTranscriber, resolve
-
-    return WhisperTranscriber(resolve(model_name, preset), device=device, compute_type=compute_type)
+    Only Linux has priorities of threads.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICER))

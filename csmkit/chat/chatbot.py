@@ -13,22 +13,22 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE, WavWriter, read, resample
 from csmkit.chat.conversation import Conversation
 from csmkit.chat.events import Event
-from csmkit.chat.llm import LLM, Message
-from csmkit.chat.memory import load_conversation, save_conversation
-from csmkit.chat.options import ChatModels, TurnOptions, chat_models
 from csmkit.chat.parts import find_language_model, find_recogniser, find_voice
+from csmkit.chat.saved_conversation import load_conversation, save_conversation
+from csmkit.chat.settings import ChatModels, TurnOptions, chat_models
 from csmkit.chat.turn import Stage, Turn
 from csmkit.errors import InputError, StateError
+from csmkit.llm.transformers import LLM, Message
 
 if TYPE_CHECKING:
     import numpy as np
 
     from csmkit.audio import Waveform
-    from csmkit.speech import SpeechGenerator
+    from csmkit.speech.base import SpeechGenerator
 
 log = logging.getLogger(__name__)
 
@@ -181,14 +181,14 @@ class StreamingConversationalChatbot:
         self._conversation.clear()
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Keep the conversation in a folder; errors as `csmkit.chat.memory.save_conversation`."""
+        """Keep the conversation in a folder; errors as `csmkit.chat.saved_conversation.save_conversation`."""
         save_conversation(folder, self.history, self._conversation.turns)
 
     def load(self, folder: str | PathLike[str]) -> None:
         """Go on with a conversation that was saved, in place of this one.
 
         Raises:
-            CheckpointNotFoundError, CheckpointError: as `csmkit.chat.memory.load_conversation`; nothing is forgotten.
+            CheckpointNotFoundError, CheckpointError: as `load_conversation`; nothing is forgotten.
             StateError: another thread is reading a turn.
         """
         history, segments = load_conversation(folder, self.generator.codec)

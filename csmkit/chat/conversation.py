@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from csmkit.chat.llm import Message
-from csmkit.csm.prompt import Segment
-from csmkit.markup import speakable
-from csmkit.spoken import in_words
+from csmkit.llm.transformers import Message
+from csmkit.speech.settings import Segment
+from csmkit.text.markup import speakable
+from csmkit.text.normalize import in_words
 
 if TYPE_CHECKING:
     import numpy as np

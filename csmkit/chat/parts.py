@@ -6,17 +6,17 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from csmkit import plugins
-from csmkit.asr.worker import StreamingWhisperASR
-from csmkit.chat.llm import LLM
-from csmkit.chat.options import ChatModels
+from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.chat.settings import ChatModels
 from csmkit.errors import InputError
+from csmkit.llm.transformers import LLM
 
 if TYPE_CHECKING:
-    from csmkit.speech import SpeechGenerator
+    from csmkit.speech.base import SpeechGenerator
 
 
 def find_voice(generator: SpeechGenerator | str) -> SpeechGenerator:
-    """The voice; errors as `csmkit.generator.Generator.load`."""
+    """The voice; errors as `csmkit.speech.generator.Generator.load`."""
     if not isinstance(generator, str):
         return generator
     if generator in plugins.available("speech") or ":" in generator:
@@ -25,7 +25,7 @@ def find_voice(generator: SpeechGenerator | str) -> SpeechGenerator:
 
 
 def find_language_model(llm: LLM | ChatModels | str, seed: int | None = None) -> LLM:
-    """The language model; those of a preset are given as its models. Errors as `csmkit.chat.llm.TransformersLLM`.
+    """The language model; those of a preset are given as its models. Errors as `TransformersLLM`.
 
     A ``seed`` is for one that is loaded here; one that was made elsewhere, or is a plugin, has its own.
     """

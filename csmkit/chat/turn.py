@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import FRAME_MS, WavWriter
-from csmkit.chat.ahead import ReadAhead
-from csmkit.chat.clauses import Clause, ClauseSplitter
 from csmkit.chat.conversation import Conversation, by_user
-from csmkit.chat.delivery import LETTERS_PER_S, Delivery
 from csmkit.chat.events import Event
-from csmkit.chat.listener import Listener
-from csmkit.chat.llm import LLM
-from csmkit.chat.measure import Measured, Sources, turn_metrics, turn_notes, turn_spans
-from csmkit.chat.options import TurnOptions
-from csmkit.generator import Segment
-from csmkit.reasons import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD
-from csmkit.streams import chunk_schedule
+from csmkit.chat.listening import Listener
+from csmkit.chat.settings import TurnOptions
+from csmkit.chat.spoken_clause import LETTERS_PER_S, Delivery
+from csmkit.chat.turn_row import Measured, Sources, turn_metrics, turn_notes, turn_spans
+from csmkit.llm.reader_thread import ReadAhead
+from csmkit.llm.transformers import LLM
+from csmkit.speech.finish_reasons import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD
+from csmkit.speech.generator import Segment
+from csmkit.speech.streams import chunk_schedule
+from csmkit.text.clauses import Clause, ClauseSplitter
 from csmkit.timing import Prebuffer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from csmkit.csm.config import Request
-    from csmkit.speech import SpeechGenerator
-    from csmkit.streams import SpeechStream
+    from csmkit.speech.base import SpeechGenerator
+    from csmkit.speech.settings import Request
+    from csmkit.speech.streams import SpeechStream
 
 _JOIN_S = 1.0  # a language model ends within one token; one that hangs is left behind
 

@@ -16,11 +16,11 @@ import typer
 
 from csmkit.audio import check_wav_path
 from csmkit.cli import models
+from csmkit.cli.console import Teller
 from csmkit.cli.loudspeaker import Loudspeaker, find_loudspeaker
 from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, parse_prebuffer, takes_options
-from csmkit.cli.teller import Teller
 from csmkit.errors import CsmkitError, InputError
-from csmkit.reasons import INTERRUPTED
+from csmkit.speech.finish_reasons import INTERRUPTED
 
 if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
@@ -86,7 +86,7 @@ class Files:
         if self.save is not None:
             check_wav_path(self.save)
         if self.timeline is not None:
-            from csmkit.lab.timeline import check_path
+            from csmkit.lab.report.timeline import check_path
 
             check_path(self.timeline)
 
@@ -114,7 +114,7 @@ def take_turn(
     if files.save is not None:
         teller.say(f"Saved {files.save}", saved=str(files.save))
     if files.timeline is not None:
-        from csmkit.lab.timeline import save_timeline
+        from csmkit.lab.report.timeline import save_timeline
 
         if save_timeline(told, files.timeline) is not None:
             teller.say(f"Drew {files.timeline}", timeline=str(files.timeline))

@@ -7,7 +7,7 @@ import csmkit
 
 def doctor() -> None:
     """Tell what is installed, which devices and presets work, and what to do about the rest."""
-    from csmkit.lab.doctor import examine
+    from csmkit.cli.doctor_checks import examine
 
     print(f"csmkit {csmkit.__version__}")
     for finding in examine():

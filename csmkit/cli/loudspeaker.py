@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from csmkit.audio import SAMPLE_RATE
-from csmkit.cli.teller import Teller
+from csmkit.cli.console import Teller
 from csmkit.errors import DeviceError, InputError, MissingDependencyError
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import csmkit
+from csmkit.cli.console import Teller
 from csmkit.cli.options import ModelOptions
-from csmkit.cli.teller import Teller
-from csmkit.cli.voice import time_reading
+from csmkit.cli.speaker_options import time_reading
 from csmkit.errors import InputError
 
 if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
-    from csmkit.chat.llm import LLM
-    from csmkit.generator import Generator
+    from csmkit.llm.transformers import LLM
+    from csmkit.speech.generator import Generator
 
 
 def describe_device(device: Any) -> str:
@@ -32,7 +32,7 @@ def describe_device(device: Any) -> str:
 
 def check_turn(load: ModelOptions, **options: Any) -> None:
     """Raise InputError for a preset or an option of the turns that cannot be, before anything is loaded."""
-    from csmkit.chat.options import chat_models
+    from csmkit.chat.settings import chat_models
 
     chat_models(load.preset).options.changed(**options)
 
@@ -48,16 +48,16 @@ def choose_llm(name: str | None, url: str | None, seed: int | None = None) -> LL
         return name
     if name is None:
         raise InputError(f"--llm-url {url} without --llm: give the name that the model has on that server")
-    from csmkit.chat.options import SPOKEN_STYLE
-    from csmkit.chat.server_llm import ServerLLM
+    from csmkit.chat.settings import SPOKEN_STYLE
+    from csmkit.llm.server import ServerLLM
 
     return ServerLLM(name, base_url=url, system_prompt=SPOKEN_STYLE, seed=seed)
 
 
 def load_generator(load: ModelOptions, teller: Teller) -> Generator:
     """The preset's voice, announced."""
-    from csmkit.chat.options import chat_models
-    from csmkit.generator import Generator
+    from csmkit.chat.settings import chat_models
+    from csmkit.speech.generator import Generator
 
     start = time.perf_counter()
     generator = Generator.load(chat_models(load.preset).speech, device=load.device, execution=load.mode())
@@ -75,9 +75,9 @@ def load_chatbot(
     load: ModelOptions, whisper: str, teller: Teller, **options: Any
 ) -> Iterator[StreamingConversationalChatbot]:
     """All of the preset's models, announced one by one; closed at the end."""
-    from csmkit.asr.worker import StreamingWhisperASR
+    from csmkit.asr.streaming import StreamingWhisperASR
     from csmkit.chat.chatbot import StreamingConversationalChatbot
-    from csmkit.chat.options import chat_models
+    from csmkit.chat.settings import chat_models
 
     generator = load_generator(load, teller)
     start = time.perf_counter()

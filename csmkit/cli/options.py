@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from csmkit.cli.voice import parse_guards, read_voice
+from csmkit.cli.speaker_options import parse_guards, read_voice
 from csmkit.errors import InputError
 
 if TYPE_CHECKING:
-    from csmkit.csm.prompt import Segment
+    from csmkit.speech.settings import Segment
 
 Play = Annotated[str, typer.Option(help="On this machine's sound card: yes, no, or auto, where there is one.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object an event instead of text.")]

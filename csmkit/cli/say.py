@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from csmkit.cli import models
+from csmkit.cli.console import Teller
 from csmkit.cli.loudspeaker import find_loudspeaker
 from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, takes_options
-from csmkit.cli.teller import Teller
-from csmkit.cli.voice import time_reading
+from csmkit.cli.speaker_options import time_reading
 
 
 @takes_options
@@ -26,8 +26,8 @@ def say(
 ) -> None:
     """Speak a text, without a chatbot."""
     from csmkit.audio import SAMPLE_RATE, WavWriter
-    from csmkit.markup import speakable
-    from csmkit.spoken import in_words
+    from csmkit.text.markup import speakable
+    from csmkit.text.normalize import in_words
     from csmkit.timing import Arrivals
 
     teller = Teller(as_json)

@@ -42,7 +42,7 @@ def sweep(
     """Run a recipe; what is done already is skipped, so it may be killed and called again. Ends with the report."""
     from csmkit import plugins
     from csmkit.lab.report import build_report
-    from csmkit.lab.results import copy_results, results_folder
+    from csmkit.lab.report.folder import copy_results, results_folder
     from csmkit.lab.sweep import EngineOptions, load_recipe, run_sweep
 
     loaded = load_recipe(recipe, overrides or ())

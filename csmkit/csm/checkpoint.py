@@ -16,15 +16,15 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from csmkit.csm.blockwise import BlockWeight, Rounding, packed_shapes, put, rounded_places, widen
-from csmkit.csm.checks import is_finite
+from csmkit.checks import is_finite
 from csmkit.csm.config import CsmConfig, Sampling
+from csmkit.csm.layouts import BACKBONE, DEPTH, TIED_EMBEDDINGS, Checkpoint, RoundedSource, TensorSource
 from csmkit.csm.model import CsmModel
-from csmkit.csm.prompt import TextTokenizer, special_id
-from csmkit.csm.sources import BACKBONE, DEPTH, TIED_EMBEDDINGS, Checkpoint, RoundedSource, TensorSource
-from csmkit.csm.tensor_files import read_json
+from csmkit.csm.quantization import BlockWeight, Rounding, packed_shapes, put, rounded_places, widen
+from csmkit.csm.tokenizer import TextTokenizer, special_id
 from csmkit.csm.transformer import Transformer
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, InputError
+from csmkit.files.tensors import read_json
 
 ROUNDING_KEY = "csmkit_rounding"  # in config.json: bits and block
 LLAMA3_VOCAB, LLAMA3_BOS, LLAMA3_EOS = 128_256, 128_000, 128_001  # ids from bos on are special

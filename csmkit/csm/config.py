@@ -1,18 +1,13 @@
-"""Sizes of a CSM, how it is sampled, and one request; all frozen, and the only place where defaults live."""
+"""Sizes of a CSM and how its codes are drawn; all frozen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from csmkit.audio import FRAME_MS
-from csmkit.csm.checks import is_finite, is_integer
-from csmkit.csm.guards import ORDINARY, Guards, whole_frames
+from csmkit.checks import is_finite, is_integer
 from csmkit.errors import CheckpointError, InputError
-
-if TYPE_CHECKING:
-    from csmkit.csm.prompt import Segment
 
 MIMI_CODEBOOK_SIZE = 2_048  # entries of each of Mimi's codebooks; CSM-1B's audio vocabulary holds three ids more
 
@@ -189,58 +184,3 @@ class Sampling:
                 raise InputError(f"{name}={value!r}: give a finite number of at least 0; temperature 0 is greedy")
         if not is_integer(self.topk) or self.topk < 1:
             raise InputError(f"topk={self.topk!r}: give an integer of at least 1, such as 50")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One utterance to speak.
-
-    Attributes:
-        text: what is said; not blank.
-        speaker: a non-negative integer that the voice was trained with.
-        context: earlier turns, oldest first.
-        sampling: how codes are drawn.
-        max_audio_length_ms: the most audio, cut down to whole frames of 80 ms.
-        seed: of the noise, in [0, 2**63); None draws a new one.
-        guards: what else ends it before it ends by itself; they never change what comes before.
-
-    Raises:
-        InputError: a value outside these ranges.
-    """
-
-    text: str
-    speaker: int = 0
-    context: tuple[Segment, ...] = ()
-    sampling: Sampling = field(default_factory=Sampling)
-    max_audio_length_ms: float = 8_000
-    seed: int | None = None
-    guards: Guards = ORDINARY
-
-    def __post_init__(self) -> None:
-        check_speaker(self.speaker)
-        check_text(self.text)
-        length = self.max_audio_length_ms
-        if not is_finite(length) or length < FRAME_MS:
-            raise InputError(f"max_audio_length_ms={length!r}: give at least one frame, {FRAME_MS} ms")
-        if self.seed is not None and not (is_integer(self.seed) and 0 <= self.seed < 2**63):
-            raise InputError(f"seed={self.seed!r}: give an integer in [0, 2**63), or None for a new one each time")
-        if not isinstance(self.guards, Guards):
-            kind = type(self.guards).__name__
-            raise InputError(f"guards of type {kind}: give Guards(), with what you change, or Guards.off() for none")
-
-    @property
-    def max_frames(self) -> int:
-        """The most frames this request may yield, guards apart: room for all of them is needed."""
-        return whole_frames(self.max_audio_length_ms)
-
-
-def check_speaker(speaker: object) -> None:
-    """Raise InputError unless ``speaker`` is a non-negative integer."""
-    if not is_integer(speaker) or speaker < 0:
-        raise InputError(f"speaker={speaker!r}: give a non-negative integer such as 0 or 1")
-
-
-def check_text(text: object) -> None:
-    """Raise InputError unless ``text`` is a string with something to say."""
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(f"text={text!r}: give a sentence to speak")

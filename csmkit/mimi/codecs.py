@@ -1,6 +1,6 @@
 """The codec plugins: between codes of frames and 24 kHz sound.
 
-All share the interface of `csmkit.mimi.codec.Codec`: "streaming" is the exact one, "independent" the baseline whose
+All share the interface of `csmkit.codec.Codec`: "streaming" is the exact one, "independent" the baseline whose
 seams click, "fake" needs no weights. "moshi" is in `csmkit.mimi.moshi`.
 """
 
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE, as_mono
+from csmkit.codec import Codec, CodecBatch, CodecStream
 from csmkit.errors import CheckpointError
 from csmkit.mimi.checkpoint import load_decoder
-from csmkit.mimi.codec import Codec, CodecBatch, CodecStream
 from csmkit.mimi.decoder import MimiDecoder
 from csmkit.mimi.files import CodecFiles
 

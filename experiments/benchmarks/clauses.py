@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import LLM, Message, TransformersLLM
-from csmkit.generator import Generator
+from csmkit.llm.transformers import LLM, Message, TransformersLLM
+from csmkit.speech.generator import Generator
 from experiments.benchmarks.pocket import PROMPTS
 from experiments.benchmarks.report import add_save, print_json, print_table
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from csmkit.csm.checkpoint import load_model, load_tokenizer, read_json
-from csmkit.generator import Generator
 from csmkit.mimi.codecs import FakeCodec
+from csmkit.speech.generator import Generator
 from experiments.benchmarks.report import add_save, print_json, print_table
 from experiments.benchmarks.sizes import SIZES, random_voice, save_tokenizer
 

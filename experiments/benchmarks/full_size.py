@@ -28,11 +28,11 @@ from typing import Any, NamedTuple, Self
 import torch
 
 from csmkit.convert import convert
-from csmkit.csm.blockwise import ROUNDINGS
 from csmkit.csm.config import CsmConfig
-from csmkit.csm.tensor_files import read_json
+from csmkit.csm.quantization import ROUNDINGS
 from csmkit.errors import InputError
-from csmkit.generator import Generator
+from csmkit.files.tensors import read_json
+from csmkit.speech.generator import Generator
 from experiments.benchmarks.report import add_save, peak_memory_mib, print_json, print_table
 from experiments.benchmarks.sizes import SIZES, write_random_voice
 

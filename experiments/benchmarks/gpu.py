@@ -21,7 +21,7 @@ import torch
 
 from csmkit.csm.config import CsmConfig
 from csmkit.errors import DeviceError
-from csmkit.generator import Generator
+from csmkit.speech.generator import Generator
 from experiments.benchmarks.report import add_save, peak_memory_mib, print_json, print_table
 from experiments.benchmarks.sizes import SIZES, random_voice, save_tokenizer
 

@@ -28,10 +28,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from csmkit.csm.execution.static import StaticStep
 from csmkit.csm.sampling import Noise
-from csmkit.csm.static import StaticStep
 from csmkit.errors import DeviceError
-from csmkit.generator import Generator
+from csmkit.speech.generator import Generator
 from experiments.benchmarks.gpu import save_voice
 from experiments.benchmarks.report import add_save, print_json, print_table
 from experiments.benchmarks.sizes import SIZES

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from csmkit.csm.eager import EagerStep
+from csmkit.csm.execution.eager import EagerStep
 from csmkit.csm.model import CsmState
 from csmkit.csm.sampling import Noise
-from csmkit.generator import Generator, Segment
+from csmkit.speech.generator import Generator, Segment
 from experiments.benchmarks.report import Clock, add_save, peak_memory_mib, print_json, print_table
 
 CLAUSE = "yes, I think so too."

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.llm import TransformersLLM
-from csmkit.generator import Generator
-from csmkit.streams import CodecStream, FrameStream
+from csmkit.llm.transformers import TransformersLLM
+from csmkit.speech.generator import Generator
+from csmkit.speech.streams import CodecStream, FrameStream
 from experiments.benchmarks.report import (
     add_save,
     peak_memory_mib,

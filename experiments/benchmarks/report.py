@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from csmkit.lab.provenance import environment
+from csmkit.machine import environment
 
 IN_A_ROW = ("commit", "cpu", "cores", "threads", "gpu", "torch", "transformers")  # of the environment
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from csmkit.generator import Generator, Segment
+from csmkit.speech.generator import Generator, Segment
 from experiments.benchmarks.report import add_save, print_json, print_table
 
 TEXTS = (

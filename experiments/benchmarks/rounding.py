@@ -25,22 +25,22 @@ from csmkit.asr.directory import resolve
 from csmkit.asr.whisper import WhisperTranscriber
 from csmkit.asr.windows import transcribe_long
 from csmkit.audio import SAMPLE_RATE, resample
-from csmkit.csm.blockwise import Rounding, quantize
 from csmkit.csm.checkpoint import load_model
 from csmkit.csm.config import Sampling
-from csmkit.csm.eager import EagerStep, depth_reaches
+from csmkit.csm.execution.eager import EagerStep, depth_reaches
+from csmkit.csm.execution.onnx import OnnxStep
+from csmkit.csm.execution.step import Step
 from csmkit.csm.model import CsmModel, Stacks
-from csmkit.csm.onnx_step import OnnxStep
+from csmkit.csm.quantization import Rounding, quantize
 from csmkit.csm.sampling import Noise
-from csmkit.csm.step import Step
-from csmkit.generator import Generator
+from csmkit.files.hub import find_voice
 from csmkit.lab.analysis.significance import paired_difference, paired_rows
 from csmkit.lab.analysis.statistics import crossed_interval
-from csmkit.lab.codes import variety
-from csmkit.lab.metrics import word_error_rate, words
+from csmkit.lab.metrics.codes import variety
+from csmkit.lab.metrics.words import word_error_rate, words
 from csmkit.lab.texts import draw_texts, read_texts
-from csmkit.reasons import END_OF_SPEECH
-from csmkit.voices import find_voice
+from csmkit.speech.finish_reasons import END_OF_SPEECH
+from csmkit.speech.generator import Generator
 from experiments.benchmarks.report import add_save, print_json, print_table
 from experiments.benchmarks.sizes import SIZES, write_random_voice
 

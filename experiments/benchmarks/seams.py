@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from csmkit.audio import FRAME_SAMPLES
-from csmkit.generator import Generator
 from csmkit.lab.analysis.headlines import headline_of
 from csmkit.lab.analysis.pairs import HIGHER, compared_with
-from csmkit.lab.seams import seam_metrics
+from csmkit.lab.metrics.seams import seam_metrics
 from csmkit.lab.texts import draw_texts
+from csmkit.speech.generator import Generator
 from experiments.benchmarks.report import fill_between, print_table
 
 SIZES = (1, 2, 4, 6)

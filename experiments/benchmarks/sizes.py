@@ -16,8 +16,8 @@ from transformers import CsmConfig, CsmForConditionalGeneration, MimiModel
 
 import csmkit.csm.config
 from csmkit.csm.checkpoint import LLAMA3_BOS, LLAMA3_VOCAB
-from csmkit.csm.sources import tensor_shapes
-from csmkit.csm.tensor_writer import SafetensorsWriter
+from csmkit.csm.layouts import tensor_shapes
+from csmkit.files.safetensors_writer import SafetensorsWriter
 from csmkit.mimi.encoder import flat_name
 
 SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|AUDIO|>", "<|audio_eos|>")

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.asr.utterance import Pass
-from csmkit.asr.worker import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE
-from csmkit.generator import Generator
+from csmkit.speech.generator import Generator
 from experiments.benchmarks.report import add_save, print_json, print_table
 
 TEXTS = (

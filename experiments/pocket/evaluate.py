@@ -24,8 +24,8 @@ from csmkit.asr.directory import resolve
 from csmkit.asr.whisper import WhisperTranscriber
 from csmkit.asr.windows import transcribe_long
 from csmkit.audio import SAMPLE_RATE, resample
-from csmkit.generator import Generator, Segment
-from csmkit.lab.metrics import word_error_rate
+from csmkit.lab.metrics.words import word_error_rate
+from csmkit.speech.generator import Generator, Segment
 from experiments.pocket.features import Utterance, utterances
 from experiments.pocket.sphinx import recognise
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from csmkit.lab.analysis.labels import axis_label
 from csmkit.lab.analysis.rows import is_number, measured
-from csmkit.lab.labels import axis_label
-from csmkit.reasons import END_OF_SPEECH
+from csmkit.speech.finish_reasons import END_OF_SPEECH
 
 if TYPE_CHECKING:
     from csmkit.lab.analysis.statistics import Interval

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from csmkit.errors import InputError
 from csmkit.lab.analysis.findings import analyse
 from csmkit.lab.analysis.headlines import Headline, headline_of
+from csmkit.lab.analysis.labels import axis_label, in_words
 from csmkit.lab.analysis.pairs import CLEAR, EQUAL, SAME, TOO_FEW, compared_rows, corrected, shown
 from csmkit.lab.analysis.rows import measured, records
 from csmkit.lab.analysis.sentences import NEEDED, advice, below_margin, border_sentence
 from csmkit.lab.analysis.statistics import UNITS, Interval, crossed_interval, median_interval
-from csmkit.lab.labels import axis_label, in_words
 
 if TYPE_CHECKING:
     from csmkit.lab.analysis.rows import Row, Rows
@@ -51,7 +51,7 @@ def seam_finding(rows: Rows, figure: str = "seam_click") -> str:
     """Whether borders of chunks are worse than other places, for each codec.
 
     Args:
-        rows: trials with ``codec`` and the columns of `csmkit.lab.seams.seam_metrics`.
+        rows: trials with ``codec`` and the columns of `csmkit.lab.metrics.seams.seam_metrics`.
         figure: of a border: ``seam_click``, ``seam_dip`` or ``seam_step``.
 
     Raises:
@@ -151,7 +151,7 @@ def whisper_finding(rows: Rows, added: Rows) -> str:
 
     Args:
         rows: trials with ``whisper``, ``wer``, ``n_words``, ``n_revised_words`` and ``asr_lag_p50_ms``.
-        added: `csmkit.lab.comparisons.differences` of ``rtf`` and ``cpu_s`` over ``whisper``.
+        added: `csmkit.lab.analysis.comparisons.differences` of ``rtf`` and ``cpu_s`` over ``whisper``.
 
     Raises:
         InputError: no rows, or a missing column.

@@ -8,8 +8,8 @@ import numpy as np
 
 from csmkit.audio import FRAME_MS
 from csmkit.errors import InputError
+from csmkit.lab.analysis.labels import axis_label
 from csmkit.lab.analysis.rows import records
-from csmkit.lab.labels import axis_label
 from csmkit.lab.plots.paper import GREY, Manner, legend_above, paper
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def chunk_latency(rows: Rows, group: str | None = None) -> PaperFigure:
     first chunk is left out there, as it also waited for the prompt.
 
     Args:
-        rows: one a chunk, in order, with ``arrival_ms`` and ``duration_ms``; `csmkit.lab.turns.chunk_rows` makes them.
+        rows: one a chunk, in order, with ``arrival_ms`` and ``duration_ms``; `chunk_rows` makes them.
         group: column that tells several answers apart, at most six; None is one answer.
 
     Raises:

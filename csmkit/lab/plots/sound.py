@@ -10,14 +10,14 @@ from matplotlib.ticker import MaxNLocator
 
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import InputError
+from csmkit.lab.metrics.spectra import decibels, magnitudes
+from csmkit.lab.metrics.waveforms import checked_seams, one_channel
 from csmkit.lab.plots.paper import BLACK, GREY, Manner, legend_above, paper
-from csmkit.lab.spectra import decibels, magnitudes
-from csmkit.lab.waveforms import checked_seams, one_channel
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
+    from csmkit.lab.metrics.waveforms import Seams
     from csmkit.lab.plots.paper import PaperFigure
-    from csmkit.lab.waveforms import Seams
 
 WINDOW, HOP = 600, 120  # 25 and 5 ms, the usual of speech
 RANGE_DB = 80.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from csmkit.errors import InputError
 from csmkit.lab.analysis.rows import measured, records
 from csmkit.lab.plots.paper import BLACK, COLOURS, COLUMN_INCHES, MARKERS, legend_above, paper
-from csmkit.lab.turns import LANES
+from csmkit.lab.plots.turn_rows import LANES
 
 if TYPE_CHECKING:
     from csmkit.lab.analysis.rows import Rows
@@ -24,7 +24,7 @@ def turn_timeline(rows: Rows, width_inches: float = COLUMN_INCHES) -> PaperFigur
     Holes in the playback are waits that a listener hears.
 
     Args:
-        rows: with ``lane``, ``label``, ``start_ms``, ``end_ms`` (None is a moment); `csmkit.lab.turns.turn_rows` makes
+        rows: with ``lane``, ``label``, ``start_ms``, ``end_ms`` (None is a moment); `turn_rows` makes
             them. Lanes of other names follow the known ones.
         width_inches: one column of a paper; more for a screen.
 

@@ -13,8 +13,8 @@ from csmkit.lab.analysis.findings import Findings, analyse
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.analysis.sentences import choice_rule, choice_table, interaction_rows, sentences
 from csmkit.lab.report.figures import Picture, draw_figures
+from csmkit.lab.report.folder import MANIFEST, write_manifest, write_table
 from csmkit.lab.report.latex import BIBLIOGRAPHY, PAPER, REFERENCES, paper_text
-from csmkit.lab.results import MANIFEST, write_manifest, write_table
 from csmkit.lab.sweep.row_file import read_rows, write_whole
 
 REPORT, RECIPE, PAGE = "report.html", "recipe.json", Path(__file__).with_name("page.html")

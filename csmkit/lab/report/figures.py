@@ -12,10 +12,10 @@ from csmkit.errors import InputError
 from csmkit.lab import plots
 from csmkit.lab.analysis.findings import Findings
 from csmkit.lab.analysis.headlines import Headline
+from csmkit.lab.analysis.labels import in_words
 from csmkit.lab.analysis.pairs import CLEAR, shown
 from csmkit.lab.analysis.rows import is_number
 from csmkit.lab.analysis.statistics import UNITS
-from csmkit.lab.labels import in_words
 from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.runner import FIGURES
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from csmkit import plugins
 from csmkit.asr.directory import NAMES, resolve
-from csmkit.csm.checks import is_integer
-from csmkit.csm.config import Request, Sampling
+from csmkit.checks import is_integer
+from csmkit.csm.config import Sampling
 from csmkit.errors import CheckpointNotFoundError, InputError
-from csmkit.streams import chunk_schedule
+from csmkit.speech.settings import Request
+from csmkit.speech.streams import chunk_schedule
 
 NO_RECOGNISER = "none"
 CONTEXTS = ("sound", "text")

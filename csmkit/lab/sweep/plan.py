@@ -12,7 +12,7 @@ from typing import Any
 
 from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.recipe import Recipe
-from csmkit.lab.trials import TrialSettings
+from csmkit.lab.trials.trial import TrialSettings
 
 _SETTINGS = {item.name for item in fields(TrialSettings)} - {"seed"}
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from csmkit import plugins
-from csmkit.chat.options import PRESETS, chat_models
-from csmkit.csm.checks import is_finite
+from csmkit.chat.settings import PRESETS, chat_models
+from csmkit.checks import is_finite
 from csmkit.errors import InputError
-from csmkit.lab.measures import Measure
+from csmkit.lab.metrics.registry import Measure
 from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, check_integer, nearest
 from csmkit.lab.sweep.overrides import parse_overrides
 from csmkit.lab.texts import TEXT_SETS, draw_texts, read_texts
-from csmkit.markup import speakable
-from csmkit.spoken import in_words
+from csmkit.text.markup import speakable
+from csmkit.text.normalize import in_words
 
 KEEP = ("none", "clips", "audio")
 RECOGNISERS = ("whisper", "fake")

@@ -16,12 +16,12 @@ from typing import Any
 from tqdm import tqdm
 
 from csmkit.errors import InputError, ResultsError
-from csmkit.lab.progress import bar_file
 from csmkit.lab.sweep.engines import Engine, EngineOptions
 from csmkit.lab.sweep.plan import Planned, plan, tasks
 from csmkit.lab.sweep.recipe import Recipe
 from csmkit.lab.sweep.row_file import ROWS, RowFile, plain, write_whole
 from csmkit.lab.sweep.worker import Done, model_checksums, voice_name, write_clip
+from csmkit.lab.trials.progress import bar_file
 
 CLIPS, FIGURES, RECIPE = "clips", "figures", "recipe.json"
 MOST_LOSSES = 3

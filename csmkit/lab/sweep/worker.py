@@ -17,20 +17,20 @@ import numpy as np
 from csmkit import plugins
 from csmkit.asr.directory import local_directory, resolve
 from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.worker import StreamingWhisperASR
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE
-from csmkit.chat.options import chat_models
-from csmkit.csm.prompt import Segment
-from csmkit.lab.batches import run_trials_together
-from csmkit.lab.provenance import checksum, environment
+from csmkit.chat.settings import chat_models
+from csmkit.files.hub import find_voice
 from csmkit.lab.sweep.axes import NO_RECOGNISER
 from csmkit.lab.sweep.plan import Planned, keeps_clip
 from csmkit.lab.sweep.recipe import Recipe
-from csmkit.lab.trials import Trial, run_trial
-from csmkit.voices import find_voice
+from csmkit.lab.trials.batch import run_trials_together
+from csmkit.lab.trials.trial import Trial, run_trial
+from csmkit.machine import checksum, environment
+from csmkit.speech.settings import Segment
 
 if TYPE_CHECKING:
-    from csmkit.speech import SpeechGenerator
+    from csmkit.speech.base import SpeechGenerator
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class Worker:
 
 
 def _device(generator: SpeechGenerator) -> str:
-    from csmkit.generator import Generator
+    from csmkit.speech.generator import Generator
 
     return str(generator.model.device) if isinstance(generator, Generator) else "cpu"
 

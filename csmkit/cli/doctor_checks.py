@@ -1,0 +1,127 @@
+"""What is installed, what works, and what to do about the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import site
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from csmkit.asr.directory import NAMES, check_directory, resolve
+from csmkit.chat.settings import PRESETS
+from csmkit.errors import CsmkitError
+from csmkit.files.hub import find_voice
+
+PACKAGES = {  # package: the extra that brings it, None for what is always needed
+    "torch": None,
+    "transformers": None,
+    "numpy": None,
+    "safetensors": None,
+    "soxr": None,
+    "soundfile": None,
+    "stream2sentence": None,
+    "num2words": None,
+    "faster-whisper": "asr",
+    "jupyterlab": "notebook",
+    "ipywidgets": "notebook",
+    "anywidget": "notebook",
+    "matplotlib": "notebook",
+    "pandas": "eval",
+    "jiwer": "eval",
+    "pyloudnorm": "eval",
+    "moshi": "moshi",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: what was looked at, whether it is fine, what was seen, what to do about it."""
+
+    subject: str
+    ok: bool
+    seen: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at Python, packages, devices and presets; nothing is downloaded, no model is loaded."""
+    packages = [_package(name, extra) for name, extra in PACKAGES.items()]
+    return [_python(), *packages, front_end(), *_devices(), *_presets()]
+
+
+def _python() -> Finding:
+    ok = sys.version_info >= (3, 11)
+    return Finding(
+        "python", ok, f"{platform.python_version()} on {platform.system()}", "" if ok else "use 3.11 or newer"
+    )
+
+
+def _package(name: str, extra: str | None) -> Finding:
+    try:
+        return Finding(name, True, version(name))
+    except PackageNotFoundError:
+        if name == "moshi":
+            return Finding(name, False, "not installed (optional)", "make moshi, see README")
+        target = f"csmkit[{extra}]" if extra else "csmkit"
+        return Finding(name, False, "not installed", f"pip install '{target}'")
+
+
+def front_end() -> Finding:
+    """Whether a JupyterLab of this environment has the JavaScript of the player.
+
+    One that runs in another environment, as on notebook instances with several, needs anywidget there.
+    """
+    roots = (sys.prefix, site.getuserbase())
+    places = [Path(root) / "share" / "jupyter" / "labextensions" / "anywidget" for root in roots]
+    if any(place.is_dir() for place in places):
+        return Finding("player's front end", True, "in this environment's JupyterLab")
+    remedy = "pip install 'csmkit[notebook]' where JupyterLab runs, then reload its page; until then a plain control"
+    return Finding("player's front end", False, "not installed", remedy)
+
+
+def _devices() -> list[Finding]:
+    try:
+        import torch
+    except ImportError:
+        return []
+    from csmkit import machine
+
+    found = [Finding(subject, True, seen) for subject, seen in machine.describe()]
+    if not torch.cuda.is_available():
+        remedy = "" if torch.version.cuda else "this is a CPU build of torch; install a CUDA build to use a GPU"
+        return [*found, Finding("cuda", False, "no CUDA device", remedy)]
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        found.append(Finding(f"cuda:{index}", True, f"{card.name}, {card.total_memory / 2**30:.0f} GiB"))
+    return found
+
+
+def _presets() -> list[Finding]:
+    chosen = os.environ.get("CSMKIT_PRESET") or "pocket"
+    found = [Finding("preset", chosen in PRESETS, f"{chosen} is the default", f"choose one of {', '.join(PRESETS)}")]
+    try:
+        find_voice("pocket")
+        found.append(Finding("pocket voice", True, "bundled"))
+    except CsmkitError as error:
+        found.append(Finding("pocket voice", False, "missing", str(error)))
+    for name in NAMES:
+        try:
+            check_directory(Path(resolve(name)))
+            found.append(Finding(f"pocket {name}", True, "bundled"))
+        except CsmkitError as error:
+            found.append(Finding(f"pocket {name}", False, "missing", str(error)))
+    found.append(_hub(PRESETS["sesame"].speech))
+    found.append(_hub(PRESETS["sesame"].llm))
+    return found
+
+
+def _hub(repository: str) -> Finding:
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(repository, "config.json"), str):
+        return Finding(repository, True, "in the local cache")
+    page = f"https://huggingface.co/{repository}"
+    return Finding(repository, False, "not on this machine", f"accept the licence on {page}, log in, then use it")

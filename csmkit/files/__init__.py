@@ -1,0 +1,1 @@
+"""Files of checkpoints: where a name leads, reading tensors, writing directories whole."""

@@ -1,0 +1,124 @@
+"""Where a voice, a codec or a tokenizer is: bundled, in a directory, or in a repository on the hub."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+
+from csmkit.errors import CheckpointNotFoundError
+from csmkit.files.tensors import PICKLE_NAME, WEIGHTS_NAME, weight_files
+
+BUNDLED = "pocket"
+CODEC_FOLDER = "mimi"  # inside a checkpoint in Sesame's layout, whose own files have no place for a codec
+MOSHI_PATTERN = "tokenizer-*.safetensors"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def find_voice(name: str | PathLike[str]) -> Path:
+    """The checkpoint directory of a voice.
+
+    Args:
+        name: "pocket"; a directory; or a hub id "owner/name", which fetches what is not on this machine yet.
+
+    Raises:
+        CheckpointNotFoundError: nothing of that name, or no access to it; the message says the remedy.
+    """
+    if str(name) == BUNDLED:
+        directory = Path(str(files("csmkit") / BUNDLED / "voice"))
+        if not (directory / "config.json").is_file():
+            raise CheckpointNotFoundError(
+                f"the bundled voice is missing from {str(directory)!r}: install csmkit again, with its data files"
+            )
+        return directory
+    directory = Path(name)
+    if str(name) and directory.is_dir():  # an empty name would be the working directory
+        return directory
+    if _is_hub_id(name):
+        return _fetch_voice(str(name))
+    raise CheckpointNotFoundError(
+        f"no voice {str(name)!r}: give {BUNDLED!r}, a checkpoint directory that exists, "
+        "or a hub id such as 'sesame/csm-1b'"
+    )
+
+
+def find_codec(place: str | PathLike[str]) -> Path:
+    """Where a codec's files are; that they hold one is seen when they are opened.
+
+    Args:
+        place: a directory, which may have the codec in a folder "mimi"; a file; or a hub id such as "kyutai/mimi",
+            which fetches what is not on this machine yet.
+
+    Raises:
+        CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
+    """
+    path = Path(place)
+    if (path / CODEC_FOLDER).is_dir():
+        return path / CODEC_FOLDER
+    return _fetch_codec(str(place)) if not path.exists() and _is_hub_id(place) else path
+
+
+def find_tokenizer(place: str | PathLike[str]) -> Path:
+    """Where a tokenizer.json is.
+
+    Args:
+        place: the file, its directory, or a hub id, which fetches it.
+
+    Raises:
+        CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
+    """
+    path = Path(place)
+    return _fetch(str(place), "tokenizer.json") if not path.exists() and _is_hub_id(place) else path
+
+
+def _is_hub_id(name: str | PathLike[str]) -> bool:
+    """Whether a name can only be meant for the hub: of its form, and not in a folder of this machine."""
+    return _HUB_ID.fullmatch(str(name)) is not None and not Path(name).parent.is_dir()
+
+
+def _fetch_voice(repository: str) -> Path:
+    # The small files say which weights to fetch: a repository may hold the same model in several layouts.
+    directory = _fetch(repository, "*.json")
+    codec = [f"{CODEC_FOLDER}/*"] if (directory / CODEC_FOLDER).is_dir() else []
+    directory = _fetch(repository, "*.json", *weight_files(directory), *codec)
+    if weight_files(directory) == [WEIGHTS_NAME] and not (directory / WEIGHTS_NAME).is_file():
+        return _fetch(repository, "*.json", PICKLE_NAME, *codec)
+    return directory
+
+
+def _fetch_codec(repository: str) -> Path:
+    # Beside moshi's file of the codec lies the language model, many times its size.
+    directory = _fetch(repository, "*.json", MOSHI_PATTERN)
+    if any(directory.glob(MOSHI_PATTERN)):
+        return directory
+    return _fetch(repository, "*.json", *weight_files(directory))
+
+
+def _fetch(repository: str, *patterns: str) -> Path:
+    """The directory of a repository on this machine, once the files of these patterns are there; shows progress."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(patterns)))
+    except GatedRepoError as error:
+        raise CheckpointNotFoundError(
+            f"{repository} is gated: accept the licence on https://huggingface.co/{repository} and log in "
+            f"(huggingface-cli login), or use the bundled voice {BUNDLED!r}"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointNotFoundError(
+            f"no repository {repository!r} on the hub, or it is private: check the name and log in, "
+            f"or use the bundled voice {BUNDLED!r}"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointNotFoundError(
+            f"cannot fetch {repository!r} ({error}): check the network, give a local directory, "
+            f"or use the bundled voice {BUNDLED!r}"
+        ) from error

@@ -1,0 +1,98 @@
+"""How loud a waveform is, whether it clips, where it is silent, and when it begins to be heard.
+
+dBFS is ``20 log10(RMS)`` with 1 as full scale: a full-scale sine has -3, and silence has none, which is None.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from csmkit.audio import SAMPLE_RATE
+from csmkit.errors import MissingDependencyError
+from csmkit.lab.metrics.waveforms import one_channel
+from csmkit.timing import audible_windows, first_audible
+
+if TYPE_CHECKING:
+    from csmkit.audio import Waveform
+
+WINDOW_MS = 10
+FULL_SCALE = 1 - 2.0**-15  # the largest 16-bit sample
+LOUDNESS_BLOCK_MS = 400.0
+
+
+def levels(audio: Waveform) -> dict[str, float | None]:
+    """Peak, clipping, offset, silence and onset as a flat row.
+
+    Args:
+        audio: ``(samples,)`` at 24 kHz, full scale 1, at least 10 ms.
+
+    Returns:
+        ``peak_dbfs`` 20 log10 of the largest |sample|, above 0 it will clip · ``rms_dbfs`` · ``clipped_ratio`` share of
+        samples at or beyond the largest of 16 bits · ``dc_offset`` mean sample, full scale 1 · ``silence_ratio`` share
+        of the 10 ms windows that are not above -40 dBFS · ``longest_silence_ms`` the longest run of those ·
+        ``onset_ms`` as in `audible_onset_ms`.
+
+    Raises:
+        InputError: several channels, NaN, or shorter than 10 ms.
+    """
+    samples = one_channel(audio, WINDOW_MS)
+    audible = _audible(samples)
+    return {
+        "peak_dbfs": _dbfs(float(np.abs(samples).max())),
+        "rms_dbfs": _dbfs(float(np.sqrt(np.mean(samples**2)))),
+        "clipped_ratio": float(np.mean(np.abs(samples) >= FULL_SCALE)),
+        "dc_offset": float(samples.mean()),
+        "silence_ratio": float(1 - audible.mean()),
+        "longest_silence_ms": float(_longest_run(~audible) * WINDOW_MS),
+        "onset_ms": audible_onset_ms(samples),
+    }
+
+
+def audible_onset_ms(audio: Waveform) -> float | None:
+    """When sound begins: the start of the first 10 ms window above -40 dBFS that opens at least 50 ms of such windows.
+
+    Time to first audio counts chunks, which may begin with silence; add this for what a listener notices.
+
+    Returns:
+        Milliseconds from the first sample, a multiple of 10, or None if nothing is heard.
+
+    Raises:
+        InputError: as in `levels`.
+    """
+    first = first_audible(_audible(one_channel(audio, WINDOW_MS)))
+    return None if first is None else float(first * WINDOW_MS)
+
+
+def loudness_lufs(audio: Waveform) -> float | None:
+    """Integrated loudness by ITU-R BS.1770-4 (pyloudnorm), in LUFS; None if all of it is below the gate, -70 LUFS.
+
+    Raises:
+        InputError: several channels, NaN, or shorter than 400 ms, one block of the standard.
+        MissingDependencyError: pyloudnorm is not installed.
+    """
+    samples = one_channel(audio, LOUDNESS_BLOCK_MS)
+    loudness = float(_pyloudnorm().Meter(SAMPLE_RATE).integrated_loudness(samples))
+    return loudness if np.isfinite(loudness) else None
+
+
+def _audible(samples: np.ndarray) -> np.ndarray:
+    return audible_windows(samples, SAMPLE_RATE * WINDOW_MS // 1000)
+
+
+def _longest_run(flags: np.ndarray) -> int:
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return int((changes[1::2] - changes[::2]).max()) if len(changes) else 0
+
+
+def _dbfs(amplitude: float) -> float | None:
+    return 20 * float(np.log10(amplitude)) if amplitude else None
+
+
+def _pyloudnorm() -> Any:
+    try:
+        import pyloudnorm
+    except ImportError as error:
+        raise MissingDependencyError.for_extra("pyloudnorm", "eval") from error
+    return pyloudnorm

@@ -1,0 +1,116 @@
+"""What a user of the studio chooses, as ipywidgets, and the order that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets
+
+from csmkit.asr.directory import NAMES
+from csmkit.audio import FRAME_MS
+from csmkit.chat.settings import PRESETS, chat_models
+from csmkit.errors import InputError
+from csmkit.lab.notebook.session import Order
+from csmkit.lab.trials.trial import TrialSettings
+from csmkit.speech.settings import Request
+
+SCHEDULES: tuple[int | tuple[int, ...], ...] = (1, 2, 3, 4, 6, 8, 10, 12, (1, 2, 4, 6), (1, 3, 6, 12))
+TEMPERATURES = tuple(step / 20 for step in range(31))
+TOP_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 2048)
+OWN, NONE = "own", "none"  # an ipywidgets selection takes None for "nothing selected"
+_WIDE = {"layout": {"width": "330px"}, "style": {"description_width": "92px"}}
+
+
+class Controls:
+    """The fields of an order.
+
+    Args:
+        text: to begin with.
+        preset: to begin with; None asks CSMKIT_PRESET and means pocket.
+        schedules: of chunks, to choose from.
+
+    Attributes:
+        fields: the widgets by name: ``text``, ``preset``, ``speaker``, ``chunk_frames``, ``temperature``, ``topk``,
+            ``seed``, ``max_audio_length_ms``, ``whisper``. "own" is what the voice brings.
+
+    Raises:
+        InputError: an unknown preset.
+    """
+
+    def __init__(
+        self,
+        text: str = "good morning, how are you today?",
+        preset: str | None = None,
+        schedules: Sequence[int | tuple[int, ...]] = SCHEDULES,
+    ) -> None:
+        models = chat_models(preset)
+        chosen = next((name for name, known in PRESETS.items() if known is models), None)
+        self.fields: dict[str, Any] = {
+            "text": ipywidgets.Textarea(text, rows=2, layout={"width": "680px"}),
+            "preset": ipywidgets.Dropdown(options=list(PRESETS), value=chosen, description="preset", **_WIDE),
+            "speaker": ipywidgets.BoundedIntText(0, min=0, max=99, description="speaker", **_WIDE),
+            "chunk_frames": ipywidgets.SelectionSlider(
+                options=[(_schedule(sizes), sizes) for sizes in schedules],
+                value=6 if 6 in schedules else schedules[0],
+                description="chunk",
+                **_WIDE,
+            ),
+            "temperature": ipywidgets.SelectionSlider(
+                options=[(OWN, OWN), *((f"{value:.2f}", value) for value in TEMPERATURES)],
+                description="temperature",
+                **_WIDE,
+            ),
+            "topk": ipywidgets.SelectionSlider(
+                options=[(OWN, OWN), *((str(value), value) for value in TOP_KS)], description="top-k", **_WIDE
+            ),
+            "seed": ipywidgets.Text("1", placeholder="empty: a new one each time", description="seed", **_WIDE),
+            "max_audio_length_ms": ipywidgets.IntSlider(
+                Request.max_audio_length_ms, min=500, max=30_000, step=500, description="at most (ms)", **_WIDE
+            ),
+            "whisper": ipywidgets.Dropdown(options=[*NAMES, NONE], value="base.en", description="Whisper", **_WIDE),
+        }
+        for name, widget in self.fields.items():
+            widget.add_class(f"csmkit-studio-{name.replace('_', '-')}")
+        self.fields["text"].continuous_update = False
+
+    @property
+    def layout(self) -> ipywidgets.Widget:
+        """All fields, the text above the others in two columns."""
+        fields = self.fields
+        left = [fields[name] for name in ("preset", "speaker", "seed", "whisper")]
+        right = [fields[name] for name in ("chunk_frames", "temperature", "topk", "max_audio_length_ms")]
+        return ipywidgets.VBox([fields["text"], ipywidgets.HBox([ipywidgets.VBox(left), ipywidgets.VBox(right)])])
+
+    def order(self) -> Order:
+        """What the fields say.
+
+        Raises:
+            InputError: a seed that is no number; what else cannot be used is said when it is spoken.
+        """
+        value = {
+            name: None if widget.value in (OWN, NONE) and name != "text" else widget.value
+            for name, widget in self.fields.items()
+        }
+        settings = TrialSettings(
+            speaker=value["speaker"],
+            chunk_frames=value["chunk_frames"],
+            temperature=value["temperature"],
+            topk=value["topk"],
+            seed=_seed(value["seed"]),
+            max_audio_length_ms=value["max_audio_length_ms"],
+        )
+        return Order(value["text"], settings, value["whisper"], value["preset"])
+
+
+def _seed(written: str) -> int | None:
+    try:
+        return int(written) if written.strip() else None
+    except ValueError as error:
+        raise InputError(f"seed {written!r}: give a whole number, or nothing for a new one each time") from error
+
+
+def _schedule(sizes: int | tuple[int, ...]) -> str:
+    if isinstance(sizes, int):
+        return f"{sizes} ({sizes * FRAME_MS} ms)"
+    return ", ".join(str(size) for size in sizes) + ", …"

@@ -1,0 +1,128 @@
+"""Folders of results: the table, the manifest, and a copy elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from csmkit.errors import MissingDependencyError, ResultsError
+from csmkit.lab.sweep.axes import AXES
+from csmkit.lab.sweep.row_file import DAMAGED, plain, write_whole
+from csmkit.machine import environment
+
+TABLE, PARQUET, MANIFEST = "table.csv", "table.parquet", "manifest.json"
+REMADE = (".svg", ".parquet")  # not in the manifest, nor in this repository: `csmkit report` makes them from the rows
+_IN_EACH_ROW = ("trial_id", "text", "seed", "started", "error", *AXES)
+
+
+def results_folder(given: str | None, experiment: str) -> Path:
+    """Where rows are written: the folder given; for none or an address such as ``s3://bucket/path``, results/NAME.
+
+    Rows need a disk that a write is certain to have reached, which no object store has: those get a copy at the end.
+    """
+    return Path("results") / experiment if given is None or "://" in given else Path(given)
+
+
+def copy_results(folder: Path, address: str) -> str:
+    """Copy a folder to an fsspec address, such as ``s3://bucket/path``; returns where it is.
+
+    Raises:
+        MissingDependencyError: fsspec, or the package of that store, is not installed.
+        ResultsError: the store refuses.
+    """
+    try:
+        import fsspec
+
+        system, path = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        package = {"s3": "s3fs", "gs": "gcsfs"}.get(address.partition("://")[0], "fsspec")
+        raise MissingDependencyError(f"{address!r} needs {package}: pip install fsspec {package}") from error
+    except ValueError as error:
+        raise ResultsError(
+            f"--results {address!r} ({error}): give a folder, or an address that fsspec knows"
+        ) from error
+    try:
+        for file in sorted(item for item in folder.rglob("*") if item.is_file() and not item.name.startswith(".")):
+            place = f"{path.rstrip('/')}/{file.relative_to(folder).as_posix()}"
+            system.makedirs(place.rpartition("/")[0], exist_ok=True)
+            system.put_file(str(file), place)
+    except OSError as error:
+        raise ResultsError(f"cannot copy to {address!r} ({error}): the results are whole in {str(folder)!r}") from error
+    return address
+
+
+def write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write the rows as CSV, and as parquet where pyarrow is installed; schedules are written as "1-2-4-6".
+
+    Returns:
+        The columns that are the same in all rows, such as versions: the table leaves them out, the manifest has them.
+    """
+    import pandas
+
+    frame = pandas.DataFrame.from_records(list(rows))
+    for name in {key for row in rows for key, value in row.items() if isinstance(value, tuple | list)}:
+        frame[name] = frame[name].map(lambda value: value if value is None else _text(value))
+    constant = [name for name in frame if name not in _IN_EACH_ROW and frame[name].nunique(dropna=False) == 1]
+    same = {name: frame[name].iloc[0] for name in constant} if len(frame) > 1 else {}
+    frame = frame.drop(columns=list(same))
+    frame = frame.sort_values("started", kind="stable") if "started" in frame else frame
+    write_whole(folder / TABLE, frame.to_csv(index=False).encode())
+    if find_spec("pyarrow") is not None:
+        frame.to_parquet(folder / PARQUET, index=False)
+    return {name: None if pandas.isna(value) else value for name, value in same.items()}
+
+
+def write_manifest(
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    recipe: Mapping[str, Any],
+    command: str,
+    same: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what the folder holds and where it comes from; every file with its size and checksum.
+
+    Figures as SVG and the table as parquet are left out: `csmkit report` makes them again.
+
+    Args:
+        folder: of the results.
+        rows: one a trial.
+        recipe: that was run.
+        command: that made the rows.
+        same: columns that are the same in all rows, as `write_table` returns them.
+    """
+    files = {
+        str(path.relative_to(folder)): {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (MANIFEST, DAMAGED) and not path.name.startswith(".")
+        if path.suffix not in REMADE
+    }
+    measured = [row for row in rows if not row.get("error")]
+    manifest = {
+        "experiment": recipe.get("name", folder.name),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "n_rows": len(rows),
+        "n_failed": len(rows) - len(measured),
+        "first_trial": min((row["started"] for row in rows), default=None),
+        "last_trial": max((row["started"] for row in rows), default=None),
+        "measured_with": {
+            name: sorted({str(row[name]) for row in measured if row.get(name) is not None})
+            for name in (*environment(), "device", "preset", "voice", "voice_sha256", "whisper", "whisper_sha256")
+        },
+        "same_in_all_rows": dict(same or {}),
+        "recipe": dict(recipe),
+        "files": files,
+    }
+    write_whole(folder / MANIFEST, json.dumps(plain(manifest), indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def _text(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,0 +1,113 @@
+"""A turn as a file to look at: who was busy when, on one time axis."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from csmkit.errors import InputError
+from csmkit.lab.plots.turn_rows import turn_rows
+
+if TYPE_CHECKING:
+    from csmkit.chat.events import Event
+
+SUFFIXES = (".png", ".html")
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Turn {turn_id}</title>
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #000 }}
+svg {{ width: 100%; height: auto }}
+table {{ border-collapse: collapse; margin-top: 1rem }}
+th, td {{ text-align: left; padding: .15rem 1rem .15rem 0; border-bottom: 1px solid #ddd; vertical-align: top }}
+td + td {{ font-variant-numeric: tabular-nums }}
+</style>
+<h1>Turn {turn_id}</h1>
+{notes}
+{picture}
+<table><tr><th>clause</th><th>spoken from</th><th>to</th></tr>
+{clauses}</table>
+<table><tr><th>figure</th><th>value</th></tr>
+{figures}</table>
+</html>
+"""
+
+
+def check_path(path: str | PathLike[str]) -> Path:
+    """A path that `save_timeline` can write.
+
+    Raises:
+        InputError: another suffix than .png or .html, or a folder that is not there.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    from csmkit.lab import plots  # noqa: F401  # says so where matplotlib is missing
+
+    target = Path(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise InputError(f"timeline {str(path)!r}: give a path that ends in {' or '.join(SUFFIXES)}")
+    if not target.parent.is_dir():
+        raise InputError(f"timeline {str(path)!r}: the folder {str(target.parent)!r} is not there, make it first")
+    return target
+
+
+def save_timeline(events: Iterable[Event], path: str | PathLike[str]) -> Path | None:
+    """Draw a turn into a file.
+
+    Args:
+        events: of one turn, ``complete`` the last.
+        path: ends in .png, the picture alone, or .html: one page without any other file, with picture, clauses, notes
+            and metrics.
+
+    Returns:
+        The path; None where the turn was over before anything happened, so that there is nothing to draw.
+
+    Raises:
+        InputError, MissingDependencyError: as `check_path`, and events of several turns or none.
+    """
+    target, told = check_path(path), list(events)
+    from csmkit.lab.plots import turn_timeline
+
+    rows = turn_rows(told)
+    if not rows:
+        return None
+    figure = turn_timeline(rows, width_inches=7.0)
+    try:
+        if target.suffix.lower() == ".png":
+            figure.savefig(target, dpi=200)
+        else:
+            target.write_text(_page(told, rows, _svg(figure)), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write the timeline {str(path)!r} ({error}): give another path") from error
+    return target
+
+
+def _svg(figure: Any) -> str:
+    picture = io.StringIO()
+    figure.savefig(picture, format="svg", metadata={"Date": None})
+    return picture.getvalue()[picture.getvalue().index("<svg") :]
+
+
+def _page(events: list[Any], rows: list[dict[str, Any]], picture: str) -> str:
+    complete = next((event for event in events if event["type"] == "complete"), None)
+    notes, metrics = ([], {}) if complete is None else (complete["notes"], complete["metrics"])
+    spoken = [row for row in rows if row["lane"] == "clauses" and row["end_ms"] is not None]
+    return _PAGE.format(
+        turn_id=html.escape(events[0]["turn_id"]),
+        notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
+        picture=picture,
+        clauses="\n".join(
+            _table_row(row["label"], f"{row['start_ms']:.0f} ms", f"{row['end_ms']:.0f} ms") for row in spoken
+        ),
+        figures="\n".join(_table_row(name, _value(value)) for name, value in metrics.items()),
+    )
+
+
+def _table_row(*cells: str) -> str:
+    return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

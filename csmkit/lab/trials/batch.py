@@ -1,0 +1,101 @@
+"""Several trials spoken at once, where nobody asks when their sound came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from csmkit.audio import FRAME_SAMPLES
+from csmkit.errors import InputError
+from csmkit.lab.metrics.registry import USUAL, Measure, Spoken, measured_columns
+from csmkit.lab.metrics.waveforms import seams_between
+from csmkit.lab.trials.decoding import codec_of, decoded
+from csmkit.lab.trials.trial import FINAL_TIMEOUT_S, Trial, TrialSettings
+from csmkit.speech.batch import SpeechBatch
+from csmkit.speech.streams import chunk_schedule
+from csmkit.timing import Arrivals
+
+if TYPE_CHECKING:
+    from csmkit.asr.streaming import StreamingWhisperASR
+    from csmkit.lab.trials.decoding import Chunks
+    from csmkit.mimi.codecs import Codec
+    from csmkit.speech.base import SpeechGenerator
+    from csmkit.speech.settings import Request, Segment
+
+UNTIMED = tuple(name for name in USUAL if name != "latency")
+
+
+def run_trials_together(
+    generator: SpeechGenerator,
+    texts: Sequence[str],
+    settings: Sequence[TrialSettings],
+    asr: StreamingWhisperASR | None = None,
+    *,
+    contexts: Sequence[Sequence[Segment]] = (),
+    metrics: Sequence[str] = UNTIMED,
+) -> list[Trial]:
+    """Speak several texts in one batch, and measure each; the sound of each is that of `run_trial`.
+
+    Args:
+        generator: the voice.
+        texts: one a trial.
+        settings: one a trial, all with the same codec and chunk size.
+        asr: a recogniser that hears each whole when all are spoken; None for none.
+        contexts: one a trial; empty for none.
+        metrics: plugins that do not ask for times.
+
+    Returns:
+        Trials whose ``arrivals`` are empty and whose rows lack the columns of time.
+
+    Raises:
+        InputError: settings that cannot share a batch, or a metric of times.
+        CsmkitError, TimeoutError: as `run_trial`.
+    """
+    schedule, codec = _shared(generator, settings, metrics)
+    rows = zip(settings, texts, contexts or [()] * len(texts), strict=True)
+    requests = [item.request(generator, text, context) for item, text, context in rows]
+    streams = [decoded(frames, codec, schedule) for frames in generator.run_batch(requests)]
+    chunks: list[list[torch.Tensor]] = [[] for _ in streams]
+    with SpeechBatch(streams) as batch:
+        for row, chunk in batch:
+            chunks[row].append(chunk)
+    return [_measured(*spoken, codec, asr, metrics) for spoken in zip(settings, requests, streams, chunks, strict=True)]
+
+
+def _shared(
+    generator: SpeechGenerator, settings: Sequence[TrialSettings], metrics: Sequence[str]
+) -> tuple[tuple[int, ...], Codec]:
+    """The chunk sizes and the codec of all trials of a batch."""
+    ways = {(item.codec, chunk_schedule(item.chunk_frames)) for item in settings}
+    if len(ways) != 1:
+        raise InputError(f"{len(ways)} pairs of codec and chunk size: trials of one batch share both, split them")
+    timed = [name for name in metrics if Measure.of(name).needs("arrivals")]
+    if timed:
+        raise InputError(f"metric {timed[0]!r} asks for times, which a batch does not have: use run_trial")
+    ((name, schedule),) = ways
+    return schedule, codec_of(generator, name)
+
+
+def _measured(
+    settings: TrialSettings,
+    request: Request,
+    stream: Chunks,
+    chunks: Sequence[torch.Tensor],
+    codec: Codec,
+    asr: StreamingWhisperASR | None,
+    metrics: Sequence[str],
+) -> Trial:
+    audio = torch.cat([torch.zeros(0), *chunks]).numpy()
+    transcript = None if asr is None else asr.transcribe(audio, FINAL_TIMEOUT_S)
+    heard = None if transcript is None else str(transcript)
+    codes = stream.codes[:, : len(audio) // FRAME_SAMPLES]
+    row = {
+        **settings.described(request, stream.seed),
+        "whisper": None if asr is None else asr.model_name,
+        "finish_reason": stream.finish_reason,
+        "transcript": heard,
+        **measured_columns(Spoken(request.text, audio, seams_between(chunks), codes, codec, heard), tuple(metrics)),
+    }
+    return Trial(row, audio, transcript, codes, Arrivals())

@@ -1,0 +1,91 @@
+"""The same codes under another codec plugin, chunk by chunk."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from csmkit import plugins
+from csmkit.errors import InputError
+from csmkit.mimi.codecs import Codec, IndependentCodec, MimiCodec
+from csmkit.speech.streams import FrameStream, SpeechStream
+
+if TYPE_CHECKING:
+    from csmkit.speech.base import SpeechGenerator
+
+_codecs: WeakKeyDictionary[SpeechGenerator, dict[str, Codec]] = WeakKeyDictionary()
+
+
+def codec_of(generator: SpeechGenerator, name: str) -> Codec:
+    """The codec plugin of a name with the weights of a voice's own codec; loaded once for each voice.
+
+    Raises:
+        PluginError: no codec of that name.
+        InputError: the voice's codec has no files that another could be loaded from.
+    """
+    factory, own = plugins.load("codec", name), generator.codec
+    if type(own) is factory:
+        return own
+    if not isinstance(own, MimiCodec):
+        raise InputError(
+            f"codec={name!r} for a voice whose codec is a {type(own).__name__}, without files to load another from: "
+            "give a voice with a codec of Mimi's weights, or the name of that codec"
+        )
+    known = _codecs.setdefault(generator, {})
+    if name not in known:
+        known[name] = factory.load(own.files.path, device=own.device)
+    return known[name]
+
+
+class Chunks(Protocol):
+    """Chunks being made, as `SpeechStream` and `ChunksAlone` have them."""
+
+    @property
+    def finish_reason(self) -> str | None: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def codes(self) -> Tensor: ...
+    def __next__(self) -> Tensor: ...
+    def close(self) -> None: ...
+
+
+def decoded(frames: FrameStream, codec: Codec, schedule: Sequence[int]) -> Chunks:
+    """The sound of frames in chunks: frame by frame, or each chunk in one call where a codec decodes calls alone."""
+    if isinstance(codec, IndependentCodec):
+        return ChunksAlone(frames, codec, schedule)
+    return SpeechStream(frames, codec.stream(), schedule)
+
+
+class ChunksAlone(Iterator[Tensor]):
+    """Chunks each decoded alone in one call, as stateless servers do it; no guard hears them."""
+
+    def __init__(self, frames: FrameStream, codec: IndependentCodec, schedule: Sequence[int]) -> None:
+        self._frames, self._codec = frames, codec
+        self._sizes = itertools.chain(schedule, itertools.repeat(schedule[-1]))
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self._frames.finish_reason
+
+    @property
+    def seed(self) -> int:
+        return self._frames.seed
+
+    @property
+    def codes(self) -> Tensor:
+        return self._frames.codes
+
+    def __next__(self) -> Tensor:
+        frames = list(itertools.islice(self._frames, next(self._sizes)))
+        if not frames:
+            raise StopIteration
+        return self._codec.stream().decode(torch.stack(frames, dim=1))
+
+    def close(self) -> None:
+        self._frames.close()

@@ -1,0 +1,313 @@
+"""One trial: a text spoken once with certain settings, its sound, and all that was measured of it as one flat row.
+
+A notebook, the studio and a sweep make their rows here, so that a column means the same wherever it comes from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
+from csmkit.lab.metrics.registry import USUAL, Spoken, measured_columns
+from csmkit.lab.metrics.waveforms import seams_between
+from csmkit.lab.metrics.words import words
+from csmkit.lab.trials.decoding import codec_of, decoded
+from csmkit.lab.trials.progress import bar_file
+from csmkit.speech.finish_reasons import INTERRUPTED
+from csmkit.speech.streams import chunk_schedule
+from csmkit.timing import Arrivals
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from csmkit.asr.streaming import StreamingWhisperASR
+    from csmkit.asr.utterance import Transcript
+    from csmkit.speech.base import SpeechGenerator
+    from csmkit.speech.settings import Request, Segment
+
+FINAL_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """What is varied.
+
+    Attributes:
+        speaker: of the voice.
+        chunk_frames: frames of 80 ms a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats.
+        temperature, topk: None is the voice's own; the row tells the number.
+        seed: None draws one; the row tells it.
+        max_audio_length_ms: None is the default of a request.
+        codec: plugin that decodes, with the weights of the voice's own codec. "independent" decodes every chunk alone,
+            in one call; any other decodes frame by frame.
+    """
+
+    speaker: int = 0
+    chunk_frames: int | Sequence[int] = 6
+    temperature: float | None = None
+    topk: int | None = None
+    seed: int | None = None
+    max_audio_length_ms: float | None = None
+    codec: str = "streaming"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.chunk_frames, list):  # as JSON and a notebook's parameters have it
+            object.__setattr__(self, "chunk_frames", tuple(self.chunk_frames))
+
+    def request(self, generator: SpeechGenerator, text: str, context: Sequence[Segment] = ()) -> Request:
+        """What a generator is asked for; raises InputError for what cannot be used."""
+        asked = {name: value for name, value in asdict(self).items() if name not in ("chunk_frames", "codec")}
+        return generator.request(text, context=context, **asked)
+
+    def described(self, request: Request, seed: int) -> dict[str, Any]:
+        """The text and its length, and the settings as they were used, with the voice's own in place of None."""
+        sampling, counted = request.sampling, words(request.text)
+        return {
+            "text": request.text,
+            "n_words": len(counted.split()),
+            "n_letters": len(counted),
+            **asdict(self),
+            "temperature": sampling.temperature,
+            "topk": sampling.topk,
+            "seed": seed,
+            "max_audio_length_ms": request.max_audio_length_ms,
+        }
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of it.
+
+    Attributes:
+        row: settings and figures, see `run_trial`.
+        audio: ``(samples,)`` float32 at 24 kHz.
+        transcript: the recogniser's final text; None without a recogniser, or if the trial was stopped.
+        codes: ``(n_codebooks, n_frames)`` int64 of ``audio``.
+        arrivals: when each chunk was handed out, in seconds since the call.
+        partials: what the recogniser understood on the way, and when in seconds since the call; each differs from the
+            one before.
+    """
+
+    row: dict[str, Any]
+    audio: np.ndarray
+    transcript: Transcript | None
+    codes: Tensor
+    arrivals: Arrivals
+    partials: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def seams(self) -> list[int]:
+        """Index of the first sample of each chunk but the first."""
+        return seams_between([round(duration * SAMPLE_RATE) for duration in self.arrivals.durations_s])
+
+    def chunk_rows(self) -> list[dict[str, Any]]:
+        """One row a chunk: the settings that were varied, and the columns of `chunk_rows`."""
+        varied = {name: self.row[name] for name in ("chunk_frames", "codec", "seed", "text")}
+        return [
+            {**varied, "chunk": index, "arrival_ms": time_s * 1000, "duration_ms": duration_s * 1000}
+            for index, (time_s, duration_s) in enumerate(
+                zip(self.arrivals.times_s, self.arrivals.durations_s, strict=True), start=1
+            )
+        ]
+
+
+class TrialRun(Iterator[Tensor]):
+    """A trial under way: an iterator of its chunks, ``(samples,)`` float32 on the CPU, that measures as it is read.
+
+    Closing it, from any thread, ends the speech within a frame. `result` may then be asked for all the same.
+
+    Args:
+        generator: the voice; warm it up before, or the first trial pays for it.
+        text: that is spoken, as it is given.
+        settings: of this trial.
+        asr: a recogniser that hears the chunks as they come; None for none.
+        context: turns before, oldest first.
+
+    Raises:
+        InputError: settings that cannot be used.
+        PluginError: no codec of that name.
+        CsmkitError: the codec or the recogniser cannot be loaded, or the text does not fit the voice.
+    """
+
+    def __init__(
+        self,
+        generator: SpeechGenerator,
+        text: str,
+        settings: TrialSettings,
+        asr: StreamingWhisperASR | None = None,
+        context: Sequence[Segment] = (),
+    ) -> None:
+        schedule = chunk_schedule(settings.chunk_frames)
+        self._codec = codec_of(generator, settings.codec)
+        self._request = settings.request(generator, text, context)
+        self._settings, self._asr = settings, asr
+        self._chunks: list[Tensor] = []
+        self._arrivals = Arrivals()
+        self._partials: list[tuple[float, str]] = []
+        if asr is not None:
+            asr.prepare()
+        self._called_s, self._called_cpu_s = time.perf_counter(), time.process_time()
+        self._spoken_cpu_s = 0.0
+        self._final_s: float | None = None
+        self._stream = decoded(generator.run(self._request), self._codec, schedule)
+        self._heard = None if asr is None else asr.stream()
+
+    def __next__(self) -> Tensor:
+        chunk = next(self._stream)
+        self._arrivals.add(self._since_call_s(), len(chunk) / SAMPLE_RATE)
+        self._spoken_cpu_s = time.process_time() - self._called_cpu_s
+        self._chunks.append(chunk)
+        if self._heard is not None:
+            self._heard.put_audio_chunk(chunk)
+            self._note(str(self._heard.get_latest_partial()))
+        return chunk
+
+    def close(self) -> None:
+        """Stop; from any thread, more than once, and after the end it does nothing."""
+        self._stream.close()
+
+    def cancel(self) -> None:
+        """Stop and let the recogniser go, without a result."""
+        self.close()
+        if self._heard is not None:
+            self._heard.cancel()
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """When each chunk was handed out so far, a copy; from any thread."""
+        durations = list(self._arrivals.durations_s)  # written after the times: there are no more of them
+        return Arrivals(self._arrivals.times_s[: len(durations)], durations)
+
+    @property
+    def partials(self) -> tuple[tuple[float, str], ...]:
+        """What the recogniser understood so far, as in `Trial`; from any thread."""
+        return tuple(self._partials)
+
+    def result(self, metrics: Sequence[str] = USUAL) -> Trial:
+        """Wait for the final text, and measure; call it once, when nothing more is read.
+
+        Args:
+            metrics: plugins, see `csmkit.lab.metrics.registry`.
+
+        Raises:
+            TimeoutError: the recogniser took longer than two minutes.
+            TranscriptionError: it failed.
+        """
+        self.close()
+        transcript = self._conclude()
+        audio = torch.cat([torch.zeros(0), *self._chunks]).numpy()
+        codes = self._stream.codes[:, : len(audio) // FRAME_SAMPLES]
+        heard = None if transcript is None else str(transcript)
+        said, seams = self._request.text, seams_between(self._chunks)
+        spoken = Spoken(said, audio, seams, codes, self._codec, heard, self._arrivals)
+        row = {
+            **self._settings.described(self._request, self._stream.seed),
+            "whisper": None if self._asr is None else self._asr.model_name,
+            "finish_reason": self._stream.finish_reason,
+            "transcript": heard,
+            **measured_columns(spoken, tuple(metrics)),
+            "cpu_s": self._spoken_cpu_s,
+            **self._recognised(transcript),
+        }
+        return Trial(row, audio, transcript, codes, self._arrivals, tuple(self._partials))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.cancel()
+
+    def _since_call_s(self) -> float:
+        return time.perf_counter() - self._called_s
+
+    def _note(self, partial: str) -> None:
+        if partial and (not self._partials or self._partials[-1][1] != partial):
+            self._partials.append((self._since_call_s(), partial))
+
+    def _conclude(self) -> Transcript | None:
+        if self._heard is None or self._stream.finish_reason == INTERRUPTED:
+            self.cancel()
+            return None
+        self._heard.finish()
+        try:
+            transcript = self._heard.get_final(FINAL_TIMEOUT_S)
+        except TimeoutError:
+            self._heard.cancel()
+            raise
+        self._final_s = self._since_call_s()
+        return transcript
+
+    def _recognised(self, transcript: Transcript | None) -> dict[str, Any]:
+        if transcript is None or self._heard is None:
+            return {}
+        assert self._final_s is not None
+        last_chunk_s = self._arrivals.times_s[-1] if len(self._arrivals) else 0.0
+        return {
+            "first_partial_ms": self._partials[0][0] * 1000 if self._partials else None,
+            "final_after_ms": (self._final_s - last_chunk_s) * 1000,
+            "n_partials": len(self._partials),
+            "n_revised_words": transcript.revised,
+            **{f"asr_{name}": value for name, value in self._heard.stats().items()},
+        }
+
+
+def run_trial(
+    generator: SpeechGenerator,
+    text: str,
+    settings: TrialSettings,
+    asr: StreamingWhisperASR | None = None,
+    *,
+    context: Sequence[Segment] = (),
+    metrics: Sequence[str] = USUAL,
+) -> Trial:
+    """Speak a text once, and measure.
+
+    Args:
+        generator: the voice; warm it up before, or the first trial pays for it.
+        text: that is spoken, as it is given.
+        settings: of this trial.
+        asr: a recogniser that hears the chunks as they come; None for none.
+        context: turns before, oldest first.
+        metrics: plugins, see `csmkit.lab.metrics.registry`.
+
+    Returns:
+        The trial. Its row has ``text``, ``n_words`` and ``n_letters`` of it as error rates count them, the settings as
+        they were used, and ``whisper``, the recogniser's model; ``finish_reason``; ``transcript``; the columns of the
+        metrics, by default those of `Arrivals.row`, `code_metrics`, `artifact_row` with the whole decode of the same
+        codes as reference, ``wer`` and ``cer``;
+        ``cpu_s``, seconds of processor time that the whole process took from the call to the last chunk. With a
+        recogniser there are also ``first_partial_ms`` since the call, ``final_after_ms`` since the last chunk,
+        ``n_partials`` that differed, ``n_revised_words`` which were committed and yet changed in the final, and its
+        counters as ``asr_...``. What has nothing to measure is None.
+
+    Raises:
+        CsmkitError, TimeoutError: as `TrialRun` and `TrialRun.result`.
+    """
+    with TrialRun(generator, text, settings, asr, context=context) as run:
+        for _ in run:
+            pass
+        return run.result(metrics)
+
+
+def run_trials(
+    generator: SpeechGenerator,
+    texts: Sequence[str],
+    settings: Sequence[TrialSettings],
+    asr: StreamingWhisperASR | None = None,
+) -> list[Trial]:
+    """Every text with every setting, one after the other, behind a progress bar; arguments and errors as `run_trial`.
+
+    For a look in a notebook: what takes longer than a coffee is a sweep's work, which keeps its rows and may go on
+    where it was cut off.
+    """
+    orders = [(text, one) for text in texts for one in settings]
+    bar = tqdm(orders, unit="trial", leave=False, file=bar_file())
+    return [run_trial(generator, text, one, asr) for text, one in bar]

@@ -1,0 +1,142 @@
+"""Language models behind a server that speaks OpenAI's protocol: vLLM, Ollama, llama.cpp, SageMaker endpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from csmkit.errors import InputError, LanguageModelError, MissingDependencyError
+from csmkit.llm.transformers import Message
+
+
+class ServerLLM:
+    """Chat completions of a server, streamed; a plugin under the name ``openai``.
+
+    Args:
+        model: its name there.
+        base_url: of the server, such as ``http://localhost:11434/v1`` (Ollama) or ``http://localhost:8000/v1`` (vLLM).
+        api_key: of the server; None for the variable OPENAI_API_KEY, else a word that local servers ignore.
+        system_prompt: comes before every conversation; empty for none.
+        temperature: None for the server's own.
+        max_new_tokens: an answer is at most this long.
+        timeout_s: for the connection, for the first piece, and for every piece after it.
+        seed: for servers that take one.
+
+    Raises:
+        MissingDependencyError: the client is not installed.
+        InputError: a parameter out of its range.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str,
+        api_key: str | None = None,
+        system_prompt: str = "",
+        temperature: float | None = None,
+        max_new_tokens: int = 128,
+        timeout_s: float = 20.0,
+        seed: int | None = None,
+    ) -> None:
+        if not base_url.startswith(("http://", "https://")):
+            raise InputError(f"base_url={base_url!r}: give the server's address, such as http://localhost:11434/v1")
+        if max_new_tokens < 1 or timeout_s <= 0:
+            raise InputError(f"max_new_tokens={max_new_tokens!r}, timeout_s={timeout_s!r}: give numbers above 0")
+        self._openai = _client_library()
+        self._too_slow, self._broken = _transport_errors()
+        self.model, self.base_url, self.system_prompt, self.timeout_s = model, base_url, system_prompt, timeout_s
+        key = api_key or _key_of_environment() or "none"
+        self._client = self._openai.OpenAI(base_url=base_url, api_key=key, timeout=timeout_s, max_retries=0)
+        given = {"temperature": temperature, "max_tokens": max_new_tokens, "seed": seed}
+        self._options = {name: value for name, value in given.items() if value is not None}
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
+        """Answer, piece by piece; interface as in `LLM`. Closing it closes the connection, which stops the server.
+
+        Raises:
+            LanguageModelError: no server there, one that is too slow, that refuses, or that breaks off.
+        """
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        asked = self._client.chat.completions.with_streaming_response.create(
+            model=self.model, messages=[*system, *messages], stream=True, **self._options
+        )
+        finished, n_letters = False, 0
+        try:
+            with asked as response:
+                for data in _server_sent_data(response.iter_lines()):
+                    text, ended = self._piece(data)
+                    finished = finished or ended
+                    n_letters += len(text)
+                    if text:
+                        yield text
+        except self._openai.APIError as error:
+            raise self._explained(error) from error
+        except self._too_slow as error:
+            raise LanguageModelError(self._slow()) from error
+        except self._broken as error:
+            raise LanguageModelError(f"the server at {self.base_url} broke off ({error}): look at its log") from error
+        if not finished:
+            raise LanguageModelError(
+                f"the server at {self.base_url} broke off after {n_letters} characters: look at its log, and try again"
+            )
+
+    def _piece(self, data: str) -> tuple[str, bool]:
+        """The text of a chunk, and whether the answer is complete: some servers say so by ``[DONE]`` alone."""
+        if data == "[DONE]":
+            return "", True
+        try:
+            chunk = json.loads(data)
+            choices = chunk.get("choices") or []
+            text = "".join((choice.get("delta") or {}).get("content") or "" for choice in choices)
+            ended = any(choice.get("finish_reason") is not None for choice in choices)
+        except (ValueError, AttributeError, TypeError) as error:
+            said = f"the server at {self.base_url} sent {data[:80]!r}, which is no chat completion"
+            raise LanguageModelError(f"{said}: check base_url, and that it speaks OpenAI's protocol") from error
+        if chunk.get("error"):
+            raise LanguageModelError(f"the server at {self.base_url} failed: {chunk['error']}")
+        return text, ended
+
+    def _slow(self) -> str:
+        return (
+            f"the server at {self.base_url} said nothing for {self.timeout_s:g} s: look at its load, or raise timeout_s"
+        )
+
+    def _explained(self, error: Exception) -> LanguageModelError:
+        library = self._openai
+        if isinstance(error, library.APITimeoutError):
+            return LanguageModelError(self._slow())
+        if isinstance(error, library.APIConnectionError):
+            return LanguageModelError(f"no server at {self.base_url} ({error}): start it, or check base_url")
+        if isinstance(error, library.AuthenticationError):
+            return LanguageModelError(f"the server at {self.base_url} refuses the key: give api_key or OPENAI_API_KEY")
+        return LanguageModelError(f"the server at {self.base_url} refused the request for {self.model!r}: {error}")
+
+
+def _server_sent_data(lines: Iterable[str]) -> Iterator[str]:
+    """What the ``data:`` lines of a stream of server-sent events hold; the client's own reader hides ``[DONE]``."""
+    for line in lines:
+        if line.startswith("data:"):
+            yield line.removeprefix("data:").strip()
+
+
+def _client_library() -> Any:
+    try:
+        import openai
+    except ImportError as error:
+        raise MissingDependencyError.for_extra("openai", "server") from error
+    return openai
+
+
+def _transport_errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
+    """What the client's transport raises while a stream is read: for the time, and for a broken connection."""
+    modules = [import_module(name) for name in ("httpx2", "httpx") if find_spec(name)]  # by the version of the client
+    return tuple(m.TimeoutException for m in modules), tuple(m.TransportError for m in modules)
+
+
+def _key_of_environment() -> str | None:
+    return os.environ.get("OPENAI_API_KEY")

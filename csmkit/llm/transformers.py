@@ -1,0 +1,344 @@
+"""The language models that answer, behind one method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from functools import cached_property, lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceMemoryError, InputError, LanguageModelError
+from csmkit.llm.prefix_cache import Prefix, PrefixCache, n_common
+
+if TYPE_CHECKING:
+    import torch
+
+Message = dict[str, str]
+
+
+class LLM(Protocol):
+    """A language model; write one to plug in another, an online service for instance."""
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
+        """Answer, piece by piece.
+
+        Args:
+            messages: ``{"role": "user" or "assistant", "content": text}``, oldest first; the last one is the user's.
+
+        Yields:
+            Pieces of text as soon as they are known. Closing the generator stops the model within one token.
+        """
+        ...
+
+
+class EchoLLM:
+    """Says what the user said, word by word."""
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
+        """The words of the last message; interface as in `LLM`."""
+        for number, word in enumerate(messages[-1]["content"].split()):
+            yield f" {word}" if number else word
+
+
+class FakeLLM:
+    """Says prepared answers in turn, word by word: for tests, and as a template for plugins.
+
+    Args:
+        answers: one a turn; after the last the first comes again.
+        word_s: seconds before each word.
+        fail_after: raise LanguageModelError after this many words of an answer; -1 never does.
+    """
+
+    def __init__(
+        self, answers: Sequence[str] = ("Hello there. How are you?",), *, word_s: float = 0.0, fail_after: int = -1
+    ) -> None:
+        if isinstance(answers, str) or not answers:
+            raise InputError(f"answers={answers!r}: give a list of at least one answer")
+        self.seen: list[list[Message]] = []
+        self.n_words = 0
+        self._answers = list(answers)
+        self._word_s = word_s
+        self._fail_after = fail_after
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
+        """The next answer; the messages are kept in ``seen``."""
+        answer = self._answers[len(self.seen) % len(self._answers)]
+        self.seen.append([dict(message) for message in messages])
+        for number, word in enumerate(answer.split(" ")):
+            if number == self._fail_after:
+                raise LanguageModelError(f"the fake language model was told to fail after {number} words")
+            if self._word_s:
+                time.sleep(self._word_s)
+            self.n_words += 1
+            yield f" {word}" if number else word
+
+
+class TransformersLLM:
+    """A causal language model in transformers' layout, with a chat template.
+
+    A conversation may be longer than the model was trained for: then its oldest turns are left out, whole, and the
+    system prompt stays. A third of the room is freed at once, so that what is left stays the same for some turns and
+    need not be read again. Several threads may stream at the same time.
+
+    Args:
+        model: ``pocket`` for the bundled one, a directory, or a hub id, which is then downloaded.
+        system_prompt: comes before every conversation; empty for none.
+        temperature: 0 takes the likeliest token; None does as the checkpoint's generation_config says.
+        top_k: the likeliest tokens that stay in play; None as the checkpoint says, else 50.
+        top_p: of those, as few as are likely enough together, in (0, 1]; None as the checkpoint says, else 1.
+        max_new_tokens: an answer is at most this long.
+        device: such as ``cpu`` or ``cuda:0``; None takes the GPU if there is one.
+        dtype: of the weights; None is float32 on the CPU and bfloat16 on a GPU.
+        seed: of the sampling; None differs every time.
+        prefix_caching: keep the keys and values of what was read, so that a turn reads only what is new, and the time
+            to the first word does not grow with the conversation. In float32 the answers are the same without it. In
+            bfloat16 rounding depends on which tokens are read together: turn it off where a seed must give the same
+            words with any history.
+
+    Attributes:
+        n_positions: tokens of prompt and answer together: what the model was trained for, by its config
+            (``max_position_embeddings``) and its tokenizer (``model_max_length``).
+
+    Raises:
+        CheckpointNotFoundError: no model there, or no access to it.
+        CheckpointError: not a causal language model with a chat template.
+        DeviceError: no such device, or one too small for it.
+        InputError: a parameter out of its range.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "pocket",
+        *,
+        system_prompt: str = "",
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        max_new_tokens: int = 128,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        seed: int | None = None,
+        prefix_caching: bool = True,
+    ) -> None:
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens={max_new_tokens!r}: give at least 1")
+        if temperature is not None and not 0 <= temperature <= 10:
+            raise InputError(f"temperature={temperature!r}: give a number from 0 (greedy) to 10")
+        if (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+            raise InputError(f"top_k={top_k!r}, top_p={top_p!r}: give top_k of at least 1, top_p above 0 and up to 1")
+        import torch
+
+        from csmkit.speech.generator import choose_device
+
+        self.device = choose_device(device)
+        source, local = find(str(model))
+        dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.bfloat16)
+        self.model, self.tokenizer = _load(source, local, dtype)
+        try:
+            self.model.to(self.device).eval()
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError.during(f"loading the language model on {self.device}", error) from error
+        self.system_prompt = system_prompt
+        self.max_new_tokens = max_new_tokens
+        trained: int = self.model.config.get_text_config().max_position_embeddings
+        self.n_positions = min(trained, self.tokenizer.model_max_length)  # of the order of 1e30 where it is not known
+        if max_new_tokens >= self.n_positions:
+            raise InputError(f"max_new_tokens={max_new_tokens}: the model has {self.n_positions} positions in all")
+        config = self.model.generation_config
+        own = (config.temperature or 1.0) if config.do_sample else 0.0
+        self.temperature = own if temperature is None else temperature
+        self.top_k: int = top_k or config.top_k or 50
+        self.top_p: float = top_p or config.top_p or 1.0
+        self._ends = _end_ids(self.tokenizer.eos_token_id) | _end_ids(config.eos_token_id)
+        self._seed = seed
+        self._prefixes = PrefixCache() if prefix_caching else None
+        self._n_tokens = lru_cache(maxsize=4096)(lambda text: len(self._tokens(text)))
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
+        """Answer, token by token; the oldest turns are left out when the conversation outgrows the model.
+
+        Raises:
+            InputError: the last message alone is too long.
+            DeviceMemoryError: the device is too small for the conversation.
+        """
+        import torch
+
+        ids = self._prompt(messages)
+        noise = torch.Generator(self.device)  # of this stream alone, whatever other threads draw
+        _ = noise.seed() if self._seed is None else noise.manual_seed(self._seed)
+        prefix = Prefix() if self._prefixes is None else self._prefixes.take(ids, self._n_head)
+        try:
+            yield from self._answer(ids[len(prefix.ids) :], prefix, noise)
+        except torch.OutOfMemoryError as error:
+            if self._prefixes is not None:
+                self._prefixes.clear()
+            raise DeviceMemoryError.during("the language model wrote", error) from error
+        finally:
+            if self._prefixes is not None:
+                self._prefixes.keep(prefix)
+
+    def _answer(self, feed: list[int], prefix: Prefix, noise: torch.Generator) -> Generator[str, None, None]:
+        answer: list[int] = []
+        n_sent = 0
+        for _ in range(self.max_new_tokens):
+            token = self._next(feed, prefix, noise)
+            if token in self._ends:
+                break
+            answer.append(token)
+            feed = [token]
+            text = self.tokenizer.decode(answer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            if len(text) > n_sent and not text.endswith("\ufffd"):  # half a character waits for its other bytes
+                yield text[n_sent:]
+                n_sent = len(text)
+
+    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens of a conversation, without the oldest turns where it is too long."""
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        n_leading = next((n for n, message in enumerate(messages) if message["role"] != "system"), 0)
+        system, messages = [*system, *messages[:n_leading]], messages[n_leading:]
+        room = self.n_positions - self.max_new_tokens
+        turns = turns_of(messages)
+        for first in range(self._first_turn(system, turns, room), len(turns)):
+            recent = [message for turn in turns[first:] for message in turn]
+            ids = self._rendered([*system, *recent])
+            if len(ids) <= room:
+                return ids
+        raise InputError(
+            f"a message of {len(ids)} tokens, but {room} fit beside an answer of {self.max_new_tokens}: "
+            "shorten it, or lower max_new_tokens"
+        )
+
+    def _first_turn(self, system: Sequence[Message], turns: Sequence[Sequence[Message]], room: int) -> int:
+        """The oldest turn that is read.
+
+        It follows from the messages alone, as if each turn had been answered in view of those before it: a turn that
+        does not fit frees a third of the room. So the beginning of the prompt moves seldom, and a conversation that
+        was loaded is cut where it was cut before it was saved.
+        """
+        n_prompt, n_message = self._n_around
+
+        def size(messages: Sequence[Message]) -> int:
+            return sum(self._n_tokens(message["content"]) + n_message for message in messages)
+
+        used, first = n_prompt + size(system), 0
+        for last, turn in enumerate(turns):
+            if used + size(turn[:1]) > room:
+                while first < last and used + size(turn[:1]) > room * 2 // 3:
+                    used -= size(turns[first])
+                    first += 1
+            used += size(turn)
+        return first
+
+    @cached_property
+    def _n_around(self) -> tuple[int, int]:
+        """Tokens that the chat template adds to a prompt, and to each of its messages; at least what it adds."""
+        one = [{"role": "user", "content": "a"}]
+        n_one, n_text = len(self._rendered(one)), self._n_tokens("a")
+        n_two = len(self._rendered([*one, {"role": "assistant", "content": "a"}, *one])) - n_one
+        n_message = -(-n_two // 2) - n_text
+        return max(0, n_one - n_text - n_message), n_message
+
+    @cached_property
+    def _n_head(self) -> int:
+        """Tokens that all prompts begin with."""
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        return n_common(*(self._rendered([*system, {"role": "user", "content": text}]) for text in ("a", "b")))
+
+    def _rendered(self, messages: Sequence[Message]) -> list[int]:
+        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        return self._tokens(text)
+
+    def _tokens(self, text: str) -> list[int]:
+        # Not verbose: the warning for a text that is too long would come for one that is about to be shortened.
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        return ids
+
+    def _next(self, ids: list[int], prefix: Prefix, noise: torch.Generator) -> int:
+        """Read some tokens and choose the one that follows. Inference mode stays inside, as generators may be left."""
+        import torch
+
+        with torch.inference_mode():
+            tokens = torch.tensor([ids], device=self.device)
+            prefix.reading = True
+            output = self.model(input_ids=tokens, past_key_values=prefix.cache, use_cache=True, logits_to_keep=1)
+            prefix.cache = output.past_key_values
+            prefix.ids += ids
+            prefix.reading = False
+            logits = output.logits[0, -1].float()
+            if self.temperature == 0:
+                return int(logits.argmax())
+            best = torch.topk(logits, min(self.top_k, len(logits)))
+            weights = torch.softmax(best.values / self.temperature, dim=-1)
+            weights[weights.cumsum(-1) - weights >= self.top_p] = 0.0  # the first is always kept
+            return int(best.indices[torch.multinomial(weights, 1, generator=noise)])
+
+
+def turns_of(messages: Sequence[Message]) -> list[list[Message]]:
+    """A conversation's turns: each begins with a message of the user."""
+    turns: list[list[Message]] = []
+    for message in messages:
+        if not turns or message["role"] == "user":
+            turns.append([])
+        turns[-1].append(message)
+    return turns
+
+
+def find(model: str) -> tuple[str, bool]:
+    """Where a language model is: a directory or a hub id, and whether it is local.
+
+    Raises:
+        CheckpointNotFoundError: neither ``pocket``, nor a directory with a config.json, nor the form of a hub id.
+    """
+    path = Path(str(resources.files("csmkit") / "pocket" / "llm")) if model == "pocket" else Path(model)
+    if (path / "config.json").is_file():
+        return str(path), True
+    parts = model.split("/")
+    if not path.exists() and len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
+        return model, False
+    allowed = "give 'pocket', a directory in transformers' layout, or a hub id 'owner/name'"
+    raise CheckpointNotFoundError(f"no language model {model!r} (config.json is looked for): {allowed}")
+
+
+def _tokenizer(source: str, local: bool) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        return AutoTokenizer.from_pretrained(source, local_files_only=local)
+    except ValueError as error:
+        if "TokenizersBackend" not in str(error):
+            raise
+        # The class that transformers 5 writes is unknown to 4, which reads the same file under another name.
+        return PreTrainedTokenizerFast.from_pretrained(source, local_files_only=local)
+
+
+def _load(source: str, local: bool, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as notices
+
+    shown = notices.is_progress_bar_enabled()
+    if local:
+        notices.disable_progress_bar()  # a download is worth watching, reading a file is not
+    try:
+        tokenizer = _tokenizer(source, local)
+        model = AutoModelForCausalLM.from_pretrained(source, local_files_only=local, dtype=dtype)
+    except OSError as error:
+        remedy = "accept its licence on the model page and log in, check the network, or use 'pocket'"
+        if local:
+            remedy = "copy the missing file into the directory"
+        raise CheckpointNotFoundError(f"cannot load the language model {source!r} ({error}): {remedy}") from error
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{source!r} is no causal language model ({error}): give another directory") from error
+    finally:
+        if shown:
+            notices.enable_progress_bar()
+    if not tokenizer.chat_template:
+        raise CheckpointError(f"the tokenizer of {source!r} has no chat template: give an instruction-tuned model")
+    return model, tokenizer
+
+
+def _end_ids(ids: int | list[int] | None) -> set[int]:
+    if ids is None:
+        return set()
+    return set(ids) if isinstance(ids, list) else {ids}

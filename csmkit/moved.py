@@ -1,0 +1,70 @@
+"""Former names of public modules: an import of an old name gives the module that has taken its place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "csmkit.asr.thread": "csmkit.asr.worker",
+    "csmkit.batch": "csmkit.speech.batch",
+    "csmkit.chat.clauses": "csmkit.text.clauses",
+    "csmkit.chat.llm": "csmkit.llm.transformers",
+    "csmkit.chat.options": "csmkit.chat.settings",
+    "csmkit.chat.server_llm": "csmkit.llm.server",
+    "csmkit.csm.guards": "csmkit.speech.guards",
+    "csmkit.csm.prompt": "csmkit.speech.prompt",
+    "csmkit.csm.voice_prompt": "csmkit.speech.speaker_prompt",
+    "csmkit.generator": "csmkit.speech.generator",
+    "csmkit.lab.artifacts": "csmkit.lab.metrics.artifacts",
+    "csmkit.lab.codes": "csmkit.lab.metrics.codes",
+    "csmkit.lab.comparisons": "csmkit.lab.analysis.comparisons",
+    "csmkit.lab.distances": "csmkit.lab.metrics.distances",
+    "csmkit.lab.findings": "csmkit.lab.analysis.questions",
+    "csmkit.lab.levels": "csmkit.lab.metrics.levels",
+    "csmkit.lab.listening": "csmkit.lab.notebook.listening",
+    "csmkit.lab.provenance": "csmkit.machine",
+    "csmkit.lab.rows": "csmkit.lab.analysis.rows",
+    "csmkit.lab.seams": "csmkit.lab.metrics.seams",
+    "csmkit.lab.stack": "csmkit.stack",
+    "csmkit.lab.statistics": "csmkit.lab.analysis.statistics",
+    "csmkit.lab.timeline": "csmkit.lab.report.timeline",
+    "csmkit.lab.tracking": "csmkit.lab.report.tracking",
+    "csmkit.lab.turns": "csmkit.lab.plots.turn_rows",
+    "csmkit.lab.widgets": "csmkit.lab.notebook",
+    "csmkit.streams": "csmkit.speech.streams",
+    "csmkit.voices": "csmkit.files.hub",
+}
+
+
+class _MovedModules(MetaPathFinder, Loader):
+    """Finds the modules of `MOVED`, and what lies below those that are packages."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if _new_name(fullname) else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = import_module(_new_name(spec.name) or spec.name)
+        spec.loader_state = module.__spec__  # which importlib replaces by this spec, until exec_module
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        module.__spec__ = spec.loader_state if spec is not None else None
+
+
+def _new_name(name: str) -> str | None:
+    parent, _, last = name.rpartition(".")
+    return MOVED.get(name) or (f"{MOVED[parent]}.{last}" if parent in MOVED else None)
+
+
+def install() -> None:
+    """Let old names be imported; a second call changes nothing."""
+    if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _MovedModules())

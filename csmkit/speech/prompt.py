@@ -1,0 +1,166 @@
+"""From what was said to the rows the backbone reads, and how many of its positions that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from csmkit.audio import FRAME_MS
+from csmkit.csm.config import CsmConfig
+from csmkit.csm.tokenizer import TextTokenizer
+from csmkit.errors import ContextOverflowError, InputError
+from csmkit.speech.settings import Request, Segment
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Rows that are read in one go: one turn.
+
+    Attributes:
+        rows: ``(n_rows, slots)`` int64 on the CPU, -1 in slots that do not count.
+    """
+
+    rows: Tensor
+
+    @property
+    def n_rows(self) -> int:
+        """Positions it takes."""
+        return self.rows.shape[0]
+
+    @property
+    def key(self) -> bytes:
+        """Equal for blocks of equal content."""
+        return self.rows.numpy().tobytes()
+
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        """Tokens and mask for a batch of one, ``(1, n_rows, slots)`` int64 and bool on the CPU."""
+        rows = self.rows.unsqueeze(0)
+        return rows.clamp(min=0), rows >= 0
+
+
+class PromptBuilder:
+    """Lays out requests as rows of slots: the codebooks, then the text.
+
+    A context segment is its text rows, its audio rows and one end frame of zeros; the text to speak comes last.
+
+    Args:
+        config: of the model.
+        tokenizer: of its text.
+        encode: from ``(samples,)`` at 24 kHz to ``(n_codebooks or more, n_frames)`` int64. What a segment gave is kept
+            as long as the segment lives, and so are its rows.
+    """
+
+    def __init__(self, config: CsmConfig, tokenizer: TextTokenizer, encode: Callable[[Tensor], Tensor]) -> None:
+        self._config, self._tokenizer, self._encode = config, tokenizer, encode
+        self._encoded: WeakKeyDictionary[Segment, Tensor] = WeakKeyDictionary()
+        self._texts: WeakKeyDictionary[Segment, Tensor] = WeakKeyDictionary()
+        self._laid_out: WeakKeyDictionary[Segment, Tensor] = WeakKeyDictionary()
+
+    def n_rows(self, request: Request) -> int:
+        """Positions the prompt of a request takes, counted without encoding any audio."""
+        turns = sum(self._n_segment_rows(segment) for segment in request.context)
+        return turns + len(self._tokenizer.ids(request.speaker, request.text))
+
+    def check(self, request: Request) -> int:
+        """The rows of a request's prompt, once it is sure that prompt and answer fit the model.
+
+        Raises:
+            ContextOverflowError: they do not.
+        """
+        n_rows, limit = self.n_rows(request), self._config.backbone.max_positions
+        if n_rows + request.max_frames <= limit:
+            return n_rows
+        n_text = len(self._tokenizer.ids(request.speaker, request.text))
+        raise ContextOverflowError(
+            f"text of {n_text} positions, context of {n_rows - n_text} and an answer of up to {request.max_frames} "
+            f"frames ({request.max_frames * FRAME_MS} ms) exceed the {limit} positions of this voice: "
+            "drop the oldest segments, shorten the voice prompt, shorten the text or lower max_audio_length_ms"
+        )
+
+    def fit(self, request: Request, n_lead: int = 0) -> Request:
+        """The request without the oldest segments that leave no room, see `SpeechGenerator.fit`.
+
+        Raises:
+            ContextOverflowError: the text alone is too long, or with the ``n_lead`` segments that stay.
+        """
+        room = self._config.backbone.max_positions - self.check(replace(request, context=())) - request.max_frames
+        lead, rest = request.context[:n_lead], request.context[n_lead:]
+        n_lead_rows = sum(self._n_segment_rows(segment) for segment in lead)
+        if n_lead_rows > room:
+            n_frames = sum(segment.n_frames for segment in lead)
+            raise ContextOverflowError(
+                f"voice prompt of {n_frames * FRAME_MS / 1000:.1f} s and its text take {n_lead_rows} positions, beside "
+                f"the text to speak and an answer of up to {request.max_frames} frames there are {room}: "
+                "give a shorter voice prompt, shorten the text or lower max_audio_length_ms"
+            )
+        room -= n_lead_rows
+        kept: list[Segment] = []
+        for segment in reversed(rest):
+            room -= self._n_segment_rows(segment)
+            if room < 0:
+                break
+            kept.insert(0, segment)
+        return replace(request, context=(*lead, *kept))
+
+    def build(self, request: Request) -> list[Block]:
+        """A block for each turn, the text to speak last. Encodes context audio not met before.
+
+        Raises:
+            InputError: codes of a segment that this model does not have.
+        """
+        turns = [self._segment_rows(segment) for segment in request.context]
+        return [Block(rows) for rows in (*turns, self._text_rows(request.speaker, request.text))]
+
+    def _segment_rows(self, segment: Segment) -> Tensor:
+        if segment not in self._laid_out:
+            rows = self._said(segment)
+            spoken = segment.n_frames > 0
+            self._laid_out[segment] = torch.cat((rows, self._audio_rows(self._codes(segment)))) if spoken else rows
+        return self._laid_out[segment]
+
+    def _n_segment_rows(self, segment: Segment) -> int:
+        return len(self._said(segment)) + (segment.n_frames + 1 if segment.n_frames else 0)
+
+    def _said(self, segment: Segment) -> Tensor:
+        """The text rows of a segment."""
+        if segment not in self._texts:
+            self._texts[segment] = self._text_rows(segment.speaker, segment.text)
+        return self._texts[segment]
+
+    def _text_rows(self, speaker: int, text: str) -> Tensor:
+        """``(n, slots)`` with -1 in the slots that do not count."""
+        ids = torch.tensor(self._tokenizer.ids(speaker, text))
+        rows = torch.full((len(ids), self._config.n_slots), -1)
+        rows[:, -1] = ids
+        return rows
+
+    def _audio_rows(self, codes: Tensor) -> Tensor:
+        end = torch.zeros(len(codes), 1, dtype=torch.int64)
+        return frame_rows(torch.cat((codes, end), dim=1))
+
+    def _codes(self, segment: Segment) -> Tensor:
+        if segment in self._encoded:
+            return self._encoded[segment]
+        codes = self._encode(segment.audio) if segment.codes is None else segment.codes
+        n_codebooks, size = self._config.n_codebooks, self._config.codebook_size
+        codes = codes[:n_codebooks].to("cpu", torch.int64)
+        if codes.shape[0] < n_codebooks or int(codes.min()) < 0 or int(codes.max()) >= size:
+            raise InputError(
+                f"context codes of shape {tuple(codes.shape)} from {int(codes.min())} to {int(codes.max())}: "
+                f"this voice has {n_codebooks} codebooks of {size} codes; encode the audio with its own codec"
+            )
+        self._encoded[segment] = codes
+        return codes
+
+
+def frame_rows(codes: Tensor) -> Tensor:
+    """Rows of frames ``(n_codebooks, n_frames)`` int64, ``(n_frames, slots)`` with -1 in the slot of the text."""
+    return torch.nn.functional.pad(codes.t(), (0, 1), value=-1)

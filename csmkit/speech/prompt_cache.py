@@ -1,0 +1,66 @@
+"""Context that was read before is not read again: what the backbone made of the last prompt is kept.
+
+Prompts are read a block at a time, one block a turn, whether or not something is kept. A block that is restored is
+therefore, bit for bit and in every dtype, the block that would have been computed: history cannot change the codes. For
+the same reason an answer's own cache rows are not kept. They were computed one by one, and a block of them rounds
+differently; the next prompt reads the answer as a block, as a fresh generator would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from csmkit.csm.transformer import KvCache
+from csmkit.speech.prompt import Block
+
+
+@dataclass(frozen=True)
+class KeptBlock:
+    """The cache rows of one block."""
+
+    key: bytes
+    layers: tuple[Tensor, ...]  # (1, 2 * n_kv_heads, n_rows, head_dim) each
+
+
+class PrefixStore:
+    """The cache rows of one prompt's turns. Streams copy from it and never write to it: they may run side by side."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[KeptBlock, ...] = ()  # replaced as a whole: another thread reads the old or the new one
+
+    def restore(self, blocks: Sequence[Block], cache: KvCache) -> int:
+        """Copy the leading blocks that are known into an empty cache, and count them."""
+        kept = _shared(self._kept, blocks)
+        for block in kept:
+            n_rows = block.layers[0].shape[2]
+            for layer, rows in zip(cache.layers, block.layers, strict=True):
+                layer.narrow(2, cache.length, n_rows).copy_(rows)
+            cache.advance(n_rows)
+        return len(kept)
+
+    def copy(self, blocks: Sequence[Block], cache: KvCache) -> tuple[KeptBlock, ...]:
+        """The rows of ``blocks``, which fill ``cache`` from its start: what `keep` takes."""
+        kept = _shared(self._kept, blocks)
+        start = sum(block.n_rows for block in blocks[: len(kept)])
+        for block in blocks[len(kept) :]:
+            layers = tuple(layer.narrow(2, start, block.n_rows).clone() for layer in cache.layers)
+            kept.append(KeptBlock(block.key, layers))
+            start += block.n_rows
+        return tuple(kept)
+
+    def keep(self, blocks: tuple[KeptBlock, ...]) -> None:
+        """Keep these in place of what was kept, once it is known that they are finite; none change nothing."""
+        self._kept = blocks or self._kept
+
+
+def _shared(kept: Sequence[KeptBlock], blocks: Sequence[Block]) -> list[KeptBlock]:
+    """The leading part of ``kept`` that ``blocks`` begin with."""
+    shared: list[KeptBlock] = []
+    for old, new in zip(kept, blocks, strict=False):
+        if old.key != new.key:
+            break
+        shared.append(old)
+    return shared

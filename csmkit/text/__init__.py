@@ -1,0 +1,1 @@
+"""From written text to what is spoken: markup off, numbers in words, clauses."""
