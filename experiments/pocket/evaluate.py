@@ -3,8 +3,9 @@
     python -m experiments.pocket.evaluate --speech DIR [--split held_out|dev|other] [--whisper base.en] [--sphinx]
 
 ``--speech`` holds flite's recordings of the sentences (from `experiments.pocket.synthesize`). Word error rates on
-flite's speech itself, on what the codec makes of it, and on what the voice speaks; by the bundled Whisper and, with
-``--sphinx``, by pocketsphinx. The last line is JSON.
+flite's speech itself, on what the codec makes of it, and on what the voice speaks; by the bundled Whispers, whose rows
+are called "pocket base.en", and with ``--sphinx`` by pocketsphinx. ``--save`` writes a row an utterance to SAVE.jsonl
+and means by words with their intervals to SAVE.json.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from csmkit.asr.directory import resolve
 from csmkit.asr.whisper import WhisperTranscriber
 from csmkit.asr.windows import transcribe_long
 from csmkit.audio import SAMPLE_RATE, resample
-from csmkit.lab.metrics.words import word_error_rate
+from csmkit.lab.analysis.statistics import crossed_interval
+from csmkit.lab.metrics.words import word_error_rate, words
 from csmkit.speech.generator import Generator, Segment
 from experiments.pocket.features import Utterance, utterances
 from experiments.pocket.sphinx import recognise
@@ -66,13 +68,37 @@ def earlier_turns(chosen: list[Utterance], n_turns: int, typed: bool) -> list[li
     return out
 
 
-def score(chosen: list[Utterance], clips: list[np.ndarray], heard: list[str]) -> dict[str, float]:
-    """Word error rate of all, and of each speaker."""
-    rows = {"wer": word_error_rate([u.text for u in chosen], heard)}
-    for speaker in (0, 1):
-        mine = [i for i, u in enumerate(chosen) if u.speaker == speaker]
-        rows[f"wer_speaker{speaker}"] = word_error_rate([chosen[i].text for i in mine], [heard[i] for i in mine])
-    return {name: round(value, 4) for name, value in rows.items()}
+def interval(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The word error rate of rows by words, with its 95 % interval over their texts (and seeds, from three on)."""
+    found = crossed_interval(rows, "wer", weight="words")
+    bounds = None if found.low is None or found.high is None else [round(found.low, 4), round(found.high, 4)]
+    return {"wer": round(found.median or 0.0, 4), "interval": bounds}
+
+
+def rows_of(recogniser: str, material: str, chosen: list[Utterance], heard: list[str]) -> list[dict[str, Any]]:
+    """A row for each utterance: who heard what, and how much of it was wrong."""
+    return [
+        {
+            "recogniser": recogniser,
+            "material": material,
+            "text": utterance.text,
+            "speaker": utterance.speaker,
+            "heard": text,
+            "words": len(words(utterance.text).split()),
+            "wer": round(word_error_rate(utterance.text, text), 4),
+        }
+        for utterance, text in zip(chosen, heard, strict=True)
+    ]
+
+
+def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Word error rate by recogniser and material, over all rows and of each speaker."""
+    summary = {}
+    for name, material in dict.fromkeys((row["recogniser"], row["material"]) for row in rows):
+        mine = [row for row in rows if (row["recogniser"], row["material"]) == (name, material)]
+        speakers = {f"speaker{s}": interval([row for row in mine if row["speaker"] == s]) for s in (0, 1)}
+        summary[f"{name} {material}"] = {"n": len(mine), **interval(mine), **speakers}
+    return summary
 
 
 def main() -> None:
@@ -88,7 +114,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=None)
     parser.add_argument("--topk", type=int, default=None)
     parser.add_argument("--sphinx", action="store_true")
-    parser.add_argument("--save", type=Path, default=None, help="a JSON file for the report")
+    parser.add_argument("--save", type=Path, default=None, help="where the rows and the summary are written")
     args = parser.parse_args()
     chosen = list(utterances(args.speech, args.split))[: args.limit]
     report: dict[str, Any] = {"split": args.split, "recordings": len(chosen)}
@@ -103,23 +129,23 @@ def main() -> None:
         context = earlier_turns(chosen, args.context, args.typed)
         asked = {"temperature": args.temperature, "topk": args.topk}
         clips["spoken"], report["finish_reasons"], report["rtf"] = spoken(generator, chosen, context, **asked)
+    rows: list[dict[str, Any]] = []
     for name in args.whisper:
         whisper = WhisperTranscriber(resolve(name))
+        label = f"pocket {Path(name).name.removeprefix('whisper-')}"
         for what in args.what:
-            start = time.perf_counter()
             heard = [transcribe_long(whisper, resample(c, SAMPLE_RATE, 16_000), final=True).text for c in clips[what]]
-            seconds = time.perf_counter() - start
-            report[f"{name} {what}"] = score(chosen, clips[what], heard) | {
-                "s_per_clip": round(seconds / len(heard), 4)
-            }
+            rows += rows_of(label, what, chosen, heard)
     if args.sphinx:
         for what in args.what:
-            report[f"pocketsphinx {what}"] = score(chosen, clips[what], recognise(clips[what]))
+            rows += rows_of("pocketsphinx", what, chosen, recognise(clips[what]))
+    report |= summary_of(rows)
     for name, value in report.items():
         print(f"{name}: {value}")
     if args.save is not None:
         args.save.parent.mkdir(parents=True, exist_ok=True)
-        args.save.write_text(json.dumps(report, indent=1) + "\n")
+        args.save.with_suffix(".jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        args.save.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report))
 
 

@@ -1,10 +1,15 @@
 """Measures the miniature Llama on phrasings it was never trained on; the last line printed is one JSON object.
 
-python -m experiments.pocket.evaluate_llm --model DIR --text DIR
+python -m experiments.pocket.evaluate_llm --model DIR --text DIR [--save results/pocket/llm]
+
+``--save`` writes SAVE.jsonl, a row for each answer in the middle of a held-out talk: the last words of the user, the
+answer, and whether all its sentences are such as the texts are made of; a person reads those that are not. SAVE.json
+has the figures.
 """
 
 import argparse
 import json
+import random
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -12,6 +17,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from experiments.pocket.text.dialogues import Composer
+from experiments.pocket.text.intents import sentences_of
 from experiments.pocket.text.sentences import words_of
 from experiments.pocket.text.sums import NUMBERS
 
@@ -55,6 +62,48 @@ def read_prompts(path: Path, per_topic: int) -> dict[str, list[list[dict[str, st
         if len(prompts[dialogue["topic"]]) < per_topic:
             prompts[dialogue["topic"]].append(asked)
     return dict(prompts)
+
+
+def read_talks(path: Path, seed: int = 0, most_turns: int = 13) -> list[list[dict[str, str]]]:
+    """Held-out dialogues, each up to a turn of the user at random, with at most so many turns."""
+    rng, talks = random.Random(seed), []
+    for line in path.read_text().splitlines():
+        messages = [{"role": m["role"], "content": m["content"]} for m in json.loads(line)["messages"]]
+        asked = [number for number, message in enumerate(messages) if message["role"] == "user"]
+        last = rng.choice(asked)
+        talks.append(messages[max(asked[0], last - 2 * (most_turns - 1)) : last + 1])
+    return talks
+
+
+def sentence_test() -> re.Pattern[str]:
+    """Matches a sentence in lower case that the texts' answers are made of, sums and counting too."""
+    number = f"(?:{'|'.join(NUMBERS)})"
+    days = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
+    right = [
+        f"{number} (?:plus|minus) {number} (?:is|makes) {number}\\.",
+        f"(?:{number}, )*{number}\\.",
+        f"{days} comes (?:after|before) {days}\\.",
+        f"the day (?:after|before) {days} is {days}\\.",
+    ]
+    patterns = [pattern.pattern for pattern in Composer(random.Random(0)).sentence_patterns()]
+    return re.compile("|".join(f"(?:{pattern})" for pattern in [*right, *patterns]))
+
+
+def answer_talks(answerer: "Answerer", path: Path, seeds: int) -> list[dict[str, object]]:
+    """A row for each held-out talk and seed: what the model answers in the middle of it."""
+    talks, known, rows = read_talks(path), sentence_test(), list[dict[str, object]]()
+    for seed in range(seeds):
+        for start in range(0, len(talks), 50):
+            batch = talks[start : start + 50]
+            for talk, answer in zip(batch, answerer.answer(batch, seed), strict=True):
+                whole = answer[-1:] in {".", "?", "!"}
+                ordinary = whole and all(known.fullmatch(sentence) for sentence in sentences_of(answer))
+                asked = talk[-1]["content"]
+                rows.append(
+                    {"turn": len(talk) // 2 + 1, "seed": seed, "prompt": asked, "answer": answer}
+                    | {"of_the_texts": ordinary}
+                )
+    return rows
 
 
 def is_well_formed(answer: str) -> bool:
@@ -109,6 +158,8 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="where dialogues_held_out.jsonl and train.txt are")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--per-topic", type=int, default=4)
+    parser.add_argument("--talk-seeds", type=int, default=1, help="answers to each of the held-out talks")
+    parser.add_argument("--save", type=Path, default=None, help="where the rows and the figures are written")
     parser.add_argument("--show", type=int, default=1, help="answers printed for each prompt")
     arguments = parser.parse_args()
     prompts = read_prompts(arguments.text / "dialogues_held_out.jsonl", arguments.per_topic)
@@ -122,7 +173,17 @@ def main() -> None:
         for conversation, given in zip(group, answers[topic], strict=True):
             for answer in given[: arguments.show]:
                 print(f"{topic}: {conversation[-1]['content']} -> {answer}")
-    print(json.dumps(measure(answers, vocabulary)))
+    figures = measure(answers, vocabulary)
+    rows = answer_talks(answerer, arguments.text / "dialogues_held_out.jsonl", arguments.talk_seeds)
+    others = [row for row in rows if not row["of_the_texts"]]
+    for row in others:
+        print(f"other sentence: {row['prompt']} -> {row['answer']}")
+    figures |= {"talk_answers": len(rows), "talk_answers_with_other_sentences": len(others)}
+    if arguments.save is not None:
+        arguments.save.parent.mkdir(parents=True, exist_ok=True)
+        arguments.save.with_suffix(".jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        arguments.save.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

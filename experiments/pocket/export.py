@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import (
     CsmForConditionalGeneration,
@@ -33,10 +34,18 @@ from experiments.pocket.voice import AUDIO, AUDIO_EOS, BOS, EOS, PAD, SPECIAL, b
 
 WEIGHTS = "model.safetensors"
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ bos_token }}[{{ message['role'] }}]"
+    "{% for message in messages %}"
+    "{% set types = message['content'] | map(attribute='type') | list %}"
+    "{% if types | select('equalto', 'text') | list | length != 1 %}"
+    "{{ raise_exception('every message needs exactly one text: give its words') }}{% endif %}"
+    "{% if not loop.last and types | select('equalto', 'audio') | list | length != 1 %}"
+    "{{ raise_exception('every message but the last needs exactly one audio: give its sound, or leave it out') }}"
+    "{% endif %}"
+    "{{ bos_token }}[{{ message['role'] }}]"
     "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{{ eos_token }}"
     "{% elif part['type'] == 'audio' %}<|AUDIO|><|audio_eos|>{% endif %}{% endfor %}{% endfor %}"
 )
+"""Of transformers' processor. As upstream's, it refuses context without sound."""
 
 
 def codec_tensors(encoder: Encoder, decoder: Decoder, codebooks: Tensor) -> dict[str, Tensor]:
@@ -70,8 +79,12 @@ def codec_tensors(encoder: Encoder, decoder: Decoder, codebooks: Tensor) -> dict
 
 def write_tokenizer(out: Path) -> None:
     """tokenizer.json and what transformers' CsmProcessor wants beside it."""
+    characters = build_tokenizer()
+    characters.post_processor = TemplateProcessing(
+        single=f"{SPECIAL[BOS]} $A {SPECIAL[EOS]}", special_tokens=[(SPECIAL[BOS], BOS), (SPECIAL[EOS], EOS)]
+    )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=build_tokenizer(),
+        tokenizer_object=characters,
         bos_token=SPECIAL[BOS],
         eos_token=SPECIAL[EOS],
         pad_token=SPECIAL[PAD],
@@ -81,6 +94,17 @@ def write_tokenizer(out: Path) -> None:
     )
     tokenizer.save_pretrained(out)
     EncodecFeatureExtractor(feature_size=1, sampling_rate=24_000).save_pretrained(out)
+
+
+def say_float32(out: Path) -> None:
+    """Write into config.json that the model computes in float32, as a CPU can; the weights stay float16.
+
+    transformers 5 takes the type of computing from there, and feeds sound to the codec in float32.
+    """
+    path = out / "config.json"
+    config = json.loads(path.read_text())
+    config["dtype"] = "float32"
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def codec_of(encoder: Encoder, decoder: Decoder, codebooks: Tensor) -> MimiModel:
@@ -123,6 +147,7 @@ def export_voice(args: argparse.Namespace) -> None:
     )
     args.out.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(args.out)
+    say_float32(args.out)
     write_tokenizer(args.out)
     names = load_file(args.out / WEIGHTS).keys()
     print(json.dumps({"tensors": len(names), "bytes": (args.out / WEIGHTS).stat().st_size}))
@@ -138,6 +163,7 @@ def export_codec(args: argparse.Namespace) -> None:
     model = CsmForConditionalGeneration.from_pretrained(args.out, dtype=torch.float16)
     model.codec_model = codec_of(encoder, decoder, Quantiser.load(args.quantiser).tensors["codebooks"]).half()
     model.save_pretrained(args.out)
+    say_float32(args.out)
     print(json.dumps({"bytes": (args.out / WEIGHTS).stat().st_size}))
 
 

@@ -2,10 +2,10 @@
 
     python -m experiments.pocket.synthesize --text DIR --out DIR --workers 2
 
-Reads ``train.txt``, ``examples.txt``, ``brief.txt``, ``dev.txt``, ``held_out.txt`` and ``other.txt``; writes shards of
-500 utterances each: ``NAME.npy`` (int16 samples at 24 kHz, end to end) and ``NAME.json`` (a row an utterance). A
-training sentence is spoken by one voice, in turn; brief ones and the others by both. Finished shards are kept, so the
-command can be stopped and started again.
+Reads ``clauses.txt``, ``brief.txt``, ``examples.txt``, ``train.txt``, ``dev.txt``, ``held_out.txt`` and
+``other.txt``; writes shards of 500 utterances each: ``NAME.npy`` (int16 samples at 24 kHz, end to end) and
+``NAME.json`` (a row an utterance). An example or a composed sentence is spoken by one voice, in turn; the others by
+both. Finished shards are kept, so the command can be stopped and started again.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ LEAD_S, TAIL_S = 0.08, 0.12  # silence kept before the first and after the last 
 LEVEL = 0.08  # root mean square of an utterance
 MAX_S = 8.0
 SHARD = 500
-TRAINING = ("train", "examples", "brief")
-"""The splits that are trained on: the composed sentences, WordNet's examples, and utterances of a word or two."""
+TRAINING = ("clauses", "brief", "examples", "train")
+"""The splits that are trained on: what the voice is given of the language model's answers, utterances of a word or two,
+WordNet's examples, and the composed sentences."""
 SPLITS = ("held_out", "dev", "other", *TRAINING)
 PHONES = tuple(
     [
@@ -151,7 +152,7 @@ def make_shard(out: Path, name: str, jobs: list[tuple[str, int]]) -> int:
 
 def jobs_of(split: str, sentences: list[str]) -> list[tuple[str, int]]:
     """Which voice speaks what: training sentences in turn, brief ones and the others twice."""
-    if split in TRAINING and split != "brief":
+    if split in {"train", "examples"}:
         return [(text, i % 2) for i, text in enumerate(sentences)]
     return [(text, speaker) for text in sentences for speaker in (0, 1)]
 

@@ -34,7 +34,7 @@ CHAT_TEMPLATE = (
 N_POSITIONS = 512
 """The longest conversation trained on, in tokens; the exported files say it, and readers cut history there."""
 IGNORED = -100
-TOKENS_PER_STEP = 6144
+TOKENS_PER_STEP = 3072
 N_VALIDATION = 500
 
 

@@ -9,15 +9,21 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from experiments.pocket.text.dialogues import Composer
+from csmkit.chat.settings import PRESETS
+from csmkit.lab.texts import TEXT_SETS, read_texts
+from csmkit.text.clauses import ClauseSplitter
+from experiments.pocket.text.dialogues import MAX_TURNS, Composer, Talk
 from experiments.pocket.text.examples import WORDNET, examples
 from experiments.pocket.text.grammar import HERE, read_lines
+from experiments.pocket.text.intents import sentences_of, written
 from experiments.pocket.text.sentences import compose, key_of, words_of
 from experiments.pocket.text.vocabulary import load_vocabulary
 
 N_DEV, N_HELD_OUT = 200, 100
 N_HELD_OUT_DIALOGUES = 1000
 N_ALONE = 400
+N_CLAUSE_TURNS = 40_000
+"""So many answers are cut into clauses; nearly all clauses have been seen by then."""
 MIN_COUNT = 3
 """A held-out sentence has only words that training says at least so often."""
 
@@ -50,6 +56,41 @@ def brief(words: tuple[str, ...]) -> list[str]:
     """What is said in a word or two, and the commonest words alone, each once."""
     said = [part.strip() for line in read_lines(HERE / "brief.txt") for part in line.split("|")]
     return list(dict.fromkeys([*said, *(f"{word}." for word in words[:N_ALONE])]))
+
+
+def clauses_of(composer: Composer, n_turns: int) -> Counter[str]:
+    """What the voice is given of so many answers, cut as the chatbot cuts them, and their whole sentences.
+
+    Lower case, each with how often it was said.
+    """
+    options = PRESETS["pocket"].options
+    said: Counter[str] = Counter()
+    for _ in range(n_turns // MAX_TURNS):
+        talk = Talk(composer)
+        for _ in range(MAX_TURNS):
+            answer = talk.turn().answer
+            splitter = ClauseSplitter(options.first_words, options.most_words)
+            text = written(answer, frozenset(talk.names))
+            clauses = [clause for word in text.split() for clause in splitter.push(f"{word} ")] + splitter.flush()
+            said.update(clause.spoken.lower() for clause in clauses)
+            said.update(sentences_of(answer))
+    return said
+
+
+def texts_kept_out() -> frozenset[str]:
+    """Keys of all sentences that no training may contain: the split's, and the text sets of the sweeps."""
+    sets = [sentence for name in TEXT_SETS for sentence in read_texts(name)]
+    split = [sentence for sentences in fixed_split().values() for sentence in sentences]
+    return frozenset(map(key_of, [*split, *sets]))
+
+
+def write_clauses(out: Path, seed: int, wordnet: Path) -> None:
+    """Write clauses.txt: what the voice is given of the answers, the most frequent first."""
+    said = clauses_of(Composer(random.Random(seed + 4), odd_names=0, wordnet=wordnet), N_CLAUSE_TURNS)
+    kept_out = texts_kept_out()
+    clauses = [clause for clause, _ in said.most_common() if key_of(clause) not in kept_out]
+    write_lines(out / "clauses.txt", clauses)
+    print(f"{len(clauses)} distinct clauses and sentences, {len(said) - len(clauses)} kept out")
 
 
 def write_lines(path: Path, lines: list[str]) -> None:
@@ -118,6 +159,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_sentences(arguments.out, arguments.n, arguments.seed, arguments.wordnet)
+    write_clauses(arguments.out, arguments.seed, arguments.wordnet)
     write_dialogues(arguments.out, arguments.dialogues, arguments.seed, arguments.wordnet)
 
 
