@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -14,13 +15,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from csmkit.asr.streaming import StreamingWhisperASR
-from csmkit.audio import SAMPLE_RATE, WavWriter, read, resample
+from csmkit.audio import SAMPLE_RATE, WavWriter, as_mono, read, resample
 from csmkit.chat.conversation import Conversation
 from csmkit.chat.events import Event
 from csmkit.chat.parts import find_language_model, find_recogniser, find_voice
 from csmkit.chat.saved_conversation import load_conversation, save_conversation
 from csmkit.chat.settings import ChatModels, TurnOptions, chat_models
 from csmkit.chat.turn import Stage, Turn
+from csmkit.checks import is_finite
 from csmkit.errors import InputError, StateError
 from csmkit.llm.transformers import LLM, Message
 
@@ -84,6 +86,9 @@ class StreamingConversationalChatbot:
         self._clock = clock
         self._pace: float | None = None  # of the last turn that had one
         self._turn: Turn | None = None
+        self._last_turn: Turn | None = None  # the last that ended; it may still be truncated
+        self._kept_turn: Turn | None = None  # the one at the end of the history
+        self._keeping = threading.Lock()
         # Weak, so that leaving a for loop drops the generator, which closes it and with it the turn.
         self._events: weakref.ref[Generator[Event, None, None]] | None = None
 
@@ -93,7 +98,10 @@ class StreamingConversationalChatbot:
         return self._conversation.history
 
     def process_streaming(
-        self, user_input: str, save_audio_path: str | PathLike[str] | None = None
+        self,
+        user_input: str,
+        save_audio_path: str | PathLike[str] | None = None,
+        user_audio: Waveform | None = None,
     ) -> Generator[Event, None, None]:
         """Answer a message. Taking an event asks for the next work; closing the generator stops everything at once.
 
@@ -102,19 +110,22 @@ class StreamingConversationalChatbot:
         Args:
             user_input: what the user says.
             save_audio_path: a WAV file that grows with every chunk, or None.
+            user_audio: the sound of ``user_input`` at 24 kHz, where it was spoken and recognised elsewhere: the voice
+                hears it as the user's turn.
 
         Yields:
             Events, see `csmkit.chat.events`; the first as soon as the language model writes.
 
         Raises:
-            InputError: no text; at the call.
+            InputError: no text, or sound that cannot be used; at the call.
             AudioFileError: the file cannot be written; at the call, before anything is generated.
             StateError: another thread is reading a turn; at the call.
             LanguageModelError: the language model failed, while reading; the next turn is not affected.
         """
         if not isinstance(user_input, str) or not user_input.strip():
             raise InputError(f"user_input={user_input!r}: give some text to answer")
-        return self._begin(user_input.strip(), save_audio_path)
+        sound = None if user_audio is None else as_mono(user_audio)
+        return self._begin(user_input.strip(), save_audio_path, sound)
 
     def process_streaming_audio(
         self,
@@ -152,12 +163,15 @@ class StreamingConversationalChatbot:
         return self._begin(sound, save_audio_path)
 
     def _begin(
-        self, said: str | np.ndarray, save_audio_path: str | PathLike[str] | None
+        self,
+        said: str | np.ndarray,
+        save_audio_path: str | PathLike[str] | None,
+        sound: np.ndarray | None = None,
     ) -> Generator[Event, None, None]:
         self._close_turn()
         wav = None if save_audio_path is None else WavWriter(save_audio_path)
         stage = Stage(self.generator, self.llm, self.asr, self.options, self._pace, self._clock)
-        self._turn = turn = Turn(stage, self._conversation, said, wav)
+        self._turn = turn = Turn(stage, self._conversation, said, wav, sound)
         events = self._follow(turn)
         self._events = weakref.ref(events)
         return events
@@ -171,6 +185,33 @@ class StreamingConversationalChatbot:
         if turn is not None:
             turn.interrupt()
 
+    def truncate(self, played_ms: float) -> str:
+        """Keep of the last answer only what its listener has played, as the history does for what is interrupted.
+
+        An answer is usually made faster than it plays. Whoever plays it knows how far it was played when the user broke
+        in. From any thread, during the answer or after it; a later call replaces an earlier one.
+
+        Args:
+            played_ms: milliseconds of the answer that were played; 0 leaves no trace of the turn.
+
+        Returns:
+            The text of the answer that was heard, as the history has it.
+
+        Raises:
+            InputError: not a number of milliseconds from 0.
+            StateError: there is no answer to truncate.
+        """
+        if not is_finite(played_ms) or played_ms < 0:
+            raise InputError(f"played_ms={played_ms!r}: give the milliseconds of the answer that were played, from 0")
+        with self._keeping:
+            turn = self._turn or self._last_turn
+            if turn is None:
+                raise StateError("no answer to truncate: call truncate() during or after a turn")
+            turn.played_ms = played_ms
+            if turn is self._last_turn:
+                self._keep(turn)
+            return turn.heard()[0]
+
     def reset(self) -> None:
         """Forget the conversation.
 
@@ -178,6 +219,7 @@ class StreamingConversationalChatbot:
             StateError: another thread is reading a turn.
         """
         self._close_turn()
+        self._last_turn = self._kept_turn = None
         self._conversation.clear()
 
     def save(self, folder: str | PathLike[str]) -> None:
@@ -224,12 +266,22 @@ class StreamingConversationalChatbot:
             yield from turn.events()
         finally:
             atexit.unregister(leave)
-            answer, segments = turn.heard()
-            if answer:
-                self._conversation.add(turn.user_text, answer, segments)
+            with self._keeping:
+                self._keep(turn)
+                self._last_turn = turn
+                if self._turn is turn:
+                    self._turn = None
             self._pace = turn.measured.made.pace or self._pace
-            if self._turn is turn:
-                self._turn = None
+
+    def _keep(self, turn: Turn) -> None:
+        """Add what was heard of a turn to the conversation, in place of what was added of it before."""
+        if self._kept_turn is turn:
+            self._conversation.remove_last()
+        self._kept_turn = None
+        answer, segments = turn.heard()
+        if answer:
+            self._conversation.add(turn.user_text, answer, segments)
+            self._kept_turn = turn
 
     def _close_turn(self) -> None:
         events = None if self._events is None else self._events()

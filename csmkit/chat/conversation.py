@@ -50,6 +50,11 @@ class Conversation:
         self.history += [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
         self.turns.append(list(segments))
 
+    def remove_last(self) -> None:
+        """Take the last turn back."""
+        del self.history[-2:]
+        self.turns.pop()
+
     def clear(self) -> None:
         """Forget everything."""
         self.history.clear()

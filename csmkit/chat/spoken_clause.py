@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from csmkit.audio import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
@@ -40,9 +41,14 @@ class Delivery:
         """Whether it was spoken to its end without a sound."""
         return self.ended_at is not None and self.reason != INTERRUPTED and not self.speech.has_spoken
 
-    def heard(self, speaker: int) -> tuple[str, Segment | None]:
-        """What reached the listener: its text, and the segment that the voice goes on from, if it should."""
-        return self._part(self.n_heard, speaker)
+    def heard(self, speaker: int, n_played: float = math.inf) -> tuple[str, Segment | None]:
+        """What reached the listener: its text, and the segment that the voice goes on from, if it should.
+
+        Args:
+            speaker: of the segment.
+            n_played: samples that the listener played, where those are fewer than were handed out.
+        """
+        return self._part(int(min(self.n_heard, n_played)), speaker)
 
     def made(self, speaker: int) -> Segment | None:
         """The segment of all that was made, heard or not yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import uuid
 from collections import deque
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from csmkit.asr.streaming import StreamingWhisperASR
-from csmkit.audio import FRAME_MS, WavWriter
+from csmkit.audio import FRAME_MS, SAMPLE_RATE, WavWriter
 from csmkit.chat.conversation import Conversation, by_user
 from csmkit.chat.events import Event
 from csmkit.chat.listening import Listener
@@ -60,19 +61,30 @@ class Turn:
         conversation: what was said before; read, not changed.
         said: what the user says, as text or as sound, ``(samples,)`` at 24 kHz.
         wav: where the sound is kept, or None; closed at the end.
+        sound: of a text that was spoken and recognised already, ``(samples,)`` at 24 kHz, or None.
 
     Attributes:
         turn_id: unlike that of any other turn.
         user_text: what the user said; empty before a sound was heard.
         measured: what was noted so far.
+        played_ms: milliseconds of the answer that its listener played, where that is less than was handed out; None
+            for all that was handed out.
     """
 
-    def __init__(self, stage: Stage, conversation: Conversation, said: str | np.ndarray, wav: WavWriter | None) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        conversation: Conversation,
+        said: str | np.ndarray,
+        wav: WavWriter | None,
+        sound: np.ndarray | None = None,
+    ) -> None:
         self.turn_id = uuid.uuid4().hex[:12]
         self._clock = stage.clock
         self.measured = Measured(stage.clock(), stage.clock)
         self.user_text = said if isinstance(said, str) else ""
-        self._sound = None if isinstance(said, str) else said
+        self.played_ms: float | None = None
+        self._sound = sound if isinstance(said, str) else said
         self._by_user: list[Segment] = []
         self._stage, self._conversation, self._wav = stage, conversation, wav
         self._stop = threading.Event()
@@ -129,12 +141,16 @@ class Turn:
 
     def heard(self) -> tuple[str, list[Segment]]:
         """What the listener heard of the answer: its text, and the segments of the turn, the user's first."""
-        heard = [delivery.heard(self._stage.options.speaker) for delivery in self.measured.deliveries]
+        heard = []
+        n_left = math.inf if self.played_ms is None else round(self.played_ms / 1000 * SAMPLE_RATE)
+        for delivery in self.measured.deliveries:
+            heard.append(delivery.heard(self._stage.options.speaker, n_left))
+            n_left = max(0, n_left - delivery.n_heard)
         text = " ".join(text for text, _ in heard if text)
         return text, [*self._by_user, *(segment for _, segment in heard if segment is not None)]
 
     def _events(self) -> Generator[Event, None, None]:
-        if self._sound is not None:
+        if self._sound is not None and not self.user_text:
             yield from self._hear_user(self._sound)
             if not self.user_text:
                 yield self._complete(INTERRUPTED if self._stop.is_set() else NOTHING_HEARD)
