@@ -54,7 +54,7 @@ bench-gpu: .venv/moshi.stamp  ## all that a GPU is asked, and the README's table
 # What is done stays done: stop it at any moment and call it again. All anew: make results SWEEP_OPTIONS=--fresh
 results: .venv/dev.stamp  ## all reference sweeps, about 10 minutes on two idle cores, and their figures in experiments/LOG.md
 	for recipe in $(RECIPES); do \
-		$(BIN)/csmkit sweep experiments/$$recipe.toml --renew --retry-failed $(SWEEP_OPTIONS) || exit 1; done
+		$(BIN)/csmkit sweep experiments/$$recipe.toml --results results/$$recipe --renew --retry-failed $(SWEEP_OPTIONS) || exit 1; done
 	$(BIN)/python -m experiments.log
 
 lab: .venv/asr.stamp .venv/eval.stamp .venv/notebook.stamp  ## JupyterLab on the notebooks

@@ -1,34 +1,49 @@
 """Fill the figures in experiments/LOG.md from the rows of the reference sweeps.
 
-    python -m experiments.log [--results results] [--log experiments/LOG.md]
+    python -m experiments.log [--results results] [--log experiments/LOG.md] [--recipes experiments]
 
 Between ``<!-- figures: NAME -->`` and ``<!-- end -->`` of each sweep comes what its rows say: how many trials, the
 figures by setting, what to choose by the one rule, what is shown and what is not. The words around, written by people,
-conclude nothing. A sweep without rows is named, and its figures are taken away: they would be those of other models.
+conclude nothing. Where the rows are not those of the recipe and the models as they are, the log says so in place of
+figures, and the command ends with status 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from csmkit.errors import ResultsError
 from csmkit.lab.report import Findings, analyse, choice_rule, interval_rows, sentences
-from csmkit.lab.sweep import load_recipe, read_rows
+from csmkit.lab.sweep import Recipe, load_recipe, read_rows
+from csmkit.lab.sweep.plan import plan
 from csmkit.lab.sweep.row_file import write_whole
+from csmkit.lab.sweep.worker import model_checksums
 
 EXPERIMENTS = Path(__file__).parent
 SECTION = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 ORIGIN = ("csmkit", "commit", "device", "cpu", "voice_sha256")
+NOT_MEASURED = "Not measured with the recipe and the models as they are: `make results` measures it."
 
 
-def section(experiment: str, results: Path) -> str:
-    """What the rows of an experiment say, as Markdown; raises ResultsError without any."""
+def is_current(rows: Iterable[Mapping[str, Any]], recipe: Recipe) -> bool:
+    """Whether rows are those of each trial of a recipe, with the models as they are now, and no others."""
+    return {row["trial_id"] for row in rows} == {trial.trial_id for trial in plan(recipe, model_checksums(recipe))}
+
+
+def section(experiment: str, results: Path, recipes: Path = EXPERIMENTS) -> str:
+    """What the rows of an experiment say, as Markdown; `NOT_MEASURED` where they are of other models or settings.
+
+    Raises:
+        ResultsError: no rows, or only failures.
+    """
+    recipe = load_recipe(recipes / f"{experiment}.toml")
     rows = read_rows(results / experiment)
-    recipe = load_recipe(EXPERIMENTS / f"{experiment}.toml")
+    if not is_current(rows, recipe):
+        return f"{NOT_MEASURED}\n"
     findings = analyse(rows, recipe.baseline, margins=recipe.margins)
     if not findings.rows:
         raise ResultsError(f"all {len(rows)} trials of {experiment} failed: run them again with --retry-failed")
@@ -71,21 +86,29 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
+def filled(text: str, results: Path, recipes: Path = EXPERIMENTS) -> str:
+    """The log with the figures of each experiment in their place, as the rows in a folder of results have them."""
+
+    def figures(found: re.Match[str]) -> str:
+        try:
+            return f"{found[1]}{section(found[2], results, recipes)}{found[3]}"
+        except ResultsError:
+            return f"{found[1]}{NOT_MEASURED}\n{found[3]}"
+
+    return SECTION.sub(figures, text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--log", type=Path, default=EXPERIMENTS / "LOG.md")
+    parser.add_argument("--recipes", type=Path, default=EXPERIMENTS)
     args = parser.parse_args()
-
-    def filled(found: re.Match[str]) -> str:
-        try:
-            return f"{found[1]}{section(found[2], args.results)}{found[3]}"
-        except ResultsError as error:
-            print(f"{found[2]}: {error}")
-            return f"{found[1]}Not measured with the models as they are.\n{found[3]}"
-
-    text = args.log.read_text(encoding="utf-8")
-    write_whole(args.log, SECTION.sub(filled, text).encode())
+    text = filled(args.log.read_text(encoding="utf-8"), args.results, args.recipes)
+    write_whole(args.log, text.encode())
+    missing = [found[2] for found in SECTION.finditer(text) if NOT_MEASURED in found[0]]
+    if missing:
+        raise SystemExit(f"error: {', '.join(missing)}: no rows of the recipe and models as they are; make results")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from csmkit.lab.report import analyse, build_report, sentences
 from csmkit.lab.report.folder import REMADE, copy_results, results_folder
 from csmkit.lab.report.tracking import FakeTracker, MlflowTracker
 from csmkit.lab.sweep import make_recipe, run_sweep
+from experiments.log import NOT_MEASURED
 from experiments.log import main as fill_log
 
 
@@ -228,17 +229,28 @@ def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
 def test_the_log_is_filled_from_rows_and_again_without_a_change(
     swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    (tmp_path / "chunk_size").mkdir()
-    (tmp_path / "chunk_size" / "rows.jsonl").write_bytes((swept / "rows.jsonl").read_bytes())
+    recipe = json.loads((swept / "recipe.json").read_text())
+    (tmp_path / "small.toml").write_text(
+        f"texts = {json.dumps(recipe['texts'])}\nseeds = [0, 1, 2]\nmetrics = ['latency', 'seams']\nspeech = 'fake'\n"
+        "[axes]\ncodec = 'fake'\nchunk_frames = [2, 4, [1, 2]]\n"
+    )
+    (tmp_path / "small").mkdir()
+    rows = tmp_path / "small" / "rows.jsonl"
+    rows.write_bytes((swept / "rows.jsonl").read_bytes())
     log = tmp_path / "LOG.md"
-    log.write_text("Words.\n\n<!-- figures: chunk_size -->\nold\n<!-- end -->\n\nMore words.\n")
-    monkeypatch.setattr("sys.argv", ["log", "--results", str(tmp_path), "--log", str(log)])
+    log.write_text("Words.\n\n<!-- figures: small -->\nold\n<!-- end -->\n\nMore words.\n")
+    folders = ["--results", str(tmp_path), "--recipes", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["log", *folders, "--log", str(log)])
     fill_log()
     filled = log.read_text()
     assert "108 trials, 0 failed: 12 texts, 3 seeds" in filled and "| 1-2 | 36 |" in filled and "old" not in filled
     assert filled.startswith("Words.\n") and filled.endswith("More words.\n")
     fill_log()
     assert log.read_text() == filled
-    (tmp_path / "chunk_size" / "rows.jsonl").unlink()
-    fill_log()
-    assert "Not measured with the models as they are" in log.read_text() and "108 trials" not in log.read_text()
+    rows.write_bytes(b"".join(rows.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(SystemExit, match="small: no rows of the recipe and models as they are; make results"):
+        fill_log()
+    assert NOT_MEASURED in log.read_text() and "108 trials" not in log.read_text()
+    rows.unlink()
+    with pytest.raises(SystemExit, match="small"):
+        fill_log()

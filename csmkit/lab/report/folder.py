@@ -16,7 +16,7 @@ from csmkit.lab.sweep.row_file import DAMAGED, plain, write_whole
 from csmkit.machine import environment
 
 TABLE, PARQUET, MANIFEST = "table.csv", "table.parquet", "manifest.json"
-REMADE = (".svg", ".parquet")  # not in the manifest, nor in this repository: `csmkit report` makes them from the rows
+REMADE = (".csv", ".parquet", ".pdf", ".svg")  # not in the manifest, nor in this repository: made again from the rows
 _IN_EACH_ROW = ("trial_id", "text", "seed", "started", "error", *AXES)
 
 
@@ -86,7 +86,7 @@ def write_manifest(
 ) -> None:
     """Write what the folder holds and where it comes from; every file with its size and checksum.
 
-    Figures as SVG and the table as parquet are left out: `csmkit report` makes them again.
+    Tables, and figures as PDF and SVG, are left out: `csmkit report` makes them again.
 
     Args:
         folder: of the results.
