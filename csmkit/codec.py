@@ -1,22 +1,26 @@
-"""The interface of a codec: streams, batches of streams, and what may be given to them."""
+"""What a codec is: streams of sound, streams that are decoded together, and the codes that they take.
+
+A codec plugin is a subclass of `Codec` with a class method ``load(path, *, device, dtype)``.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from csmkit.errors import InputError
+from csmkit import plugins
+from csmkit.errors import InputError, PluginError
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
 
 
 class CodecStream(ABC):
-    """One stream of sound: what it has decoded colours what comes next. Dropping it is all there is to closing it."""
+    """One stream of sound. It keeps what it needs of the frames before; it ends when nobody refers to it any more."""
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
@@ -34,7 +38,7 @@ class CodecStream(ABC):
 
 
 class CodecBatch(ABC):
-    """Streams that begin together and go on frame by frame, such as the rows of a batch."""
+    """Streams that are decoded together, a frame of each at a time. They may begin and end at different frames."""
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
@@ -52,14 +56,25 @@ class CodecBatch(ABC):
 
     @abstractmethod
     def take(self, rows: Sequence[int]) -> None:
-        """Go on with these streams alone, in this order; the others end."""
+        """Keep these streams, in this order; the others end."""
+
+    @abstractmethod
+    def add(self, n_streams: int = 1) -> None:
+        """Begin new streams in rows behind the present ones."""
 
 
 class _SeparateStreams(CodecBatch):
-    """A batch of a codec that knows single streams only."""
+    """The batch of a codec that has only single streams: one call a row.
 
-    def __init__(self, streams: Sequence[CodecStream]) -> None:
-        self._streams = list(streams)
+    Args:
+        codec: makes the streams.
+        batch: number of streams to begin with.
+    """
+
+    def __init__(self, codec: Codec, batch: int) -> None:
+        self._codec = codec
+        self._streams: list[CodecStream] = []
+        self.add(batch)
 
     def decode(self, codes: Tensor) -> Tensor:
         pairs = zip(self._streams, codes, strict=True)
@@ -68,29 +83,63 @@ class _SeparateStreams(CodecBatch):
     def take(self, rows: Sequence[int]) -> None:
         self._streams = [self._streams[row] for row in rows]
 
+    def add(self, n_streams: int = 1) -> None:
+        self._streams += [self._codec.stream() for _ in range(n_streams)]
+
+
+class FrameDecoderState(Protocol):
+    """The state of a batch of streams, in tensors that stay at their addresses."""
+
+    def restart(self) -> None:
+        """Begin new streams in all rows."""
+        ...
+
+    def load(self, other: Any, rows: Sequence[int]) -> None:
+        """Copy these streams of another state of the same decoder over the own."""
+        ...
+
+
+class FrameDecoder(Protocol):
+    """A decoder that can run inside a frame: on one device, without waiting for it, at constant shapes.
+
+    `csmkit.mimi.decoder.MimiDecoder` is one.
+    """
+
+    def new_state(self, batch: int) -> Any:
+        """A `FrameDecoderState` of ``batch`` new streams."""
+        ...
+
+    def __call__(self, codes: Tensor, state: Any) -> Tensor:
+        """Decode ``(batch, n_codebooks, 1)`` int64 on the device to ``(batch, 1920)``; changes ``state`` in place."""
+        ...
+
 
 class Codec(ABC):
-    """Codes to sound and back.
+    """Turns codes into sound and sound into codes.
 
     Attributes:
-        n_codebooks: codes a frame.
-        codebook_size: codes are below it.
+        n_codebooks: number of codes in a frame.
+        codebook_size: number of different codes; all are in [0, codebook_size).
+        device: where it decodes.
+        frame_decoder: the same decoder for use inside a frame on ``device``; None if it cannot run there.
     """
 
     n_codebooks: int
     codebook_size: int
+    device: torch.device = torch.device("cpu")
+    frame_decoder: FrameDecoder | None = None
 
     @abstractmethod
     def stream(self) -> CodecStream:
-        """A new stream, independent of all others."""
+        """Begin a new stream, independent of all others."""
 
     def streams(self, batch: int) -> CodecBatch:
-        """Several new streams that go on together."""
-        return _SeparateStreams([self.stream() for _ in range(batch)])
+        """Begin ``batch`` new streams that are decoded together."""
+        return _SeparateStreams(self, batch)
 
     @abstractmethod
     def encode(self, audio: Waveform) -> Tensor:
-        """Codes of a whole waveform.
+        """Encode a whole waveform.
 
         Args:
             audio: ``(samples,)`` at 24 kHz, as `csmkit.audio.as_mono` takes it.
@@ -103,11 +152,11 @@ class Codec(ABC):
         """
 
     def decode_whole(self, codes: Tensor) -> Tensor:
-        """Decode from silence on; arguments, result and errors as `CodecStream.decode`."""
+        """Decode all frames of an utterance in a stream of their own; as `CodecStream.decode`."""
         return self.stream().decode(codes)
 
     def check(self, codes: Tensor) -> Tensor:
-        """The codes as int64 on the CPU.
+        """Check codes; returns them as int64 on the CPU.
 
         Raises:
             InputError: they are not integers of ``(n_codebooks, n_frames)`` in [0, codebook_size).
@@ -128,3 +177,36 @@ class Codec(ABC):
                     "leave out special and end frames"
                 )
         return codes
+
+
+def load_codec(name: str, path: Any, **options: Any) -> Codec:
+    """Load a codec plugin.
+
+    Args:
+        name: of the plugin, as `csmkit.plugins.load` takes it.
+        path: of its weights.
+        options: for its ``load``, such as ``device``.
+
+    Raises:
+        PluginError: the plugin is no class with a ``load``, or that does not return a `Codec`.
+    """
+    plugin = plugins.load("codec", name)
+    load = getattr(plugin, "load", None)
+    if not callable(load):
+        raise PluginError(
+            f"codec plugin {name!r} is {_described(plugin)} and without a class method load(path, *, device, dtype): "
+            "register a subclass of csmkit.codec.Codec that has one"
+        )
+    codec = load(path, **options)
+    if not isinstance(codec, Codec):
+        raise PluginError(
+            f"codec plugin {name!r}: its load returned an object {_described(codec)}: "
+            "return an instance of csmkit.codec.Codec"
+        )
+    return codec
+
+
+def _described(thing: object) -> str:
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}"
+    return f"of type {type(thing).__name__}"

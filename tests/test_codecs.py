@@ -15,8 +15,9 @@ from transformers import MimiModel
 
 from csmkit import plugins
 from csmkit.audio import FRAME_SAMPLES
-from csmkit.errors import CheckpointError, InputError, StateError
-from csmkit.mimi.codecs import Codec, FakeCodec, IndependentCodec, StreamingCodec
+from csmkit.codec import Codec, load_codec
+from csmkit.errors import CheckpointError, InputError, PluginError, StateError
+from csmkit.mimi.codecs import FakeCodec, IndependentCodec, StreamingCodec
 from csmkit.mimi.files import CodecFiles
 
 N_FRAMES = 12
@@ -51,6 +52,36 @@ def noise(n_samples: int) -> np.ndarray:
 def error(given: Tensor, expected: Tensor) -> float:
     assert given.shape == expected.shape
     return float((given - expected).abs().max() / expected.abs().max())
+
+
+def test_a_codec_plugin_that_is_a_function_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plugins._registered["codec"], "mine", lambda path, **options: FakeCodec())
+    with pytest.raises(PluginError, match="'mine' is of type function and without a class method load"):
+        load_codec("mine", "anywhere")
+
+
+def test_a_codec_plugin_that_loads_something_else_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other:
+        @classmethod
+        def load(cls, path: str) -> int:
+            return 3
+
+    monkeypatch.setitem(plugins._registered["codec"], "other", Other)
+    with pytest.raises(PluginError, match="'other': its load returned an object of type int: return an instance"):
+        load_codec("other", "anywhere")
+
+
+def test_separate_streams_in_a_batch_begin_and_end_alone() -> None:
+    codec = FakeCodec()
+    codes = torch.arange(8 * 3).reshape(3, 8) * 40 + 5
+    batch = codec.streams(1)
+    batch.decode(codes[:1])
+    batch.add()
+    both = batch.decode(codes[:2])
+    batch.take([1])
+    stream = codec.stream()
+    assert torch.equal(both[1], stream.decode(codes[1][:, None]))
+    assert torch.equal(batch.decode(codes[2:])[0], stream.decode(codes[2][:, None]))
 
 
 def test_every_codec_is_found_by_name() -> None:

@@ -229,9 +229,9 @@ def test_turns_read_before_are_not_read_again_and_the_codes_are_bit_equal(voice_
     generator = Generator.load(voice_directory, device="cpu")
     n_read: list[int] = []
 
-    def read_prompt(state: CsmState, tokens: Tensor, *rest: Any) -> Tensor:
+    def read_prompt(state: CsmState, tokens: Tensor, *rest: Any, **named: Any) -> Tensor:
         n_read[-1] += 1
-        return CsmModel.read_prompt(generator.model, state, tokens, *rest)
+        return CsmModel.read_prompt(generator.model, state, tokens, *rest, **named)
 
     monkeypatch.setattr(generator.model, "read_prompt", read_prompt)
     for context, expected in zip(contexts, fresh, strict=True):
@@ -244,9 +244,9 @@ def count_rows(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> list[in
     """The rows of every prompt block the generator reads from here on."""
     n_rows: list[int] = []
 
-    def read_prompt(state: CsmState, tokens: Tensor, *rest: Any) -> Tensor:
+    def read_prompt(state: CsmState, tokens: Tensor, *rest: Any, **named: Any) -> Tensor:
         n_rows.append(tokens.shape[1])
-        return CsmModel.read_prompt(generator.model, state, tokens, *rest)
+        return CsmModel.read_prompt(generator.model, state, tokens, *rest, **named)
 
     monkeypatch.setattr(generator.model, "read_prompt", read_prompt)
     return n_rows
@@ -386,6 +386,8 @@ def test_a_voice_that_is_not_there_is_named_with_the_remedy(tmp_path: Path):
         Generator.load("")
     with pytest.raises(InputError, match=r"dtype=torch\.int8: give torch\.float32"):
         Generator.load(tmp_path, device="cpu", dtype=torch.int8)
+    with pytest.raises(InputError, match=r"dtype=torch\.float8_e4m3fn: give torch\.float32"):
+        Generator.load(tmp_path, device="cpu", dtype=torch.float8_e4m3fn)
     with pytest.raises(DeviceError, match="device 'abacus' cannot be used"):
         Generator.load(tmp_path, device="abacus")
 

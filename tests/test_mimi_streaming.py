@@ -17,6 +17,7 @@ from transformers import MimiModel
 
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
 from csmkit.mimi.checkpoint import load_decoder
+from csmkit.mimi.codecs import StreamingCodec
 from csmkit.mimi.config import MimiConfig
 from csmkit.mimi.decoder import MAX_CHUNK_FRAMES, MimiDecoder
 from csmkit.mimi.files import CodecFiles
@@ -122,6 +123,27 @@ def test_rows_of_a_batch_sound_as_they_do_alone(changes: dict[str, Any], tmp_pat
         for row, samples in zip(rows, sound, strict=True):
             heard[row].append(samples)
     for row, n_frames in ((0, 24), (1, 9), (2, 24)):
+        assert_same_sound(torch.cat(heard[row]), whole(model, codes[row, :, :n_frames]))
+
+
+@pytest.mark.parametrize("changes", [{}, {"pad_mode": "replicate"}, {"num_key_value_heads": 1}])
+def test_rows_that_begin_at_different_frames_sound_as_they_do_alone(changes: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny_mimi(**changes)
+    model.save_pretrained(tmp_path)
+    codec = StreamingCodec.load(tmp_path)
+    codes = torch.stack([random_codes(model.config, 24, seed) for seed in (2, 3, 4)])
+    batch, heard = codec.streams(1), [[], [], []]
+    begins, rows = {5: [1], 7: [2]}, [0]
+    for frame in range(29):
+        if frame == 24:
+            batch.take([2, 1])
+            rows = [2, 1]
+        rows += begins.get(frame, [])
+        batch.add(len(begins.get(frame, [])))
+        now = torch.stack([codes[row, :, len(heard[row]) % 24] for row in rows])
+        for row, samples in zip(rows, batch.decode(now), strict=True):
+            heard[row].append(samples)
+    for row, n_frames in ((0, 24), (1, 24), (2, 22)):
         assert_same_sound(torch.cat(heard[row]), whole(model, codes[row, :, :n_frames]))
 
 

@@ -1,7 +1,7 @@
 """The codec plugins: between codes of frames and 24 kHz sound.
 
-All share the interface of `csmkit.codec.Codec`: "streaming" is the exact one, "independent" the baseline whose
-seams click, "fake" needs no weights. "moshi" is in `csmkit.mimi.moshi`.
+Each is a `csmkit.codec.Codec`: "streaming" is the exact one, "independent" the baseline whose seams click, "fake" needs
+no weights. "moshi" is in `csmkit.mimi.moshi`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE, as_mono
-from csmkit.codec import Codec, CodecBatch, CodecStream
+from csmkit.codec import Codec, CodecBatch, CodecStream, FrameDecoder
 from csmkit.errors import CheckpointError
 from csmkit.mimi.checkpoint import load_decoder
 from csmkit.mimi.decoder import MimiDecoder
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class MimiCodec(Codec):
-    """What the codecs with Mimi weights share: where the weights are, and encoding.
+    """The base of the codecs with Mimi weights: it knows the files and encodes.
 
     Args:
-        files: of the codec.
+        files: the codec's files.
         device: where it runs.
 
     Raises:
@@ -61,13 +61,13 @@ class MimiCodec(Codec):
         """Load the decoding half; the encoding half is loaded at the first `encode`.
 
         Args:
-            path: what `CodecFiles` takes: a Mimi or CSM directory, or moshi's file.
-            device: where it runs; sound comes back to the CPU.
-            dtype: of the weights; float32 is exact to 1e-6, bfloat16 quicker.
+            path: a Mimi or CSM directory, or moshi's file, as `CodecFiles` takes them.
+            device: where it runs; sound is returned on the CPU.
+            dtype: dtype of the weights; float32 is exact to 1e-6, bfloat16 is faster.
 
         Raises:
-            CheckpointNotFoundError: nothing there.
-            CheckpointError: damaged, partial, or not a codec that can stream.
+            CheckpointNotFoundError: ``path`` does not exist or holds no codec.
+            CheckpointError: damaged or partial files, or a codec that cannot stream.
         """
 
     @cached_property
@@ -84,13 +84,14 @@ class StreamingCodec(MimiCodec):
     """The exact codec: however the frames are cut into calls, the samples are those of the whole at once.
 
     Args:
-        decoder: with weights, on its device.
-        files: it was loaded from.
+        decoder: the decoder with its weights, on its device.
+        files: the files that it was loaded from.
     """
 
     def __init__(self, decoder: MimiDecoder, files: CodecFiles) -> None:
         super().__init__(files, decoder.tables.device)
         self.decoder = decoder
+        self.frame_decoder: FrameDecoder | None = decoder
 
     @classmethod
     def load(
@@ -124,7 +125,7 @@ class _ExactStream(CodecStream):
 
 
 class _ExactBatch(CodecBatch):
-    """All rows in one pass: the weights, which a single row mostly waits for, are read once."""
+    """All rows in one pass, so that the weights are read once for all of them."""
 
     def __init__(self, codec: StreamingCodec, batch: int) -> None:
         self._codec, self._state = codec, codec.decoder.new_state(batch)
@@ -138,9 +139,19 @@ class _ExactBatch(CodecBatch):
     def take(self, rows: Sequence[int]) -> None:
         self._state = self._state.take(rows)
 
+    def add(self, n_streams: int = 1) -> None:
+        self._state = self._state.join(self._codec.decoder.new_state(n_streams))
+
 
 class IndependentCodec(StreamingCodec):
-    """The baseline: every call is decoded alone, from silence, so each seam between calls clicks."""
+    """The baseline: every call is decoded alone, from silence, so each seam between calls clicks.
+
+    Arguments as `StreamingCodec`.
+    """
+
+    def __init__(self, decoder: MimiDecoder, files: CodecFiles) -> None:
+        super().__init__(decoder, files)
+        self.frame_decoder = None  # a frame's decoder has a state from call to call
 
     def stream(self) -> CodecStream:
         return _IndependentStream(self)

@@ -22,58 +22,63 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F
 
 @dataclass
 class MimiState:
-    """What one stream remembers, or a batch of streams that began together. Independent of the decoder and of other
-    states; all tensors are updated in place.
+    """The state of one stream, or of a batch of streams. Independent of other states; tensors are updated in place.
 
     Attributes:
-        position: ``(1,)`` int64, latents decoded so far.
+        position: ``(batch,)`` int64, latents decoded so far.
         histories: of each convolution in calling order, ``((kernel - 1) * dilation, batch, channels)``: its last
             inputs.
         keys: ``(layers, batch, kv heads, capacity, head dim)``, a ring over the last latents.
-        values: likewise.
-        fresh: no frame decoded yet; looked at only by codecs that pad with their first input.
+        values: as ``keys``.
     """
 
     position: Tensor
     histories: list[Tensor]
     keys: Tensor
     values: Tensor
-    fresh: bool = True
 
     def take(self, rows: Sequence[int]) -> MimiState:
-        """A copy of these streams alone, in this order."""
+        """Copy these streams, in this order."""
         index = list(rows)
         histories = [history[:, index] for history in self.histories]
-        return MimiState(self.position.clone(), histories, self.keys[:, index], self.values[:, index], self.fresh)
+        return MimiState(self.position[index], histories, self.keys[:, index], self.values[:, index])
+
+    def join(self, other: MimiState) -> MimiState:
+        """Copy the streams of both states, those of ``other`` last."""
+        pairs = zip(self.histories, other.histories, strict=True)
+        return MimiState(
+            torch.cat((self.position, other.position)),
+            [torch.cat(pair, dim=1) for pair in pairs],
+            torch.cat((self.keys, other.keys), dim=1),
+            torch.cat((self.values, other.values), dim=1),
+        )
 
     def load(self, other: MimiState, rows: Sequence[int]) -> None:
-        """Go on where these streams of another state are, without moving to other memory."""
+        """Copy these streams of another state over the own; tensors keep their addresses."""
         taken = other.take(rows)
         for mine, theirs in zip(self.tensors, taken.tensors, strict=True):
             mine.copy_(theirs)
-        self.fresh = taken.fresh
 
     def restart(self) -> None:
-        """Forget all streams, without moving to other memory."""
+        """Begin new streams in all rows; tensors keep their addresses."""
         for tensor in (self.position, *self.histories):  # the ring is read as far as the position says
             tensor.zero_()
-        self.fresh = True
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All it holds."""
+        """Every tensor of the state."""
         return [self.position, self.keys, self.values, *self.histories]
 
 
 @dataclass
 class Places:
-    """Where the latents of one pass stand, shared by all layers.
+    """Positions of the latents of one pass; all layers use the same.
 
     Attributes:
-        slots: ``(steps,)`` ring slots to write.
-        mask: ``(steps, capacity)``, 0 where a latent sees a slot, -inf elsewhere.
-        cos: ``(steps, head dim / 2)`` of the rotary angles.
-        sin: likewise.
+        slots: ``(batch, steps)`` ring slots to write.
+        mask: ``(batch, 1, steps, capacity)``, 0 where a latent attends to a slot, -inf elsewhere.
+        cos: ``(batch, 1, steps, head dim / 2)``, cosine of the rotary angles.
+        sin: as ``cos``, the sine.
     """
 
     slots: Tensor
@@ -87,6 +92,14 @@ def rotate(x: Tensor, places: Places) -> Tensor:
     first, second = x.chunk(2, dim=-1)
     cos, sin = places.cos, places.sin
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def write(ring: Tensor, slots: Tensor, new: Tensor) -> None:
+    """Write ``new``, ``(batch, heads, steps, head dim)``, to the slots of a ring ``(batch, heads, capacity, ...)``."""
+    if len(slots) == 1:
+        ring.index_copy_(2, slots[0], new)
+    else:
+        ring.scatter_(2, slots[:, None, :, None].expand_as(new), new)
 
 
 class TransformerLayer(nn.Module):
@@ -114,8 +127,8 @@ class TransformerLayer(nn.Module):
         n_rotated = self.n_heads + self.n_kv_heads
         heads = self.qkv(x).view(n_steps, batch, n_rotated + self.n_kv_heads, -1).permute(1, 2, 0, 3)
         rotated = rotate(heads[:, :n_rotated], places)
-        keys.index_copy_(2, places.slots, rotated[:, self.n_heads :])
-        values.index_copy_(2, places.slots, heads[:, n_rotated:])
+        write(keys, places.slots, rotated[:, self.n_heads :])
+        write(values, places.slots, heads[:, n_rotated:])
         groups = self.n_heads // self.n_kv_heads
         if groups > 1:
             keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
@@ -160,13 +173,13 @@ class MimiDecoder(nn.Module):
         self.register_buffer("ring", torch.arange(self.capacity), persistent=False)
 
     def new_state(self, batch: int = 1) -> MimiState:
-        """The state of ``batch`` streams that have decoded nothing, on the decoder's device."""
+        """Make the state of ``batch`` streams that have decoded nothing, on the decoder's device."""
         config, weight = self.config, self.tables
         convolutions = (module for module in self.modules() if isinstance(module, (CausalConv, DepthwiseUpsample)))
         shape = (config.n_layers, batch, config.n_kv_heads, self.capacity, config.head_dim)
         with torch.inference_mode(False):  # else a stream opened inside inference mode would be bound to it
             return MimiState(
-                position=torch.zeros(1, dtype=torch.int64, device=weight.device),
+                position=torch.zeros(batch, dtype=torch.int64, device=weight.device),
                 histories=[weight.new_zeros(conv.n_history, batch, conv.n_inputs) for conv in convolutions],
                 keys=weight.new_zeros(shape),
                 values=weight.new_zeros(shape),
@@ -178,7 +191,7 @@ class MimiDecoder(nn.Module):
         Args:
             codes: ``(n_codebooks, n_frames)`` int64 on the decoder's device, each in [0, codebook_size), unchecked; or
                 ``(batch, n_codebooks, n_frames)``.
-            state: of the streams; moves on by ``n_frames``.
+            state: of the streams; advanced by ``n_frames``.
 
         Returns:
             ``(n_frames * frame_samples,)`` samples in the dtype of the weights; or ``(batch, samples)``.
@@ -188,14 +201,14 @@ class MimiDecoder(nn.Module):
         if codes.shape[2] > MAX_CHUNK_FRAMES:
             return torch.cat([self.forward(part, state) for part in codes.split(MAX_CHUNK_FRAMES, dim=2)], dim=1)
         histories = iter(state.histories)
+        new = (state.position == 0).unsqueeze(1)
         latents = F.embedding(codes.permute(1, 2, 0) + self.offsets, self.tables).sum(0)
-        x = self.upsample(latents, next(histories), state.fresh)
+        x = self.upsample(latents, next(histories), new)
         x = self.transform(x, state)
-        x = self.first(x, next(histories), state.fresh)
+        x = self.first(x, next(histories), new)
         for stage in self.stages:
-            x = stage(x, histories, state.fresh)
-        samples = self.last(F.elu_(x), next(histories), state.fresh)
-        state.fresh = False
+            x = stage(x, histories, new)
+        samples = self.last(F.elu_(x), next(histories), new)
         return samples.squeeze(2).t()
 
     def transform(self, x: Tensor, state: MimiState) -> Tensor:
@@ -207,12 +220,12 @@ class MimiDecoder(nn.Module):
         return x
 
     def place(self, position: Tensor, x: Tensor) -> Places:
-        """Ring slots, visibility and rotary angles of the latents ``x`` from ``position`` on; nothing is read back."""
-        steps = position + self.ring[: x.shape[0]]
-        angles = steps[:, None].float() * self.frequencies
-        newest = steps[-1:]
-        held = newest - (newest - self.ring) % self.capacity  # the step each slot holds; negative: none yet
-        age = steps[:, None] - held
-        seen = (age >= 0) & (age < self.config.window) & (held >= 0)
+        """Ring slots, mask and rotary angles of the latents ``x`` from ``position`` on; never waits for the device."""
+        steps = position.unsqueeze(1) + self.ring[: x.shape[0]]
+        angles = steps[:, None, :, None].float() * self.frequencies
+        newest = steps[:, -1:]
+        held = (newest - (newest - self.ring) % self.capacity).unsqueeze(1)  # the step of each slot; negative: none yet
+        age = steps.unsqueeze(2) - held
+        seen = ((age >= 0) & (age < self.config.window) & (held >= 0)).unsqueeze(1)
         mask = torch.zeros(seen.shape, dtype=x.dtype, device=x.device).masked_fill_(~seen, float("-inf"))
         return Places(steps % self.capacity, mask, angles.cos().to(x.dtype), angles.sin().to(x.dtype))

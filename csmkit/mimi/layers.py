@@ -81,11 +81,20 @@ class CausalConv(nn.Module):
         """Past input steps it looks back on."""
         return (self.kernel - 1) * self.dilation
 
-    def forward(self, x: Tensor, history: Tensor, fresh: bool) -> Tensor:
-        """``(steps, batch, n_inputs)`` to ``(steps * stride, batch, n_outputs)``; ``history`` moves on."""
+    def forward(self, x: Tensor, history: Tensor, new: Tensor) -> Tensor:
+        """Convolve the next steps of each stream.
+
+        Args:
+            x: ``(steps, batch, n_inputs)``.
+            history: ``((kernel - 1) * dilation, batch, n_inputs)``, the last inputs; updated in place.
+            new: ``(batch, 1)`` bool, which streams begin here.
+
+        Returns:
+            ``(steps * stride, batch, n_outputs)``.
+        """
         n_steps, batch = x.shape[:2]
-        if fresh and self.replicate:
-            history.copy_(x[:1].expand_as(history))
+        if self.replicate:
+            history.copy_(torch.where(new, x[:1], history))
         seen = torch.cat((history, x))
         history.copy_(seen[n_steps:])
         taps = [seen[start : start + n_steps] for start in range(0, self.n_history + 1, self.dilation)]
@@ -115,8 +124,8 @@ class DepthwiseUpsample(nn.Module):
         self.n_inputs, self.n_history = n_channels, 1
         self.weight = nn.Parameter(torch.empty(2, stride, n_channels))
 
-    def forward(self, x: Tensor, history: Tensor, fresh: bool) -> Tensor:
-        """``(steps, batch, channels)`` to ``(steps * stride, batch, channels)``; ``history`` moves on."""
+    def forward(self, x: Tensor, history: Tensor, new: Tensor) -> Tensor:
+        """``(steps, batch, channels)`` to ``(steps * stride, batch, channels)``; arguments as `CausalConv.forward`."""
         before = torch.cat((history, x))[:-1]
         history.copy_(x[-1:])
         return spread(x[:, :, None] * self.weight[0] + before[:, :, None] * self.weight[1])
@@ -133,8 +142,8 @@ class Residual(nn.Module):
         self.widen = Dense(hidden, n_channels)
         self.shortcut = Dense(n_channels, n_channels) if config.conv_shortcut else None
 
-    def forward(self, x: Tensor, histories: Iterator[Tensor], fresh: bool) -> Tensor:
-        inner = self.widen(F.elu_(self.narrow(F.elu(x), next(histories), fresh)))
+    def forward(self, x: Tensor, histories: Iterator[Tensor], new: Tensor) -> Tensor:
+        inner = self.widen(F.elu_(self.narrow(F.elu(x), next(histories), new)))
         return inner.add_(x if self.shortcut is None else self.shortcut(x))
 
 
@@ -147,8 +156,8 @@ class Stage(nn.Module):
         dilations = (config.dilation_base**layer for layer in range(config.n_residual_layers))
         self.residuals = nn.ModuleList(Residual(config, n_inputs // 2, dilation) for dilation in dilations)
 
-    def forward(self, x: Tensor, histories: Iterator[Tensor], fresh: bool) -> Tensor:
-        x = self.upsample(F.elu_(x), next(histories), fresh)
+    def forward(self, x: Tensor, histories: Iterator[Tensor], new: Tensor) -> Tensor:
+        x = self.upsample(F.elu_(x), next(histories), new)
         for residual in self.residuals:
-            x = residual(x, histories, fresh)
+            x = residual(x, histories, new)
         return x

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from csmkit import plugins
+from csmkit.codec import Codec
 from csmkit.csm.config import Sampling
 from csmkit.errors import DeviceError, InputError
 from csmkit.speech.batch import SpeechBatch
@@ -19,7 +20,7 @@ from csmkit.speech.finish_reasons import END_OF_SPEECH, MAX_LENGTH
 from csmkit.speech.guard_monitor import Watch
 from csmkit.speech.guards import Guards
 from csmkit.speech.settings import Request, Segment
-from csmkit.speech.streams import Codec, Frames, FrameStream, Outcome, SpeechStream, chunk_schedule
+from csmkit.speech.streams import Frames, FrameStream, Outcome, SpeechStream, chunk_schedule
 
 
 class SpeechGenerator(ABC):

@@ -10,7 +10,7 @@ from typing import Self
 
 import torch
 
-from csmkit import plugins
+from csmkit.codec import Codec, CodecBatch, FrameDecoder, load_codec
 from csmkit.csm.checkpoint import build_model, load_sampling, load_tokenizer
 from csmkit.csm.config import Sampling
 from csmkit.csm.execution.choose import make_step
@@ -24,17 +24,17 @@ from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, Input
 from csmkit.files.hub import find_codec, find_tokenizer, find_voice
 from csmkit.files.tensors import ROUNDED
 from csmkit.machine import prepare
-from csmkit.mimi.codecs import IndependentCodec, StreamingCodec
-from csmkit.mimi.decoder import MimiDecoder
 from csmkit.speech.base import FakeGenerator, SpeechGenerator, new_outcome
 from csmkit.speech.batch import Frame, Lane, Lanes, Pass
 from csmkit.speech.finish_reasons import END_OF_SPEECH, MAX_LENGTH
 from csmkit.speech.prompt import PromptBuilder
 from csmkit.speech.prompt_cache import KeptBlock, PrefixStore
 from csmkit.speech.settings import Request, Segment
-from csmkit.speech.streams import Codec, CodecBatch, FrameStream, SpeechStream
+from csmkit.speech.streams import FrameStream, SpeechStream
 
 __all__ = ["FakeGenerator", "Generator", "Segment"]
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class Generator(SpeechGenerator):
@@ -112,13 +112,14 @@ class Generator(SpeechGenerator):
         """
         directory = find_voice(name)
         device = choose_device(device)
+        check_dtype(dtype)
         checkpoint = Checkpoint.open(directory)  # the big weights last: what is missing is said at once
         rounding = ROUNDINGS.get(execution) if device.type == "cpu" else None
         dtype = choose_dtype(dtype, device, rounding is not None or checkpoint.source.layout == ROUNDED)
         text = load_tokenizer(find_tokenizer(tokenizer or directory), checkpoint.config, checkpoint.values)
         try:
             if isinstance(codec, str):
-                codec = plugins.load("codec", codec).load(find_codec(codec_weights or directory), device=device)
+                codec = load_codec(codec, find_codec(codec_weights or directory), device=device)
             model = build_model(checkpoint, device=device, dtype=dtype, rounding=rounding)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError.during(f"loading the voice on {device}", error) from error
@@ -228,11 +229,9 @@ def _frames(made: Made, spoken: Sequence[int], voices: CodecBatch | None) -> lis
     return [Frame(row.clone(), samples) for row, samples in zip(codes, sounds, strict=True)]
 
 
-def _decoder(codec: Codec, device: torch.device) -> MimiDecoder | None:
-    """The part of a codec that a step can run with its frame: exact, and on the same device."""
-    if not isinstance(codec, StreamingCodec) or isinstance(codec, IndependentCodec):
-        return None
-    return codec.decoder if codec.device == device else None
+def _decoder(codec: Codec, device: torch.device) -> FrameDecoder | None:
+    """The codec's decoder for use inside a frame, where it is on the model's device."""
+    return codec.frame_decoder if codec.device == device else None
 
 
 def choose_device(device: torch.device | str | None) -> torch.device:
@@ -247,13 +246,13 @@ def choose_device(device: torch.device | str | None) -> torch.device:
 
 
 def choose_dtype(dtype: torch.dtype | None, device: torch.device, rounded: bool = False) -> torch.dtype:
-    """The dtype asked for, or float32 on a CPU and bfloat16 elsewhere and for what a rounded voice does not round.
-
-    Raises:
-        InputError: a dtype that a voice cannot have.
-    """
+    """Choose the dtype of a model: float32 on a CPU; bfloat16 elsewhere and beside rounded weights."""
     if dtype is None:
         return torch.float32 if device.type == "cpu" and not rounded else torch.bfloat16
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise InputError(f"dtype={dtype!r}: give torch.float32, torch.bfloat16 or torch.float16, or None to choose")
     return dtype
+
+
+def check_dtype(dtype: torch.dtype | None) -> None:
+    """Raise InputError for a dtype that no kernel of the model takes, such as torch.float8_e4m3fn."""
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"dtype={dtype!r}: give torch.float32, torch.bfloat16 or torch.float16, or None to choose")

@@ -14,48 +14,10 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from csmkit.codec import CodecStream
 from csmkit.errors import DeviceMemoryError, InputError, NotFiniteError
 from csmkit.speech.finish_reasons import INTERRUPTED, SILENCE
 from csmkit.speech.guard_monitor import Watch
-
-
-class CodecStream(Protocol):
-    """One stream of a codec, as `csmkit.codec` has them."""
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """``(n_codebooks, n_frames)`` int64 to ``(n_frames * 1920,)`` float32 on the CPU."""
-        ...
-
-
-class CodecBatch(Protocol):
-    """Streams of a codec that go on together, as `csmkit.codec` has them."""
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """``(batch, n_codebooks)`` int64 to ``(batch, 1920)`` float32 on the CPU."""
-        ...
-
-    def take(self, rows: Sequence[int]) -> None:
-        """Go on with these streams alone."""
-        ...
-
-
-class Codec(Protocol):
-    """The part of a codec that a generator needs."""
-
-    n_codebooks: int
-    codebook_size: int
-
-    def stream(self) -> CodecStream:
-        """A new stream with a state of its own."""
-        ...
-
-    def streams(self, batch: int) -> CodecBatch:
-        """New streams that go on together."""
-        ...
-
-    def encode(self, audio: Tensor) -> Tensor:
-        """``(samples,)`` float32 at 24 kHz to ``(n_codebooks, ceil(samples / 1920))`` int64."""
-        ...
 
 
 class Frames(Protocol):

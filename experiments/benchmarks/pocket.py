@@ -16,9 +16,10 @@ import numpy as np
 
 from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
+from csmkit.codec import CodecStream
 from csmkit.llm.transformers import TransformersLLM
 from csmkit.speech.generator import Generator
-from csmkit.speech.streams import CodecStream, FrameStream
+from csmkit.speech.streams import FrameStream
 from experiments.benchmarks.report import (
     add_save,
     peak_memory_mib,

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from csmkit.audio import FRAME_SAMPLES
+from csmkit.codec import FrameDecoder, FrameDecoderState
 from csmkit.csm.config import Sampling
-from csmkit.csm.execution.step import Made, Sounds, SoundState
+from csmkit.csm.execution.step import Made
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.sampling import Noise
 
@@ -69,7 +70,7 @@ class FrameBuffers:
     frame: Tensor
     sound: Tensor
     slots: list[Slot]
-    voices: SoundState | None
+    voices: FrameDecoderState | None
     recorded: dict[Hashable, object] = field(default_factory=dict)
     prompts: dict[int, PromptBuffers] = field(default_factory=dict)
     n_launched: int = 0
@@ -77,7 +78,7 @@ class FrameBuffers:
     damaged: bool = False
 
     @classmethod
-    def make(cls, model: CsmModel, batch: int, n_positions: int, sounds: Sounds | None) -> FrameBuffers:
+    def make(cls, model: CsmModel, batch: int, n_positions: int, sounds: FrameDecoder | None) -> FrameBuffers:
         """Free buffers for ``n_positions`` positions a stream."""
         config, device = model.config, model.device
         on_gpu = device.type == "cuda"

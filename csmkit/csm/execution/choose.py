@@ -8,7 +8,8 @@ from functools import partial
 from importlib.util import find_spec
 
 from csmkit.audio import FRAME_MS
-from csmkit.csm.execution.step import Sounds, Step
+from csmkit.codec import FrameDecoder
+from csmkit.csm.execution.step import Step
 from csmkit.csm.model import CsmModel
 from csmkit.csm.quantization import ROUNDINGS, quantize, rounded_bits, widen
 from csmkit.errors import DeviceError, InputError
@@ -17,7 +18,7 @@ from csmkit.machine import SMALL_MODEL
 _log = logging.getLogger(__name__)
 
 
-def make_step(model: CsmModel, execution: str, sounds: Sounds | None = None) -> tuple[Step, str]:
+def make_step(model: CsmModel, execution: str, sounds: FrameDecoder | None = None) -> tuple[Step, str]:
     """The step of an execution mode, and the mode it is. What cannot be had falls back, with one warning that says why.
 
     Args:
@@ -65,7 +66,7 @@ def automatic(model: CsmModel) -> str:
     return mode
 
 
-def _eager(model: CsmModel, sounds: Sounds | None) -> Step:
+def _eager(model: CsmModel, sounds: FrameDecoder | None) -> Step:
     from csmkit.csm.execution.eager import EagerStep
     from csmkit.csm.execution.row_products import arrange
 
@@ -74,19 +75,19 @@ def _eager(model: CsmModel, sounds: Sounds | None) -> Step:
     return EagerStep(model)
 
 
-def _graph(model: CsmModel, sounds: Sounds | None) -> Step:
+def _graph(model: CsmModel, sounds: FrameDecoder | None) -> Step:
     from csmkit.csm.execution.cuda_graph import graph_step
 
     return graph_step(model, sounds)
 
 
-def _compiled(model: CsmModel, sounds: Sounds | None) -> Step:
+def _compiled(model: CsmModel, sounds: FrameDecoder | None) -> Step:
     from csmkit.csm.execution.compiled import compiled_step
 
     return compiled_step(model, sounds)
 
 
-def _rounded(mode: str, model: CsmModel, sounds: Sounds | None) -> Step:
+def _rounded(mode: str, model: CsmModel, sounds: FrameDecoder | None) -> Step:
     from csmkit.csm.execution.onnx import OnnxStep
 
     if rounded_bits(model) != ROUNDINGS[mode].bits:
@@ -94,13 +95,13 @@ def _rounded(mode: str, model: CsmModel, sounds: Sounds | None) -> Step:
     return OnnxStep(model)
 
 
-def _static(model: CsmModel, sounds: Sounds | None) -> Step:
+def _static(model: CsmModel, sounds: FrameDecoder | None) -> Step:
     from csmkit.csm.execution.static import StaticStep
 
     return StaticStep(model, sounds)
 
 
-_MODES: dict[str, Callable[[CsmModel, Sounds | None], Step]] = {
+_MODES: dict[str, Callable[[CsmModel, FrameDecoder | None], Step]] = {
     "eager": _eager,
     "graph": _graph,
     "compiled": _compiled,

@@ -8,16 +8,16 @@ from __future__ import annotations
 import torch
 import torch._dynamo
 
+from csmkit.codec import FrameDecoder
 from csmkit.csm.execution.cuda_graph import graph_step
 from csmkit.csm.execution.static import StaticStep
-from csmkit.csm.execution.step import Sounds
 from csmkit.csm.model import CsmModel, Stacks
 from csmkit.errors import DeviceError
 
 N_SHAPES = 64  # batch sizes times passes; torch gives up at 8 unless told
 
 
-def compiled_step(model: CsmModel, sounds: Sounds | None) -> StaticStep:
+def compiled_step(model: CsmModel, sounds: FrameDecoder | None) -> StaticStep:
     """The step of the mode "compiled"; on CUDA its frames are recorded as those of "graph".
 
     Raises:

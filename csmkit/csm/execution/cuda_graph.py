@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 
 import torch
 
+from csmkit.codec import FrameDecoder
 from csmkit.csm.execution.static import StaticStep
-from csmkit.csm.execution.step import Sounds
 from csmkit.csm.model import CsmModel, Stacks
 from csmkit.errors import DeviceError
 
@@ -122,7 +122,7 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def graph_step(model: CsmModel, sounds: Sounds | None, stacks: Stacks | None = None) -> StaticStep:
+def graph_step(model: CsmModel, sounds: FrameDecoder | None, stacks: Stacks | None = None) -> StaticStep:
     """The step of the mode "graph"; with compiled ``stacks``, of "compiled" on CUDA.
 
     Raises:

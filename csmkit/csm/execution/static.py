@@ -16,10 +16,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from csmkit.codec import FrameDecoder
 from csmkit.csm.attention import bucket_reach, whole_reach
 from csmkit.csm.execution.buffers import FrameBuffers, PromptBuffers, Slot
 from csmkit.csm.execution.eager import depth_reaches
-from csmkit.csm.execution.step import Made, Sounds, packed
+from csmkit.csm.execution.step import Made, packed
 from csmkit.csm.model import CsmModel, CsmState, Stacks
 from csmkit.csm.sampling import Noise
 from csmkit.csm.transformer import KvCache, Reach
@@ -92,7 +93,7 @@ class StaticStep:
     def __init__(
         self,
         model: CsmModel,
-        sounds: Sounds | None = None,
+        sounds: FrameDecoder | None = None,
         recorder: Recorder | None = None,
         n_ahead: int = 0,
         stacks: Stacks | None = None,
@@ -218,7 +219,6 @@ class StaticStep:
         buffers.finite.copy_(finite if first else finite & buffers.finite)
         buffers.frame.copy_(packed(codes, buffers.finite))
         if aloud and self._sounds is not None and buffers.voices is not None:
-            buffers.voices.fresh = first
             buffers.sound.copy_(self._sounds(codes.unsqueeze(2), buffers.voices))
 
     def _read(self, buffers: FrameBuffers, prompt: PromptBuffers) -> None:

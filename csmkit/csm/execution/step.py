@@ -83,29 +83,3 @@ class Step(Protocol):
     def next(self, state: CsmState) -> Made:
         """Read the last frame; the following one."""
         ...
-
-
-class Sounds(Protocol):
-    """Who can make sound of codes on the model's device, such as `csmkit.mimi.decoder.MimiDecoder`."""
-
-    def new_state(self, batch: int) -> SoundState:
-        """Of streams that have decoded nothing."""
-        ...
-
-    def __call__(self, codes: Tensor, state: SoundState) -> Tensor:
-        """``(batch, n_codebooks, 1)`` int64 to ``(batch, 1920)``; the state moves on in place."""
-        ...
-
-
-class SoundState(Protocol):
-    """What such streams remember, in memory that stays where it is."""
-
-    fresh: bool
-
-    def restart(self) -> None:
-        """Forget it all."""
-        ...
-
-    def load(self, other: SoundState, rows: Sequence[int]) -> None:
-        """Go on where these streams of another state are."""
-        ...
