@@ -54,7 +54,7 @@ _BUILTIN: dict[str, dict[str, Builtin]] = {
         "cer": Builtin("csmkit.lab.metrics.words:character_error_rate", "eval"),
         "latency": Builtin("csmkit.lab.metrics.words:latency"),
         "codes": Builtin("csmkit.lab.metrics.codes:code_metrics"),
-        "artifacts": Builtin("csmkit.lab.metrics.artifacts:artifact_row", "eval"),
+        "artifacts": Builtin("csmkit.lab.metrics.registry:artifact_row", "eval"),
         "seams": Builtin("csmkit.lab.metrics.seams:seam_metrics"),
         "distances": Builtin("csmkit.lab.metrics.distances:distances"),
         "levels": Builtin("csmkit.lab.metrics.levels:levels"),

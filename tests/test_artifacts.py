@@ -16,7 +16,7 @@ from tiny_mimi import random_codes, tiny_mimi
 from csmkit import plugins
 from csmkit.errors import InputError, MissingDependencyError
 from csmkit.lab import distances, levels
-from csmkit.lab.metrics.artifacts import artifact_row
+from csmkit.lab.metrics.registry import artifact_row
 from csmkit.lab.metrics.seams import control_positions, seam_metrics
 from csmkit.lab.metrics.waveforms import seams_between
 from csmkit.mimi.codecs import IndependentCodec, StreamingCodec

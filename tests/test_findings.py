@@ -12,15 +12,18 @@ from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import InputError
-from csmkit.lab.analysis.comparisons import beside_controls, differences, extremes, variety_rows
 from csmkit.lab.analysis.findings import analyse
 from csmkit.lab.analysis.questions import (
+    beside_controls,
     chunk_finding,
+    differences,
+    extremes,
     interval_table,
     range_finding,
     said,
     seam_finding,
     turn_finding,
+    variety_rows,
     whisper_finding,
 )
 from csmkit.lab.analysis.sentences import sentences

@@ -12,9 +12,18 @@ from scipy.stats import binom
 from csmkit.lab.analysis.choice import IMPORTANCE, choose
 from csmkit.lab.analysis.findings import analyse
 from csmkit.lab.analysis.headlines import MARGINS, MOST_SNR_DB, headline_of
-from csmkit.lab.analysis.pairs import EQUAL, HIGHER, NOT_SHOWN, SAME, compared_rows, corrected
+from csmkit.lab.analysis.pairs import (
+    EQUAL,
+    HIGHER,
+    NOT_SHOWN,
+    SAME,
+    compared_rows,
+    corrected,
+    holm,
+    paired_difference,
+    smallest_difference,
+)
 from csmkit.lab.analysis.sentences import sentences
-from csmkit.lab.analysis.significance import holm, paired_difference, smallest_difference
 from csmkit.lab.analysis.statistics import BLOCK, central, crossed_interval, most_unseen, reduced, share_bounds
 
 

@@ -13,8 +13,7 @@ import pytest
 from lab_server import need
 
 from csmkit.errors import MissingDependencyError, ResultsError
-from csmkit.lab.analysis.pairs import HIGHER, LOWER, NOT_SHOWN, SAME, TOO_FEW
-from csmkit.lab.analysis.significance import paired_rows
+from csmkit.lab.analysis.pairs import HIGHER, LOWER, NOT_SHOWN, SAME, TOO_FEW, paired_rows
 from csmkit.lab.analysis.statistics import crossed_interval
 from csmkit.lab.report import analyse, build_report, sentences
 from csmkit.lab.report.folder import REMADE, copy_results, results_folder

@@ -13,7 +13,7 @@ from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import InputError
 from csmkit.lab.analysis.rows import records
 from csmkit.lab.analysis.statistics import Interval, median_interval, summary_rows
-from csmkit.lab.plots.turn_rows import chunk_rows, turn_rows
+from csmkit.lab.plots.timeline import chunk_rows, turn_rows
 from csmkit.llm.transformers import FakeLLM
 from csmkit.speech.generator import FakeGenerator
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from csmkit.lab.analysis import significance, statistics
+from csmkit.lab.analysis import pairs, statistics
 from csmkit.lab.analysis.headlines import headline_of
 from csmkit.lab.analysis.pairs import CLEAR, compared_rows
 from experiments.benchmarks.report import fill_between, print_table
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sweeps", type=int, default=400, help="simulated for each number of texts")
     parser.add_argument("--docs", type=Path, default=None, help="file whose table is filled in")
     options = parser.parse_args(arguments)
-    statistics.LEAST_TEXTS = significance.LEAST_TEXTS = min(SIZES)  # the floor is what the table is to judge
+    statistics.LEAST_TEXTS = pairs.LEAST_TEXTS = min(SIZES)  # the floor is what the table is to judge
     rows = [simulated(n_texts, options.sweeps) for n_texts in SIZES]
     print_table(rows)
     if options.docs is not None:

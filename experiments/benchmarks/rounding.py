@@ -34,7 +34,7 @@ from csmkit.csm.model import CsmModel, Stacks
 from csmkit.csm.quantization import Rounding, quantize
 from csmkit.csm.sampling import Noise
 from csmkit.files.hub import find_voice
-from csmkit.lab.analysis.significance import paired_difference, paired_rows
+from csmkit.lab.analysis.pairs import paired_difference, paired_rows
 from csmkit.lab.analysis.statistics import crossed_interval
 from csmkit.lab.metrics.codes import variety
 from csmkit.lab.metrics.words import word_error_rate, words

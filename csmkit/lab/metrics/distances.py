@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csmkit.lab.metrics.spectra import decibels, magnitudes
 from csmkit.lab.metrics.waveforms import one_channel, same_length
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 MOST_SNR_DB = 150.0  # float32 carries 24 bits, 144 dB
 LSD_WINDOW, LSD_HOP = 768, 192  # 32 and 8 ms
 RESOLUTIONS = ((512, 50, 240), (1024, 120, 600), (2048, 240, 1200))  # transform, hop, window in samples
+LEAST_DB = -100.0  # below it a bin counts as silent, so that digital silence and its dither are alike
 SHORTEST_MS = 50.0  # one frame of the longest window
 
 
@@ -93,3 +93,25 @@ def distances(audio: Waveform, reference: Waveform) -> dict[str, float | None]:
         "log_spectral_distance_db": log_spectral_distance_db(audio, reference) if long_enough else None,
         "multi_resolution_distance": multi_resolution_distance(audio, reference) if long_enough else None,
     }
+
+
+def magnitudes(samples: np.ndarray, window: int, hop: int, n_fft: int | None = None) -> np.ndarray:
+    """Magnitudes of Hann-windowed frames, scaled so that a full-scale sine has 1 in its bin.
+
+    Args:
+        samples: ``(samples,)``, at least ``window``; what does not fill a last frame is left out.
+        window: samples of a frame.
+        hop: samples between frames.
+        n_fft: of the transform; None is ``window``.
+
+    Returns:
+        ``(frames, n_fft // 2 + 1)`` float64.
+    """
+    frames = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
+    taper = np.hanning(window + 1)[:-1]  # periodic
+    return np.abs(np.fft.rfft(frames * taper, n_fft or window)) * 2 / taper.sum()
+
+
+def decibels(magnitude: np.ndarray) -> np.ndarray:
+    """Magnitudes in dB, 0 for a full-scale sine, not below -100."""
+    return 20 * np.log10(np.maximum(magnitude, 10 ** (LEAST_DB / 20)))

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import InputError
-from csmkit.lab.metrics.spectra import decibels, magnitudes
+from csmkit.lab.metrics.distances import decibels, magnitudes
 from csmkit.lab.metrics.waveforms import checked_seams, one_channel
 from csmkit.lab.plots.paper import BLACK, GREY, Manner, legend_above, paper
 

@@ -10,8 +10,8 @@ from csmkit.lab.analysis.sentences import (
     sentences,
 )
 from csmkit.lab.report.build import build_report
-from csmkit.lab.report.coverage import coverage_rows, missing_of
 from csmkit.lab.report.figures import draw_figure, draw_forest
+from csmkit.lab.report.forecast import coverage_rows, missing_of
 
 __all__ = [
     "Findings",

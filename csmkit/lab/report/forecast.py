@@ -1,8 +1,10 @@
-"""What a sweep will cost and what it can show, before it runs: nothing is loaded, nothing is downloaded."""
+"""What a recipe plans: what it will cost and show, and what of it the rows do not have. No model is loaded."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,11 @@ import numpy as np
 from csmkit.errors import ResultsError
 from csmkit.lab.analysis.findings import analyse
 from csmkit.lab.analysis.headlines import Headline
-from csmkit.lab.analysis.significance import paired_rows, smallest_difference
+from csmkit.lab.analysis.pairs import paired_rows, shown, smallest_difference
 from csmkit.lab.analysis.statistics import LEAST_TEXTS, UNITS, reduced
-from csmkit.lab.report.coverage import keys_of, planned_points
-from csmkit.lab.sweep.recipe import Recipe
-from csmkit.lab.sweep.row_file import read_rows
+from csmkit.lab.sweep.plan import plan
+from csmkit.lab.sweep.recipe import Recipe, load_recipe
+from csmkit.lab.sweep.row_file import plain, read_rows
 
 POWER = 0.8
 
@@ -169,3 +171,70 @@ def _spread(
     here, there = ([row for row in rows if row[axis] == wanted] for wanted in (value, base))
     cells = reduced(paired_rows(here, there, item.column, units=[*UNITS, *shared]), item.column, mean=True)
     return float(cells.of_texts().std(ddof=1)) if cells.n_texts > 2 else None
+
+
+def coverage_rows(experiments: Path, results: Path) -> list[dict[str, Any]]:
+    """One row a recipe of a folder: ``experiment``, ``question``, ``trials``, and what ``is missing`` of them.
+
+    Args:
+        experiments: folder of recipes.
+        results: folder that has a folder of rows for each, or for some.
+    """
+    table = []
+    for path in sorted(experiments.glob("*.toml")):
+        recipe = load_recipe(path)
+        try:
+            rows = read_rows(results / recipe.name)
+        except ResultsError:
+            rows = []
+        missing = " ".join(missing_of(recipe, rows)) or "nothing"
+        told = {"experiment": recipe.name, "question": recipe.question, "trials": len(planned_points(recipe))}
+        table.append({**told, "is missing": missing})
+    return table
+
+
+def missing_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What is missing of a sweep, in sentences; none where all trials of the recipe have succeeded.
+
+    Args:
+        recipe: that was to be run.
+        rows: of it.
+    """
+    found = list(rows)
+    planned, command = planned_points(recipe), f"csmkit sweep experiments/{recipe.name}.toml"
+    if not found:
+        return [f"All: there are no rows yet, `{command}` makes them."]
+    failed = {_key(recipe, row): row for row in found if row.get("error")}
+    done = keys_of(recipe, [row for row in found if not row.get("error")])
+    told = []
+    missing = [point for key, point in planned.items() if key not in done and key not in failed]
+    if missing:
+        places = ", ".join(f"{point} ({count})" for point, count in Counter(missing).items())
+        told.append(f"Trials without a row: {len(missing)} of {len(planned)}, {places}. `{command}` runs them.")
+    if lost := [row for key, row in failed.items() if key in planned and key not in done]:
+        error = f"{lost[0].get('error_type')}: {lost[0]['error']}"
+        told.append(
+            f"Trials that failed: {len(lost)}, the first by {error}. `{command} --retry-failed` runs them again."
+        )
+    if others := len(done - set(planned)):
+        told.append(f"Trials that the recipe does not have: {others}; it was changed, or overridden.")
+    return told
+
+
+def planned_points(recipe: Recipe) -> dict[str, str]:
+    """The varied settings of each trial in words, by what makes it a trial of its own; needs no model."""
+    trials = plan(recipe, defaultdict(lambda: None))
+    return {
+        _key(recipe, trial.columns()): ", ".join(f"{name} {shown(trial.point[name])}" for name in recipe.varied)
+        for trial in trials
+    }
+
+
+def keys_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """What makes each row a trial of its own, as `planned_points` has it."""
+    return {_key(recipe, row) for row in rows}
+
+
+def _key(recipe: Recipe, row: Mapping[str, Any]) -> str:
+    names = [*recipe.varied, "text", "seed", "repeat"]
+    return json.dumps([plain(row.get(name)) for name in names])

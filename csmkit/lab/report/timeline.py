@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
-from csmkit.lab.plots.turn_rows import turn_rows
+from csmkit.lab.plots.timeline import turn_rows
 
 if TYPE_CHECKING:
     from csmkit.chat.events import Event

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
@@ -16,13 +17,13 @@ from csmkit.checks import is_finite
 from csmkit.errors import InputError
 from csmkit.lab.metrics.registry import Measure
 from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, check_integer, nearest
-from csmkit.lab.sweep.overrides import parse_overrides
 from csmkit.lab.texts import TEXT_SETS, draw_texts, read_texts
 from csmkit.text.markup import speakable
 from csmkit.text.normalize import in_words
 
 KEEP = ("none", "clips", "audio")
 RECOGNISERS = ("whisper", "fake")
+_ITEM = re.compile(r"\[[^\[\]]*\]|[^,\[\]]+")
 
 
 @dataclass(frozen=True)
@@ -257,3 +258,43 @@ def _checked_baseline(table: Mapping[str, Any], axes: Mapping[str, tuple[Any, ..
             raise InputError(f"baseline {name}={table[name]!r}: choose among the values of the axis, {list(values)}")
         baseline[name] = value if value in values else values[0]
     return baseline
+
+
+def parse_overrides(overrides: Sequence[str], allowed: Iterable[str]) -> dict[str, list[Any]]:
+    """Each name and its values.
+
+    Args:
+        overrides: ``name=value`` or ``name=value,value``; a value in brackets, such as ``[1,2,4,6]``, is a schedule.
+        allowed: names.
+
+    Raises:
+        InputError: no equals sign, a name that is not allowed or comes twice, or a list that cannot be read.
+    """
+    parsed: dict[str, list[Any]] = {}
+    known = sorted(allowed)
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise InputError(f"override {override!r}: give name=value or name=value,value, such as chunk_frames=2,4,6")
+        if name not in known:
+            raise InputError(f"override of an unknown {name!r}: {nearest(name, known)}")
+        if name in parsed:
+            raise InputError(f"{name} is overridden twice: give its values once, with commas between")
+        parsed[name] = _values(override, text)
+    return parsed
+
+
+def _values(override: str, text: str) -> list[Any]:
+    items = _ITEM.findall(text)
+    if not items or ",".join(items) != text:
+        raise InputError(f"override {override!r}: give values with commas between, a schedule in brackets: 2,6,[1,2,4]")
+    return [_values(override, item[1:-1]) if item.startswith("[") else _scalar(item) for item in items]
+
+
+def _scalar(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
