@@ -1,0 +1,122 @@
+"""Is there speech in these 32 ms: the Silero model that ships with faster-whisper, and a rule without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from csmkit.errors import InputError, MissingDependencyError
+
+RATE_HZ = 16_000
+WINDOW = 512  # samples at 16 kHz: 32 ms, what Silero takes
+WINDOW_S = WINDOW / RATE_HZ
+_CONTEXT = 64  # samples before a window that Silero reads again
+
+
+class VoiceActivity(Protocol):
+    """Rates one window of sound after the other; holds what it remembers of the earlier ones."""
+
+    def probability(self, window: np.ndarray) -> float:
+        """The probability, in [0, 1], that somebody speaks in ``(512,)`` float32 samples at 16 kHz."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the earlier windows."""
+        ...
+
+
+class SileroVoiceActivity:
+    """Silero VAD v6 as an ONNX model, its recurrent state carried on from window to window.
+
+    The model reads 64 samples of the window before in front of each window. One call takes about 0.1 ms.
+
+    Args:
+        path: of the ONNX file; None takes the one in the faster-whisper package.
+
+    Raises:
+        MissingDependencyError: faster-whisper or onnxruntime is not installed.
+        InputError: no such file in this version of faster-whisper, or a file that is no such model.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self._session = open_onnx(_bundled() if path is None else Path(path))
+        names = {given.name for given in self._session.get_inputs()}
+        if names != {"input", "h", "c"}:
+            raise InputError(f"{str(path)!r} takes {sorted(names)}: give a Silero VAD v6 model with input, h and c")
+        self.reset()
+
+    def probability(self, window: np.ndarray) -> float:
+        """As `VoiceActivity.probability`."""
+        joined = np.concatenate([self._context, window])[None]
+        (rated,), self._h, self._c = self._session.run(None, {"input": joined, "h": self._h, "c": self._c})
+        self._context = window[-_CONTEXT:]
+        return float(np.ravel(rated)[0])
+
+    def reset(self) -> None:
+        """As `VoiceActivity.reset`."""
+        self._context = np.zeros(_CONTEXT, np.float32)
+        self._h = self._c = np.zeros((1, 1, 128), np.float32)
+
+
+class LoudnessActivity:
+    """Takes every window that is loud enough for speech: for tests, and where onnxruntime is missing.
+
+    Args:
+        threshold_dbfs: root mean square of a window from which on it counts as speech.
+    """
+
+    def __init__(self, threshold_dbfs: float = -40.0) -> None:
+        self._threshold_dbfs = threshold_dbfs
+
+    def probability(self, window: np.ndarray) -> float:
+        """1 for a loud window, 0 for a quiet one."""
+        return float(level_dbfs(window) >= self._threshold_dbfs)
+
+    def reset(self) -> None:
+        """Nothing is remembered."""
+
+
+def level_dbfs(samples: np.ndarray) -> float:
+    """The root mean square of ``(samples,)`` in dBFS; -120 for silence."""
+    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+    return 10 * float(np.log10(max(power, 1e-12)))
+
+
+def open_onnx(path: Path) -> Any:
+    """An ONNX model for one thread of the CPU.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+        InputError: no such file, or one that onnxruntime cannot read.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError.for_extra("onnxruntime", "asr") from error
+    if not path.is_file():
+        raise InputError(f"no ONNX model at {str(path)!r}: check the path")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a dozen error types without a common base
+        raise InputError(f"onnxruntime cannot read {str(path)!r} ({error}): give a whole ONNX model") from error
+
+
+def _bundled() -> Path:
+    try:
+        import faster_whisper
+    except ImportError as error:
+        raise MissingDependencyError.for_extra("faster-whisper", "asr") from error
+    assets = Path(faster_whisper.__file__).parent / "assets"
+    path = assets / "silero_vad_v6.onnx"
+    if not path.is_file():
+        found = ", ".join(sorted(file.name for file in assets.glob("*.onnx"))) or "none"
+        raise InputError(
+            f"this faster-whisper has no silero_vad_v6.onnx (models there: {found}): pip install -U faster-whisper, "
+            "or give the path of the model"
+        )
+    return path
