@@ -111,7 +111,7 @@ def test_a_pause_of_equal_frames_is_a_pause():
 
 
 def test_a_voice_that_rambles_on_is_stopped_by_the_length_of_its_text():
-    for text in ("Yes.", "Hello there.", "It is 10:30."):
+    for text in ("Yes.", "Hello there.", "It is ten thirty."):
         voice = voice_of(2000)
         audio, reason = said_in_any_chunks(voice, text)
         assert reason == "max_length" and len(audio) // FRAME == voice.n_made == Guards().budget_frames(text)

@@ -255,7 +255,7 @@ def test_trials_of_a_batch_sound_as_they_do_alone(voice_directory: Path):
         assert trial.row["n_frames"] == alone.row["n_frames"]
     with pytest.raises(InputError, match="metric 'latency' asks for times"):
         run_trials_together(voice, texts, settings, metrics=["latency"])
-    with pytest.raises(InputError, match="2 pairs of codec and chunk size"):
+    with pytest.raises(InputError, match="2 sets of codec, chunk size and raw_text"):
         run_trials_together(voice, texts[:2], [TrialSettings(), TrialSettings(chunk_frames=2)])
 
 

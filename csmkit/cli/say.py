@@ -24,10 +24,10 @@ def say(
     play: Play = "no",
     as_json: Json = False,
 ) -> None:
-    """Speak a text, without a chatbot."""
+    """Speak a text of any length, without a chatbot."""
     from csmkit.audio import SAMPLE_RATE, WavWriter
-    from csmkit.text.markup import speakable
-    from csmkit.text.normalize import in_words
+    from csmkit.speech.long_text import Page, speak_text
+    from csmkit.speech.streams import chunk_schedule
     from csmkit.timing import Arrivals
 
     teller = Teller(as_json)
@@ -36,7 +36,9 @@ def say(
     if context:
         teller.voice(time_reading(generator, context))
     arrivals, start = Arrivals(), time.perf_counter()
-    stream = generator.generate_streaming(in_words(speakable(text)), speech.speaker, context, **options)
+    schedule = chunk_schedule(options.pop("chunk_frames"))
+    page = Page(generator.request(text, speech.speaker, context, **options), each_ms=speech.max_audio_ms or 0)
+    stream = speak_text(generator, page, schedule)
     with find_loudspeaker(play, teller) as speaker, WavWriter(save) as wav, stream:
         for chunk in stream:
             arrivals.add(time.perf_counter() - start, len(chunk) / SAMPLE_RATE)

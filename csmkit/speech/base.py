@@ -15,11 +15,13 @@ from csmkit import plugins
 from csmkit.codec import Codec
 from csmkit.csm.config import Sampling
 from csmkit.errors import DeviceError, InputError
+from csmkit.speech.abilities import Abilities
 from csmkit.speech.batch import SpeechBatch
 from csmkit.speech.finish_reasons import END_OF_SPEECH, MAX_LENGTH
 from csmkit.speech.guard_monitor import Watch
 from csmkit.speech.guards import Guards
-from csmkit.speech.settings import Request, Segment
+from csmkit.speech.long_text import Page, PassageStream, speak_text
+from csmkit.speech.settings import Request, Segment, check_speaker
 from csmkit.speech.streams import Frames, FrameStream, Outcome, SpeechStream, chunk_schedule
 
 
@@ -33,6 +35,7 @@ class SpeechGenerator(ABC):
     Attributes:
         codec: as given.
         sampling: as given.
+        abilities: what the voice can do, such as the longest text of one generation.
         n_warm_ups: number of utterances to generate before timings are representative.
         device: where the voice runs, such as "cpu" or "cuda:0".
         finish_reason: of the last generation that ended, one of `csmkit.speech.finish_reasons`; None before.
@@ -40,6 +43,7 @@ class SpeechGenerator(ABC):
 
     def __init__(self, codec: Codec, sampling: Sampling) -> None:
         self.codec, self.sampling = codec, sampling
+        self.abilities = Abilities()
         self.n_warm_ups = 1
         self.finish_reason: str | None = None
 
@@ -66,6 +70,8 @@ class SpeechGenerator(ABC):
         if strangers is None or strangers:
             kind = type(strangers[0] if strangers else context).__name__
             raise InputError(f"context holds a {kind}: give a list of Segments, oldest first")
+        check_speaker(speaker)
+        self.abilities.check_speaker(speaker)
         asked = {"temperature": temperature, "topk": topk}
         sampling = replace(self.sampling, **{name: value for name, value in asked.items() if value is not None})
         length = Request.max_audio_length_ms if max_audio_length_ms is None else max_audio_length_ms
@@ -159,10 +165,15 @@ class SpeechGenerator(ABC):
         chunk_frames: int | Sequence[int] = 6,
         seed: int | None = None,
         guards: Guards | None = Request.guards,
-    ) -> SpeechStream:
+        raw_text: bool = False,
+    ) -> SpeechStream | PassageStream:
         """Speak, as chunks of sound; arguments and errors as `frames`.
 
+        Numbers and signs are spoken in words. A text longer than the voice carries in one generation, see
+        `csmkit.speech.abilities.Abilities`, is spoken in several, one after another, up to ``max_audio_length_ms``.
+
         Args:
+            raw_text: pass the text to the voice as it is, in one generation, as `frames` does.
             chunk_frames: frames of 80 ms a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats. It
                 never changes the sound.
 
@@ -179,7 +190,8 @@ class SpeechGenerator(ABC):
             seed=seed,
             guards=guards,
         )
-        return self.speak(request, chunk_schedule(chunk_frames))
+        schedule = chunk_schedule(chunk_frames)
+        return self.speak(request, schedule) if raw_text else speak_text(self, Page(request), schedule)
 
     def generate(
         self,
@@ -191,6 +203,7 @@ class SpeechGenerator(ABC):
         topk: int | None = None,
         seed: int | None = None,
         guards: Guards | None = Request.guards,
+        raw_text: bool = False,
     ) -> Tensor:
         """Speak, whole: the chunks of `generate_streaming` joined, ``(samples,)``; empty if nothing was said."""
         chunks = self.generate_streaming(
@@ -202,6 +215,7 @@ class SpeechGenerator(ABC):
             topk=topk,
             seed=seed,
             guards=guards,
+            raw_text=raw_text,
         )
         with chunks:
             return torch.cat([torch.zeros(0), *chunks])

@@ -24,6 +24,7 @@ from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, Input
 from csmkit.files.hub import find_codec, find_tokenizer, find_voice
 from csmkit.files.tensors import ROUNDED
 from csmkit.machine import prepare
+from csmkit.speech.abilities import Abilities
 from csmkit.speech.base import FakeGenerator, SpeechGenerator, new_outcome
 from csmkit.speech.batch import Frame, Lane, Lanes, Pass
 from csmkit.speech.finish_reasons import END_OF_SPEECH, MAX_LENGTH
@@ -116,6 +117,7 @@ class Generator(SpeechGenerator):
         checkpoint = Checkpoint.open(directory)  # the big weights last: what is missing is said at once
         rounding = ROUNDINGS.get(execution) if device.type == "cpu" else None
         dtype = choose_dtype(dtype, device, rounding is not None or checkpoint.source.layout == ROUNDED)
+        abilities = Abilities.read(directory)
         text = load_tokenizer(find_tokenizer(tokenizer or directory), checkpoint.config, checkpoint.values)
         try:
             if isinstance(codec, str):
@@ -124,7 +126,9 @@ class Generator(SpeechGenerator):
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError.during(f"loading the voice on {device}", error) from error
         prepare(device, sum(weight.numel() for weight in model.parameters()))
-        return cls(model, text, codec, load_sampling(directory), execution)
+        generator = cls(model, text, codec, load_sampling(directory), execution)
+        generator.abilities = abilities
+        return generator
 
     @property
     def device(self) -> str:

@@ -14,6 +14,7 @@ from csmkit.lab.metrics.waveforms import seams_between
 from csmkit.lab.trials.decoding import codec_of, decoded
 from csmkit.lab.trials.trial import FINAL_TIMEOUT_S, Trial, TrialSettings
 from csmkit.speech.batch import SpeechBatch
+from csmkit.speech.long_text import Page, Reading
 from csmkit.speech.streams import chunk_schedule
 from csmkit.timing import Arrivals
 
@@ -56,32 +57,59 @@ def run_trials_together(
     schedule, codec = _shared(generator, settings, metrics)
     rows = zip(settings, texts, contexts or [()] * len(texts), strict=True)
     requests = [item.request(generator, text, context) for item, text, context in rows]
-    streams = [decoded(frames, codec, schedule) for frames in generator.run_batch(requests)]
+    if any(item.raw_text for item in settings):
+        streams = [decoded(frames, codec, schedule) for frames in generator.run_batch(requests)]
+        chunks = _drained(streams)
+    else:
+        streams = [Reading(generator, Page(request)) for request in requests]
+        chunks = _read_together(generator, streams, codec, schedule)
+    return [_measured(*spoken, codec, asr, metrics) for spoken in zip(settings, requests, streams, chunks, strict=True)]
+
+
+def _read_together(
+    generator: SpeechGenerator, readings: Sequence[Reading], codec: Codec, schedule: Sequence[int]
+) -> list[list[torch.Tensor]]:
+    """Speak the first passages of all texts in one batch, then the second ones of those that have one, and so on."""
+    chunks: list[list[torch.Tensor]] = [[] for _ in readings]
+    while following := [(row, request) for row, text in enumerate(readings) if (request := text.following())]:
+        streams = []
+        for (row, request), frames in zip(following, generator.run_batch([r for _, r in following]), strict=True):
+            streams.append(decoded(frames, codec, schedule[len(chunks[row]) :] or schedule[-1:]))
+            readings[row].add(request, streams[-1])
+        for (row, _), more in zip(following, _drained(streams), strict=True):
+            chunks[row] += more
+    return chunks
+
+
+def _drained(streams: Sequence[Chunks]) -> list[list[torch.Tensor]]:
+    """The chunks of each stream, read in turn."""
     chunks: list[list[torch.Tensor]] = [[] for _ in streams]
     with SpeechBatch(streams) as batch:
         for row, chunk in batch:
             chunks[row].append(chunk)
-    return [_measured(*spoken, codec, asr, metrics) for spoken in zip(settings, requests, streams, chunks, strict=True)]
+    return chunks
 
 
 def _shared(
     generator: SpeechGenerator, settings: Sequence[TrialSettings], metrics: Sequence[str]
 ) -> tuple[tuple[int, ...], Codec]:
     """The chunk sizes and the codec of all trials of a batch."""
-    ways = {(item.codec, chunk_schedule(item.chunk_frames)) for item in settings}
+    ways = {(item.codec, chunk_schedule(item.chunk_frames), item.raw_text) for item in settings}
     if len(ways) != 1:
-        raise InputError(f"{len(ways)} pairs of codec and chunk size: trials of one batch share both, split them")
+        raise InputError(
+            f"{len(ways)} sets of codec, chunk size and raw_text: trials of one batch share them, split them"
+        )
     timed = [name for name in metrics if Measure.of(name).needs("arrivals")]
     if timed:
         raise InputError(f"metric {timed[0]!r} asks for times, which a batch does not have: use run_trial")
-    ((name, schedule),) = ways
+    ((name, schedule, _),) = ways
     return schedule, codec_of(generator, name)
 
 
 def _measured(
     settings: TrialSettings,
     request: Request,
-    stream: Chunks,
+    stream: Chunks | Reading,
     chunks: Sequence[torch.Tensor],
     codec: Codec,
     asr: StreamingWhisperASR | None,
@@ -96,6 +124,8 @@ def _measured(
         "whisper": None if asr is None else asr.model_name,
         "finish_reason": stream.finish_reason,
         "transcript": heard,
-        **measured_columns(Spoken(request.text, audio, seams_between(chunks), codes, codec, heard), tuple(metrics)),
+        **measured_columns(
+            Spoken(settings.spoken(request.text), audio, seams_between(chunks), codes, codec, heard), tuple(metrics)
+        ),
     }
     return Trial(row, audio, transcript, codes, Arrivals())

@@ -19,10 +19,12 @@ from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
 from csmkit.lab.metrics.registry import USUAL, Spoken, measured_columns
 from csmkit.lab.metrics.waveforms import seams_between
 from csmkit.lab.metrics.words import words
-from csmkit.lab.trials.decoding import codec_of, decoded
+from csmkit.lab.trials.decoding import Chunks, codec_of, decoded
 from csmkit.lab.trials.progress import bar_file
 from csmkit.speech.finish_reasons import INTERRUPTED
+from csmkit.speech.long_text import Page, speak_text
 from csmkit.speech.streams import chunk_schedule
+from csmkit.text.passages import spoken_text
 from csmkit.timing import Arrivals
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class TrialSettings:
         max_audio_length_ms: None is the default of a request.
         codec: plugin that decodes, with the weights of the voice's own codec. "independent" decodes every chunk alone,
             in one call; any other decodes frame by frame.
+        raw_text: pass the text to the voice as it is, in one generation.
     """
 
     speaker: int = 0
@@ -57,6 +60,7 @@ class TrialSettings:
     seed: int | None = None
     max_audio_length_ms: float | None = None
     codec: str = "streaming"
+    raw_text: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.chunk_frames, list):  # as JSON and a notebook's parameters have it
@@ -64,12 +68,18 @@ class TrialSettings:
 
     def request(self, generator: SpeechGenerator, text: str, context: Sequence[Segment] = ()) -> Request:
         """What a generator is asked for; raises InputError for what cannot be used."""
-        asked = {name: value for name, value in asdict(self).items() if name not in ("chunk_frames", "codec")}
+        asked = {
+            name: value for name, value in asdict(self).items() if name not in ("chunk_frames", "codec", "raw_text")
+        }
         return generator.request(text, context=context, **asked)
+
+    def spoken(self, text: str) -> str:
+        """A text as it is spoken, against which errors are counted."""
+        return text if self.raw_text else spoken_text(text)
 
     def described(self, request: Request, seed: int) -> dict[str, Any]:
         """The text and its length, and the settings as they were used, with the voice's own in place of None."""
-        sampling, counted = request.sampling, words(request.text)
+        sampling, counted = request.sampling, words(self.spoken(request.text))
         return {
             "text": request.text,
             "n_words": len(counted.split()),
@@ -126,7 +136,7 @@ class TrialRun(Iterator[Tensor]):
 
     Args:
         generator: the voice; warm it up before, or the first trial pays for it.
-        text: that is spoken, as it is given.
+        text: that is spoken, of any length, numbers and signs in words.
         settings: of this trial.
         asr: a recogniser that hears the chunks as they come; None for none.
         context: turns before, oldest first.
@@ -148,7 +158,7 @@ class TrialRun(Iterator[Tensor]):
         schedule = chunk_schedule(settings.chunk_frames)
         self._codec = codec_of(generator, settings.codec)
         self._request = settings.request(generator, text, context)
-        self._settings, self._asr = settings, asr
+        self._settings, self._asr, self._generator = settings, asr, generator
         self._chunks: list[Tensor] = []
         self._arrivals = Arrivals()
         self._partials: list[tuple[float, str]] = []
@@ -157,8 +167,16 @@ class TrialRun(Iterator[Tensor]):
         self._called_s, self._called_cpu_s = time.perf_counter(), time.process_time()
         self._spoken_cpu_s = 0.0
         self._final_s: float | None = None
-        self._stream = decoded(generator.run(self._request), self._codec, schedule)
+        self._stream = self._started(schedule)
         self._heard = None if asr is None else asr.stream()
+
+    def _started(self, schedule: Sequence[int]) -> Chunks:
+        if self._settings.raw_text:
+            return self._decoded(self._request, schedule)
+        return speak_text(self._generator, Page(self._request), schedule, self._decoded)
+
+    def _decoded(self, request: Request, schedule: Sequence[int]) -> Chunks:
+        return decoded(self._generator.run(request), self._codec, schedule)
 
     def __next__(self) -> Tensor:
         chunk = next(self._stream)
@@ -206,7 +224,7 @@ class TrialRun(Iterator[Tensor]):
         audio = torch.cat([torch.zeros(0), *self._chunks]).numpy()
         codes = self._stream.codes[:, : len(audio) // FRAME_SAMPLES]
         heard = None if transcript is None else str(transcript)
-        said, seams = self._request.text, seams_between(self._chunks)
+        said, seams = self._settings.spoken(self._request.text), seams_between(self._chunks)
         spoken = Spoken(said, audio, seams, codes, self._codec, heard, self._arrivals)
         row = {
             **self._settings.described(self._request, self._stream.seed),
@@ -272,7 +290,7 @@ def run_trial(
 
     Args:
         generator: the voice; warm it up before, or the first trial pays for it.
-        text: that is spoken, as it is given.
+        text: that is spoken, of any length, numbers and signs in words.
         settings: of this trial.
         asr: a recogniser that hears the chunks as they come; None for none.
         context: turns before, oldest first.

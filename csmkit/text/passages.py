@@ -1,0 +1,96 @@
+"""A text of any length, cut into passages that a voice can speak in one generation each."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from csmkit.text.markup import speakable
+from csmkit.text.normalize import in_words
+
+_PARAGRAPH_END = re.compile(r"\n\s*\n|\n(?=\s*(?:#{1,6}|[-*+•>]|\d+[.)])\s)")  # a blank line, or before a list item
+_SENTENCE_END = re.compile(r"""(?<=[.!?…])\s+|(?<=[.!?…]["'”’])\s+""")
+_PAUSES = ",;:–—"
+_SHOWN_LETTERS = 40  # of what cannot be spoken, in a message
+
+
+def spoken_text(text: str) -> str:
+    """A text as it is spoken: without markup, numbers and signs in words, words of other alphabets left out.
+
+    Returns:
+        The text as it is where there is none of these; empty where nothing can be spoken.
+    """
+    return _in_latin_letters(in_words(speakable(text)))
+
+
+def unspeakable(text: str) -> str:
+    """The words of a text, separated by blanks, that `spoken_text` leaves out: those without Latin letters."""
+    return " ".join(word for word in in_words(speakable(text)).split() if _is_of_another_alphabet(word))
+
+
+def cut_passages(text: str, most_words: int, most_sentences: int | None = None) -> Iterator[str]:
+    """Cut a text at the ends of its sentences, as few times as the limits allow.
+
+    A sentence that is too long by itself is cut at a comma, else between words.
+
+    Args:
+        text: as it is written, of any length; read as far as passages are asked for.
+        most_words: spoken words of a passage, at least 1; "1,250" counts as all the words it is spoken as.
+        most_sentences: sentences of a passage; None for as many as fit.
+
+    Yields:
+        Passages as `spoken_text` gives them; none where nothing can be spoken.
+    """
+    passage: list[str] = []
+    n_words = 0
+    for sentence in _sentences(text):
+        for piece in _pieces(sentence, most_words):
+            n_more = len(piece.split())
+            if passage and (n_words + n_more > most_words or len(passage) == most_sentences):
+                yield " ".join(passage)
+                passage, n_words = [], 0
+            passage.append(piece)
+            n_words += n_more
+    if passage:
+        yield " ".join(passage)
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """The sentences of a text as they are spoken; the end of a paragraph ends a sentence too.
+
+    A stop ends a sentence once numbers and short forms are in words: "Dr." and "3.50" have none any more.
+    """
+    for paragraph in _PARAGRAPH_END.split(text):
+        spoken = spoken_text(paragraph)
+        yield from filter(None, _SENTENCE_END.split(spoken))
+
+
+def _pieces(sentence: str, most_words: int) -> Iterator[str]:
+    """A sentence in pieces of at most so many words: cut at a comma where there is one, else evenly."""
+    words = sentence.split()
+    while len(words) > most_words:
+        breaks = [n for n in range(1, most_words + 1) if words[n - 1][-1] in _PAUSES]
+        n_cut = breaks[-1] if breaks else math.ceil(len(words) / math.ceil(len(words) / most_words))
+        yield " ".join(words[:n_cut])
+        words = words[n_cut:]
+    yield " ".join(words)
+
+
+def _in_latin_letters(text: str) -> str:
+    words = text.split()
+    kept = [word for word in words if not _is_of_another_alphabet(word)]
+    if len(kept) == len(words):
+        return text
+    return " ".join(kept) if any(letter.isalnum() for word in kept for letter in word) else ""
+
+
+def _is_of_another_alphabet(word: str) -> bool:
+    letters = [letter for letter in word if letter.isalpha()]
+    return bool(letters) and not any("LATIN" in unicodedata.name(letter, "") for letter in letters)
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text, for a message."""
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}…"
