@@ -1,4 +1,4 @@
-"""The command line: csmkit chat | say | sweep | report | convert | doctor."""
+"""The command line: csmkit chat | say | serve | sweep | report | convert | doctor."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import typer
 
-from csmkit.cli import chat, convert, doctor, say, sweep
+from csmkit.cli import chat, convert, doctor, say, serve, sweep
 from csmkit.errors import CsmkitError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for command in (chat.chat, say.say, sweep.sweep, sweep.report, convert.convert, doctor.doctor):
+for command in (chat.chat, say.say, serve.serve, sweep.sweep, sweep.report, convert.convert, doctor.doctor):
     app.command()(command)
 
 

@@ -1,0 +1,68 @@
+"""Errors that a client is answered, and how other errors become such answers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from csmkit.errors import (
+    AudioFileError,
+    ContextOverflowError,
+    CsmkitError,
+    DeviceMemoryError,
+    InputError,
+)
+
+log = logging.getLogger(__name__)
+
+
+class RequestError(CsmkitError):
+    """A request that is refused.
+
+    Args:
+        status: of HTTP.
+        message: what was given, what is allowed, what to do.
+        code: a name for programs.
+        param: the field that is meant, or None.
+        retry_after_s: when to ask again, or None.
+    """
+
+    def __init__(
+        self, status: int, message: str, code: str, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param, self.retry_after_s = status, code, param, retry_after_s
+
+    def body(self) -> dict[str, Any]:
+        """The error as OpenAI's clients read it."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer."""
+        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+
+
+def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> RequestError:
+    """A field that cannot be used: 422."""
+    return RequestError(422, message, code, param)
+
+
+def as_request_error(error: BaseException) -> RequestError:
+    """The answer to an error. Its text reaches the client only where it is about the client's own request."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, ContextOverflowError):
+        return invalid(str(error), "input", "too_long")
+    if isinstance(error, InputError):
+        return invalid(str(error))
+    if isinstance(error, AudioFileError):
+        return RequestError(422, "the upload is no sound file: send WAV, FLAC, OGG or MP3", "bad_audio")
+    if isinstance(error, DeviceMemoryError):
+        log.error("out of memory while answering: %s", error)
+        return RequestError(503, "the server is out of memory: ask again later", "out_of_memory", None, 10)
+    if isinstance(error, TimeoutError):
+        return RequestError(504, "the answer took too long: send a shorter request", "timeout")
+    log.error("a request failed", exc_info=error)
+    return RequestError(500, "the server failed to answer; its log says why", "internal_error")

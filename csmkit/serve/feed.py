@@ -1,0 +1,101 @@
+"""From a thread that makes items to a coroutine that sends them, with a bound on what lies between."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Source(Protocol[T_co]):
+    """Something that makes items, each call of ``next`` blocking until one is there."""
+
+    def __iter__(self) -> Iterator[T_co]: ...
+
+    def stop_soon(self) -> None:
+        """Let the iteration end within a frame; never blocks, from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; called in the thread that iterates."""
+        ...
+
+
+class Feed(Generic[T]):
+    """Runs a source in a thread and hands its items to a coroutine. To be made in a running event loop.
+
+    Args:
+        source: closed in its thread, however the feed ends.
+        threads: where it runs.
+        n_ahead: items that may wait; the source is not asked for more until one is taken.
+    """
+
+    def __init__(self, source: Source[T], threads: Executor, n_ahead: int) -> None:
+        self._source, self._n_ahead = source, n_ahead
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._closed = self._over = False
+        self._error: BaseException | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ready = asyncio.Event()
+        self._done = self._loop.run_in_executor(threads, self._run)
+
+    async def next(self) -> T | None:
+        """The next item; None after the last.
+
+        Raises:
+            BaseException: what the source raised, after the items before it.
+        """
+        while True:
+            with self._changed:
+                if self._items:
+                    self._changed.notify()
+                    return self._items.popleft()
+                if self._over:
+                    if self._error is not None:
+                        raise self._error
+                    return None
+                self._ready.clear()
+            await self._ready.wait()
+
+    async def close(self) -> None:
+        """Stop the source, and wait until it is closed: at most for the frame that is being made."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self._changed.notify()
+        self._source.stop_soon()
+        await asyncio.shield(self._done)
+
+    def _run(self) -> None:
+        try:
+            for item in self._source:
+                if not self._put(item):
+                    break
+        except BaseException as error:  # the thread's top frame: raised where the items are awaited
+            self._error = error
+        finally:
+            self._source.close()
+            with self._changed:
+                self._over = True
+            self._wake()
+
+    def _put(self, item: T) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._items) < self._n_ahead)
+            if self._closed:
+                return False
+            self._items.append(item)
+        self._wake()
+        return True
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._ready.set)

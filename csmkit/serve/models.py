@@ -1,0 +1,172 @@
+"""The models that a server shares among all its clients, and the names by which clients ask for them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csmkit.audio import SAMPLE_RATE
+from csmkit.chat.settings import TurnOptions, chat_models
+from csmkit.serve.errors import RequestError, invalid
+
+if TYPE_CHECKING:
+    from csmkit.asr.streaming import StreamingWhisperASR
+    from csmkit.llm.transformers import LLM
+    from csmkit.speech.base import SpeechGenerator
+    from csmkit.speech.settings import Segment
+
+log = logging.getLogger(__name__)
+
+USUAL_NAMES = {
+    "speech": ("csm", "tts-1"),
+    "transcription": ("whisper", "whisper-1"),
+    "realtime": ("csm", "gpt-realtime"),
+}
+"""Names that clients may use whatever is loaded, by task: ours, and the one that many clients send unasked."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A voice by name.
+
+    Attributes:
+        name: what a request gives as ``voice``.
+        number: the speaker of the model.
+        prompt: segments that lead the context, such as a recording to speak like.
+    """
+
+    name: str
+    number: int
+    prompt: tuple[Segment, ...] = ()
+
+
+@dataclass
+class ServedModels:
+    """What answers requests. All of it may be used from many threads at once.
+
+    Attributes:
+        name: of the voice, as `/v1/models` lists it.
+        voice: generates speech.
+        asr: recognises it; None for a server without.
+        llm: writes the answers of conversations; None for a server without.
+        options: how turns are spoken.
+        speakers: by name; the first is the default.
+    """
+
+    name: str
+    voice: SpeechGenerator
+    asr: StreamingWhisperASR | None
+    llm: LLM | None
+    options: TurnOptions = field(default_factory=TurnOptions)
+    speakers: Mapping[str, Speaker] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.speakers:
+            self.speakers = {speaker.name: speaker for speaker in plain_speakers()}
+
+    def warm_up(self) -> None:
+        """Speak and listen once, so that the first client does not wait for it."""
+        self.voice.warm_up()
+        for speaker in self.speakers.values():
+            if speaker.prompt:
+                self.voice.warm_up(speaker.prompt)
+        if self.asr is not None:
+            self.asr.transcribe(np.zeros(SAMPLE_RATE // 2, np.float32))
+
+    def close(self) -> None:
+        """Let the recogniser's thread end."""
+        if self.asr is not None:
+            self.asr.close()
+
+    def names(self) -> dict[str, list[str]]:
+        """The names that requests may give as ``model``, by task."""
+        names = {"speech": [self.name, *USUAL_NAMES["speech"]]}
+        if self.asr is not None:
+            names["transcription"] = [self.asr.model_name, *USUAL_NAMES["transcription"]]
+        if self.llm is not None:
+            names["realtime"] = [self.name, *USUAL_NAMES["realtime"]]
+        return names
+
+    def check_name(self, task: str, name: object) -> None:
+        """Raise RequestError unless a task has a model of that name. The name goes nowhere else."""
+        names = self.names().get(task)
+        if names is None:
+            raise RequestError(404, f"this server has no model for {task}", "model_not_found", "model")
+        if name not in names:
+            raise RequestError(
+                404, f"no model of that name for {task}: give one of {', '.join(names)}", "model_not_found", "model"
+            )
+
+    def speaker(self, voice: object) -> Speaker:
+        """The speaker that a request's ``voice`` means: a name, ``{"id": name}``, or the speaker's number.
+
+        Raises:
+            RequestError: none of them.
+        """
+        name = voice.get("id") if isinstance(voice, dict) else voice
+        if isinstance(name, str) and name in self.speakers:
+            return self.speakers[name]
+        if isinstance(name, str) and (numbered := f"speaker-{name}") in self.speakers:
+            return self.speakers[numbered]
+        raise invalid(f"no voice of that name: give one of {', '.join(self.speakers)}", "voice", "voice_not_found")
+
+
+def plain_speakers(n_speakers: int = 2) -> list[Speaker]:
+    """Speakers of the model without a recording: ``speaker-0``, ``speaker-1`` …"""
+    return [Speaker(f"speaker-{number}", number) for number in range(n_speakers)]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which models a server loads; it can be sent to another process, which loads them there.
+
+    Attributes:
+        preset: ``pocket`` or ``sesame``; None asks CSMKIT_PRESET and means pocket.
+        device: of the voice, None for CUDA where there is one.
+        execution: how a frame runs, as for `Generator.load`.
+        whisper: model of the recogniser; None for the preset's.
+        max_audio_s: seconds of sound that the recogniser takes.
+        max_streams: utterances that are generated at the same time.
+        speakers: recordings to speak like, beside the plain speakers.
+    """
+
+    preset: str | None = None
+    device: str | None = None
+    execution: str = "auto"
+    whisper: str | None = None
+    max_audio_s: float = 120.0
+    max_streams: int = 16
+    speakers: Sequence[Speaker] = ()
+
+    def load(self) -> ServedModels:
+        """Load everything and warm it up.
+
+        Raises:
+            CsmkitError: a model cannot be loaded; the leaf says why.
+        """
+        from csmkit.asr.streaming import StreamingWhisperASR
+        from csmkit.chat.parts import find_language_model
+        from csmkit.speech.generator import Generator
+
+        chosen = chat_models(self.preset)
+        voice = Generator.load(chosen.speech, device=self.device, execution=self.execution)
+        asr = StreamingWhisperASR(self.whisper or chosen.asr, preset=chosen.asr_preset, max_audio_s=self.max_audio_s)
+        asr.prepare()
+        named = [*plain_speakers(), *self.speakers]
+        models = ServedModels(
+            name=chosen.speech,
+            voice=voice,
+            asr=asr,
+            llm=find_language_model(chosen),
+            options=chosen.options,
+            speakers={speaker.name: speaker for speaker in named},
+        )
+        models.warm_up()
+        return models
+
+
+Load = Callable[[], ServedModels]

@@ -1,0 +1,161 @@
+"""What every request passes before a route sees it: address, page of origin, token, encoding, size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from csmkit.serve.errors import RequestError
+from csmkit.serve.metrics import Metrics
+from csmkit.serve.settings import LOOPBACK, ServeOptions
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Scope = dict[str, Any]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PUBLIC = ("/health", "/ready", "/ping")  # asked by whatever restarts or balances servers, without a token
+UPLOADS = ("/v1/audio/transcriptions",)  # whose body is a sound file
+SUBPROTOCOL_TOKEN = "openai-insecure-api-key."  # how a page sends its token: browsers cannot set headers of WebSockets
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        b"media-src 'self' blob:; worker-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'",
+    ),
+    (b"permissions-policy", b"microphone=(self), camera=(), geolocation=()"),
+)
+
+
+class Guard:
+    """ASGI middleware around the whole application.
+
+    Args:
+        app: what is guarded.
+        options: who may ask, and how much.
+        metrics: counts refusals.
+        public: paths that need no token, such as those of the page.
+    """
+
+    def __init__(self, app: App, options: ServeOptions, metrics: Metrics, public: Iterable[str] = ()) -> None:
+        self._app, self._options, self._metrics = app, options, metrics
+        self._public = {*PUBLIC, *public}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        guarded = _with_headers(send) if scope["type"] == "http" else send
+        try:
+            self._check(scope, headers)
+        except RequestError as error:
+            self._metrics.count("csmkit_refused_total", reason=error.code)
+            await refuse(scope, receive, guarded, error)
+            return
+        if scope["type"] == "http":
+            receive = Body(receive, self._most_bytes(scope["path"]), self._options.limits.body_s).receive
+        await self._app(scope, receive, guarded)
+
+    def _check(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        self._check_host(headers.get("host", ""))
+        self._check_origin(headers.get("origin"), headers.get("host", ""))
+        if scope["path"] not in self._public:
+            self._check_token(headers)
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise RequestError(415, "compressed requests are not read: send the body as it is", "compressed")
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self._most_bytes(scope["path"]):
+            raise _too_large(self._most_bytes(scope["path"]))
+
+    def _most_bytes(self, path: str) -> int:
+        limits = self._options.limits
+        return limits.max_upload_bytes if path in UPLOADS else limits.max_json_bytes
+
+    def _check_host(self, host: str) -> None:
+        """A page of another site can reach this machine under a name of its own: only known names are answered."""
+        options = self._options
+        known = {options.host, *options.hosts}
+        if "*" in known or not options.is_local:
+            return
+        name = urlsplit(f"//{host}").hostname if host else None
+        if name not in {*LOOPBACK, *known}:
+            raise RequestError(403, "this server is reached as 127.0.0.1 or localhost alone", "host_not_allowed")
+
+    def _check_origin(self, origin: str | None, host: str) -> None:
+        if origin is None or origin in self._options.origins:
+            return
+        if not host or urlsplit(origin).netloc != host:
+            raise RequestError(403, "pages of another origin may not use this server", "origin_not_allowed")
+
+    def _check_token(self, headers: Mapping[str, str]) -> None:
+        token = self._options.token
+        if token is None:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            offered = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]
+            keys = [name for name in offered if name.startswith(SUBPROTOCOL_TOKEN)]
+            given = keys[0].removeprefix(SUBPROTOCOL_TOKEN) if keys else ""
+        if not hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode()):
+            raise RequestError(401, "give the server's token: Authorization: Bearer TOKEN", "invalid_api_key")
+
+
+class Body:
+    """A request's body, no larger and no slower than allowed."""
+
+    def __init__(self, receive: Receive, most_bytes: int, most_s: float) -> None:
+        self._receive, self._most_bytes = receive, most_bytes
+        self._deadline = asyncio.get_running_loop().time() + most_s
+        self._n_bytes, self._complete = 0, False
+
+    async def receive(self) -> Message:
+        """The next message; raises RequestError, 413 or 408. Once the body is complete, waits as long as it takes."""
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestError(408, "the body came too slowly: send it at once", "too_slow") from None
+        self._n_bytes += len(message.get("body", b""))
+        if self._n_bytes > self._most_bytes:
+            raise _too_large(self._most_bytes)
+        self._complete = not message.get("more_body", False)
+        return message
+
+
+def _too_large(most_bytes: int) -> RequestError:
+    return RequestError(413, f"the body is larger than {most_bytes} bytes: send less", "too_large")
+
+
+def _with_headers(send: Send) -> Send:
+    async def send_guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in given}
+            message = message | {"headers": [*given, *(pair for pair in HEADERS if pair[0] not in names)]}
+        await send(message)
+
+    return send_guarded
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send, error: RequestError) -> None:
+    """Answer with an error; of a WebSocket, the request to open it is answered."""
+    body = json.dumps(error.body()).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
+    if scope["type"] == "http" and error.status in (408, 413, 415):
+        headers["connection"] = "close"  # the rest of the body is not read
+    kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": f"{kind}.start", "status": error.status, "headers": pairs})
+    await send({"type": f"{kind}.body", "body": body})

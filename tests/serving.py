@@ -1,0 +1,65 @@
+"""Servers on this machine for tests, and clients that behave badly."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from time import monotonic, sleep
+from typing import Any
+
+from csmkit.asr.fake import FakeTranscriber
+from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.llm.transformers import FakeLLM
+from csmkit.serve import Limits, ServedModels, ServeOptions, Server
+from csmkit.serve.models import ModelChoice
+from csmkit.speech.base import FakeGenerator
+
+PATIENCE_S = 60.0  # for what a busy machine takes
+
+
+@cache
+def pocket_models() -> ServedModels:
+    """The bundled models, loaded once for all tests of a process."""
+    return replace(ModelChoice(preset="pocket", whisper="tiny.en", max_streams=8).load())
+
+
+def fake_models(frame_s: float = 0.0, **more: Any) -> ServedModels:
+    """Models that need no weights: two frames a word, a script for the recogniser, one answer for all questions."""
+    asr = StreamingWhisperASR("fake", transcriber=FakeTranscriber(), max_audio_s=20)
+    asr.prepare()
+    return ServedModels("fake", FakeGenerator(frame_s=frame_s, **more), asr, FakeLLM())
+
+
+@contextmanager
+def serving(models: Any, limits: Limits | None = None, **options: Any) -> Iterator[Server]:
+    """A server on a free port of this machine, stopped at the end."""
+    with Server(ServeOptions(port=0, limits=limits or Limits(), **options), models) as server:
+        yield server
+
+
+def wait_until(holds: Callable[[], Any], what: str) -> None:
+    """Wait until something holds; fails the test where it does not come about."""
+    deadline = monotonic() + PATIENCE_S
+    while not holds():
+        assert monotonic() < deadline, f"still not: {what}"
+        sleep(0.01)
+
+
+def connect(server: Server) -> socket.socket:
+    """A bare connection."""
+    host, _, port = server.address.removeprefix("http://").partition(":")
+    return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Everything until the server closes; what it does not read may end it with a reset."""
+    received = b""
+    try:
+        while piece := connection.recv(65_536):
+            received += piece
+    except ConnectionResetError:
+        pass
+    return received
