@@ -23,6 +23,7 @@ SAMPLE_RATE = 24_000  # Hz, Mimi's rate
 FRAME_RATE = 12.5  # codec frames a second
 FRAME_SAMPLES = 1_920  # SAMPLE_RATE / FRAME_RATE
 FRAME_MS = 80  # one frame
+HIGHEST_PEAK = 32.0  # 30 dB above full scale; floating-point samples beyond are on another scale, such as 16-bit's
 
 
 def as_mono(audio: Waveform, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -36,9 +37,11 @@ def as_mono(audio: Waveform, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         ``(samples,)`` float32. A new array where a conversion was needed, the same one where not.
 
     Raises:
-        InputError: wrong shape or dtype, NaN or infinite samples, an impossible rate.
+        InputError: wrong shape, dtype or scale, NaN or infinite samples, an impossible rate.
     """
     detach: Any = getattr(audio, "detach", None)
+    if detach and audio.is_floating_point() and audio.element_size() < 2:
+        raise InputError(f"audio of dtype {audio.dtype}: give floating-point samples of 16 bits or more, or int16")
     array = np.asarray(detach().cpu().float().numpy() if detach and audio.is_floating_point() else audio)
     if not isinstance(sample_rate, (int, np.integer)) or not 1_000 <= sample_rate <= 768_000:
         raise InputError(f"sample_rate={sample_rate!r}: give the rate of the audio in Hz, an integer such as 24000")
@@ -52,8 +55,14 @@ def as_mono(audio: Waveform, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         shapes = "give (samples,), or (channels, samples) with at most 8 channels"
         raise InputError(f"audio of shape {array.shape}: {shapes}")
     array = array.astype(np.float32, copy=False)
-    if not np.isfinite(array).all():
+    peak = max(abs(float(array.min())), abs(float(array.max()))) if len(array) else 0.0
+    if not np.isfinite(peak):
         raise InputError("audio holds NaN or infinite samples: clean it first, for example with numpy.nan_to_num")
+    if peak > HIGHEST_PEAK:
+        raise InputError(
+            f"audio with a peak of {peak:g}: floating-point samples lie in [-1, 1]; divide 16-bit ones by 32768, or "
+            "give them as int16"
+        )
     return array
 
 

@@ -1,10 +1,11 @@
-"""This machine: what torch is told about it before a model runs, and the record of it that stands beside figures.
+"""This machine: the settings of torch before a model runs, and the hardware and versions that figures are kept with.
 
-Threads, precision, attention kernels and memory are set in one place, and all of it can be changed from outside:
+Threads, precision, attention kernels and memory are set here alone. A setting that somebody has changed before stays as
+it is; to choose one:
 
-- ``CSMKIT_THREADS``: CPU threads of a pass; ``OMP_NUM_THREADS`` and `torch.set_num_threads` are heeded likewise.
-- ``CSMKIT_TF32=1``: float32 products on CUDA in TF32, which is quicker and keeps 10 bits of each factor.
-- ``CSMKIT_MEMORY_FRACTION``: the share of a GPU's memory this process may take.
+- ``CSMKIT_THREADS``: number of CPU threads; ``OMP_NUM_THREADS`` and `torch.set_num_threads` work as well.
+- ``CSMKIT_TF32=1``: float32 products on CUDA in TF32, which is faster and keeps 10 bits of each factor.
+- ``CSMKIT_MEMORY_FRACTION``: the share of a GPU's memory that this process may allocate.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,35 +25,78 @@ import torch
 import csmkit
 from csmkit.errors import InputError
 
-PACKAGES = ("torch", "transformers", "moshi", "faster-whisper", "ctranslate2", "numpy")  # that figures depend on
-SMALL_MODEL = 50_000_000  # values; the products of a smaller one end before a second thread has woken up
-_UNTOUCHED = torch.get_num_threads()
-_ours = _UNTOUCHED  # what torch began with or was told here; any other number is somebody's choice
+PACKAGES = (
+    "torch",
+    "transformers",
+    "moshi",
+    "faster-whisper",
+    "ctranslate2",
+    "numpy",
+)  # figures depend on them
+SMALL_MODEL = 50_000_000  # weights; the products of a smaller model end before a second thread has started
+_UNTOUCHED = torch.get_num_threads()  # before csmkit changes it
+
+
+def _cores() -> set[int]:
+    """The numbers of threads that torch may choose by itself: the cores, with or without hyperthreads."""
+    n_cores = {os.cpu_count() or 1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1}
+    return n_cores | {max(1, n // 2) for n in n_cores}
+
+
+class _Setting:
+    """One of torch's settings. It is changed only while it has torch's default or the value that csmkit has set.
+
+    Args:
+        read: returns the present value.
+        write: sets a value.
+        defaults: the values that torch may have at its start.
+    """
+
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], object], defaults: Iterable[Any]) -> None:
+        self._read, self._write, self.known = read, write, set(defaults)
+
+    def set(self, value: Any) -> None:
+        """Set a value, unless somebody else has set another one."""
+        try:
+            present = self._read()
+        except RuntimeError:  # set by torch's other interface to it, after which this one can no longer be read
+            return
+        if present in self.known:
+            self.known = {value}
+            self._write(value)
+
+
+def _attribute(owner: Any, name: str, default: Any) -> _Setting:
+    return _Setting(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), [default])
+
+
+_THREADS = _Setting(torch.get_num_threads, torch.set_num_threads, _cores())
+_MATMUL_TF32 = _attribute(torch.backends.cuda.matmul, "allow_tf32", False)
+_CUDNN_TF32 = _attribute(torch.backends.cudnn, "allow_tf32", True)
+_CUDNN_ATTENTION = _Setting(torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp, [True])
 
 
 def prepare(device: torch.device, n_values: int) -> None:
-    """Set up torch for a model; what someone has set before stays.
+    """Set up torch for a model; a setting that somebody has changed stays as it is.
 
     Args:
-        device: where it runs.
-        n_values: of its weights.
+        device: where the model runs.
+        n_values: number of its weights.
 
     Raises:
         InputError: one of the variables above has a value that cannot be used.
     """
-    global _ours
     if device.type == "cuda":
         _prepare_cuda(device)
-    elif "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() == _ours:
-        _ours = cpu_threads(n_values)
-        torch.set_num_threads(_ours)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        _THREADS.set(cpu_threads(n_values))
 
 
 def cpu_threads(n_values: int) -> int:
-    """Threads for a model of so many values: one where it is small, else a core each.
+    """Choose the threads for a model of ``n_values`` weights: one for a small model, else one for each core.
 
-    A small model's threads wait for one another more than they compute, and with the recogniser at work on the same
-    cores they wait a hundred times as long.
+    The threads of a small model wait for one another longer than they compute, and with the recogniser at work on the
+    same cores they wait a hundred times as long.
     """
     asked = _number("CSMKIT_THREADS", 1, float("inf"))
     if asked is not None:
@@ -61,18 +105,18 @@ def cpu_threads(n_values: int) -> int:
 
 
 def _prepare_cuda(device: torch.device) -> None:
-    exact = not _number("CSMKIT_TF32", 0, 1)
-    torch.backends.cuda.matmul.allow_tf32 = not exact
-    torch.backends.cudnn.allow_tf32 = not exact
+    tf32 = bool(_number("CSMKIT_TF32", 0, 1))
+    _MATMUL_TF32.set(tf32)
+    _CUDNN_TF32.set(tf32)
     # cuDNN plans its attention anew for every length, and a prompt has a new length every time.
-    torch.backends.cuda.enable_cudnn_sdp(False)
+    _CUDNN_ATTENTION.set(False)
     fraction = _number("CSMKIT_MEMORY_FRACTION", 0.01, 1)
     if fraction is not None:
         torch.cuda.set_per_process_memory_fraction(fraction, device)
 
 
 def describe() -> list[tuple[str, str]]:
-    """What holds now, as subject and setting."""
+    """List the present settings, each as a subject and its value."""
     cuda, asked = torch.backends.cuda, os.environ.get("CSMKIT_THREADS")
     kernels = {
         "flash": cuda.flash_sdp_enabled(),
@@ -85,14 +129,22 @@ def describe() -> list[tuple[str, str]]:
     return [
         ("threads", f"{chosen}; torch uses {torch.get_num_threads()} now, of {os.cpu_count()} cores"),
         ("cpu kernels", torch.backends.cpu.get_cpu_capability()),
-        ("tf32", "on" if cuda.matmul.allow_tf32 or _number("CSMKIT_TF32", 0, 1) else "off: float32 is exact"),
+        ("tf32", "on" if _tf32() or _number("CSMKIT_TF32", 0, 1) else "off: float32 is exact"),
         ("attention", ", ".join(name for name, on in kernels.items() if on)),
         ("gpu memory", f"at most {fraction} of it, by CSMKIT_MEMORY_FRACTION" if fraction else "all of it"),
     ]
 
 
+def _tf32() -> bool:
+    """Whether float32 products on CUDA are rounded to TF32."""
+    try:
+        return bool(torch.backends.cuda.matmul.allow_tf32)
+    except RuntimeError:  # set by torch's newer interface
+        return torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
 def _number(variable: str, low: float, high: float) -> float | None:
-    """The value of an environment variable; None where it is not set."""
+    """Read a number from an environment variable; None where it is not set."""
     text = os.environ.get(variable)
     if not text:
         return None
@@ -106,7 +158,7 @@ def _number(variable: str, low: float, high: float) -> float | None:
 
 
 def installed(package: str) -> str | None:
-    """The installed version of a package; None where there is none."""
+    """Return the installed version of a package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -114,7 +166,7 @@ def installed(package: str) -> str | None:
 
 
 def environment() -> dict[str, Any]:
-    """Hardware and versions that figures depend on, as a flat row."""
+    """List the hardware and the versions that figures depend on, as a flat row."""
     return {
         "csmkit": csmkit.__version__,
         "commit": commit(),
@@ -128,7 +180,7 @@ def environment() -> dict[str, Any]:
 
 
 def machine() -> str:
-    """On what figures are measured, in a line for a person."""
+    """Describe in one line the machine that figures are measured on."""
     here = environment()
     threads = f"{here['threads']} thread{'' if here['threads'] == 1 else 's'} of {here['cores']} cores"
     return f"csmkit {here['csmkit']}, torch {here['torch']}, on {here['gpu'] or here['cpu']} ({threads})"
@@ -171,7 +223,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _cpu_name() -> str:
-    """The processor's name; Linux keeps it where `platform` does not look."""
+    """Return the processor's name; on Linux from /proc/cpuinfo, which `platform` does not read."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():

@@ -49,6 +49,8 @@ def test_stereo_and_int16_and_tensors_become_mono_floats():
         (np.zeros((2, 3, 4), dtype=np.float32), "shape"),
         (np.zeros((9, 30), dtype=np.float32), "at most 8 channels"),
         (np.zeros(4, dtype=np.int64), "dtype int64"),
+        (np.array([0.0, -20_000.0], dtype=np.float32), r"peak of 20000: floating-point samples lie in \[-1, 1\]"),
+        (torch.zeros(4).to(torch.float8_e4m3fn), r"dtype torch\.float8_e4m3fn: give floating-point samples of 16 bits"),
     ],
 )
 def test_what_is_no_waveform_is_refused(wrong, message):

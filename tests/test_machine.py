@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +25,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("CSMKIT_THREADS", raising=False)
     torch.set_num_threads(3)
     monkeypatch.setattr(machine, "_UNTOUCHED", 3)
-    monkeypatch.setattr(machine, "_ours", 3)
+    monkeypatch.setattr(machine._THREADS, "known", {3})
     yield
     torch.set_num_threads(before)
 
@@ -45,6 +47,59 @@ def test_threads_that_someone_has_chosen_stay(untouched: None, monkeypatch: pyte
     monkeypatch.delenv("OMP_NUM_THREADS")
     torch.set_num_threads(2)
     assert threads_for(SMALL) == 2
+
+
+class FakeTorch:
+    """The settings of a GPU that this machine need not have."""
+
+    def __init__(self, value: bool) -> None:
+        self.value = value
+
+    def setting(self, default: bool) -> machine._Setting:
+        return machine._Setting(lambda: self.value, lambda value: setattr(self, "value", value), [default])
+
+
+def test_a_setting_of_torch_is_changed_only_while_nobody_else_has_changed_it():
+    fake = FakeTorch(True)
+    setting = fake.setting(True)
+    setting.set(False)
+    assert fake.value is False
+    setting.set(True)
+    assert fake.value is True, "what csmkit has set it may set again"
+    fake.value = False
+    setting.set(True)
+    assert fake.value is False
+    chosen = FakeTorch(True)
+    chosen.setting(False).set(False)
+    assert chosen.value is True, "chosen before csmkit was imported"
+
+
+def test_preparing_cuda_keeps_what_somebody_has_set(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CSMKIT_TF32", raising=False)
+    matmul, attention, cudnn = FakeTorch(True), FakeTorch(True), FakeTorch(True)
+    monkeypatch.setattr(machine, "_MATMUL_TF32", matmul.setting(False))
+    monkeypatch.setattr(machine, "_CUDNN_TF32", cudnn.setting(True))
+    monkeypatch.setattr(machine, "_CUDNN_ATTENTION", attention.setting(True))
+    machine.prepare(torch.device("cuda"), BIG)
+    assert matmul.value is True, "somebody has chosen TF32"
+    assert cudnn.value is False and attention.value is False, "torch's own defaults are changed"
+    attention.value = True
+    machine.prepare(torch.device("cuda"), BIG)
+    assert attention.value is True, "chosen after csmkit had set it"
+
+
+def test_a_precision_set_by_torchs_newer_interface_is_left_alone():
+    program = """
+import torch
+torch.backends.cuda.matmul.fp32_precision = "tf32"
+from csmkit import machine
+machine.prepare(torch.device("cuda"), 1)
+assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+assert dict(machine.describe())["tf32"] == "on"
+"""
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("this torch has one interface only")
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
 def test_the_variable_says_how_many_threads_whatever_the_size(untouched: None, monkeypatch: pytest.MonkeyPatch):

@@ -140,9 +140,11 @@ def test_fitting_never_drops_what_leads(prompts):
 
 
 def test_codes_that_the_voice_does_not_have_are_refused(prompts):
-    for codes in (torch.full((3, 2), CODEBOOK_SIZE), torch.zeros(2, 2, dtype=torch.int64), -torch.ones(3, 1).long()):
-        with pytest.raises(InputError, match="this voice has 3 codebooks of 16 codes"):
-            rows_of(prompts, request("hi", Segment(0, "yes", codes=codes)))
+    for codes in (torch.full((3, 2), CODEBOOK_SIZE), torch.zeros(2, 2, dtype=torch.int64)):
+        asked = request("hi", Segment(0, "yes", codes=codes))
+        for use in (prompts.check, prompts.build):
+            with pytest.raises(InputError, match="this voice has 3 codebooks with codes from 0 to 15"):
+                use(asked)
 
 
 def test_audio_of_a_segment_becomes_mono_at_24_khz():
@@ -171,6 +173,8 @@ def test_a_segment_keeps_its_sound_when_the_callers_buffer_changes():
         ((0, "yes", torch.full((100,), torch.nan)), "NaN"),
         ((0, "yes", torch.zeros(100), 0), "sample_rate=0"),
         ((0, "yes", None, 24_000, torch.zeros(3, 4)), r"segment codes of shape \(3, 4\)"),
+        ((0, "yes", None, 24_000, [[1]]), "segment codes of type list: give an int64 tensor"),
+        ((0, "yes", None, 24_000, -torch.ones(3, 1).long()), "segment codes down to -1"),
     ],
 )
 def test_a_segment_refuses_what_cannot_be_used(arguments, message):

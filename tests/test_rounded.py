@@ -7,6 +7,7 @@ import logging
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -173,6 +174,27 @@ def test_the_number_of_threads_changes_no_code(directory: Path, rounded: Generat
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     other = Generator.load(directory, device="cpu", execution=rounded.execution)
     assert torch.equal(codes(other, context=turns(), seed=2), codes(rounded, context=turns(), seed=2))
+
+
+def test_torch_keeps_to_one_thread_between_the_calls_of_onnx_runtime(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    generator = Generator.load(directory, device="cpu", execution="int4")
+    speak_frame, n_threads = generator.model.speak_frame, []
+
+    def counted(*arguments: Any) -> Any:
+        n_threads.append(torch.get_num_threads())
+        if len(n_threads) == 3:
+            raise RuntimeError("broken off")
+        return speak_frame(*arguments)
+
+    monkeypatch.setattr(generator.model, "speak_frame", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="broken off"):
+            codes(generator)
+        assert n_threads == [1, 1, 1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -70,11 +70,15 @@ class PromptBuilder:
         return turns + len(self._tokenizer.ids(request.speaker, request.text))
 
     def check(self, request: Request) -> int:
-        """The rows of a request's prompt, once it is sure that prompt and answer fit the model.
+        """Count the rows of a request's prompt, and check that prompt and answer fit the model.
 
         Raises:
-            ContextOverflowError: they do not.
+            ContextOverflowError: they do not fit.
+            InputError: a segment has codes that this model does not have.
         """
+        for segment in request.context:
+            if segment.codes is not None:
+                self._codes(segment)
         n_rows, limit = self.n_rows(request), self._config.backbone.max_positions
         if n_rows + request.max_frames <= limit:
             return n_rows
@@ -152,10 +156,11 @@ class PromptBuilder:
         codes = self._encode(segment.audio) if segment.codes is None else segment.codes
         n_codebooks, size = self._config.n_codebooks, self._config.codebook_size
         codes = codes[:n_codebooks].to("cpu", torch.int64)
-        if codes.shape[0] < n_codebooks or int(codes.min()) < 0 or int(codes.max()) >= size:
+        largest = int(codes.max()) if codes.numel() else 0
+        if codes.shape[0] < n_codebooks or largest >= size:
             raise InputError(
-                f"context codes of shape {tuple(codes.shape)} from {int(codes.min())} to {int(codes.max())}: "
-                f"this voice has {n_codebooks} codebooks of {size} codes; encode the audio with its own codec"
+                f"context codes of shape {tuple(codes.shape)} up to {largest}: this voice has {n_codebooks} codebooks "
+                f"with codes from 0 to {size - 1}; encode the audio with its own codec"
             )
         self._encoded[segment] = codes
         return codes

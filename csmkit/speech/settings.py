@@ -51,11 +51,8 @@ class Segment:
             samples = torch.tensor(resample(self.audio, self.sample_rate), dtype=torch.float32)
             object.__setattr__(self, "audio", samples)
             object.__setattr__(self, "sample_rate", SAMPLE_RATE)
-        if self.codes is not None and (self.codes.ndim != 2 or self.codes.dtype != torch.int64):
-            raise InputError(
-                f"segment codes of shape {tuple(self.codes.shape)} and {self.codes.dtype}: "
-                "give (n_codebooks, n_frames) int64, or the audio instead"
-            )
+        if self.codes is not None:
+            _check_codes(self.codes)
 
     @property
     def n_frames(self) -> int:
@@ -106,6 +103,17 @@ class Request:
     def max_frames(self) -> int:
         """The most frames this request may yield, guards apart: room for all of them is needed."""
         return whole_frames(self.max_audio_length_ms)
+
+
+def _check_codes(codes: object) -> None:
+    """Raise InputError unless ``codes`` are a tensor ``(n_codebooks, n_frames)`` of int64, none of them negative."""
+    advice = "give an int64 tensor of shape (n_codebooks, n_frames), such as the codes of a stream, or audio instead"
+    if not isinstance(codes, Tensor):
+        raise InputError(f"segment codes of type {type(codes).__name__}: {advice}")
+    if codes.ndim != 2 or codes.dtype != torch.int64:
+        raise InputError(f"segment codes of shape {tuple(codes.shape)} and {codes.dtype}: {advice}")
+    if codes.numel() and int(codes.min()) < 0:
+        raise InputError(f"segment codes down to {int(codes.min())}: codes are never negative; {advice}")
 
 
 def check_speaker(speaker: object) -> None:
