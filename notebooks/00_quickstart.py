@@ -21,9 +21,7 @@ from IPython.display import Markdown
 
 from csmkit import Segment, StreamingConversationalChatbot
 from csmkit.lab.analysis.questions import turn_finding
-from csmkit.lab.notebook import Player, Studio
-from csmkit.lab.notebook.chart import describe
-from csmkit.lab.notebook.listening import hear, hear_turn
+from csmkit.lab.notebook import Player, Studio, describe, hear, hear_turn
 from csmkit.machine import machine
 from csmkit.stack import Stack
 

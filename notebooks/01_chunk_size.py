@@ -26,7 +26,7 @@ from csmkit.lab.analysis.comparisons import beside_controls
 from csmkit.lab.analysis.questions import chunk_finding, range_finding, seam_finding
 from csmkit.lab.analysis.statistics import UNITS
 from csmkit.lab.metrics.seams import worst_seam
-from csmkit.lab.notebook.listening import hear
+from csmkit.lab.notebook import hear
 from csmkit.lab.trials.trial import TrialSettings, run_trial, run_trials
 from csmkit.machine import machine
 from csmkit.stack import Stack

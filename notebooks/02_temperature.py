@@ -28,7 +28,7 @@ from csmkit.lab import plots
 from csmkit.lab.analysis.comparisons import extremes, variety_rows
 from csmkit.lab.analysis.questions import interval_table, range_finding
 from csmkit.lab.analysis.statistics import UNITS
-from csmkit.lab.notebook.listening import hear
+from csmkit.lab.notebook import hear
 from csmkit.lab.trials.trial import TrialSettings, run_trials
 from csmkit.machine import machine
 from csmkit.stack import Stack

@@ -26,8 +26,7 @@ from IPython.display import Markdown
 from csmkit import StreamingConversationalChatbot
 from csmkit.lab import plots
 from csmkit.lab.analysis.questions import turn_finding
-from csmkit.lab.notebook import Player
-from csmkit.lab.notebook.listening import hear_turn
+from csmkit.lab.notebook import Player, hear_turn
 from csmkit.lab.plots.turn_rows import chunk_rows, turn_rows
 from csmkit.machine import machine
 

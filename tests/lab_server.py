@@ -23,6 +23,7 @@ import pytest
 HERE = Path(__file__).parent
 SILENCE_MS = 300  # within which Stop silences
 START_S = 180  # of a server or a page on a busy machine
+UNTIL_S = 60  # for the kernel and the browser to agree
 SCREENSHOTS = os.environ.get("CSMKIT_SCREENSHOTS")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHROMIUM_ARGUMENTS = [
@@ -143,6 +144,7 @@ class LabPage:
         page.add_init_script(path=HERE / "listener.js")
         page.goto(address)
         page.wait_for_function("window.kernelStatus() === 'idle'")
+        page.set_default_timeout(UNTIL_S * 1000)
 
     def run(self, source: str) -> str:
         """Run a new cell; what it printed and its value as text. An error of the cell fails the test."""
@@ -159,7 +161,7 @@ class LabPage:
 
     def run_until(self, source: str, wanted: str) -> None:
         """Run a cell until its output is as wanted: messages of the browser are read between cells."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + UNTIL_S
         while (seen := self.run(source)) != wanted:
             assert time.monotonic() < deadline, f"{source}: still {seen}, not {wanted}"
 

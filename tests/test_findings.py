@@ -29,7 +29,7 @@ from csmkit.lab.analysis.questions import (
 from csmkit.lab.analysis.sentences import sentences
 from csmkit.lab.analysis.statistics import Interval, median_interval
 from csmkit.lab.metrics.seams import worst_seam
-from csmkit.lab.notebook.listening import hear_turn
+from csmkit.lab.notebook import hear_turn
 from csmkit.lab.trials.trial import TrialSettings, run_trials
 from csmkit.llm.transformers import FakeLLM
 from csmkit.speech.generator import FakeGenerator

@@ -44,12 +44,12 @@ def test_a_player_becomes_a_plain_control_and_says_why_once(lab: LabPage) -> Non
     assert lab.page.locator(f".jp-OutputArea:has-text('{NO_ANSWER}')").count() == 1
 
 
-def test_the_studio_speaks_and_shows_a_plain_control_for_its_take(lab: LabPage) -> None:
+def test_the_studio_speaks_and_shows_a_plain_control_for_its_recording(lab: LabPage) -> None:
     lab.run("studio = Studio('pocket')\nstudio")
     lab.page.locator(".csmkit-studio-speak").click()
     lab.page.locator(".csmkit-studio audio").wait_for()
     assert NO_ANSWER in lab.page.locator(".csmkit-studio").inner_text()
-    seconds = float(lab.run("print(len(studio.takes[0].trial.audio) / 24_000)"))
+    seconds = float(lab.run("print(len(studio.recordings[0].trial.audio) / 24_000)"))
     assert lab.page.evaluate("document.querySelector('.csmkit-studio audio').duration") == pytest.approx(
         seconds, abs=0.1
     )

@@ -49,7 +49,7 @@ class Browser:
         self.chunks += [np.frombuffer(buffer, "<f4") for buffer in buffers or []]
 
     def send(self, **message: Any) -> None:
-        self._widget._handle_custom_msg(message, [])
+        self._widget.receive(message, [])
 
 
 @pytest.fixture
@@ -244,9 +244,9 @@ def kernel_with_subshells(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def report(player: Player, phase: str, play: int = 1) -> None:
     """What the browser tells, read in a thread of its own."""
-    told = {"play": play, "phase": phase, "told_s": player.widget.report.get("told_s", 0) + 1}
-    message = {"type": "report", "report": told}
-    thread = threading.Thread(target=player.widget._handle_custom_msg, args=[message, []])
+    latest = {"play": play, "phase": phase, "reported_s": player.widget.report.get("reported_s", 0) + 1}
+    message = {"type": "report", "report": latest}
+    thread = threading.Thread(target=player.widget.receive, args=[message, []])
     thread.start()
     thread.join()
 
@@ -309,8 +309,8 @@ def test_the_player_of_a_studio_begins_at_once_and_one_of_a_cell_takes_its_turn(
 def test_a_report_that_was_overtaken_changes_nothing(player: Player, browser: Browser) -> None:
     player.play([sound(240)])
     assert player.wait(WAIT_S)
-    for told_s, phase in ((2, "ended"), (1, "playing")):
-        browser.send(type="report", report={"play": 1, "phase": phase, "told_s": told_s})
+    for reported_s, phase in ((2, "ended"), (1, "playing")):
+        browser.send(type="report", report={"play": 1, "phase": phase, "reported_s": reported_s})
     assert player.phase == "ended"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import wave
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,7 +106,7 @@ def test_the_stop_button_silences_at_once_and_closes_the_stream(lab: LabPage) ->
         lab.run(LONG_SPEECH)
         lab.wait_for_sound()
         lab.picture(".csmkit-player", "player_playing")
-        lab.page.locator(".csmkit-player button").last.click()
+        lab.page.locator(".csmkit-player-button").last.click()
         lab.wait_for_silence()
         lab.run_until("player.wait(1), stream.finish_reason, player.phase", "(True, 'interrupted', 'stopped')")
         assert int(lab.run("stream.n_frames")) < 180
@@ -123,7 +125,7 @@ def test_the_stop_button_closes_a_plain_generator_within_its_next_chunk(lab: Lab
         + "player = Player()\nplayer.play(endless())"
     )
     lab.wait_for_sound()
-    lab.page.locator(".csmkit-player button").last.click()
+    lab.page.locator(".csmkit-player-button").last.click()
     assert lab.run("closed.wait(60), player.wait(60)") == "(True, True)"
 
 
@@ -142,7 +144,7 @@ def test_stop_in_python_silences_the_browser_at_once(lab: LabPage) -> None:
 
 def test_an_answered_player_shows_no_plain_control_even_if_its_answer_waited_for_the_cell(lab: LabPage) -> None:
     lab.run(CHUNKS + "player = Player()\nplayer.play(chunks)\nplayer.wait()")
-    lab.run_until("player.phase, player._output.shows_audio", "('ended', False)")
+    lab.run_until("player.phase, player.shows_audio", "('ended', False)")
     assert not lab.page.locator(".jp-OutputArea audio").count()
     assert lab.page.locator(".csmkit-player").last.is_visible()
     lab.picture(".csmkit-player", "player_ended")
@@ -199,10 +201,10 @@ def test_stopping_one_lets_the_next_begin_and_stopping_the_next_takes_it_out_of_
 def test_the_play_button_takes_the_place_of_what_sounds(lab: LabPage) -> None:
     lab.run(PLAYERS + "short, long = Player(), Player()\nshort.play(tone(0.1))")
     lab.run_until("short.phase", "'ended'")
-    button = lab.page.locator(".csmkit-player button").last
+    button = lab.page.locator(".csmkit-player-button").last
     lab.run("long.play(tone(0.2, 60))")
     lab.run_until("long.phase", "'playing'")
-    lab.page.locator(".csmkit-player button").nth(-2).click()
+    lab.page.locator(".csmkit-player-button").nth(-2).click()
     lab.run_until("short.phase, long.phase, long.wait()", "('ended', 'stopped', True)")
     assert [level for _, _, level in sounds(lab)] == [0.1, 0.2, 0.1]
     assert button.is_visible()
@@ -224,7 +226,7 @@ def test_the_play_button_plays_the_answer_again(lab: LabPage) -> None:
     lab.run_until("player.phase", "'ended'")
     report = lab.run("player.underruns, player.arrivals")
     lab.listen()
-    lab.page.locator(".csmkit-player button").last.click()
+    lab.page.locator(".csmkit-player-button").last.click()
     lab.wait_for_silence()
     assert_heard(lab, np.concatenate(sent_chunks()))
     assert lab.run("player.underruns, player.arrivals") == report
@@ -253,3 +255,122 @@ def test_once_a_player_was_answered_the_next_cell_waits_until_its_sound_was_hear
     assert assert_one_at_a_time(lab) == [0.2, 0.3]
     lab.run("player = Player()\nplayer.play(tone(0.4, 60))\nthreading.Timer(0.5, player.stop).start()")
     assert lab.run("print(player.wait(20), player.audio.size)") == "True 1440000\n", "it was stopped: a minute is left"
+
+
+WORDS = """
+from csmkit.asr.hypothesis import Word
+levels = np.repeat(np.float32([0.1, 0.2, 0.3]), 24_000)
+player = Player()
+player.play([levels[:30_000], levels[30_000:]])
+player.show_words([Word("one", 0.0, 1.0), Word("two", 1.0, 2.0), Word("three", 2.0, 3.0)])
+"""
+
+
+@pytest.fixture
+def words(lab: LabPage) -> sync_api.Locator:
+    """A player whose sound has three levels with a word each, of one second; it has ended."""
+    lab.run("import numpy as np\n" + WORDS)
+    lab.run_until("player.phase", "'ended'")
+    lab.listen()
+    return lab.page.locator(".csmkit-player").last
+
+
+def first_sample_after_seek(lab: LabPage) -> tuple[int, float]:
+    """How many samples were scheduled, and the level of the first."""
+    lab.page.wait_for_function("heard.starts.length > 0")
+    heard = lab.heard()
+    return len(heard), round(float(heard[0]), 2)
+
+
+def test_a_click_on_the_waveform_plays_from_there_sample_by_sample(lab: LabPage, words: sync_api.Locator) -> None:
+    picture = words.locator(".csmkit-player-picture")
+    width = picture.bounding_box()["width"]
+    picture.click(position={"x": width * 2.5 / 4, "y": 20})  # the waveform shows four seconds at least
+    n_samples, level = first_sample_after_seek(lab)
+    assert level == 0.3 and n_samples == pytest.approx(12_000, abs=400)
+    lab.run_until("player.phase", "'ended'")
+    lab.run("assert player.underruns == 0")
+
+
+def test_a_click_on_a_word_plays_from_it_and_the_word_that_sounds_is_marked(
+    lab: LabPage, words: sync_api.Locator
+) -> None:
+    buttons = words.locator(".csmkit-player-word")
+    assert buttons.all_inner_texts() == ["one", "two", "three"]
+    words.evaluate(
+        """player => {
+          window.marked = [];
+          new MutationObserver(() => {
+            const word = player.querySelector(".csmkit-player-word-now")?.textContent;
+            if (word && window.marked.at(-1) !== word) window.marked.push(word);
+          }).observe(player, { subtree: true, attributes: true });
+        }"""
+    )
+    buttons.nth(1).click()
+    assert first_sample_after_seek(lab) == (48_000, 0.2)
+    lab.run_until("player.phase", "'ended'")
+    assert lab.page.evaluate("window.marked") == ["two", "three"]
+    lab.picture(".csmkit-player", "player_words")
+
+
+def test_keys_move_play_and_stop_and_do_not_reach_the_notebook(lab: LabPage, words: sync_api.Locator) -> None:
+    slider = words.get_by_role("slider", name="Position in the sound")
+    slider.focus()
+    slider.press("End")
+    assert first_sample_after_seek(lab) == (12_000, 0.3)
+    lab.listen()
+    slider.press("Home")
+    assert first_sample_after_seek(lab) == (72_000, 0.1)
+    assert 0 <= float(slider.get_attribute("aria-valuenow")) < 3 == float(slider.get_attribute("aria-valuemax"))
+    slider.press("Space")
+    lab.run_until("player.phase", "'ended'")
+    n_cells = lab.page.locator(".jp-Cell").count()
+    slider.press("b")
+    assert lab.page.locator(".jp-Cell").count() == n_cells, "b in the notebook would insert a cell"
+
+
+def test_the_spectrogram_shows_where_the_sound_is(lab: LabPage, words: sync_api.Locator) -> None:
+    lab.run(
+        "player = Player()\nplayer.play((0.5 * np.sin(2 * np.pi * 3000 * np.arange(48_000) / 24_000)).astype('f4'))"
+    )
+    lab.run_until("player.phase", "'ended'")
+    player = lab.page.locator(".csmkit-player").last
+    assert not player.locator(".csmkit-player-spectrogram").is_visible()
+    player.get_by_role("button", name="Show the spectrogram").click()
+    picture = player.get_by_role("img", name="Spectrogram")
+    loudest = picture.evaluate(
+        """canvas => {
+          const { width, height } = canvas;
+          const column = canvas.getContext("2d").getImageData(Math.round(width / 4), 0, 1, height).data;
+          const rows = Array.from({ length: height }, (_, row) => column[4 * row] * column[4 * row + 3]);
+          return rows.indexOf(Math.max(...rows)) / height;
+        }"""
+    )
+    assert loudest == pytest.approx(1 - 3000 / 12_000, abs=0.05)
+    lab.picture(".csmkit-player", "player_spectrogram")
+
+
+def test_the_sound_is_downloaded_as_a_wav_file(lab: LabPage, words: sync_api.Locator, tmp_path: Path) -> None:
+    with lab.page.expect_download() as download:
+        words.get_by_role("button", name="Download as WAV").click()
+    download.value.save_as(tmp_path / "sound.wav")
+    with wave.open(str(tmp_path / "sound.wav")) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (24_000, 1, 72_000)
+        samples = np.frombuffer(file.readframes(72_000), "<i2")
+    np.testing.assert_allclose(samples / 32_768, np.repeat([0.1, 0.2, 0.3], 24_000), atol=1 / 32_768)
+
+
+def test_a_kernel_restarted_while_it_plays_is_named_and_the_sound_can_still_be_played(
+    lab: LabPage, words: sync_api.Locator
+) -> None:
+    lab.run(LONG_SPEECH)
+    lab.wait_for_sound()
+    lab.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    player = lab.page.locator(".csmkit-player").last
+    player.get_by_role("alert").wait_for()
+    assert "the kernel was restarted: run the cell again" in player.inner_text()
+    lab.wait_for_silence()
+    lab.listen()
+    player.locator(".csmkit-player-button").click()
+    lab.wait_for_sound()
+    lab.picture(".csmkit-player", "player_restarted")

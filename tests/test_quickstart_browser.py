@@ -78,7 +78,7 @@ def test_stop_silences_the_voice_and_ends_it(lab: LabPage) -> None:
         lab.listen()
         lab.run(LONG)
         lab.wait_for_sound()
-        lab.page.locator(".csmkit-player button").last.click()
+        lab.page.locator(".csmkit-player-button").last.click()
         lab.wait_for_silence()
         lab.run_until("long.wait(1), long.phase, stream.finish_reason", "(True, 'stopped', 'interrupted')")
         return lab.page.evaluate("heard.lastLoudMs - heard.clickMs")
@@ -86,10 +86,10 @@ def test_stop_silences_the_voice_and_ends_it(lab: LabPage) -> None:
     assert least_ms(click_until_silence_ms) < SILENCE_MS
 
 
-def speak(lab: LabPage, n_takes: int) -> None:
+def speak(lab: LabPage, n_recordings: int) -> None:
     lab.page.locator(".csmkit-studio-speak").click()
     lab.page.wait_for_function(
-        "n => document.querySelectorAll('.csmkit-studio-takes button').length === 2 * n", arg=n_takes
+        "n => document.querySelectorAll('.csmkit-studio-recordings button').length === 2 * n", arg=n_recordings
     )
     lab.wait_for_silence()
 
@@ -97,7 +97,7 @@ def speak(lab: LabPage, n_takes: int) -> None:
 def test_the_studio_speaks_what_its_sliders_say_and_plays_it_bit_for_bit(lab: LabPage) -> None:
     lab.listen()
     speak(lab, 1)
-    assert same_as(lab, lab.heard(), "studio.takes[0].trial.audio")
+    assert same_as(lab, lab.heard(), "studio.recordings[0].trial.audio")
     handle = lab.page.locator(".csmkit-studio-temperature .noUi-handle")
     for _ in range(15):
         handle.press("ArrowRight")
@@ -105,18 +105,18 @@ def test_the_studio_speaks_what_its_sliders_say_and_plays_it_bit_for_bit(lab: La
     lab.page.locator(".csmkit-studio-chunk-frames .noUi-handle").press("ArrowLeft")
     lab.listen()
     speak(lab, 2)
-    assert same_as(lab, lab.heard(), "studio.takes[1].trial.audio")
-    told = lab.run("row = studio.takes[1].row; print(f\"{row['temperature']:.2f}\", row['chunk_frames'])").split()
+    assert same_as(lab, lab.heard(), "studio.recordings[1].trial.audio")
+    told = lab.run("row = studio.recordings[1].row; print(f\"{row['temperature']:.2f}\", row['chunk_frames'])").split()
     assert told == [shown, "4"] and shown == "0.70"
     assert not lab.page.locator(".csmkit-studio [role=alert]").count()
     lab.picture(".csmkit-studio", "studio")
 
 
-def test_an_earlier_take_is_heard_again_by_its_button(lab: LabPage) -> None:
+def test_an_earlier_recording_is_heard_again_by_its_button(lab: LabPage) -> None:
     lab.listen()
-    lab.page.locator(".csmkit-studio-takes button[title='hear take 1 again']").click()
+    lab.page.locator(".csmkit-studio-recordings button[title='hear recording 1 again']").click()
     lab.wait_for_silence()
-    assert same_as(lab, lab.heard(), "studio.takes[0].trial.audio")
+    assert same_as(lab, lab.heard(), "studio.recordings[0].trial.audio")
 
 
 def test_an_error_is_one_line_in_the_studio(lab: LabPage) -> None:

@@ -1,4 +1,4 @@
-"""What a notebook shows beside its text: a player that sounds while speech is still being made, and a studio.
+"""Widgets for a notebook: a player that plays speech while it is being made, and a studio.
 
 Needs the extra ``notebook``::
 
@@ -7,7 +7,7 @@ Needs the extra ``notebook``::
     player = Player()
     player.play(generator.generate_streaming("Hello there."))
 
-    Studio("pocket")  # type, choose, hear, compare, keep
+    Studio("pocket")  # type, choose settings, hear, compare, keep
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from typing import TYPE_CHECKING, Any
 from csmkit.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from csmkit.lab.notebook.player import Player
+    from csmkit.lab.notebook.output import describe
+    from csmkit.lab.notebook.player import Player, hear, hear_turn
     from csmkit.lab.notebook.studio import Studio
 
-__all__ = ["Player", "Studio"]
+__all__ = ["Player", "Studio", "describe", "hear", "hear_turn"]
+
+_MODULES = {"Player": "player", "Studio": "studio", "describe": "output", "hear": "player", "hear_turn": "player"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a widget when it is first used; MissingDependencyError names the extra that brings anywidget."""
-    if name not in __all__:
+    """Import a name when it is first used; MissingDependencyError names the extra that installs anywidget."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public are {', '.join(__all__)}")
     try:
-        return getattr(import_module(f"{__name__}.{name.lower()}"), name)
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     except ImportError as error:
         raise MissingDependencyError.for_extra(error.name or "anywidget", "notebook") from error

@@ -1,4 +1,4 @@
-"""What a user of the studio chooses, as ipywidgets, and the order that comes of it."""
+"""The fields of the studio, as ipywidgets, and the job that they describe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from csmkit.asr.directory import NAMES
 from csmkit.audio import FRAME_MS
 from csmkit.chat.settings import PRESETS, chat_models
 from csmkit.errors import InputError
-from csmkit.lab.notebook.session import Order
+from csmkit.lab.notebook.session import Job
 from csmkit.lab.trials.trial import TrialSettings
 from csmkit.speech.settings import Request
 
@@ -19,20 +19,20 @@ SCHEDULES: tuple[int | tuple[int, ...], ...] = (1, 2, 3, 4, 6, 8, 10, 12, (1, 2,
 TEMPERATURES = tuple(step / 20 for step in range(31))
 TOP_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 2048)
 OWN, NONE = "own", "none"  # an ipywidgets selection takes None for "nothing selected"
-_WIDE = {"layout": {"width": "330px"}, "style": {"description_width": "92px"}}
+_WIDE = {"layout": {"width": "330px", "max_width": "98%"}, "style": {"description_width": "92px"}}
 
 
 class Controls:
-    """The fields of an order.
+    """The fields of a job.
 
     Args:
-        text: to begin with.
-        preset: to begin with; None asks CSMKIT_PRESET and means pocket.
-        schedules: of chunks, to choose from.
+        text: in the text field at first.
+        preset: selected at first; None asks CSMKIT_PRESET and means pocket.
+        schedules: chunk sizes to choose from.
 
     Attributes:
         fields: the widgets by name: ``text``, ``preset``, ``speaker``, ``chunk_frames``, ``temperature``, ``topk``,
-            ``seed``, ``max_audio_length_ms``, ``whisper``. "own" is what the voice brings.
+            ``seed``, ``max_audio_length_ms``, ``whisper``. "own" is the default of the checkpoint.
 
     Raises:
         InputError: an unknown preset.
@@ -47,7 +47,7 @@ class Controls:
         models = chat_models(preset)
         chosen = next((name for name, known in PRESETS.items() if known is models), None)
         self.fields: dict[str, Any] = {
-            "text": ipywidgets.Textarea(text, rows=2, layout={"width": "680px"}),
+            "text": ipywidgets.Textarea(text, rows=2, layout={"width": "100%", "max_width": "680px"}),
             "preset": ipywidgets.Dropdown(options=list(PRESETS), value=chosen, description="preset", **_WIDE),
             "speaker": ipywidgets.BoundedIntText(0, min=0, max=99, description="speaker", **_WIDE),
             "chunk_frames": ipywidgets.SelectionSlider(
@@ -76,17 +76,18 @@ class Controls:
 
     @property
     def layout(self) -> ipywidgets.Widget:
-        """All fields, the text above the others in two columns."""
+        """All fields: the text, and below it the others in two columns, or one where there is less room."""
         fields = self.fields
         left = [fields[name] for name in ("preset", "speaker", "seed", "whisper")]
         right = [fields[name] for name in ("chunk_frames", "temperature", "topk", "max_audio_length_ms")]
-        return ipywidgets.VBox([fields["text"], ipywidgets.HBox([ipywidgets.VBox(left), ipywidgets.VBox(right)])])
+        columns = [ipywidgets.VBox(left), ipywidgets.VBox(right)]
+        return ipywidgets.VBox([fields["text"], ipywidgets.HBox(columns, layout={"flex_flow": "row wrap"})])
 
-    def order(self) -> Order:
-        """What the fields say.
+    def job(self) -> Job:
+        """The job that the fields describe.
 
         Raises:
-            InputError: a seed that is no number; what else cannot be used is said when it is spoken.
+            InputError: the seed is not a number; other wrong values raise when the job is spoken.
         """
         value = {
             name: None if widget.value in (OWN, NONE) and name != "text" else widget.value
@@ -100,7 +101,7 @@ class Controls:
             seed=_seed(value["seed"]),
             max_audio_length_ms=value["max_audio_length_ms"],
         )
-        return Order(value["text"], settings, value["whisper"], value["preset"])
+        return Job(value["text"], settings, value["whisper"], value["preset"])
 
 
 def _seed(written: str) -> int | None:

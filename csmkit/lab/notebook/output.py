@@ -1,10 +1,11 @@
-"""The place in a notebook where a player is seen: its widget, or a plain audio control where no widget can be."""
+"""What a cell shows: a player's widget or a plain audio control in its place, and the latency of chunks as a picture."""
 
 from __future__ import annotations
 
 import logging
 from html import escape
-from typing import Any, ClassVar
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from IPython.core.interactiveshell import InteractiveShell
@@ -12,23 +13,36 @@ from IPython.display import Audio, DisplayHandle, display
 
 from csmkit.audio import SAMPLE_RATE
 
+if TYPE_CHECKING:
+    from csmkit.timing import Arrivals
+
 log = logging.getLogger(__name__)
 
 NO_ANSWER = "No front end answered the player: here is the whole sound, which would have played while it was made."
 
+WIDTH, HEIGHT = 640, 132  # of the latency picture
+LEFT, RIGHT, TOP, BOTTOM = 52, 8, 18, 30
+LEAST_MS = 100.0  # smallest range of the scale, so that quick chunks look quick
+LEAST_BARS = 12  # room for this many chunks before the bars get narrower
+
+_INK = "var(--jp-ui-font-color1, #212121)"
+_PALE = "var(--jp-ui-font-color2, #616161)"
+_BAR = "var(--jp-brand-color1, #1976d2)"
+_LATE = "var(--jp-warn-color1, #ef6c00)"
+
 
 class Output:
-    """A cell's output that can be exchanged later, also while another cell runs.
+    """A cell's output that can be replaced later, also while another cell runs.
 
     Args:
         bundle: the widget by MIME type.
-        embedded: somebody else shows the widget, so that nothing is put into any output.
+        embedded: True where the caller shows the widget in a layout of its own: nothing is put into an output.
 
     Attributes:
-        shows_audio: whether the audio control is there in place of the widget.
+        shows_audio: whether the audio control is shown in place of the widget.
     """
 
-    _told: ClassVar[bool] = False  # why there is no widget, by any output: the same line in each cell would be noise
+    _explained: ClassVar[bool] = False  # whether an output has said why there is no widget: once is enough
 
     def __init__(self, bundle: dict[str, Any], embedded: bool = False) -> None:
         self.shows_audio = False
@@ -43,37 +57,112 @@ class Output:
         return self._handle is not None
 
     def show_widget(self) -> None:
-        """Put the widget into the output of the cell that runs; outside IPython there is none."""
+        """Show the widget in the output of the running cell; outside IPython this does nothing."""
         self.shows_audio = False
         if InteractiveShell.initialized() and not self._embedded:
             self._handle = display(self._bundle, raw=True, display_id=True)
 
     def show_audio(self, audio: np.ndarray, error: BaseException | None) -> None:
-        """Put an audio control of ``(samples,)`` float32 in the widget's place, again if need be, and say why once."""
+        """Replace the widget by an audio control, and say once why.
+
+        Args:
+            audio: ``(samples,)`` float32 at 24 kHz.
+            error: what ended the sound early; None if nothing did.
+        """
         if not self.shows_audio and not self._embedded:
-            self._reason = None if Output._told else NO_ANSWER
-            Output._told = True
+            self._reason = None if Output._explained else NO_ANSWER
+            Output._explained = True
         if self._handle is not None:
-            lines = [self._reason or "", "" if error is None else f"It broke off: {error}"]
+            lines = [self._reason or "", "" if error is None else f"The sound ended early: {error}"]
             self._handle.update(_audio_bundle(audio, [line for line in lines if line]), raw=True)
         elif not self.shows_audio and self._reason:
-            log.warning("a player is heard in a notebook only: here, take the sound from its attribute 'audio'")
+            log.warning("a player can be heard in a notebook only: here, use the samples in its attribute 'audio'")
         self.shows_audio = True
 
     def restore_widget(self) -> None:
-        """Take the audio control away again: the front end did answer, only late."""
+        """Show the widget again: the front end has answered after all."""
         if self.shows_audio and self._handle is not None:
             self._handle.update(self._bundle, raw=True)
-            Output._told = False  # what was said is gone, and was wrong
+            Output._explained = False  # the explanation is gone, and was wrong
         self.shows_audio = False
 
 
 def audio_html(audio: np.ndarray) -> str:
-    """An audio control of ``(samples,)`` float32 at 24 kHz, at least one, that leaves the loudness as it is."""
+    """An audio control for ``(samples,)`` float32 at 24 kHz, at least one sample, that keeps the loudness."""
     return Audio(audio.clip(-1, 1), rate=SAMPLE_RATE, normalize=False)._repr_html_()
+
+
+def latency_svg(arrivals: Arrivals) -> str:
+    """Draw the time to each chunk as a bar: ms since the call, or since the chunk before.
+
+    The dashed line above a bar is the duration of the chunk before: a bar below it was faster than real time. A chunk
+    that came after the sound before it had ended, so that a listener heard a gap, has the warning colour.
+
+    Args:
+        arrivals: times and durations of the chunks so far; none draws empty axes.
+
+    Returns:
+        An ``<svg>`` whose title states the figures in words.
+    """
+    waits_ms = [(after - before) * 1000 for before, after in pairwise([0.0, *arrivals.times_s])]
+    limits_ms = [duration_s * 1000 for duration_s in arrivals.durations_s[:-1]]
+    top_ms = max(LEAST_MS, *waits_ms, *limits_ms) if waits_ms else LEAST_MS
+    late = [slack_s > 0 for slack_s in arrivals.slack_s()]
+    step = (WIDTH - LEFT - RIGHT) / max(LEAST_BARS, len(waits_ms))
+    floor, scale = HEIGHT - BOTTOM, (HEIGHT - BOTTOM - TOP) / top_ms
+    marks: list[str] = []
+    for index, wait_ms in enumerate(waits_ms):
+        x, colour = LEFT + index * step, _LATE if index and late[index - 1] else _BAR
+        height = max(1.0, wait_ms * scale)
+        marks.append(_rect(x + 0.15 * step, floor - height, 0.7 * step, height, colour, first=index == 0))
+        if index:
+            y = floor - limits_ms[index - 1] * scale
+            marks.append(_line(x, y, x + step, y, _INK, dashed=True))
+    axis = [
+        _line(LEFT, floor, WIDTH - RIGHT, floor, _PALE),
+        _text(LEFT - 6, floor, "0", "end"),
+        _text(LEFT - 6, TOP + 4, f"{top_ms:.0f}", "end"),
+        _text(LEFT - 6, (TOP + floor) / 2 + 4, "ms", "end"),
+        _text(LEFT, HEIGHT - 14, "1", "start"),
+        _text(WIDTH - RIGHT, HEIGHT - 14, "chunk; dashed: real time", "end"),
+    ]
+    title = escape(describe(arrivals))
+    return (
+        f'<svg class="csmkit-latency" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
+        f'style="max-width:100%;font:11px system-ui,sans-serif"><title>{title}</title>{"".join(axis + marks)}</svg>'
+    )
+
+
+def describe(arrivals: Arrivals) -> str:
+    """One line: time to first audio, median gap, chunks, real-time factor, late chunks; empty without chunks."""
+    row = arrivals.row()
+    if row["ttfa_ms"] is None:
+        return ""
+    chunks = f"{row['n_chunks']} chunk{'' if row['n_chunks'] == 1 else 's'}"
+    parts = [f"first audio {row['ttfa_ms']:.0f} ms", f"{chunks}, {row['audio_s']:.2f} s", f"RTF {row['rtf']:.2f}"]
+    if row["gap_p50_ms"] is not None:
+        parts.insert(1, f"gap {row['gap_p50_ms']:.0f} ms")
+        parts.append(f"{row['n_underruns']} late" if row["n_underruns"] else "none late")
+    return " · ".join(parts)
 
 
 def _audio_bundle(audio: np.ndarray, lines: list[str]) -> dict[str, Any]:
     control = audio_html(audio) if len(audio) else ""
     plain = "\n".join([*lines, f"{len(audio) / SAMPLE_RATE:.2f} s of sound"])
     return {"text/plain": plain, "text/html": "".join(f"<div>{escape(line)}</div>" for line in lines) + control}
+
+
+def _rect(x: float, y: float, width: float, height: float, colour: str, *, first: bool) -> str:
+    """A bar; the first one is pale, because the first chunk also waits for the prompt."""
+    opacity = 0.5 if first else 1
+    size = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect {size} fill="{colour}" fill-opacity="{opacity}"/>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, dashed: bool = False) -> str:
+    dash = ' stroke-dasharray="3 2"' if dashed else ""
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"{dash}/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{_PALE}">{escape(text)}</text>'

@@ -1,9 +1,9 @@
-"""Player: hear an answer in the notebook while it is still being made."""
+"""Player: hear speech in the notebook while it is still being made."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -16,29 +16,34 @@ from csmkit.lab.notebook.widget import PlayerWidget
 from csmkit.timing import Arrivals
 
 if TYPE_CHECKING:
+    from csmkit.asr.hypothesis import Word
     from csmkit.audio import Waveform
+    from csmkit.chat.chatbot import StreamingConversationalChatbot
     from csmkit.chat.events import Event
     from csmkit.lab.notebook.playback import Source
 
-LOST_S = 15.0  # a browser that plays reports every second; one that does not any more is gone
-ANSWER_S = 2.0  # a front end that has not answered by then is taken as absent, until it does
+LOST_S = 15.0  # a browser that plays reports every second; after this long without a report it counts as closed
+ANSWER_S = 2.0  # a front end that has not answered by then counts as absent, until it does answer
 
 
 class Player:
-    """Plays chunks without gaps as they come, with a button that stops them and whoever makes them.
+    """Plays chunks without gaps as they come. Its Stop button also stops the source of the chunks.
 
-    One player sounds at a time in a page: where another one sounds, this one follows it, and an ``embedded`` one, whose
-    user has pressed a button, takes its place.
+    A click on the waveform plays from there; so does a click on a word below it. Space plays and stops, the arrow keys
+    move. Buttons show a spectrogram and download a WAV file.
 
-    It shows itself in the cell that plays first. Where no front end answers (papermill, a server without the widget's
-    JavaScript) it says so once and shows a plain audio control when the sound is complete; in a notebook that runs
-    without a browser call `wait`, so that this happens while a cell runs.
+    One player sounds at a time in a page: while another one sounds, this one waits for its end. An ``embedded`` one,
+    whose user has pressed a button, takes its place instead.
+
+    The player is shown in the cell that plays first. Where no front end answers (papermill, a server without the
+    widget's JavaScript) it says so once and shows a plain audio control when the sound is complete; in a notebook that
+    runs without a browser call `wait`, so that this happens while a cell runs.
 
     Args:
-        lead_ms: silence before the first chunk, 0 to 10 000; more lets a slow generator play without a gap. A chatbot
-            holds back by itself, as long as needed and in step with its history: give it ``prebuffer_ms="auto"``.
-        embedded: ``widget`` is shown in a layout of your own: nothing is displayed from here, and no audio control
-            stands in for it.
+        lead_ms: silence before the first chunk, 0 to 10 000 ms; more lets a slow generator play without a gap. A
+            chatbot delays its audio by itself, as long as needed and in step with its history: give it
+            ``prebuffer_ms="auto"``.
+        embedded: True shows nothing: put ``widget`` into a layout of your own. There is no audio control in its place.
 
     Attributes:
         widget: the widget itself.
@@ -53,7 +58,7 @@ class Player:
         self._output = Output(self.widget._repr_mimebundle_()[0], embedded)
         self._created_s = monotonic()
         self._lock = threading.Lock()  # of the output: a late answer and the end of the sound may come together
-        self._play = 0  # counts the plays, so that a late message of an earlier one is known as such
+        self._play = 0  # number of the present play; a message of an earlier one is ignored
         self._playback: Playback | None = None
         self._pushing = False
 
@@ -64,16 +69,16 @@ class Player:
         on_event: Callable[[Event], object] | None = None,
         on_stop: Callable[[], object] | None = None,
     ) -> None:
-        """Play a source in a thread; returns at once. What was playing is stopped.
+        """Play a source in a thread; returns at once. A play in progress is stopped.
 
         Args:
             source: an iterable of ``(samples,)`` float chunks at 24 kHz, a chatbot's events, or one waveform. When
                 stopped it is closed: a generator by the thread that reads it, anything else with ``close`` at once.
-            on_event: takes each of the chatbot's events, in the thread.
-            on_stop: called when stopped, such as ``chatbot.interrupt``, so that an event being made is cut short too.
+            on_event: called with each of the chatbot's events, in the thread.
+            on_stop: called when stopped, for example ``chatbot.interrupt``, so that the event in progress ends too.
 
         Raises:
-            InputError: something that cannot be played; what is wrong with a later chunk `wait` raises.
+            InputError: the source cannot be played; errors of later chunks are raised by `wait`.
         """
         items = items_of(source)
         playback = self._begin(on_stop)
@@ -95,15 +100,23 @@ class Player:
         return self._playback.send(chunk)
 
     def end(self) -> None:
-        """Say that nothing more is sent; the sound plays to its end. After `play` it is not needed."""
+        """Announce that no more chunks are sent; the sound plays to its end. Not needed after `play`."""
         if self._pushing and self._playback is not None:
             self._pushing = False
             self._playback.end()
             finish = partial(self._finish, self._play, self._playback)
             threading.Thread(target=finish, name="csmkit-player-end", daemon=True).start()  # it may wait for an answer
 
+    def show_words(self, words: Iterable[Word]) -> None:
+        """Show words under the waveform; a click on one plays from there, and the one that sounds is marked.
+
+        Args:
+            words: with their times in the sound, such as ``transcript.words``.
+        """
+        self.widget.words(self._play, words)
+
     def stop(self) -> None:
-        """Silence it at once and stop whoever makes the chunks; from any thread. Nothing to stop is fine."""
+        """Silence the sound at once and stop its source; from any thread. Does nothing where nothing plays."""
         self.widget.silence(self._play)
         if self._playback is not None:
             self._playback.stop()
@@ -111,20 +124,20 @@ class Player:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the sound was heard to its end, or was stopped. Ctrl-C stops it.
 
-        The browser tells when that is, if the kernel reads its messages while a cell runs. Most kernels read them
-        between cells only. There the sound is taken to play without a pause, once any player of this kernel was
-        answered. As long as none was, as in a notebook that runs without a browser and in the first Run All of a
-        kernel, nothing is waited for but the sending: the players of a page follow each other all the same. Sound that
-        the browser holds back until the page is clicked is not waited for either.
+        The browser reports the end, if the kernel reads its messages while a cell runs. Most kernels read them between
+        cells only. There, the end is computed from the duration, once a front end has answered any player of this
+        kernel. Before that, as in a notebook that runs without a browser and in the first Run All of a kernel, this
+        waits until the sound was sent: the players of a page play one after the other all the same. Sound that the
+        browser delays until the page is clicked is not waited for either.
 
         Args:
             timeout: seconds at most; None for as long as it takes.
 
         Returns:
-            Whether it was.
+            Whether the sound has ended.
 
         Raises:
-            Exception: what the source raised.
+            Exception: the source's error.
         """
         deadline_s = None if timeout is None else monotonic() + timeout
         if not self.wait_sent(timeout):
@@ -159,18 +172,18 @@ class Player:
             return True
         play = self._play
 
-        def over(report: dict[str, Any]) -> bool:
-            told = report.get("play") == play and report.get("phase") in ("ended", "stopped", "blocked")
-            return told or self.widget.silenced_play == play
+        def is_over(report: dict[str, Any]) -> bool:
+            ended = report.get("play") == play and report.get("phase") in ("ended", "stopped", "blocked")
+            return ended or self.widget.silenced_play == play
 
         if self.widget.messages_come_during_cells:
-            return self.widget.wait_for_report(over, timeout, LOST_S)
+            return self.widget.wait_for_report(is_over, timeout, LOST_S)
         left_s = max(0.0, playback.sounds_s + self.widget.lead_ms / 1000 - playback.age_s)
         enough = timeout is None or timeout >= left_s
-        return self.widget.wait_for_report(over, left_s if enough else timeout) or enough
+        return self.widget.wait_for_report(is_over, left_s if enough else timeout) or enough
 
     def _is_played(self, timeout: float | None) -> bool:
-        """Whether a front end plays this; the first time in a kernel it gets the time to say so."""
+        """Whether a front end plays this; the first time in a kernel it gets some time to answer."""
         widget = self.widget
         if widget.answered.is_set() or not self._output.shown:
             return widget.answered.is_set()
@@ -203,14 +216,19 @@ class Player:
 
     @property
     def underruns(self) -> int | None:
-        """How often the sound ran dry before the next chunk came; None if no browser has told."""
+        """How often the sound stopped because the next chunk was late; None without a report of the browser."""
         return self._report().get("underruns")
 
     @property
     def phase(self) -> str | None:
-        """What the browser does: "waiting", "queued" behind another player, "playing", "ended", "stopped",
-        "blocked"; None if none has told."""
+        """State in the browser: "waiting", "queued" behind another player, "playing", "ended", "stopped", "blocked";
+        None without a report of the browser."""
         return self._report().get("phase")
+
+    @property
+    def shows_audio(self) -> bool:
+        """Whether a plain audio control is shown, because no front end has answered."""
+        return self._output.shows_audio
 
     def _ipython_display_(self) -> None:
         self._output.show_widget()
@@ -231,7 +249,7 @@ class Player:
         return self._playback
 
     def _finish(self, play: int, playback: Playback) -> None:
-        """Tell the browser that this was all; if there is none after the time it has to answer, show the sound."""
+        """Tell the browser that the sound is complete; if none answers in its time, show an audio control."""
         error = playback.error
         self.widget.end(play, "" if error is None else f"{type(error).__name__}: {error}")
         rest_s = self._created_s + ANSWER_S - monotonic()
@@ -250,3 +268,53 @@ class Player:
     def _stop_from_browser(self, play: int) -> None:
         if play == self._play and self._playback is not None:
             self._playback.stop()
+
+
+def hear(source: Source, words: Iterable[Word] = ()) -> Player:
+    """Play a source in a new player, and wait as `Player.wait` does.
+
+    Args:
+        source: what `Player.play` takes: chunks being made, or one waveform.
+        words: shown under the waveform, as in `Player.show_words`.
+
+    Returns:
+        The player.
+
+    Raises:
+        Exception: the source's error.
+    """
+    player = Player()
+    player.play(source)
+    player.wait_sent()
+    player.show_words(words)
+    player.wait()
+    return player
+
+
+def hear_turn(
+    chatbot: StreamingConversationalChatbot, player: Player, text: str, interrupt_after: int | None = None
+) -> list[Event]:
+    """Begin a turn that plays while it is made; returns at once, wait with the player's ``wait``.
+
+    Args:
+        chatbot: answers; the player's Stop interrupts it.
+        player: plays the answer.
+        text: the user's message.
+        interrupt_after: interrupt the answer after this many chunks, as a listener who has heard enough does; None
+            lets it end.
+
+    Returns:
+        A list that fills with the turn's events.
+
+    Raises:
+        InputError, StateError: as `StreamingConversationalChatbot.process_streaming`.
+    """
+    events: list[Event] = []
+
+    def keep(event: Event) -> None:
+        events.append(event)
+        if event["type"] == "audio_chunk" and event["chunk_num"] == interrupt_after:
+            chatbot.interrupt()
+
+    player.play(chatbot.process_streaming(text), on_event=keep, on_stop=chatbot.interrupt)
+    return events

@@ -1,4 +1,4 @@
-"""Speaks one order at a time in a thread of its own, so that whoever gives the orders never waits."""
+"""Session: speaks one job at a time in a thread of its own, so that the caller never waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from csmkit.errors import CsmkitError, StateError
-from csmkit.lab.notebook.recordings import Take
+from csmkit.lab.notebook.recordings import Recording
 from csmkit.lab.trials.trial import TrialRun, TrialSettings
 from csmkit.stack import Stack
 from csmkit.timing import Arrivals
@@ -17,19 +17,22 @@ from csmkit.timing import Arrivals
 if TYPE_CHECKING:
     import numpy as np
 
-LOOK_S = 0.05  # how often the progress is looked at: often enough for the eye, and no work for who makes the sound
-LEAVE_S = 20.0  # at the end of the program a frame being made is waited for
+    from csmkit.asr.hypothesis import Word
+
+POLL_S = 0.05  # how often the progress is read: often enough for the eye, and little work beside the generator
+EXIT_S = 20.0  # at the end of the program, time for the frame in progress
+BUSY = "a recording is being made: press Stop first, or wait for its end"
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be spoken, and by whom it is heard.
+class Job:
+    """One text to speak.
 
     Attributes:
-        text: that is spoken, as it is given.
-        settings: how.
+        text: is spoken as it is given.
+        settings: of the trial.
         whisper: model of the recogniser, such as ``base.en``; None for none.
-        preset: whose models.
+        preset: whose models speak and listen.
     """
 
     text: str
@@ -40,64 +43,66 @@ class Order:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an order has come.
+    """The state of a job.
 
     Attributes:
         phase: "loading", "speaking", "measuring", and in the end "done", "stopped" or "failed".
-        arrivals: of the chunks so far.
-        heard: the recogniser's latest text.
-        final: whether that is its last word.
-        error: what went wrong, in one line.
-        take: what came of it, at the end.
+        arrivals: times of the chunks so far.
+        text: the recogniser's latest text.
+        final: whether ``text`` is the final one.
+        words: of the final text, with their times.
+        error: why it failed, in one line.
+        recording: the result, at the end.
     """
 
     phase: str
     arrivals: Arrivals = field(default_factory=Arrivals)
-    heard: str = ""
+    text: str = ""
     final: bool = False
+    words: tuple[Word, ...] = ()
     error: str = ""
-    take: Take | None = None
+    recording: Recording | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether more will come."""
+        """Whether more progress follows."""
         return self.phase in ("loading", "speaking", "measuring")
 
 
-class Loudspeaker(Protocol):
-    """What plays, as `csmkit.lab.notebook.Player` does."""
+class ChunkPlayer(Protocol):
+    """The part of `csmkit.lab.notebook.Player` that a session needs."""
 
     def play(self, source: TrialRun | np.ndarray) -> None:
         """Play in a thread; returns at once."""
 
     def wait_sent(self, timeout: float | None = None) -> bool:
-        """Wait until all is made and sent; raises what the source raised."""
+        """Wait until all is made and sent; raises the source's error."""
         ...
 
     def stop(self) -> None:
-        """Fall silent, and close the source."""
+        """Silence the sound, and close the source."""
 
 
-class Booth:
-    """Takes orders, has them played, and keeps what came of them.
+class Session:
+    """Speaks jobs through a player, and keeps the recordings.
 
     Args:
         player: plays the chunks as they are made.
-        tell: is given each new progress, in the booth's thread; the last one of an order is not `busy`.
-        open_stack: makes the models of a preset; each is opened once and kept.
+        on_progress: called with each new progress, in the session's thread; the last one of a job is not `busy`.
+        open_stack: makes the models of a preset; each preset is opened once and kept.
 
     Attributes:
-        takes: in the order they were spoken; those that were stopped too, if there was sound.
+        recordings: oldest first; stopped ones too, if there was sound.
     """
 
     def __init__(
         self,
-        player: Loudspeaker,
-        tell: Callable[[Progress], object],
+        player: ChunkPlayer,
+        on_progress: Callable[[Progress], object],
         open_stack: Callable[[str], Stack] = Stack,
     ) -> None:
-        self.takes: list[Take] = []
-        self._player, self._tell, self._open_stack = player, tell, open_stack
+        self.recordings: list[Recording] = []
+        self._player, self._on_progress, self._open_stack = player, on_progress, open_stack
         self._stacks: dict[str, Stack] = {}
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -105,103 +110,104 @@ class Booth:
 
     @property
     def busy(self) -> bool:
-        """Whether an order is being spoken."""
+        """Whether a job is in progress."""
         return self._progress.busy
 
-    def speak(self, order: Order) -> None:
-        """Begin an order; returns at once. What is wrong with it the last progress says.
+    def speak(self, job: Job) -> None:
+        """Begin a job; returns at once. Errors of the job are in its last progress.
 
         Raises:
-            StateError: another one is being spoken.
+            StateError: another job is in progress.
         """
         if self.busy:
-            raise StateError("an order is being spoken: press Stop first, or wait for its end")
+            raise StateError(BUSY)
         self._stopping.clear()
         self._progress = Progress("loading")
-        self._thread = threading.Thread(target=self._work, args=[order], name="csmkit-booth", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=[job], name="csmkit-session", daemon=True)
         self._thread.start()
 
-    def play(self, take: Take) -> None:
-        """Play a take again.
+    def play(self, audio: np.ndarray) -> None:
+        """Play a waveform, ``(samples,)`` float32 at 24 kHz, such as a recording's.
 
         Raises:
-            StateError: an order is being spoken.
+            StateError: a job is in progress.
         """
         if self.busy:
-            raise StateError("an order is being spoken: press Stop first, or wait for its end")
-        self._player.play(take.trial.audio)
+            raise StateError(BUSY)
+        self._player.play(audio)
 
     def stop(self) -> None:
-        """Fall silent at once; what is being spoken ends within a frame. Nothing to stop is fine."""
+        """Silence the sound at once; the job ends within a frame. Does nothing where nothing is in progress."""
         self._stopping.set()
         self._player.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end of the present order, at most ``timeout`` seconds; whether it has ended."""
+        """Wait at most ``timeout`` seconds for the end of the job; returns whether it has ended."""
         if self._thread is not None:
             self._thread.join(timeout)
         return not self.busy
 
     def close(self) -> None:
-        """Stop, and let the models go."""
+        """Stop, and release the models."""
         self.stop()
         self.wait()
         while self._stacks:
             self._stacks.popitem()[1].close()
 
-    def _work(self, order: Order) -> None:
-        atexit.register(self._leave)
+    def _work(self, job: Job) -> None:
+        atexit.register(self._exit)
         try:
-            self._say("loading")
-            self._speak(order)
-        except Exception as error:  # the thread's top frame: told to the user, as nobody else waits for it
-            self._say("failed", error=_one_line(error))
+            self._report("loading")
+            self._speak(job)
+        except Exception as error:  # the thread's top frame: the user reads it, as no caller waits
+            self._report("failed", error=_in_one_line(error))
         finally:
-            atexit.unregister(self._leave)
+            atexit.unregister(self._exit)
 
-    def _speak(self, order: Order) -> None:
-        if order.preset not in self._stacks:
-            self._stacks[order.preset] = self._open_stack(order.preset)
-        stack = self._stacks[order.preset]
-        asr = None if order.whisper is None else stack.recogniser(order.whisper)
-        voice = stack.voice
+    def _speak(self, job: Job) -> None:
+        if job.preset not in self._stacks:
+            self._stacks[job.preset] = self._open_stack(job.preset)
+        stack = self._stacks[job.preset]
+        asr = None if job.whisper is None else stack.recogniser(job.whisper)
+        generator = stack.voice
         if self._stopping.is_set():
-            self._say("stopped")
+            self._report("stopped")
             return
-        with TrialRun(voice, order.text, order.settings, asr) as run:
+        with TrialRun(generator, job.text, job.settings, asr) as run:
             self._player.play(run)
-            if self._stopping.is_set():  # between the look above and the play
+            if self._stopping.is_set():  # set after the check above and before the play
                 self._player.stop()
             self._follow(run)
             trial = run.result()
-        take = Take(len(self.takes) + 1, order.preset, trial) if len(trial.audio) else None
-        if take is not None:
-            self.takes.append(take)
-        final = trial.transcript is not None
-        heard = str(trial.transcript) if final else self._progress.heard
-        phase = "stopped" if self._stopping.is_set() or trial.row["finish_reason"] == "interrupted" else "done"
-        self._say(phase, arrivals=trial.arrivals, heard=heard, final=final, take=take)
+        recording = Recording(len(self.recordings) + 1, job.preset, trial) if len(trial.audio) else None
+        if recording is not None:
+            self.recordings.append(recording)
+        stopped = self._stopping.is_set() or trial.row["finish_reason"] == "interrupted"
+        changes = {"arrivals": trial.arrivals, "recording": recording}
+        if trial.transcript is not None:
+            changes |= {"text": str(trial.transcript), "words": trial.transcript.words, "final": True}
+        self._report("stopped" if stopped else "done", **changes)
 
     def _follow(self, run: TrialRun) -> None:
         over = False
         while not over:
-            over = self._player.wait_sent(LOOK_S)
+            over = self._player.wait_sent(POLL_S)
             arrivals, partials = run.arrivals, run.partials
-            heard = partials[-1][1] if partials else ""
-            news = (len(arrivals), heard) != (len(self._progress.arrivals), self._progress.heard)
-            if over or news or self._progress.phase != "speaking":
-                self._say("measuring" if over else "speaking", arrivals=arrivals, heard=heard)
+            text = partials[-1][1] if partials else ""
+            changed = (len(arrivals), text) != (len(self._progress.arrivals), self._progress.text)
+            if over or changed or self._progress.phase != "speaking":
+                self._report("measuring" if over else "speaking", arrivals=arrivals, text=text)
 
-    def _say(self, phase: str, **changes: object) -> None:
+    def _report(self, phase: str, **changes: object) -> None:
         self._progress = replace(self._progress, phase=phase, **changes)  # type: ignore[arg-type]
-        self._tell(self._progress)
+        self._on_progress(self._progress)
 
-    def _leave(self) -> None:
+    def _exit(self) -> None:
         self.stop()
-        self.wait(LEAVE_S)
+        self.wait(EXIT_S)
 
 
-def _one_line(error: Exception) -> str:
-    """What went wrong; an error that csmkit did not foresee with its type, as its text alone may say nothing."""
-    said = " ".join(str(error).split())
-    return said if isinstance(error, CsmkitError) else f"{type(error).__name__}: {said}"
+def _in_one_line(error: Exception) -> str:
+    """The message; that of an unforeseen error with its type, as the message alone may say too little."""
+    message = " ".join(str(error).split())
+    return message if isinstance(error, CsmkitError) else f"speaking failed: {message} ({type(error).__name__})"

@@ -1,32 +1,35 @@
-// Plays chunks of sound as they come: each starts in the very sample in which the one before it ends.
+// Plays chunks of sound without gaps: each chunk starts at the sample where the chunk before it ends.
+// Needs a model with `send(message)`, `on(event, callback)`, `off(event, callback)` and `get("lead_ms")`; see widget.py
+// for the messages.
 
-const RATE = 24000; // Hz, of the context too: at another rate each buffer would be resampled alone, with seams
-const GUARD = 256; // samples, two blocks of the audio thread: what starts sooner than that would start late
-const FADE_S = 0.008; // how long Stop fades, so that it does not click
-const PATIENCE_MS = 3000; // a player that had nothing to play for so long lets the next one sound
+const RATE = 24000; // Hz; the context has this rate too, as another rate would resample each chunk alone
+const GUARD = 256; // samples: two blocks of the audio thread, the soonest that a start is still on time
+const FADE_S = 0.008; // length of the fade when sound stops, so that it does not click
+const PATIENCE_MS = 3000; // a player with nothing to play for this long lets the next player go first
 const REPORT_MS = 1000;
-const BIN = 240; // samples behind one value of the picture, 10 ms
+const BIN = 240; // samples for each value of the waveform picture: 10 ms
+const RESTARTED = "the kernel was restarted: run the cell again";
 
 function sharedContext() {
-  const key = Symbol.for("csmkit.audio-context"); // one for all players of a page: browsers limit how many there are
+  const key = Symbol.for("csmkit.audio-context"); // one for all players of a page: browsers limit their number
   globalThis[key] ??= new AudioContext({ sampleRate: RATE });
   return globalThis[key];
 }
 
-// The players of a page that play, in the order in which they began. Only the first one sounds.
+// The players of a page that want to play, oldest first. Only the first one sounds.
 function queue() {
   const key = Symbol.for("csmkit.players");
   globalThis[key] ??= [];
   return globalThis[key];
 }
 
-// Browsers keep a page silent until it was clicked or typed into; a context that only starts up is not blocked.
+// Browsers mute a page until the user has clicked or typed; a context that is only starting is not blocked.
 function isBlocked() {
   return sharedContext().state !== "running" && navigator.userActivation?.hasBeenActive !== true;
 }
 
 function samplesOf(view) {
-  const bytes = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength); // floats must lie aligned
+  const bytes = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength); // floats must be aligned
   return new Float32Array(bytes);
 }
 
@@ -39,13 +42,16 @@ function peaksOf(samples) {
   return peaks;
 }
 
-// One answer. Positions and lengths are in samples: `from` within the answer, `at` within the context's time.
+// One answer. Positions and lengths are in samples: `from` counts from the start of the answer, `at` is the context's
+// time of the chunk's first sample, or null while the chunk is not scheduled.
 class Track {
   constructor(play) {
     this.play = play;
     this.beganMs = performance.now();
     this.chunks = [];
+    this.peaks = [];
     this.arrivals = [];
+    this.words = []; // { text, from, to } in seconds
     this.underruns = 0;
     this.complete = false;
     this.stopped = false;
@@ -59,14 +65,22 @@ class Track {
 
   add(samples) {
     this.arrivals.push((performance.now() - this.beganMs) / 1000);
-    const chunk = { samples, peaks: peaksOf(samples), from: this.length, at: 0, late: false };
+    const chunk = { samples, from: this.length, at: null, done: false, late: false };
     this.chunks.push(chunk);
+    this.peaks.push(...peaksOf(samples));
     return chunk;
   }
 
-  // How far it was heard when the context's time is `now`.
+  // All samples in one array.
+  joined() {
+    const all = new Float32Array(this.length);
+    for (const chunk of this.chunks) all.set(chunk.samples, chunk.from);
+    return all;
+  }
+
+  // The position in the answer when the context's time is `now`.
   heard(now) {
-    const begun = this.chunks.filter((chunk) => chunk.at <= now && chunk.at > 0).at(-1);
+    const begun = this.chunks.filter((chunk) => chunk.at !== null && chunk.at <= now).at(-1);
     return begun ? begun.from + Math.min(now - begun.at, begun.samples.length) : 0;
   }
 }
@@ -77,9 +91,12 @@ class Engine {
     this.views = new Set();
     this.track = new Track(0);
     this.position = 0;
+    this.restarted = false;
     this.reset();
     this.receive = this.receive.bind(this);
+    this.lose = this.lose.bind(this);
     model.on("msg:custom", this.receive);
+    model.on("comm_live_update", this.lose);
     model.send({ type: "ready" });
   }
 
@@ -98,7 +115,7 @@ class Engine {
     return this.track.play ? "waiting" : "idle";
   }
 
-  // Where the ear is, in samples of the answer.
+  // The position that the listener hears, in samples of the answer.
   get now() {
     if (this.sounding.size) this.position = this.track.heard(sharedContext().currentTime * RATE);
     else if (this.phase === "ended") this.position = this.track.length;
@@ -109,13 +126,13 @@ class Engine {
     return queue()[0] === this;
   }
 
-  // Take a place in the queue: at its end, or at its head, where a button was pressed and somebody waits to hear it.
+  // Join the queue: at its end, or at its head where the user pressed a button and wants to hear it now.
   enter(atOnce) {
     const players = queue();
     const [before] = players;
     if (!players.includes(this)) {
       players.push(this);
-      this.reports = setInterval(() => this.tell(), REPORT_MS); // Python sees that somebody listens
+      this.reports = setInterval(() => this.tell(), REPORT_MS); // shows Python that the page is open
     }
     if (atOnce && before && before !== this) {
       players.splice(players.indexOf(this), 1);
@@ -135,15 +152,15 @@ class Engine {
     if (place === 0) players[0]?.start();
   }
 
-  // Its turn has come: play what arrived while it waited.
+  // This player is the first now: schedule the chunks that came while it waited.
   start() {
-    for (const chunk of this.track.chunks) if (!chunk.at) this.sound(chunk);
+    for (const chunk of this.track.chunks) if (!chunk.done) this.sound(chunk);
     this.watch();
     if (this.track.complete && !this.sounding.size) this.leave();
     this.tell();
   }
 
-  // As long as the first one has nothing to play, let the others go ahead of it from time to time.
+  // While the first player has nothing to play, let the others go first from time to time.
   watch() {
     clearTimeout(this.timer);
     if (!this.isFirst || this.sounding.size) return;
@@ -156,9 +173,10 @@ class Engine {
   }
 
   receive(message, buffers) {
-    if (message.play < this.track.play) return; // of an answer that is over
+    if (message.play < this.track.play) return; // it belongs to an earlier answer
     if (message.play > this.track.play) this.begin(message.play, message.at_once);
     if (message.type === "chunk") this.add(samplesOf(buffers[0]));
+    if (message.type === "words") this.track.words = message.words;
     if (message.type === "end") this.end(message.error);
     if (message.type === "stop") this.stop();
     this.tell();
@@ -173,20 +191,27 @@ class Engine {
   }
 
   add(samples) {
-    if (this.track.stopped) return; // it was on its way when Stop was pressed
+    if (this.track.stopped) return; // it was sent before Stop was pressed
     const chunk = this.track.add(samples);
     if (this.isFirst) this.sound(chunk);
   }
 
-  sound(chunk) {
-    chunk.late = this.schedule(chunk);
+  sound(chunk, offset = 0) {
+    chunk.late = this.schedule(chunk, offset);
     if (chunk.late && !this.replaying) this.track.underruns += 1;
   }
 
   end(error) {
     this.track.complete = true;
     this.track.error = error;
-    if (!this.sounding.size && this.track.chunks.every((chunk) => chunk.at)) this.leave();
+    if (!this.sounding.size && this.track.chunks.every((chunk) => chunk.done)) this.leave();
+  }
+
+  // The kernel is gone: nothing more will arrive. What is here can still be played.
+  lose() {
+    this.restarted = true;
+    if (this.track.play && !this.track.complete) this.end("");
+    this.tell();
   }
 
   stop() {
@@ -196,34 +221,37 @@ class Engine {
     this.leave();
   }
 
-  // What Stop does: silence, and tell Python, which stops whoever makes the chunks.
+  // Silence the player, and tell Python, which stops the source of the chunks.
   interrupt() {
     this.model.send({ type: "stop", play: this.track.play });
     this.stop();
     this.tell();
   }
 
-  // Put a chunk behind the last one; returns whether that one had ended already, so that there was a gap.
-  schedule(chunk) {
+  // Schedule a chunk behind the last one, without its first `offset` samples; returns whether there was a gap.
+  schedule(chunk, offset) {
     const context = sharedContext();
     const soonest = Math.ceil(context.currentTime * RATE) + GUARD;
     const late = this.cursor !== null && this.cursor < soonest;
     if (late || this.cursor === null) {
-      this.cursor = soonest + Math.round((this.model.get("lead_ms") * RATE) / 1000);
+      const lead = this.replaying ? 0 : Math.round((this.model.get("lead_ms") * RATE) / 1000);
+      this.cursor = soonest + lead;
     }
     if (!this.gain) {
       this.gain = context.createGain();
       this.gain.connect(context.destination);
     }
-    const buffer = context.createBuffer(1, chunk.samples.length, RATE);
-    buffer.copyToChannel(chunk.samples, 0);
+    const samples = offset ? chunk.samples.subarray(offset) : chunk.samples;
+    const buffer = context.createBuffer(1, samples.length, RATE);
+    buffer.copyToChannel(samples, 0);
     const source = new AudioBufferSourceNode(context, { buffer });
     source.connect(this.gain);
     source.onended = () => this.ended(source);
     source.start(this.cursor / RATE);
     this.sounding.add(source);
-    chunk.at = this.cursor;
-    this.cursor += chunk.samples.length;
+    chunk.at = this.cursor - offset;
+    chunk.done = true;
+    this.cursor += samples.length;
     return late;
   }
 
@@ -249,13 +277,22 @@ class Engine {
     for (const source of sounding) source.stop(until);
   }
 
-  // Play again what was heard, from its beginning; nothing of it is measured.
-  replay() {
+  // Play from a position, in samples of the answer. Underruns are counted on the first hearing only.
+  seek(position) {
+    const { track } = this;
+    if (!track.chunks.length) return;
+    const from = Math.min(Math.max(0, Math.round(position)), track.length - 1);
     this.silence();
     this.unblock();
     this.replaying = true;
-    for (const chunk of this.track.chunks) chunk.at = 0;
+    this.position = from;
+    for (const chunk of track.chunks) {
+      chunk.at = null;
+      chunk.done = chunk.from + chunk.samples.length <= from;
+    }
     this.enter(true);
+    const first = track.chunks.find((chunk) => !chunk.done);
+    this.sound(first, Math.max(0, from - first.from));
     this.start();
   }
 
@@ -270,27 +307,28 @@ class Engine {
     const { phase, track } = this;
     if (phase === "blocked") this.unblock();
     else if (phase === "playing" || phase === "waiting" || phase === "queued") this.interrupt();
-    else if (track.chunks.length) this.replay();
+    else if (track.chunks.length) this.seek(0);
   }
 
-  // Report to Python, and draw. A message of its own, as changes of a widget's state wait until the kernel is idle.
+  // Report to Python, and draw. Sent as a message, because changes of a widget's state wait until the kernel is idle.
   tell() {
     const { track } = this;
     const report = {
       play: track.play,
       phase: this.phase,
       heard_s: this.now / RATE,
-      told_s: Date.now() / 1000,
+      reported_s: Date.now() / 1000,
       underruns: track.underruns,
       arrivals_s: [...track.arrivals],
       durations_s: track.chunks.map((chunk) => chunk.samples.length / RATE),
     };
-    this.model.send({ type: "report", report });
+    if (!this.restarted) this.model.send({ type: "report", report });
     for (const view of this.views) view.draw();
   }
 
   close() {
     this.model.off("msg:custom", this.receive);
+    this.model.off("comm_live_update", this.lose);
     this.silence();
     this.leave();
   }

@@ -1,4 +1,4 @@
-"""Studio: type, choose, hear, compare and keep, without writing code."""
+"""Studio: type a text, choose settings, hear, compare and keep, without writing code."""
 
 from __future__ import annotations
 
@@ -6,41 +6,48 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from os import PathLike
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
 
 from csmkit.errors import CsmkitError
-from csmkit.lab.notebook.chart import describe, latency_svg
+from csmkit.lab.notebook.comparison import BlindComparison
 from csmkit.lab.notebook.controls import SCHEDULES, Controls
-from csmkit.lab.notebook.history import History
-from csmkit.lab.notebook.output import NO_ANSWER, audio_html
+from csmkit.lab.notebook.output import NO_ANSWER, audio_html, describe, latency_svg
 from csmkit.lab.notebook.player import Player
-from csmkit.lab.notebook.recordings import Take, keep
-from csmkit.lab.notebook.session import Booth, Progress
+from csmkit.lab.notebook.recordings import Recording, RecordingTable, keep
+from csmkit.lab.notebook.session import Progress, Session
 from csmkit.stack import Stack
 from csmkit.timing import Arrivals
 
-PHASES = {"loading": "loading the models …", "speaking": "", "measuring": "measuring …", "stopped": "stopped"}
+PHASES = {
+    "loading": "loading the models, some seconds the first time …",
+    "speaking": "",
+    "measuring": "measuring …",
+    "stopped": "stopped",
+}
 
 
 class Studio:
-    """A form with Speak and Stop, a player, live text and latency, and the takes so far.
+    """A form with Speak and Stop, a player, live text and latency, the recordings so far, and a blind comparison.
 
-    Speaking runs in a thread: the kernel stays free, and cells may use ``takes`` meanwhile. What goes wrong is shown as
-    one line. Where the player's front end is missing, each take comes with a plain audio control.
+    Speaking runs in a thread: the kernel stays free, and cells may use ``recordings`` meanwhile. An error is shown as
+    text below the buttons. Where the player's front end is missing, each recording comes with a plain audio control.
 
     Args:
-        preset: to begin with; None asks CSMKIT_PRESET and means pocket. Models are loaded at the first Speak.
-        text: to begin with.
-        schedules: of chunks, to choose from.
-        folder: where takes are kept.
+        preset: selected at first; None asks CSMKIT_PRESET and means pocket. Models are loaded at the first Speak.
+        text: in the text field at first.
+        schedules: chunk sizes to choose from.
+        folder: where recordings are kept.
         open_stack: makes the models of a preset.
 
     Attributes:
         controls: the fields.
-        booth: what speaks.
-        player: what is heard.
+        session: speaks.
+        player: plays.
+        table: the recordings, with their buttons.
+        comparison: the blind comparison.
         widget: all of it, for a layout of your own.
 
     Raises:
@@ -53,105 +60,147 @@ class Studio:
         *,
         text: str = "good morning, how are you today?",
         schedules: Sequence[int | tuple[int, ...]] = SCHEDULES,
-        folder: str | PathLike[str] = "takes",
+        folder: str | PathLike[str] = "recordings",
         open_stack: Callable[[str], Stack] = Stack,
     ) -> None:
         self.controls = Controls(text, preset, schedules)
         self.player = Player(embedded=True)
-        self.booth = Booth(self.player, self._show, open_stack)
-        self._folder = folder
-        self._history = History(self._play, self._keep)
-        self._speak = _button("Speak", "play", "primary", self._press_speak)
-        self._stop = _button("Stop", "stop", "", lambda: self.booth.stop())
-        self._stop.disabled = True
-        self._status, self._heard, self._latency, self._sound = (ipywidgets.HTML() for _ in range(4))
-        for name, part in (("status", self._status), ("heard", self._heard), ("latency", self._latency)):
+        self.session = Session(self.player, self.show, open_stack)
+        self.table = RecordingTable(self.play, self.keep, lambda chosen: self.comparison.choose(chosen))
+        self.comparison = BlindComparison(self._play_audio)
+        self.folder = Path(folder)
+        self.status, self.has_error = "", False
+        self._make_widget()
+
+    def _make_widget(self) -> None:
+        self.speak_button = _button("Speak", "play", "primary", self.speak)
+        self.stop_button = _button("Stop", "stop", "", self.session.stop)
+        self.stop_button.disabled = True
+        self._status, self._text, self._latency, self._plain = (ipywidgets.HTML() for _ in range(4))
+        for name, part in (("status", self._status), ("text-recognised", self._text), ("latency", self._latency)):
             part.add_class(f"csmkit-studio-{name}")
+        self._status.layout = {"max_width": "760px"}
         self._latency.value = latency_svg(Arrivals())
-        buttons = ipywidgets.HBox([self._speak, self._stop, self._status])
-        below = [self.player.widget, self._sound, self._heard, self._latency, self._history.widget]
-        self.widget = ipywidgets.VBox([self.controls.layout, buttons, *below])
+        buttons = ipywidgets.HBox([self.speak_button, self.stop_button], layout={"flex": "0 0 auto"})
+        below = [self.player.widget, self._plain, self._text, self._latency, self.table.widget, self.comparison.widget]
+        self.widget = ipywidgets.VBox([self.controls.layout, buttons, self._status, *below])
         self.widget.add_class("csmkit-studio")
 
     @property
-    def takes(self) -> list[Take]:
-        """What was spoken so far."""
-        return self.booth.takes
+    def recordings(self) -> list[Recording]:
+        """All recordings so far, oldest first."""
+        return self.session.recordings
+
+    def speak(self) -> None:
+        """Speak the text with the present settings, as the button does; returns at once."""
+        self._plain.value = ""
+        with self._errors_shown():
+            job = self.controls.job()
+            self._set_busy(True)
+            self.session.speak(job)
+
+    def stop(self) -> None:
+        """Stop speaking, as the button does."""
+        self.session.stop()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait at most ``timeout`` seconds for the end of the recording in progress; returns whether it has ended."""
+        return self.session.wait(timeout)
+
+    def play(self, recording: Recording) -> None:
+        """Play a recording again, as its button does."""
+        self._play_audio(recording.trial.audio)
+        if recording.trial.transcript is not None:
+            self.player.show_words(recording.trial.transcript.words)
+
+    def keep(self, recording: Recording) -> Path | None:
+        """Write a recording to the folder, as its button does; returns its file, or None after an error."""
+        with self._errors_shown():
+            path = keep(recording, self.folder)
+            self._say(f"kept as {path}")
+            return path
+        return None
 
     def close(self) -> None:
-        """Stop, take the widget away and let the models go."""
-        self.booth.close()
+        """Stop, remove the widget and release the models."""
+        self.session.close()
         self.widget.close()
+
+    def show(self, progress: Progress) -> None:
+        """Show the progress of a job; the session calls it in its thread."""
+        if progress.error:
+            self._say(progress.error, error=True)
+        else:
+            self._say(" · ".join(filter(None, [describe(progress.arrivals), PHASES.get(progress.phase, "")])))
+        if progress.busy or progress.recording is not None:
+            self._latency.value = latency_svg(progress.arrivals)
+            self._text.value = _recognised(progress.text, progress.final)
+        if progress.recording is not None:
+            self.table.add(progress.recording)
+            self.player.show_words(progress.words)
+            self._show_plain_control(progress.recording.trial.audio)
+        self._set_busy(progress.busy)
+
+    @property
+    def latency(self) -> str:
+        """The picture of the latency, as SVG."""
+        return self._latency.value
+
+    @property
+    def text_shown(self) -> str:
+        """The recogniser's text, as HTML; empty before there is any."""
+        return self._text.value
+
+    @property
+    def plain_control(self) -> str:
+        """The audio control shown where the player has no front end, as HTML; empty otherwise."""
+        return self._plain.value
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
         display(self.widget)
 
-    def _press_speak(self) -> None:
-        self._sound.value = ""
-        with self._told():
-            order = self.controls.order()
-            self._buttons(busy=True)
-            self.booth.speak(order)
-
-    def _play(self, take: Take) -> None:
-        with self._told():
-            self.booth.play(take)
-            self._stand_in(take.trial.audio)
-
-    def _keep(self, take: Take) -> None:
-        with self._told():
-            self._say(f"kept as {keep(take, self._folder)}")
+    def _play_audio(self, audio: np.ndarray) -> None:
+        with self._errors_shown():
+            self.session.play(audio)
+            self._show_plain_control(audio)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Errors that csmkit raises on purpose are shown, and go no further: a click has no caller."""
+    def _errors_shown(self) -> Iterator[None]:
+        """Show errors of csmkit as text: a click has no caller who could catch them."""
         try:
             yield
         except CsmkitError as error:
             self._say(" ".join(str(error).split()), error=True)
 
-    def _show(self, progress: Progress) -> None:
-        """Bring everything up to date; called in the booth's thread."""
-        figures = describe(progress.arrivals)
-        if progress.error:
-            self._say(progress.error, error=True)
-        else:
-            self._say(" · ".join(filter(None, [figures, PHASES.get(progress.phase, "")])))
-        if progress.phase in ("loading", "speaking", "measuring") or progress.take is not None:
-            self._latency.value = latency_svg(progress.arrivals)
-            self._heard.value = _text_heard(progress.heard, progress.final)
-        if progress.take is not None:
-            self._history.add(progress.take)
-            self._stand_in(progress.take.trial.audio)
-        self._buttons(progress.busy)
-
-    def _stand_in(self, audio: np.ndarray) -> None:
-        """Show a plain control where the player has no front end."""
+    def _show_plain_control(self, audio: np.ndarray) -> None:
         absent = not self.player.widget.answered.is_set()
-        self._sound.value = f"<div>{escape(NO_ANSWER)}</div>{audio_html(audio)}" if absent else ""
+        self._plain.value = f"<div>{escape(NO_ANSWER)}</div>{audio_html(audio)}" if absent else ""
 
     def _say(self, line: str, *, error: bool = False) -> None:
+        self.status, self.has_error = line, error
         colour = "var(--jp-error-color1, #c62828)" if error else "var(--jp-ui-font-color2, #616161)"
-        kind = ' role="alert"' if error else ""
-        self._status.value = f'<span style="color:{colour}"{kind}>{escape(line)}</span>' if line else ""
+        role = "alert" if error else "status"
+        style = f"color:{colour};line-height:1.4;overflow-wrap:anywhere;white-space:normal"
+        self._status.value = f'<div style="{style}" role="{role}">{escape(line)}</div>' if line else ""
 
-    def _buttons(self, busy: bool) -> None:
-        self._speak.disabled, self._stop.disabled = busy, not busy
+    def _set_busy(self, busy: bool) -> None:
+        self.speak_button.disabled, self.stop_button.disabled = busy, not busy
 
 
-def _text_heard(text: str, final: bool) -> str:
-    """The recogniser's text; in italics as long as it may change."""
+def _recognised(text: str, final: bool) -> str:
+    """The recogniser's text; in italics while it may still change."""
     if not text:
         return ""
     tag = "span" if final else "em"
-    said = "heard" if final else "hearing"
-    return f"<{tag}>{said}: “{escape(text)}”</{tag}>"
+    label = "recognised" if final else "recognising"
+    return f"<{tag}>{label}: “{escape(text)}”</{tag}>"
 
 
 def _button(text: str, icon: str, style: str, press: Callable[[], object]) -> ipywidgets.Button:
-    button = ipywidgets.Button(description=text, icon=icon, button_style=style, layout={"width": "90px"})
+    layout = {"width": "90px", "flex": "0 0 auto"}
+    button = ipywidgets.Button(description=text, icon=icon, button_style=style, layout=layout)
     button.add_class(f"csmkit-studio-{text.lower()}")
     button.on_click(lambda _: press())
     return button

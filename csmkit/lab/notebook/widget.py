@@ -1,12 +1,12 @@
-"""The part of the player that lives in the browser, as a widget: messages there, a report back."""
+"""The part of the player that runs in the browser, as a widget: messages to it, a report back."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import monotonic
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
 import numpy as np
@@ -14,30 +14,37 @@ import traitlets
 
 from csmkit.errors import InputError
 
-HERE = Path(__file__).parent
+if TYPE_CHECKING:
+    from csmkit.asr.hypothesis import Word
+
 MAX_LEAD_MS = 10_000
 
 
+def joined(*names: str) -> str:
+    """The text of several files of this folder, one after the other: a widget's module cannot import another file."""
+    return "\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in names)
+
+
 class PlayerWidget(anywidget.AnyWidget):
-    """Plays what it is sent; see sound.js. Sending where no front end listens does nothing.
+    """Plays the chunks that it is sent; see sound.js. Without a front end, sending does nothing.
 
     Attributes:
-        lead_ms: silence before the first chunk; what a slow generator needs to play without a gap.
-        report: what the browser tells: ``play``, ``phase``, ``underruns``, ``arrivals_s``, ``durations_s``,
-            ``heard_s`` (the playback clock) and ``told_s`` (the browser's clock). While it plays it tells every second.
-            Written by the browser alone, so that the two cannot contradict each other.
+        lead_ms: silence before the first chunk, in ms; a slow generator needs it to play without a gap.
+        report: the browser's latest message: ``play``, ``phase``, ``underruns``, ``arrivals_s``, ``durations_s``,
+            ``heard_s`` (position of the listener) and ``reported_s`` (the browser's clock). While it plays there is one
+            every second. Only the browser writes it, so that the two sides cannot disagree.
         silenced_play: the last play that Python has stopped; 0 for none.
         answered: set by the first message of a front end.
-        messages_come_during_cells: whether the browser's messages are read while a cell runs, as they are by kernels
-            that route them to a subshell (ipykernel 7.0 to 7.3 with JupyterLab 4.4); None until that is known.
-        front_end_exists: whether any player of this kernel was answered.
+        messages_come_during_cells: whether the browser's messages are read while a cell runs, as kernels do that route
+            them to a subshell (ipykernel 7.0 to 7.3 with JupyterLab 4.4); None until that is known.
+        front_end_exists: whether a front end has answered any player of this kernel.
     """
 
     messages_come_during_cells: ClassVar[bool | None] = None
     front_end_exists: ClassVar[bool] = False
 
-    _esm = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("sound.js", "player.js"))
-    _css = HERE / "player.css"
+    _esm = joined("sound.js", "player.js", "widget.js")
+    _css = joined("player.css")
     lead_ms = traitlets.Int(30).tag(sync=True)
     report = traitlets.Dict()
 
@@ -47,7 +54,7 @@ class PlayerWidget(anywidget.AnyWidget):
         super().__init__(**traits)
         self.answered = threading.Event()
         self._on_stop, self._on_answer = on_stop, on_answer
-        self.on_msg(self._receive)
+        self.on_msg(lambda _, message, buffers: self.receive(message, buffers))
 
     @traitlets.validate("lead_ms")
     def _check_lead(self, proposal: traitlets.Bunch) -> int:
@@ -56,9 +63,11 @@ class PlayerWidget(anywidget.AnyWidget):
         return proposal.value
 
     def begin(self, play: int, at_once: bool = False) -> None:
-        """Say that chunks of a new play follow; what this player played before is silenced.
+        """Announce the chunks of a new play; the play before is silenced.
 
-        Where another player of the page sounds, this one follows it, or silences it if it is to begin ``at_once``.
+        Args:
+            play: its number, larger than that of the play before.
+            at_once: silence another player of the page instead of playing after it.
         """
         self.send({"type": "begin", "play": play, "at_once": at_once})
 
@@ -66,12 +75,17 @@ class PlayerWidget(anywidget.AnyWidget):
         """Send ``(samples,)`` float32 at 24 kHz, bit for bit."""
         self.send({"type": "chunk", "play": play}, buffers=[samples.astype("<f4").tobytes()])
 
+    def words(self, play: int, words: Iterable[Word]) -> None:
+        """Show words with their times under the waveform."""
+        timed = [{"text": word.text, "from": word.start_s, "to": word.end_s} for word in words]
+        self.send({"type": "words", "play": play, "words": timed})
+
     def end(self, play: int, error: str = "") -> None:
-        """Say that nothing more follows, and why if it broke off."""
+        """Announce that no chunk follows, and the error that ended the play early, if there was one."""
         self.send({"type": "end", "play": play, "error": error})
 
     def silence(self, play: int) -> None:
-        """Stop the sound at once; chunks of this play that are still on their way are dropped."""
+        """Stop the sound at once; chunks of this play that arrive later are dropped."""
         self.send({"type": "stop", "play": play})
         with self._reported:
             self.silenced_play = play
@@ -80,15 +94,15 @@ class PlayerWidget(anywidget.AnyWidget):
     def wait_for_report(
         self, is_enough: Callable[[dict[str, Any]], bool], timeout: float | None, lost_s: float | None = None
     ) -> bool:
-        """Block until the browser has reported something.
+        """Block until the browser has sent a certain report.
 
         Args:
-            is_enough: takes a report.
+            is_enough: takes a report, returns whether to end the wait.
             timeout: seconds at most; None for as long as it takes.
-            lost_s: seconds without any report after which the browser is taken to be gone; None waits for it.
+            lost_s: seconds without any report after which the browser counts as closed; None never does.
 
         Returns:
-            False after the timeout; True once it was reported, or the browser is gone.
+            False after the timeout; True once the report came, or the browser is closed.
         """
         left_s = timeout
         with self._reported:
@@ -109,15 +123,16 @@ class PlayerWidget(anywidget.AnyWidget):
         with self._reported:
             self._reported.notify_all()
 
-    def _receive(self, _: PlayerWidget, message: dict[str, Any], buffers: list[memoryview]) -> None:
+    def receive(self, message: dict[str, Any], buffers: list[memoryview]) -> None:
+        """Take a message of the browser: "ready", "report" or "stop"; called by the kernel."""
         if threading.current_thread() is not threading.main_thread():
             PlayerWidget.messages_come_during_cells = True
         if not self.answered.is_set():
             PlayerWidget.front_end_exists = True
             self.answered.set()
             self._on_answer()
-        # Messages from before the front end had a subshell come after later ones, when the cell is over.
-        if message["type"] == "report" and message["report"]["told_s"] >= self.report.get("told_s", 0):
+        # Messages sent before the front end had a subshell arrive after later ones, when the cell has ended.
+        if message["type"] == "report" and message["report"]["reported_s"] >= self.report.get("reported_s", 0):
             self.report = message["report"]
         elif message["type"] == "stop":
             self._on_stop(message["play"])
