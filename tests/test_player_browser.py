@@ -296,6 +296,7 @@ def test_a_click_on_a_word_plays_from_it_and_the_word_that_sounds_is_marked(
     lab: LabPage, words: sync_api.Locator
 ) -> None:
     buttons = words.locator(".csmkit-player-word")
+    buttons.nth(2).wait_for()
     assert buttons.all_inner_texts() == ["one", "two", "three"]
     words.evaluate(
         """player => {
@@ -321,12 +322,13 @@ def test_keys_move_play_and_stop_and_do_not_reach_the_notebook(lab: LabPage, wor
     lab.listen()
     slider.press("Home")
     assert first_sample_after_seek(lab) == (72_000, 0.1)
-    assert 0 <= float(slider.get_attribute("aria-valuenow")) < 3 == float(slider.get_attribute("aria-valuemax"))
+    assert 0 <= float(slider.get_attribute("aria-valuenow")) <= 3 == float(slider.get_attribute("aria-valuemax"))
     slider.press("Space")
     lab.run_until("player.phase", "'ended'")
-    n_cells = lab.page.locator(".jp-Cell").count()
+    n_cells = lab.page.evaluate("jupyterapp.shell.currentWidget.content.model.cells.length")
     slider.press("b")
-    assert lab.page.locator(".jp-Cell").count() == n_cells, "b in the notebook would insert a cell"
+    n_after = lab.page.evaluate("jupyterapp.shell.currentWidget.content.model.cells.length")
+    assert n_after == n_cells, "in command mode, b inserts a cell"
 
 
 def test_the_spectrogram_shows_where_the_sound_is(lab: LabPage, words: sync_api.Locator) -> None:

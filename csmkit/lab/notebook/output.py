@@ -1,4 +1,4 @@
-"""What a cell shows: a player's widget or a plain audio control in its place, and the latency of chunks as a picture."""
+"""What a cell shows: a player or a plain audio control in its place, and the latency of chunks as a picture."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Output:
     _explained: ClassVar[bool] = False  # whether an output has said why there is no widget: once is enough
 
     def __init__(self, bundle: dict[str, Any], embedded: bool = False) -> None:
-        self.shows_audio = False
+        self.shows_audio = self._shows_text = False
         self._embedded = embedded
         self._bundle = bundle
         self._handle: DisplayHandle | None = None
@@ -79,12 +79,18 @@ class Output:
             log.warning("a player can be heard in a notebook only: here, use the samples in its attribute 'audio'")
         self.shows_audio = True
 
+    def show_text(self, text: str) -> None:
+        """Replace the widget by a line of text, until `restore_widget`."""
+        if self._handle is not None:
+            self._handle.update({"text/plain": text, "text/html": f"<div>{escape(text)}</div>"}, raw=True)
+            self._shows_text = True
+
     def restore_widget(self) -> None:
         """Show the widget again: the front end has answered after all."""
-        if self.shows_audio and self._handle is not None:
+        if (self.shows_audio or self._shows_text) and self._handle is not None:
             self._handle.update(self._bundle, raw=True)
             Output._explained = False  # the explanation is gone, and was wrong
-        self.shows_audio = False
+        self.shows_audio = self._shows_text = False
 
 
 def audio_html(audio: np.ndarray) -> str:

@@ -20,9 +20,15 @@ function element(name, className, parent) {
   return made;
 }
 
-function iconButton(className, parent, icon, label) {
-  const button = element("button", className, parent);
+function textButton(className, parent, text) {
+  const button = keepKeys(element("button", className, parent));
   button.type = "button";
+  button.textContent = text;
+  return button;
+}
+
+function iconButton(className, parent, icon, label) {
+  const button = textButton(className, parent, "");
   button.innerHTML = '<svg viewBox="0 0 18 18" aria-hidden="true"><path fill="currentColor"/></svg>';
   setIcon(button, icon, label);
   return button;
@@ -44,9 +50,10 @@ function penOf(canvas) {
   return pen;
 }
 
-// Lets Tab, arrows and letters reach the player instead of the notebook's shortcuts.
+// Keys that are pressed here do not reach the notebook's shortcuts; JupyterLab looks at the focused element itself.
 function keepKeys(node) {
   node.dataset.lmSuppressShortcuts = "true";
+  return node;
 }
 
 class View {
@@ -55,11 +62,10 @@ class View {
     this.root = element("div", "csmkit-player", el);
     this.root.setAttribute("role", "group");
     this.root.setAttribute("aria-label", "Audio player");
-    keepKeys(this.root);
     const bar = element("div", "csmkit-player-bar", this.root);
     this.button = iconButton("csmkit-player-button", bar, "play", "Play");
     this.button.onclick = () => engine.press();
-    this.canvas = element("canvas", "csmkit-player-picture", bar);
+    this.canvas = keepKeys(element("canvas", "csmkit-player-picture", bar));
     this.makeSlider();
     this.spectrogramButton = iconButton("csmkit-player-tool", bar, "spectrogram", "Show the spectrogram");
     this.spectrogramButton.onclick = () => this.toggleSpectrogram();
@@ -202,9 +208,7 @@ class View {
       this.words.replaceChildren();
       this.words.hidden = !track.words.length;
       for (const word of track.words) {
-        const button = element("button", "csmkit-player-word", this.words);
-        button.type = "button";
-        button.textContent = word.text;
+        const button = textButton("csmkit-player-word", this.words, word.text);
         button.title = `${word.from.toFixed(2)} to ${word.to.toFixed(2)} s`;
         button.onclick = () => this.engine.seek(word.from * RATE);
       }

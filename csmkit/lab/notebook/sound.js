@@ -104,6 +104,7 @@ class Engine {
     this.sounding = new Set();
     this.cursor = null; // where the next chunk starts
     this.gain = null;
+    this.from = 0; // where the sound that is scheduled begins
     this.replaying = false;
   }
 
@@ -117,8 +118,9 @@ class Engine {
 
   // The position that the listener hears, in samples of the answer.
   get now() {
-    if (this.sounding.size) this.position = this.track.heard(sharedContext().currentTime * RATE);
-    else if (this.phase === "ended") this.position = this.track.length;
+    if (this.sounding.size) {
+      this.position = Math.max(this.from, this.track.heard(sharedContext().currentTime * RATE));
+    } else if (this.phase === "ended") this.position = this.track.length;
     return this.position;
   }
 
@@ -285,7 +287,7 @@ class Engine {
     this.silence();
     this.unblock();
     this.replaying = true;
-    this.position = from;
+    this.position = this.from = from;
     for (const chunk of track.chunks) {
       chunk.at = null;
       chunk.done = chunk.from + chunk.samples.length <= from;
