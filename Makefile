@@ -41,12 +41,13 @@ lint: .venv/dev.stamp
 screenshots: .venv/browser.stamp .venv/dev.stamp  ## the pictures of the README, by the test of the quickstart
 	CSMKIT_REQUIRE_BROWSER=1 CSMKIT_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_quickstart_browser.py
 
-bench: .venv/moshi.stamp  ## all that a CPU can measure, some minutes, and the README's tables of it
-	for benchmark in pocket clauses worker frame codec growth; do \
+bench: .venv/moshi.stamp  ## all that a CPU can measure, about an hour, and the tables of it in README and docs/performance.md
+	for benchmark in full_size pocket clauses worker frame codec growth reproducibility rounding; do \
 		$(BIN)/python -m experiments.benchmarks.$$benchmark --save results/benchmarks/$$benchmark.json || exit 1; done
 	$(BIN)/python -m experiments.benchmarks.tables --write
 
-bench-gpu: .venv/moshi.stamp  ## all that a GPU is asked, and the README's tables of it
+bench-gpu: .venv/moshi.stamp  ## all that a GPU is asked, in under ten minutes, and the tables of it
+	$(BIN)/python -m experiments.benchmarks.gpu_checks --save results/benchmarks/gpu_checks.json
 	$(BIN)/python -m experiments.benchmarks.gpu --save results/benchmarks/gpu.json
 	$(BIN)/python -m experiments.benchmarks.frame --device cuda --dtype bfloat16 --sizes full --modes eager graph --save results/benchmarks/frame_gpu.json
 	$(BIN)/python -m experiments.benchmarks.tables --write

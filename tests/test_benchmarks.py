@@ -1,4 +1,4 @@
-"""The benchmarks run at a small size and report what they say; the README's tables are those of the results."""
+"""The benchmarks run at a small size and report what they say; the tables of the pages are those of the results."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from csmkit.csm.config import CsmConfig, TransformerConfig
-from csmkit.errors import DeviceError
+from csmkit.errors import DeviceError, InputError
 from csmkit.speech.generator import Generator
-from experiments.benchmarks import codec, frame, gpu, gpu_checks, growth, reproducibility, tables
+from experiments.benchmarks import codec, frame, full_size, gpu, gpu_checks, growth, reproducibility, rounding, tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +39,48 @@ def test_frame_compares_the_same_codes(monkeypatch, capsys, tmp_path: Path):
         assert row["min_ms"] <= row["median_ms"]
         assert row["engine"] != "transformers" or row["speedup"] == 1
     assert {row["engine"] for row in report["rows"]} == {"transformers", "csmkit eager", "csmkit static"}
+
+
+def test_full_size_compares_engines_with_transformers_at_a_small_size(monkeypatch, capsys, tmp_path: Path):
+    how = "--engines eager:float32@1 int4@1 --frames 3 --repeats 1"
+    run(full_size, monkeypatch, f"--size few {how} --folder {tmp_path}")
+    report = last_line(capsys)
+    engines = [(row["engine"], row["dtype"]) for row in report["rows"]]
+    assert engines == [
+        ("transformers", "float32"),
+        ("eager", "float32"),
+        ("transformers", "bfloat16"),
+        ("int4", "bfloat16"),
+    ]
+    for row in report["rows"]:
+        assert row["frame_ms"] > 0 and row["peak_mib"] > 100 and row["load_s"] > 0
+        assert (row["rtf"] is None) == (row["engine"] == "transformers")
+    (tmp_path / "full_size.json").write_text(json.dumps(report))
+    assert "| int4, bfloat16 | 1 |" in tables.speed(tmp_path)
+
+
+def test_an_engine_is_read_from_its_name_or_refused():
+    assert full_size.Engine.parse("eager:float32@2") == ("eager", "float32", 2)
+    assert full_size.Engine.parse("int4@1").reference == ("transformers", "bfloat16", 1)
+    with pytest.raises(InputError, match="engine 'int4@many': give MODE"):
+        full_size.Engine.parse("int4@many")
+
+
+def test_the_first_frame_of_csm_1b_s_vocabularies_and_codec_runs_on_a_cpu(capsys):
+    small = "--size few --device cpu --modes eager --rows 24 --late 40 --frames 3 --repeats 1 --batches 2 --copy-mib 4"
+    gpu.main(small.split())
+    assert [row["batch"] for row in last_line(capsys)["rows"]] == [1, 2]
+
+
+def test_rounding_compares_variants_of_a_voice_and_their_logits(monkeypatch, capsys):
+    run(rounding, monkeypatch, "--variants float32 int8 --texts 2 --seeds 2 --whisper tiny.en")
+    report = last_line(capsys)
+    assert [row["variant"] for row in report["rows"]] == ["float32", "int8"] and len(report["weights"]) == 16
+    assert all(row["n"] == 4 and 0 <= row["ended_percent"] <= 100 for row in report["rows"])
+    run(rounding, monkeypatch, "--logits tiny --variants float32 float32 bfloat16 --frames 3")
+    same, other = last_line(capsys)["rows"]
+    assert same["others: error"] == 0 and same["others: same"] == 1
+    assert 0 < other["others: error"] < 0.1
 
 
 def test_codec_compares_all_decoders(monkeypatch, capsys):
@@ -100,10 +142,21 @@ def test_a_frame_of_csm_1b_reads_what_its_sizes_say():
     assert gpu.bytes_a_frame(config, 2) == pytest.approx(9.1e9, rel=0.02)  # some 9.1 GB, whence 1.9 ms on an H200
 
 
-def test_the_tables_of_the_readme_are_those_of_the_results():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", tables.PAGES)
+def test_the_tables_of_the_pages_are_those_of_the_results(name: str):
+    text = (ROOT / name).read_text(encoding="utf-8")
     assert text.count(tables.BEGIN) == text.count(tables.END) == 1
-    assert tables.inserted(text, tables.speed()) == text, "run: python -m experiments.benchmarks.tables --write"
+    assert tables.written(name) == text, "run: python -m experiments.benchmarks.tables --write"
+
+
+def test_the_readme_has_five_figures_with_the_real_size_first():
+    rows = tables.headlines().splitlines()[2:]
+    assert len(rows) == 5 and rows[0].startswith("| CSM-1B's size")
+
+
+def test_a_page_without_marks_is_refused():
+    with pytest.raises(ValueError, match="a page without <!-- speed -->"):
+        tables.inserted("# A page\n", "a table\n")
 
 
 def test_the_last_line_of_all_benchmarks_is_json(monkeypatch, capsys):
@@ -116,6 +169,7 @@ def test_the_last_line_of_all_benchmarks_is_json(monkeypatch, capsys):
 def test_a_benchmark_without_a_result_says_so(tmp_path: Path):
     text = tables.speed(tmp_path)
     assert text.count("ot measured yet") == len(tables.SECTIONS)
+    assert tables.headlines(tmp_path).count("not measured yet") == 5
     made = json.loads((tables.RESULTS / "pocket.json").read_text(encoding="utf-8"))
     made["table"][0]["p50"] = 123.456
     (tmp_path / "pocket.json").write_text(json.dumps(made))

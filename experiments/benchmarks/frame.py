@@ -21,12 +21,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import CsmForConditionalGeneration
 
 from csmkit.csm.checkpoint import load_model, load_tokenizer, read_json
 from csmkit.mimi.codecs import FakeCodec
 from csmkit.speech.generator import Generator
 from experiments.benchmarks.report import add_save, print_json, print_table
-from experiments.benchmarks.sizes import SIZES, random_voice, save_tokenizer
+from experiments.benchmarks.sizes import SIZES, save_voice
 
 TEXT = "hello there, how are you today?"
 HOW = {"greedy": {"temperature": 0.0}, "top-k 50": {"temperature": 0.9, "topk": 50}}
@@ -38,11 +39,10 @@ def contestants(
     size: str, modes: Sequence[str], n_frames: int, device: torch.device, dtype: torch.dtype
 ) -> dict[tuple[str, str], Speak]:
     """The engines by name and sampling, over the same weights; transformers first."""
-    theirs = random_voice(SIZES[size]).to(dtype)
     speakers: dict[tuple[str, str], Speak] = {}
     with tempfile.TemporaryDirectory() as folder:
-        theirs.save_pretrained(folder)
-        save_tokenizer(Path(folder), SIZES[size].text_vocab)
+        save_voice(size, Path(folder))
+        theirs = CsmForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
         config = read_json(Path(folder) / "config.json")
         ours = []
         for mode in modes:

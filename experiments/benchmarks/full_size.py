@@ -3,11 +3,11 @@
     python -m experiments.benchmarks.full_size [--engines transformers:bfloat16@2 eager:bfloat16@2 int8@2 int4@2 int4@1]
 
 Random weights, the codec at its full size. An engine is transformers or an execution mode of csmkit, its dtype, and its
-threads; "int8" and "int4" load a folder that `csmkit convert` has written. Each has a process of its own, so that its
-memory and its time to load are its own, and they take turns of one utterance, so that a busy machine slows all alike:
-believe the ratios before the milliseconds. ``floor_ms`` is what reading the weights of a frame takes at this machine's
-read bandwidth, each as often as it is multiplied. Where memory is short the default is the size "width", CSM-1B's
-widths with few layers. ``--folder`` keeps the checkpoints for the next time.
+threads; "int8" and "int4" load a folder that `csmkit convert` has written. Each engine runs in a process of its own,
+beside transformers with as many threads, and the two take turns of one utterance, so that a busy machine slows both:
+the ratios are more reliable than the milliseconds. ``floor_ms`` is the time to read the weights of a frame at this
+machine's read bandwidth, each as often as it is multiplied; a large shared cache goes below it. Where memory is short
+the default size is "width", CSM-1B's widths with few layers. ``--folder`` keeps the checkpoints for the next run.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ from csmkit.speech.generator import Generator
 from experiments.benchmarks.report import add_save, peak_memory_mib, print_json, print_table
 from experiments.benchmarks.sizes import SIZES, write_random_voice
 
+NAMES = ("engine", "dtype", "n_threads")  # of an engine's row
 TEXT = "hello there, how are you today?"
-MEMORY_GIB = 16  # of the default engines together
-ENGINES = ("transformers:bfloat16@2", "eager:bfloat16@2", "int8@2", "int4@2", "int4@1")
+MEMORY_GIB = 10  # transformers and one engine in bfloat16
+ENGINES = ("eager:bfloat16@2", "int8@2", "int4@2", "int4@1")
 
 
 class Engine(NamedTuple):
-    """A contestant.
+    """What is measured: an engine, its dtype and its threads.
 
     Attributes:
         mode: "transformers", or an execution mode.
@@ -68,6 +69,11 @@ class Engine(NamedTuple):
         return voice.with_name(f"{voice.name}-{self.mode}") if self.mode in ROUNDINGS else voice
 
     @property
+    def reference(self) -> Engine:
+        """Transformers with as many threads."""
+        return Engine("transformers", self.dtype, self.threads)
+
+    @property
     def bytes_per_weight(self) -> float:
         """Read for each weight that a frame multiplies by; scales included."""
         if self.mode in ROUNDINGS:
@@ -77,7 +83,7 @@ class Engine(NamedTuple):
 
 
 def work(connection: Connection, engine: Engine, voice: Path) -> None:
-    """A contestant's process: loads, then makes an utterance whenever it is told how many frames, until told None."""
+    """Run one engine in this process: load it, then speak whenever a number of frames is received, until None is."""
     torch.set_num_threads(engine.threads)
     os.environ["CSMKIT_THREADS"] = str(engine.threads)
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -123,8 +129,16 @@ def csmkit_figures(generator: Generator, n_frames: int) -> dict[str, float]:
     return figures
 
 
-class Contestants:
-    """The engines' processes."""
+class Processes:
+    """The engines that take turns, each in a process of its own.
+
+    Args:
+        engines: what runs.
+        voice: the folder of the unrounded checkpoint.
+
+    Attributes:
+        figures: of each engine, those of loading and then those of each utterance.
+    """
 
     def __init__(self, engines: list[Engine], voice: Path) -> None:
         context = multiprocessing.get_context("spawn")
@@ -154,14 +168,22 @@ class Contestants:
             process.join(10)
 
 
+def compare(engine: Engine, voice: Path, n_frames: int, repeats: int) -> dict[Engine, list[dict[str, float]]]:
+    """Figures of an engine and of its reference, by turns."""
+    processes = Processes(list(dict.fromkeys((engine.reference, engine))), voice)
+    try:
+        processes.take_turns(n_frames, repeats)
+    finally:
+        processes.close()
+    return processes.figures
+
+
 def rows(figures: dict[Engine, list[dict[str, float]]], size: str, n_weights: int, read_gb_s: float) -> list[dict]:
-    """A row an engine; ``times_transformers`` against those with as many threads, turn by turn."""
+    """One row for each engine; ``times_transformers`` compares it with its reference, turn by turn."""
     table = []
     for engine, (loading, *turns) in figures.items():
-        theirs = [
-            turns for other, turns in figures.items() if (other.mode, other.threads) == ("transformers", engine.threads)
-        ]
-        ratios = [a["frame_ms"] / b["frame_ms"] for a, b in zip(theirs[0][1:], turns, strict=True)] if theirs else []
+        pairs = zip(figures[engine.reference][1:], turns, strict=True)
+        ratios = [reference["frame_ms"] / turn["frame_ms"] for reference, turn in pairs]
 
         def median(name: str, turns: list[dict[str, float]] = turns) -> float | None:
             values = [turn[name] for turn in turns if name in turn]
@@ -176,7 +198,7 @@ def rows(figures: dict[Engine, list[dict[str, float]]], size: str, n_weights: in
             "frame_ms": median("frame_ms"),
             "frame_min_ms": min(turn["frame_ms"] for turn in turns),
             "floor_ms": 1e3 * n_weights * engine.bytes_per_weight / (1e9 * read_gb_s),
-            "times_transformers": statistics.median(ratios) if ratios else None,
+            "times_transformers": statistics.median(ratios),
             "with_sound_ms": sound,
             "rtf": sound / 80 if sound else None,
             "first_sound_ms": median("first_sound_ms"),
@@ -223,7 +245,7 @@ def prepared(size: str, engines: list[Engine], folder: Path | None) -> Iterator[
 
 
 def default_size() -> str:
-    """ "full" where the default engines fit into memory, else "width"."""
+    """Return "full" where the default engines fit into memory, else "width"."""
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return "full" if gib >= MEMORY_GIB else "width"
 
@@ -239,15 +261,14 @@ def main() -> None:
     add_save(parser)
     options = parser.parse_args()
     with prepared(options.size, options.engines, options.folder) as voice:
-        contestants = Contestants(options.engines, voice)
-        print("loaded", flush=True)
-        try:
-            bandwidth = read_bandwidth()
-            contestants.take_turns(options.frames, options.repeats)
-        finally:
-            contestants.close()
         n_weights = weights_of_a_frame(CsmConfig.from_transformers(read_json(voice / "config.json")))
-    table = rows(contestants.figures, options.size, n_weights, bandwidth)
+        bandwidth, table = read_bandwidth(), []
+        for engine in options.engines:
+            figures = compare(engine, voice, options.frames, options.repeats)
+            reference, *others = rows(figures, options.size, n_weights, bandwidth)
+            same = [row for row in table if [row[key] for key in NAMES] == [reference[key] for key in NAMES]]
+            table += others if same else [reference, *others]
+            print(f"{engine.mode} in {engine.dtype} on {engine.threads} threads: measured", flush=True)
     print_table(table)
     conditions = {"read_gb_s": round(bandwidth, 1), "load_average": round(os.getloadavg()[0], 1)}
     print_json("full_size", table, options.save, n_weights=n_weights, **conditions)

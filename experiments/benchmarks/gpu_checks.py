@@ -32,9 +32,8 @@ from csmkit.csm.execution.static import StaticStep
 from csmkit.csm.sampling import Noise
 from csmkit.errors import DeviceError
 from csmkit.speech.generator import Generator
-from experiments.benchmarks.gpu import save_voice
 from experiments.benchmarks.report import add_save, print_json, print_table
-from experiments.benchmarks.sizes import SIZES
+from experiments.benchmarks.sizes import SIZES, save_voice
 
 TEXT = "a" * 20
 

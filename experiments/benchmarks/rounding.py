@@ -3,10 +3,11 @@
     python -m experiments.benchmarks.rounding [--texts 120] [--seeds 3] [--save results/benchmarks/rounding.json]
     python -m experiments.benchmarks.rounding --logits full    # random weights of CSM-1B's shape; minutes, 8 GB
 
-Each text is spoken with each seed by each variant of the voice and heard by the bundled Whisper. Differences are to
-float32, over pairs of the same text and seed, with intervals over texts and seeds. The logits are those after the same
-codes, so that the variants do not wander apart: their relative error, the divergence of the probabilities at the usual
-temperature in bits, and how often the most probable code is the same. Neither says what CSM-1B itself loses.
+Each variant of the voice speaks each text with each seed, and the bundled Whisper transcribes it. Differences are to
+float32, over pairs of the same text and seed, with intervals over texts and seeds. Logits are compared after the same
+codes, so that one different code does not change all that follow: their relative error, the divergence of the
+probabilities at the usual temperature in bits, and how often the most probable code is the same. Neither measurement
+says what CSM-1B itself loses.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from csmkit.lab.analysis.statistics import crossed_interval
 from csmkit.lab.metrics.codes import variety
 from csmkit.lab.metrics.words import word_error_rate, words
 from csmkit.lab.texts import draw_texts, read_texts
+from csmkit.machine import checksum
 from csmkit.speech.finish_reasons import END_OF_SPEECH
 from csmkit.speech.generator import Generator
 from experiments.benchmarks.report import add_save, print_json, print_table
@@ -205,13 +207,13 @@ def main() -> None:
         print_table(table)
         print_json("rounding_logits", table, options.save, size=options.logits, n_frames=options.frames)
         return
-    find_voice(options.voice)
+    weights = checksum(find_voice(options.voice) / "model.safetensors")
     texts = draw_texts([text for name in TEXTS for text in read_texts(name)], options.texts)
     rows = speak(options.voice, options.variants, texts, range(options.seeds), options.whisper)
     table = summary(rows, options.variants)
     print_table(table)
     counts = {"n_texts": options.texts, "n_seeds": options.seeds, "whisper": options.whisper}
-    print_json("rounding", table, options.save, voice=options.voice, **counts)
+    print_json("rounding", table, options.save, voice=options.voice, weights=weights, **counts)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,9 @@
-"""Voices with random weights: of the bundled voice's size, of CSM-1B's depth, of its widths, and CSM-1B whole."""
+"""Voices with random weights.
+
+"pocket" has the bundled voice's sizes, "depth" CSM-1B's layers and heads with small widths, "width" its widths with few
+layers, "full" all of its sizes; "few" has its vocabularies, codebooks, heads and codec with one narrow layer in each
+stack, for tests; "tiny" is as small as possible.
+"""
 
 from __future__ import annotations
 
@@ -95,6 +100,7 @@ SIZES = {
         codec=None,
     ),
     "full": FULL,
+    "few": replace(FULL, backbone=Stack(256, 512, 1, 32, 8), depth=Stack(128, 256, 1, 8, 2)),
     "tiny": VoiceSize(Stack(32, 64, 2, 4, 2), Stack(16, 32, 1, 2, 1), 4, 64),
 }
 
@@ -135,6 +141,16 @@ def random_voice(size: VoiceSize) -> CsmForConditionalGeneration:
         if name.endswith("embed_sum"):
             tensor.normal_()
     return model
+
+
+def save_voice(size: str, directory: Path) -> Path:
+    """Write one of `SIZES` as a checkpoint in bfloat16 with random weights, codec and tokenizer; returns its folder."""
+    if SIZES[size].backbone.dim < 1024:
+        random_voice(SIZES[size]).to(torch.bfloat16).save_pretrained(directory)
+        save_tokenizer(directory, SIZES[size].text_vocab)
+    else:
+        write_random_voice(SIZES[size], directory)
+    return directory
 
 
 def write_random_voice(size: VoiceSize, directory: Path) -> None:

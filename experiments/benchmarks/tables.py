@@ -1,21 +1,22 @@
-"""The README's tables of speed, made from results/benchmarks.
+"""The tables of speed in README.md and docs/performance.md, made from results/benchmarks.
 
-Run ``python -m experiments.benchmarks.tables`` to see them, with ``--write`` to put them into the README, between its
-two marks. Nothing there is written by hand; a test compares. The last line is one JSON object of all results, without
-their rows.
+Run ``python -m experiments.benchmarks.tables`` to print them, with ``--write`` to put them into both pages, each
+between its two marks. Nothing there is written by hand; a test compares. The last line is one JSON object of all
+results, without their rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "benchmarks"
-BEGIN, END = "<!-- speed: python -m experiments.benchmarks.tables --write -->\n", "<!-- end of speed -->\n"
+BEGIN, END = "<!-- speed -->\n", "<!-- end of speed -->\n"
+NOT_MEASURED = "not measured yet"
 SIZES = {
     "pocket": "the bundled voice's",
     "depth": "CSM-1B's layers, heads and codebooks, small widths",
@@ -25,13 +26,92 @@ SIZES = {
 
 
 def speed(results: Path = RESULTS) -> str:
-    """All tables, Markdown; of a benchmark without a result it is said that it was not run."""
+    """Make all tables, Markdown; a benchmark without a result has a line that says so."""
     parts = [section(read(results / f"{name}.json")) for name, section in SECTIONS.items()]
     return "\n".join(parts)
 
 
+def headlines(results: Path = RESULTS) -> str:
+    """Make the README's table: five figures, CSM-1B's size first."""
+    lines = []
+    for name, headline in HEADLINES:
+        report = read(results / f"{name}.json")
+        cells = None if report is None else headline(report)
+        how = f"{NOT_MEASURED} (`python -m experiments.benchmarks.{name}`)"
+        lines.append(cells or (LABELS[headline], how, "", ""))
+    return table(["figure", "csmkit", "compared with", "measured on"], lines)
+
+
+def full_size_row(report: dict[str, Any], engine: str) -> dict[str, Any] | None:
+    """The row of an engine with most threads, if it was measured at CSM-1B's size."""
+    rows = [row for row in report["rows"] if (row["size"], row["engine"]) == ("full", engine)]
+    return max(rows, key=lambda row: row["n_threads"], default=None)
+
+
+def full_size_frame(report: dict[str, Any]) -> tuple[str, ...] | None:
+    """A frame of codes at CSM-1B's size."""
+    row = full_size_row(report, "int4")
+    if row is None:
+        return None
+    speedup = f"transformers in bfloat16: {row['times_transformers']:.1f} × as long"
+    return LABELS[full_size_frame], f"{row['frame_ms']:.0f} ms", speedup, hardware(report, row["n_threads"])
+
+
+def full_size_sound(report: dict[str, Any]) -> tuple[str, ...] | None:
+    """Speech at CSM-1B's size."""
+    row = full_size_row(report, "int4")
+    if row is None:
+        return None
+    memory = f"{row['peak_mib'] / 1024:.1f} GiB of memory, loaded in {row['load_s']:.1f} s"
+    return LABELS[full_size_sound], f"{row['rtf']:.1f} × real time", memory, hardware(report, row["n_threads"])
+
+
+def codec_frame(report: dict[str, Any]) -> tuple[str, ...] | None:
+    """A frame of sound by the full-size codec."""
+    rows = {row["decoder"]: row for row in report["rows"]}
+    ours, moshi = rows["csmkit float32"], rows.get("moshi streaming")
+    than = f"moshi: {moshi['times_csmkit']:.1f} × as long" if moshi else ""
+    return LABELS[codec_frame], f"{ours['median_ms']:.0f} ms", than, hardware(report)
+
+
+def pocket_frame(report: dict[str, Any]) -> tuple[str, ...] | None:
+    """A frame of the bundled voice."""
+    alone = "80 ms of sound"
+    return LABELS[pocket_frame], f"{report['frame_median_ms']:.1f} ms", alone, hardware(report)
+
+
+def pocket_first(report: dict[str, Any]) -> tuple[str, ...] | None:
+    """The first sound of an answer of the bundled stack."""
+    figures = {row["figure"]: row for row in report["table"]}
+    first, audible = figures["first audio"], figures["audible onset"]
+    return LABELS[pocket_first], f"{first['p50']:.0f} ms", f"audible after {audible['p50']:.0f} ms", hardware(report)
+
+
+LABELS: dict[Callable[[dict[str, Any]], tuple[str, ...] | None], str] = {
+    full_size_frame: "CSM-1B's size, random weights, 4 bits: a frame of codes",
+    full_size_sound: "the same with its full-size codec: speech",
+    codec_frame: "full-size codec: a frame of sound",
+    pocket_frame: "bundled voice: a frame of 80 ms, codes and sound",
+    pocket_first: "bundled stack: from the question to the first sound",
+}
+HEADLINES = (
+    ("full_size", full_size_frame),
+    ("full_size", full_size_sound),
+    ("codec", codec_frame),
+    ("pocket", pocket_frame),
+    ("pocket", pocket_first),
+)
+
+
+def hardware(report: dict[str, Any], threads: int | None = None) -> str:
+    """The device of a result, in a few words."""
+    seen = report["environment"]
+    n = threads or seen["threads"]
+    return seen["gpu"] or f"{n} thread{'s' if n > 1 else ''} of {seen['cores']} cores, {seen['cpu']}"
+
+
 def read(path: Path) -> dict[str, Any] | None:
-    """A result; None where there is none."""
+    """Read a result; None where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
@@ -43,8 +123,10 @@ def where(report: dict[str, Any]) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table, all but the first column to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *([cell(value) for value in row] for row in rows)]
+    """Make a Markdown table; columns of numbers are aligned to the right."""
+    numeric = [all(isinstance(row[index], float | int | None) for row in rows) for index in range(len(header))]
+    rule = ["---:" if right else "---" for right in numeric]
+    lines = [header, rule, *([cell(value) for value in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -111,6 +193,75 @@ def frame(report: dict[str, Any] | None) -> str:
     )
 
 
+def full_size(report: dict[str, Any] | None) -> str:
+    """CSM-1B's real size on a CPU."""
+    if report is None:
+        return "CSM-1B's real size on a CPU: not measured yet (`python -m experiments.benchmarks.full_size`).\n"
+    header = ["engine", "threads", "frame of codes, ms", "floor, ms", "× transformers", "with sound, ms", "real time"]
+    header += ["first sound, ms", "loading, s", "memory, MiB"]
+    keys = ("n_threads", "frame_ms", "floor_ms", "times_transformers", "with_sound_ms", "rtf")
+    keys += ("first_sound_ms", "load_s", "peak_mib")
+    size = SIZES.get(report["rows"][0]["size"], report["rows"][0]["size"])
+    names = [f"{row['engine']}, {row['dtype']}" for row in report["rows"]]
+    rows = [[name, *(row[key] for key in keys)] for name, row in zip(names, report["rows"], strict=True)]
+    return (
+        f"**The size of {size} on a CPU**, random weights, top-k 50, the full-size codec. The floor is the time to "
+        f"read a frame's weights at {report['read_gb_s']} GB/s, which this machine reads; a shared cache can go below. "
+        "Ratios are turn by turn, each engine beside transformers with as many threads; "
+        f"the machine's load average was {report['load_average']} ({where(report)}):\n\n" + table(header, rows)
+    )
+
+
+def rounding(report: dict[str, Any] | None) -> str:
+    """What rounded weights cost."""
+    if report is None:
+        return "What 4 and 8 bits cost: not measured yet (`python -m experiments.benchmarks.rounding`).\n"
+    keys = (
+        "variant",
+        "wer_percent",
+        "wer_95",
+        "wer_more_percent",
+        "wer_more_95",
+        "ended_percent",
+        "variety",
+        "seconds",
+    )
+    header = ["weights", "word error rate, %", "95 %", "more than float32, points", "95 %", "ended by itself, %"]
+    return (
+        f"**What rounding costs** the bundled voice (weights of checksum {report['weights']}): {report['n_texts']} "
+        f"texts, {report['n_seeds']} seeds each, understood by the bundled {report['whisper']}; intervals over texts "
+        f"and seeds ({where(report)}):\n\n"
+        + table([*header, "variety", "seconds"], [[row[key] for key in keys] for row in report["rows"]])
+        + "\nThis is what a small voice loses. What CSM-1B loses is not measured: its weights are not here.\n"
+    )
+
+
+def rounding_logits(report: dict[str, Any] | None) -> str:
+    """How far rounded weights move the logits."""
+    if report is None:
+        return "Logits of rounded weights: not measured yet (`experiments.benchmarks.rounding --logits full`).\n"
+    keys = list(report["rows"][0])[: list(report["rows"][0]).index("commit")]
+    size = SIZES.get(report["size"], report["size"])
+    return (
+        f"**Logits of rounded weights**, the size of {size}, random weights, {report['n_frames']} frames of the same "
+        f"codes, beside the first variant: relative error, divergence in bits a code, and the share of equal most "
+        f"probable codes ({where(report)}):\n\n" + table(keys, [[row[key] for key in keys] for row in report["rows"]])
+    )
+
+
+def reproducibility(report: dict[str, Any] | None) -> str:
+    """What a seed determines."""
+    if report is None:
+        return "What a seed determines: not measured yet (`python -m experiments.benchmarks.reproducibility`).\n"
+    keys = ("dtype", "changed", "differ", "utterances", "first frame")
+    rows = [[row[key] for key in keys] for row in report["rows"]]
+    return (
+        f"**Utterances that get other codes** when one thing beside them changes; the voice {report['voice']!r} on "
+        f"{report['device']} ({where(report)}):\n\n"
+        + table(["dtype", "what is changed", "differ", "of", "first at frame"], rows)
+    )
+
+
 def frame_gpu(report: dict[str, Any] | None) -> str:
     """The language model against transformers, on a GPU."""
     if report is None:
@@ -167,12 +318,16 @@ def gpu(report: dict[str, Any] | None) -> str:
 
 
 SECTIONS = {
+    "full_size": full_size,
+    "rounding": rounding,
+    "rounding_logits": rounding_logits,
     "pocket": pocket,
     "clauses": clauses,
     "worker": worker,
     "frame": frame,
     "codec": codec,
     "growth": growth,
+    "reproducibility": reproducibility,
     "gpu": gpu,
     "frame_gpu": frame_gpu,
 }
@@ -185,18 +340,30 @@ def figures(results: Path = RESULTS) -> dict[str, Any]:
 
 
 def inserted(text: str, tables: str) -> str:
-    """A README with other tables between its marks."""
-    before, _, rest = text.partition(BEGIN)
-    return before + BEGIN + "\n" + tables + "\n" + END + rest.partition(END)[2]
+    """Put other tables between the marks of a page; raises ValueError where it has no marks."""
+    before, found, rest = text.partition(BEGIN)
+    _, closed, after = rest.partition(END)
+    if not found or not closed:
+        raise ValueError(f"a page without {BEGIN.strip()} and {END.strip()}: write both where the tables belong")
+    return before + BEGIN + "\n" + tables + "\n" + END + after
+
+
+PAGES: dict[str, Callable[[], str]] = {"README.md": headlines, "docs/performance.md": speed}
+
+
+def written(name: str) -> str:
+    """The text of a page with its present tables."""
+    return inserted((ROOT / name).read_text(encoding="utf-8"), PAGES[name]())
 
 
 def main() -> None:
     """Print the tables, or write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="into the README")
+    parser.add_argument("--write", action="store_true", help=f"into {' and '.join(PAGES)}")
     if parser.parse_args().write:
-        readme = ROOT / "README.md"
-        readme.write_text(inserted(readme.read_text(encoding="utf-8"), speed()), encoding="utf-8")
+        for name in PAGES:
+            (ROOT / name).write_text(written(name), encoding="utf-8")
+    print(headlines())
     print(speed())
     print(json.dumps(figures()))
 
