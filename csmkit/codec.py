@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -62,6 +62,14 @@ class CodecBatch(ABC):
     def add(self, n_streams: int = 1) -> None:
         """Begin new streams in rows behind the present ones."""
 
+    @abstractmethod
+    def split(self, rows: Sequence[int]) -> Self:
+        """Make a batch of these streams, in this order; `take` then has to keep others of this one."""
+
+    @abstractmethod
+    def join(self, other: Self) -> None:
+        """Continue the streams of another batch of the same codec in rows behind the present ones."""
+
 
 class _SeparateStreams(CodecBatch):
     """The batch of a codec that has only single streams: one call a row.
@@ -85,6 +93,14 @@ class _SeparateStreams(CodecBatch):
 
     def add(self, n_streams: int = 1) -> None:
         self._streams += [self._codec.stream() for _ in range(n_streams)]
+
+    def split(self, rows: Sequence[int]) -> Self:
+        part = type(self)(self._codec, 0)
+        part._streams = [self._streams[row] for row in rows]
+        return part
+
+    def join(self, other: Self) -> None:
+        self._streams += other._streams
 
 
 class FrameDecoderState(Protocol):

@@ -15,6 +15,7 @@ Each leaf also inherits the builtin a caller would expect, so that ``except Valu
     ├── DeviceError (RuntimeError)             a device that is absent or cannot be used
     │   └── DeviceMemoryError (MemoryError)    a device that is out of memory
     ├── NotFiniteError (FloatingPointError)    a model computed something that is not a number, or infinite
+    ├── CapacityError (RuntimeError)           more streams at once than a shared generator takes
     ├── StateError (RuntimeError)              a call in the wrong order, such as put after finish
     ├── LanguageModelError (RuntimeError)      the language model failed while answering
     └── TranscriptionError (RuntimeError)      the speech recogniser failed; ``__cause__`` says why
@@ -24,6 +25,7 @@ Every message says what was given, what is allowed and what to do.
 
 __all__ = [
     "AudioFileError",
+    "CapacityError",
     "CheckpointError",
     "CheckpointNotFoundError",
     "CheckpointWriteError",
@@ -121,6 +123,10 @@ class NotFiniteError(CsmkitError, FloatingPointError):
         if "float16" in str(dtype) and "bfloat16" not in str(dtype):
             cause = f"float16 ends at 65 504, load with dtype=torch.bfloat16 or torch.float32; or {cause}"
         return cls(f"the {what} of frame {frame} came from values that are not finite (dtype {dtype}): {cause}")
+
+
+class CapacityError(CsmkitError, RuntimeError):
+    """More streams at once than a shared generator takes: try again when one has ended."""
 
 
 class StateError(CsmkitError, RuntimeError):

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from csmkit.mimi.codecs import CodecStream, FakeCodec
-from csmkit.speech.base import FakeGenerator
-from csmkit.speech.finish_reasons import END_OF_SPEECH, MAX_LENGTH
+from csmkit.speech.base import FakeGenerator, Outcome
 from csmkit.speech.settings import Request
-from csmkit.speech.streams import Outcome
+from csmkit.speech.streams import END_OF_SPEECH, MAX_LENGTH
 
 SILENT = 1  # the first code of a frame without sound
 

@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from csmkit.codec import Codec
 from csmkit.errors import DeviceError
 from csmkit.speech.generator import FakeGenerator
+from csmkit.speech.scheduler import ScheduledUtterance
 from csmkit.speech.settings import Request
-from csmkit.speech.streams import FrameStream
 
 
 class SlowVoice(FakeGenerator):
@@ -22,16 +23,20 @@ class SlowVoice(FakeGenerator):
 class FailsOnce(FakeGenerator):
     """Fails for texts with the word "broken" as long as a file of that name is there."""
 
-    def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
+    def start(
+        self, requests: Sequence[Request], schedules: Sequence[Sequence[int]], codec: Codec | None
+    ) -> list[ScheduledUtterance]:
         if Path(os.environ["BROKEN"]).exists() and any("broken" in request.text for request in requests):
             raise DeviceError("out of memory, says the test")
-        return super().run_batch(requests)
+        return super().start(requests, schedules, codec)
 
 
 class Dies(SlowVoice):
     """Takes its process along for texts with the word "deadly"."""
 
-    def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
+    def start(
+        self, requests: Sequence[Request], schedules: Sequence[Sequence[int]], codec: Codec | None
+    ) -> list[ScheduledUtterance]:
         if any("deadly" in request.text for request in requests):
             os._exit(1)
-        return super().run_batch(requests)
+        return super().start(requests, schedules, codec)

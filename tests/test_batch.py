@@ -97,7 +97,7 @@ def test_the_rows_of_a_batch_share_one_pass_of_the_codec(generator: Generator, m
 
 
 def test_a_codec_of_single_streams_speaks_batches_too(generator: Generator):
-    alone = Generator(generator.model, generator._prompts._tokenizer, FakeCodec(N_CODEBOOKS, 64))
+    alone = Generator(generator.model, generator.tokenizer, FakeCodec(N_CODEBOOKS, 64))
     asked = [alone.request(text, seed=i, max_audio_length_ms=80 * (3 + i), guards=None) for i, text in enumerate(TEXTS)]
     sound: list[list[torch.Tensor]] = [[] for _ in asked]
     for row, chunk in alone.generate_streaming_batch(asked, 2):
@@ -137,7 +137,7 @@ def test_a_row_closed_before_anything_ran_ends_alone(generator: Generator, close
 
 
 def test_all_rows_closed_before_anything_ran_compute_nothing(generator: Generator, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(generator, "_read", lambda *_: pytest.fail("nothing is wanted"))
+    monkeypatch.setattr(generator.step, "read", lambda *_: pytest.fail("nothing is wanted"))
     batch = generator.generate_streaming_batch([generator.request(text) for text in TEXTS], 2)
     batch.close()
     assert list(batch) == []

@@ -37,7 +37,7 @@ def eager(directory: Path) -> Generator:
 def static(request: pytest.FixtureRequest, directory: Path) -> Generator:
     """The graph's frame, uncaptured; with the lookahead that a GPU has, and without."""
     generator = Generator.load(directory, device="cpu", execution="static")
-    generator._step = StaticStep(generator.model, generator.codec.decoder, n_ahead=request.param)
+    generator.step = StaticStep(generator.model, generator.codec.decoder, n_ahead=request.param)
     return generator
 
 
@@ -65,7 +65,7 @@ def test_constant_shapes_say_what_eager_says(eager: Generator, static: Generator
 def test_sound_made_with_the_frames_is_that_of_the_codec(eager: Generator, static: Generator):
     how = {"seed": 4, "max_audio_length_ms": 80 * 20, "guards": None}
     expected = eager.generate(TEXTS[0], **how)
-    assert static._step.makes_sound and not eager._step.makes_sound
+    assert static.step.makes_sound and not eager.step.makes_sound
     for _ in range(2):
         torch.testing.assert_close(static.generate(TEXTS[0], **how), expected, atol=2e-5, rtol=0)
 
@@ -90,7 +90,7 @@ def test_rows_of_a_batch_say_and_sound_what_they_do_alone(eager: Generator, stat
         expected = torch.cat(list(alone))
         assert torch.equal(batch.streams[row].codes, alone.codes), f"row {row}"
         torch.testing.assert_close(torch.cat(sound[row]), expected, atol=2e-5, rtol=0)
-    assert sorted(static._step._free) == [1, 2, 4, 8], "buffers shrink with the batch"
+    assert sorted(static.step._free) == [1, 2, 4, 8], "buffers shrink with the batch"
 
 
 def test_streams_that_interleave_have_buffers_each_and_give_them_back(eager: Generator, static: Generator):
@@ -102,7 +102,7 @@ def test_streams_that_interleave_have_buffers_each_and_give_them_back(eager: Gen
         assert torch.equal(torch.stack([pair[row] for pair in pairs[:n_frames]], dim=1), frames[:, :n_frames])
     del streams
     gc.collect()
-    (free,) = static._step._free.values()
+    (free,) = static.step._free.values()
     assert len(free) == 2
     codes(static, seed=9)
     assert len(free) == 2, "the next stream takes one of them"
@@ -111,8 +111,8 @@ def test_streams_that_interleave_have_buffers_each_and_give_them_back(eager: Gen
 def test_a_frame_beyond_the_room_hurts_nobody(directory: Path, tmp_path: Path):
     voice = save_voice(tiny_csm(seed=3, max_positions=64), tmp_path)
     eager, ahead = (Generator.load(voice, device="cpu") for _ in range(2))
-    ahead._step = StaticStep(ahead.model, n_ahead=1)
-    room = 64 - len(eager._prompts.build(eager.request("hello."))[0].rows)
+    ahead.step = StaticStep(ahead.model, n_ahead=1)
+    room = 64 - len(eager.prompts.build(eager.request("hello."))[1][0].rows)
     for _ in range(2):
         found = [
             torch.stack(list(g.frames("hello.", seed=1, max_audio_length_ms=80 * room, guards=None)))
@@ -139,7 +139,7 @@ def has_compiler() -> bool:
 def test_compiled_says_greedily_what_eager_says(tmp_path: Path):
     voice = save_voice(tiny_csm(seed=3, n_layers=1), tmp_path)
     eager, generator = (Generator.load(voice, device="cpu", execution=mode) for mode in ("eager", "compiled"))
-    assert isinstance(generator._step, StaticStep), "it fell back"
+    assert isinstance(generator.step, StaticStep), "it fell back"
     expected = codes(eager, temperature=0.0)
     assert len(expected.unique(dim=1)) > 1
     assert torch.equal(codes(generator, temperature=0.0), expected)
@@ -156,7 +156,7 @@ def test_a_recorded_frame_says_what_eager_says_on_the_same_device(directory: Pat
     expected = codes(eager, **how)
     for _ in range(3):  # run, recorded, launched
         assert torch.equal(codes(graph, **how), expected)
-    (free,) = graph._step._free.values()
+    (free,) = graph.step._free.values()
     assert any(isinstance(kept, torch.cuda.CUDAGraph) for kept in free[0].recorded.values())
     sound = [g.generate(TEXTS[0], **how, max_audio_length_ms=1_600) for g in (eager, graph)]
     torch.testing.assert_close(*sound, atol=1e-4, rtol=0)
@@ -179,7 +179,7 @@ def test_what_cannot_be_had_falls_back_with_one_warning_that_says_why(
         (record,) = caplog.records
         assert f"execution={mode!r} cannot be had: {reason}" in record.message
         assert record.message.endswith("Going on with 'eager'.")
-        assert isinstance(generator._step, EagerStep) and generator.execution == "eager"
+        assert isinstance(generator.step, EagerStep) and generator.execution == "eager"
         assert len(codes(generator, seed=0)) == 4
     caplog.clear()
     Generator.load(directory, device="cpu")

@@ -143,7 +143,7 @@ def test_the_end_frame_is_neither_kept_nor_decoded_nor_sampled_past(scripted):
     stream = generator.frames("hello", seed=0)
     assert [frame.tolist() for frame in stream] == [[1, 2, 3, 4], [0, 2, 0, 0]]
     assert script.n_steps == 3
-    assert stream.finish_reason == generator.finish_reason == "end_of_speech"
+    assert stream.finish_reason == "end_of_speech"
 
 
 def test_an_end_that_differs_in_the_last_codebook_only_is_no_end(scripted):
@@ -154,16 +154,16 @@ def test_an_end_that_differs_in_the_last_codebook_only_is_no_end(scripted):
 def test_an_end_on_the_first_frame_is_empty_audio(scripted):
     generator, script = scripted([0, 0, 0, 0])
     audio = generator.generate("hello")
-    assert audio.shape == (0,) and audio.dtype == torch.float32
-    assert generator.finish_reason == "end_of_speech" and script.n_steps == 1
+    assert audio.shape == (0,) and audio.dtype == torch.float32 and script.n_steps == 1
     stream = generator.generate_streaming("hello")
     assert list(stream) == [] and stream.n_frames == 0 and stream.finish_reason == "end_of_speech"
 
 
 def test_nothing_is_computed_beyond_the_limit(scripted):
     generator, script = scripted([1, 2, 3, 4])
-    assert len(list(generator.frames("hello", max_audio_length_ms=400))) == 5
-    assert script.n_steps == 5 and generator.finish_reason == "max_length"
+    stream = generator.frames("hello", max_audio_length_ms=400)
+    assert len(list(stream)) == 5
+    assert script.n_steps == 5 and stream.finish_reason == "max_length"
 
 
 def test_frames_come_as_they_are_made(scripted):
@@ -189,7 +189,7 @@ def test_closing_frees_the_state_at_once_and_the_next_call_equals_a_first(genera
         assert states[0]() is None
     finally:
         gc.enable()
-    assert stream.finish_reason == generator.finish_reason == "interrupted"
+    assert stream.finish_reason == "interrupted"
     assert list(stream) == []
     stream.close()
     assert torch.equal(generator.generate(TEXT, **TEN_FRAMES), expected)
@@ -199,7 +199,7 @@ def test_closing_before_the_first_chunk_computes_nothing(scripted):
     generator, script = scripted([1, 2, 3, 4])
     with generator.generate_streaming("hello") as stream:
         pass
-    assert script.n_steps == 0 and list(stream) == [] and generator.finish_reason == "interrupted"
+    assert script.n_steps == 0 and list(stream) == [] and stream.finish_reason == "interrupted"
 
 
 def test_leaving_a_loop_frees_the_state_too(generator: Generator, monkeypatch):
@@ -268,7 +268,7 @@ def test_what_was_said_before_never_changes_the_codes(voice_directory: Path, dty
         context.append(Segment(0, text, codes=torch.stack(frames, dim=1)))
         asked = {"max_audio_length_ms": 960, "seed": 40 + turn, "guards": None}
         again = torch.stack(list(generator.frames(TEXT, 0, context, **asked)))
-        unused = Generator(fresh.model, fresh._prompts._tokenizer, fresh.codec, execution=execution)
+        unused = Generator(fresh.model, fresh.tokenizer, fresh.codec, execution=execution)
         assert torch.equal(again, torch.stack(list(unused.frames(TEXT, 0, context, **asked)))), f"turn {turn}"
 
 
@@ -323,9 +323,7 @@ def test_what_comes_out_may_be_changed_and_differentiated(generator: Generator):
 
 def test_warming_up_changes_nothing_that_follows(generator: Generator):
     expected = generator.generate(TEXT, **TEN_FRAMES)
-    generator.finish_reason = None
     generator.warm_up()
-    assert generator.finish_reason is None
     assert torch.equal(generator.generate(TEXT, **TEN_FRAMES), expected)
 
 
@@ -396,11 +394,12 @@ def test_the_fake_speaks_through_the_same_interface():
     fake = FakeGenerator()
     assert isinstance(fake, SpeechGenerator)
     whole = fake.generate("one two three", seed=1)
-    assert whole.shape == (6 * FRAME,) and fake.finish_reason == "end_of_speech"
-    assert torch.equal(torch.cat(list(fake.generate_streaming("one two three", chunk_frames=4, seed=1))), whole)
+    assert whole.shape == (6 * FRAME,)
+    stream = fake.generate_streaming("one two three", chunk_frames=4, seed=1)
+    assert torch.equal(torch.cat(list(stream)), whole) and stream.finish_reason == "end_of_speech"
     assert fake.requests[-1].text == "one two three"
-    fake.generate("one two three", max_audio_length_ms=160)
-    assert fake.finish_reason == "max_length"
+    stream = fake.generate_streaming("one two three", max_audio_length_ms=160)
+    assert len(list(stream)) == 1 and stream.finish_reason == "max_length"
     with pytest.raises(DeviceError, match="told to fail after 2 frames"):
         FakeGenerator(fails_after=2).generate("one two three")
 

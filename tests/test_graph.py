@@ -38,7 +38,7 @@ def recorded(directory: Path) -> Generator:
     """A generator in the mode "graph", but for the device."""
     generator = Generator.load(directory, device="cpu")
     recorder = CudaRecorder(CPU)
-    generator._step = StaticStep(generator.model, generator.codec.decoder, recorder, N_AHEAD, n_warm_ups=N_WARM_UPS)
+    generator.step = StaticStep(generator.model, generator.codec.decoder, recorder, N_AHEAD, n_warm_ups=N_WARM_UPS)
     generator.n_warm_ups = N_WARM_UPS
     return generator
 
@@ -51,7 +51,7 @@ def codes(generator: Generator, text: str = TEXT, context: tuple[Segment, ...] =
 def keys(generator: Generator) -> set[Any]:
     """What was recorded over the buffers of one stream."""
     gc.collect()
-    (buffers,) = generator._step._free[1]
+    (buffers,) = generator.step._free[1]
     return set(buffers.recorded)
 
 
@@ -115,7 +115,7 @@ def test_an_error_inside_a_frame_leaves_nothing_for_those_that_follow(
 
 def test_buffers_never_move(directory: Path, monkeypatch: pytest.MonkeyPatch):
     generator = Generator.load(directory, device="cpu")
-    generator._step = step = StaticStep(generator.model, generator.codec.decoder)
+    generator.step = step = StaticStep(generator.model, generator.codec.decoder)
     places = []
 
     def noted(buffers: Any) -> list[int]:

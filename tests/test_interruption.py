@@ -41,8 +41,8 @@ def chatbot(pocket: StreamingConversationalChatbot) -> StreamingConversationalCh
 
 
 def alarm(chatbot: StreamingConversationalChatbot) -> WatchedStep:
-    assert isinstance(chatbot.generator._step, WatchedStep)
-    return chatbot.generator._step
+    assert isinstance(chatbot.generator.step, WatchedStep)
+    return chatbot.generator.step
 
 
 def sound_of(events: list[Any]) -> torch.Tensor:

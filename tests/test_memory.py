@@ -66,7 +66,7 @@ def test_both_speakers_are_heard_in_order_with_all_their_frames(voice: Generator
         (1, "why?", 0),
         (0, "Well, I do.", FRAMES),
     ]
-    assert voice._prompts.n_rows(voice.request("It rains.", 0, seen[-1])) == rows(seen[-1]) + 5 + len("It rains.")
+    assert voice.prompts.n_rows(voice.request("It rains.", 0, seen[-1])) == rows(seen[-1]) + 5 + len("It rains.")
 
 
 def test_spoken_words_are_heard_as_they_sounded(voice: Generator):

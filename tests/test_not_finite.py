@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,10 +35,10 @@ def generator(request: pytest.FixtureRequest, directory: Path, monkeypatch: pyte
     mode = request.param
     made = Generator.load(directory, device="cpu", execution="eager" if mode == "eager" else "static")
     if mode == "one frame ahead":
-        made._step = StaticStep(made.model, made.codec.decoder, n_ahead=1)
+        made.step = StaticStep(made.model, made.codec.decoder, n_ahead=1)
     if mode == "graph":
         fake_cuda.install(monkeypatch)
-        made._step = StaticStep(made.model, made.codec.decoder, CudaRecorder(torch.device("cpu")), n_ahead=1)
+        made.step = StaticStep(made.model, made.codec.decoder, CudaRecorder(torch.device("cpu")), n_ahead=1)
     return made
 
 
@@ -101,22 +102,26 @@ def test_a_damaged_prompt_is_not_kept_for_the_next_one(generator: Generator):
     assert torch.equal(codes(generator, seed=3), fresh)
 
 
-def test_frames_that_nobody_looked_at_spoil_no_buffers(generator: Generator):
+def test_frames_that_nobody_looked_at_spoil_no_buffers(generator: Generator, monkeypatch: pytest.MonkeyPatch):
     expected = codes(generator, seed=4)
+    states: list[weakref.ref[Any]] = []
+    first = generator.step.first
+
+    def watched(state: Any, aloud: bool = False) -> Any:
+        states.append(weakref.ref(state))
+        return first(state, aloud)
+
+    monkeypatch.setattr(generator.step, "first", watched)
     stream = generator.frames(TEXT, 0, CONTEXT, seed=4, **LENGTH)
     next(stream)
     with damaged(generator.model.backbone.blocks[0].qkv, 5, 100):
-        if generator._step.makes_sound and generator._step._n_ahead:
+        if generator.step.makes_sound and generator.step._n_ahead:
             with torch.inference_mode():
-                generator._step._launch(find_state(stream))  # as if it had been launched in that moment
+                generator.step._launch(states[0]())  # as if it had been launched in that moment
     stream.close()
     gc.collect()
     for _ in range(2):
         assert torch.equal(codes(generator, seed=4), expected)
-
-
-def find_state(stream: Any) -> Any:
-    return stream._frames._lanes._steps.gi_frame.f_locals["state"]
 
 
 def test_one_bad_row_of_a_batch_ends_alone(generator: Generator):

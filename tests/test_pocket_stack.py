@@ -80,8 +80,8 @@ def test_what_the_voice_says_is_understood(generator: Generator, base: WhisperTr
 
 def test_it_ends_by_itself(generator: Generator):
     for i, text in enumerate(SENTENCES):
-        generator.generate(text, seed=i)
-        assert generator.finish_reason == "end_of_speech"
+        stream = generator.generate_streaming(text, seed=i)
+        assert list(stream) and stream.finish_reason == "end_of_speech"
 
 
 def test_it_speaks_after_earlier_turns_too(generator: Generator, base: WhisperTranscriber):

@@ -49,7 +49,8 @@ def request(text: str = "hi", *context: Segment, frames: int = 10) -> Request:
 
 def rows_of(prompts: PromptBuilder, asked: Request) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens and mask of a whole prompt, ``(1, n_rows, slots)``."""
-    both = [block.inputs() for block in prompts.build(asked)]
+    context, text = prompts.build(asked)
+    both = [block.inputs() for block in (*context, *text)]
     return torch.cat([tokens for tokens, _ in both], dim=1), torch.cat([mask for _, mask in both], dim=1)
 
 

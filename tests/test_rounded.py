@@ -206,7 +206,7 @@ def test_a_rounded_folder_speaks_as_the_voice_rounded_at_loading(directory: Path
     values = json.loads((tmp_path / mode / "config.json").read_text())
     assert values["csmkit_rounding"] == asdict(Rounding(int(mode[3:])))
     kept, fresh = Generator.load(tmp_path / mode, device="cpu"), Generator.load(directory, device="cpu", execution=mode)
-    assert kept.execution == mode and isinstance(kept._step, OnnxStep)
+    assert kept.execution == mode and isinstance(kept.step, OnnxStep)
     for (owner, name), (other, _) in zip(rounded_places(kept.model), rounded_places(fresh.model), strict=True):
         assert torch.equal(getattr(owner, name).packed, getattr(other, name).packed)
     assert torch.equal(codes(kept, context=turns(), seed=4), codes(fresh, context=turns(), seed=4))
@@ -302,5 +302,5 @@ def test_a_runtime_without_an_operator_falls_back_with_one_warning(
         "execution='int4' cannot be had: ONNX Runtime" in record.message and "cannot run this voice" in record.message
     )
     assert "install another version, 1.22 or newer, or take execution='eager'" in record.message
-    assert generator.execution == "eager" and type(generator._step) is EagerStep
+    assert generator.execution == "eager" and type(generator.step) is EagerStep
     assert codes(generator, seed=0).shape == (4, 20)

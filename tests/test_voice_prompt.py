@@ -95,7 +95,7 @@ def test_a_voice_is_encoded_once_and_colours_what_is_said(voice_directory: Path,
         n_samples.append(len(audio))
         return encode(audio)
 
-    monkeypatch.setattr(generator._prompts, "_encode", counting)
+    monkeypatch.setattr(generator.prompts, "_encode", counting)
     voice = voice_prompt(tone(1.0), TEXT)
     generator.warm_up([voice])
     assert n_samples == [SAMPLE_RATE], "whole, and before the first text"

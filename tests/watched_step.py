@@ -20,10 +20,10 @@ class WatchedStep:
     """
 
     def __init__(self, generator: Generator) -> None:
-        self._step: Any = generator._step
+        self._step: Any = generator.step
         self.n_rows = 0
         self.set(0, lambda: None)
-        generator._step = self  # type: ignore[assignment]
+        generator.step = self  # type: ignore[assignment]
 
     def set(self, at: int, call: Callable[[], object]) -> None:
         """Count anew, and make a call within the frame ``at``, from 1; 0 for none."""

@@ -142,6 +142,14 @@ class _ExactBatch(CodecBatch):
     def add(self, n_streams: int = 1) -> None:
         self._state = self._state.join(self._codec.decoder.new_state(n_streams))
 
+    def split(self, rows: Sequence[int]) -> Self:
+        part = type(self)(self._codec, 0)
+        part._state = self._state.take(rows)
+        return part
+
+    def join(self, other: Self) -> None:
+        self._state = self._state.join(other._state)
+
 
 class IndependentCodec(StreamingCodec):
     """The baseline: every call is decoded alone, from silence, so each seam between calls clicks.

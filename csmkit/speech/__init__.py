@@ -1,5 +1,5 @@
 """Speech from a CSM: settings, prompts, streams, and the generator."""
 
-from csmkit.speech.base import FakeGenerator, SpeechGenerator, new_outcome
+from csmkit.speech.base import FakeGenerator, SpeechGenerator
 
-__all__ = ["FakeGenerator", "SpeechGenerator", "new_outcome"]
+__all__ = ["FakeGenerator", "SpeechGenerator"]

@@ -6,95 +6,83 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator as FrameGenerator
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from csmkit import plugins
-from csmkit.codec import Codec
+from csmkit.codec import Codec, CodecStream
 from csmkit.csm.config import Sampling
-from csmkit.errors import DeviceError, InputError
+from csmkit.errors import DeviceError, DeviceMemoryError, InputError
 from csmkit.speech.abilities import Abilities
 from csmkit.speech.batch import SpeechBatch
-from csmkit.speech.finish_reasons import END_OF_SPEECH, MAX_LENGTH
-from csmkit.speech.guard_monitor import Watch
 from csmkit.speech.guards import Guards
 from csmkit.speech.long_text import Page, PassageStream, speak_text
-from csmkit.speech.settings import Request, Segment, check_speaker
-from csmkit.speech.streams import Frames, FrameStream, Outcome, SpeechStream, chunk_schedule
+from csmkit.speech.scheduler import FrameMaker, ScheduledUtterance, Scheduler
+from csmkit.speech.settings import Request, Segment, SpeechSettings, check_speaker
+from csmkit.speech.streams import (
+    END_OF_SPEECH,
+    INTERRUPTED,
+    MAX_LENGTH,
+    End,
+    Frame,
+    FrameStream,
+    SpeechStream,
+    chunk_schedule,
+)
 
 
 class SpeechGenerator(ABC):
     """What every generator shares: requests, streams and whole audio on top of the frames that a subclass makes.
 
     Args:
-        codec: between frames and sound.
-        sampling: where a call leaves it out.
+        codec: turns codes into sound and sound into codes.
+        sampling: how codes are drawn where a call does not say.
 
     Attributes:
         codec: as given.
         sampling: as given.
-        abilities: what the voice can do, such as the longest text of one generation.
+        abilities: what the checkpoint can do, such as the longest text of one generation.
         n_warm_ups: number of utterances to generate before timings are representative.
-        device: where the voice runs, such as "cpu" or "cuda:0".
-        finish_reason: of the last generation that ended, one of `csmkit.speech.finish_reasons`; None before.
+        device: where the model runs, such as "cpu" or "cuda:0".
     """
 
     def __init__(self, codec: Codec, sampling: Sampling) -> None:
         self.codec, self.sampling = codec, sampling
         self.abilities = Abilities()
         self.n_warm_ups = 1
-        self.finish_reason: str | None = None
 
     @property
     def device(self) -> str:
         return "cpu"
 
     def request(
-        self,
-        text: str,
-        speaker: int = Request.speaker,
-        context: Sequence[Segment] = (),
-        *,
-        max_audio_length_ms: float | None = None,
-        temperature: float | None = None,
-        topk: int | None = None,
-        seed: int | None = None,
-        guards: Guards | None = Request.guards,
+        self, text: str, speaker: int = SpeechSettings.speaker, context: Sequence[Segment] = (), **settings: Any
     ) -> Request:
-        """A request with this voice's defaults for what is None; raises InputError for what cannot be used."""
-        strangers = (
-            [item for item in context if not isinstance(item, Segment)] if isinstance(context, Sequence) else None
-        )
-        if strangers is None or strangers:
-            kind = type(strangers[0] if strangers else context).__name__
-            raise InputError(f"context holds a {kind}: give a list of Segments, oldest first")
+        """Build a request, with this checkpoint's sampling where nothing else is asked for.
+
+        Args:
+            text: what is said.
+            speaker: a non-negative integer that the model was trained with.
+            context: earlier turns, oldest first.
+            settings: fields of `SpeechSettings`.
+
+        Raises:
+            InputError: a value that cannot be used.
+        """
         check_speaker(speaker)
         self.abilities.check_speaker(speaker)
-        asked = {"temperature": temperature, "topk": topk}
-        sampling = replace(self.sampling, **{name: value for name, value in asked.items() if value is not None})
-        length = Request.max_audio_length_ms if max_audio_length_ms is None else max_audio_length_ms
-        guards = Guards.off() if guards is None else guards
-        return Request(text, speaker, tuple(context), sampling, length, seed, guards)
+        return SpeechSettings(speaker=speaker, **settings).as_request(text, context, self.sampling)
 
     @abstractmethod
-    def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
-        """Start several requests that may share their work."""
+    def new_batch(self, codec: Codec | None) -> FrameMaker:
+        """Make what computes the frames of utterances that share their passes.
 
-    def run(self, request: Request) -> FrameStream:
-        """Start a request; what `frames` does once its arguments were put together."""
-        (frames,) = self.run_batch([request])
-        return frames
-
-    def speak_batch(self, requests: Sequence[Request], schedule: Sequence[int]) -> list[SpeechStream]:
-        """Start several requests and make them heard, in chunks by ``schedule``, see `SpeechStream`."""
-        return [SpeechStream(frames, self.codec.stream(), schedule) for frames in self.run_batch(requests)]
-
-    def speak(self, request: Request, schedule: Sequence[int]) -> SpeechStream:
-        """Start a request and make it heard; what `generate_streaming` does once its arguments were put together."""
-        (stream,) = self.speak_batch([request], schedule)
-        return stream
+        Args:
+            codec: decodes the frames; None for codes alone.
+        """
 
     @abstractmethod
     def fit(self, request: Request, n_lead: int = 0) -> Request:
@@ -102,36 +90,61 @@ class SpeechGenerator(ABC):
 
         Args:
             request: of any length.
-            n_lead: so many segments at the head of its context, such as a voice prompt, stay in any case.
+            n_lead: number of segments at the head of its context, such as a speaker prompt, that stay in any case.
 
         Raises:
             ContextOverflowError: the text and those segments are too long.
         """
 
-    def frames(
-        self,
-        text: str,
-        speaker: int = Request.speaker,
-        context: Sequence[Segment] = (),
-        max_audio_length_ms: float | None = None,
-        temperature: float | None = None,
-        topk: int | None = None,
-        seed: int | None = None,
-        guards: Guards | None = Request.guards,
-    ) -> FrameStream:
-        """Speak, as codes.
+    def start(
+        self, requests: Sequence[Request], schedules: Sequence[Sequence[int]], codec: Codec | None
+    ) -> list[ScheduledUtterance]:
+        """Start requests that share every pass of the model; nothing is computed before a frame is taken.
 
         Args:
-            text: what is said.
-            speaker: a non-negative integer the voice was trained with.
-            context: turns before, oldest first.
-            max_audio_length_ms: at least 80; None is 8 000.
-            temperature: 0 is greedy; None is the voice's own.
-            topk: at least 1; None is the voice's own.
-            seed: the same seed gives the same codes, whatever the chunk size and whatever was said before; in float32
-                also in another execution mode and beside other rows of a batch. None draws one, which the stream tells.
-            guards: what ends speech that has run away; None for nothing. Codes alone cannot tell a silence: that one
-                is found by `generate_streaming` and `generate`.
+            requests: what is spoken.
+            schedules: of each request, number of frames of each chunk that its listener gets.
+            codec: decodes the frames; None for codes alone.
+
+        Raises:
+            ContextOverflowError: prompt and answer exceed the positions of the model.
+        """
+        scheduler = Scheduler(self.new_batch(codec))
+        return scheduler.start(seeded(requests), schedules, codec is not None)
+
+    def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
+        """Start several requests that share their passes, as codes; raises as `start`."""
+        return [FrameStream(utterance) for utterance in self.start(requests, [(1,)] * len(requests), None)]
+
+    def run(self, request: Request) -> FrameStream:
+        """Start a request, as codes: `frames` for a request that was built before."""
+        (frames,) = self.run_batch([request])
+        return frames
+
+    def speak_batch(
+        self, requests: Sequence[Request], schedules: Sequence[Sequence[int]], codec: Codec | None = None
+    ) -> list[SpeechStream]:
+        """Start several requests that share their passes, as sound; raises as `start`.
+
+        Args:
+            requests: what is spoken.
+            schedules: of each request, number of frames of each chunk; the last number repeats.
+            codec: decodes in place of the generator's own.
+        """
+        utterances = self.start(requests, schedules, codec or self.codec)
+        return [SpeechStream(utterance, schedule) for utterance, schedule in zip(utterances, schedules, strict=True)]
+
+    def speak(self, request: Request, schedule: Sequence[int], codec: Codec | None = None) -> SpeechStream:
+        """Start a request, as sound: `generate_streaming` for a request that was built before."""
+        (stream,) = self.speak_batch([request], [schedule], codec)
+        return stream
+
+    def frames(
+        self, text: str, speaker: int = SpeechSettings.speaker, context: Sequence[Segment] = (), **settings: Any
+    ) -> FrameStream:
+        """Speak, as codes; arguments as `generate_streaming`, of which ``chunk_frames`` changes nothing.
+
+        Codes alone cannot tell a silence: that guard works in `generate_streaming` and `generate` only.
 
         Yields:
             ``(n_codebooks,)`` int64 on the CPU; nothing runs before the first is asked for. A frame on which a guard
@@ -141,44 +154,46 @@ class SpeechGenerator(ABC):
             InputError: an argument that cannot be used; at the call.
             ContextOverflowError: prompt and answer exceed the positions of the model; at the call.
         """
-        return self.run(
-            self.request(
-                text,
-                speaker,
-                context,
-                max_audio_length_ms=max_audio_length_ms,
-                temperature=temperature,
-                topk=topk,
-                seed=seed,
-                guards=guards,
-            )
-        )
+        return self.run(self.request(text, speaker, context, **settings))
 
     def generate_streaming(
         self,
         text: str,
-        speaker: int = Request.speaker,
+        speaker: int = SpeechSettings.speaker,
         context: Sequence[Segment] = (),
-        max_audio_length_ms: float | None = None,
-        temperature: float | None = None,
-        topk: int | None = None,
-        chunk_frames: int | Sequence[int] = 6,
-        seed: int | None = None,
-        guards: Guards | None = Request.guards,
-        raw_text: bool = False,
+        max_audio_length_ms: float | None = SpeechSettings.max_audio_length_ms,
+        temperature: float | None = SpeechSettings.temperature,
+        topk: int | None = SpeechSettings.topk,
+        chunk_frames: int | Sequence[int] = SpeechSettings.chunk_frames,
+        seed: int | None = SpeechSettings.seed,
+        guards: Guards | None = SpeechSettings.guards,
+        raw_text: bool = SpeechSettings.raw_text,
     ) -> SpeechStream | PassageStream:
-        """Speak, as chunks of sound; arguments and errors as `frames`.
+        """Speak, as chunks of sound.
 
         Numbers and signs are spoken in words. A text longer than the voice carries in one generation, see
         `csmkit.speech.abilities.Abilities`, is spoken in several, one after another, up to ``max_audio_length_ms``.
 
         Args:
-            raw_text: pass the text to the voice as it is, in one generation, as `frames` does.
+            text: what is said.
+            speaker: a non-negative integer that the model was trained with.
+            context: earlier turns, oldest first.
+            max_audio_length_ms: the longest sound, at least 80; None is 8 000.
+            temperature: of sampling; 0 is greedy, None is the checkpoint's own (0.9).
+            topk: number of most probable codes to sample from; None is the checkpoint's own (50).
             chunk_frames: frames of 80 ms a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats. It
                 never changes the sound.
+            seed: the same seed gives the same codes, whatever the chunk size and whatever was said before; in float32
+                also in another execution mode and beside other streams. None draws one, which the stream tells.
+            guards: limits that end speech which has run away; None for no limits.
+            raw_text: pass the text to the model as it is, in one generation, as `frames` does.
 
         Yields:
             ``(samples,)`` float32 on the CPU at 24 kHz; the first as soon as its frames are made.
+
+        Raises:
+            InputError: an argument that cannot be used; at the call.
+            ContextOverflowError: prompt and answer exceed the positions of the model; at the call.
         """
         request = self.request(
             text,
@@ -194,34 +209,14 @@ class SpeechGenerator(ABC):
         return self.speak(request, schedule) if raw_text else speak_text(self, Page(request), schedule)
 
     def generate(
-        self,
-        text: str,
-        speaker: int = Request.speaker,
-        context: Sequence[Segment] = (),
-        max_audio_length_ms: float | None = None,
-        temperature: float | None = None,
-        topk: int | None = None,
-        seed: int | None = None,
-        guards: Guards | None = Request.guards,
-        raw_text: bool = False,
+        self, text: str, speaker: int = SpeechSettings.speaker, context: Sequence[Segment] = (), **settings: Any
     ) -> Tensor:
         """Speak, whole: the chunks of `generate_streaming` joined, ``(samples,)``; empty if nothing was said."""
-        chunks = self.generate_streaming(
-            text,
-            speaker,
-            context,
-            max_audio_length_ms=max_audio_length_ms,
-            temperature=temperature,
-            topk=topk,
-            seed=seed,
-            guards=guards,
-            raw_text=raw_text,
-        )
-        with chunks:
+        with self.generate_streaming(text, speaker, context, **settings) as chunks:
             return torch.cat([torch.zeros(0), *chunks])
 
     def generate_streaming_batch(
-        self, requests: Iterable[Request], chunk_frames: int | Sequence[int] = 6
+        self, requests: Iterable[Request], chunk_frames: int | Sequence[int] = SpeechSettings.chunk_frames
     ) -> SpeechBatch:
         """Speak several utterances at once, for throughput; in float32 each sounds as it does alone.
 
@@ -230,11 +225,11 @@ class SpeechGenerator(ABC):
             chunk_frames: as for `generate_streaming`, of every row.
 
         Yields:
-            ``(row, chunk)``, a row being a place among ``requests``. Rows that have ended cost nothing more.
+            ``(row, chunk)``; the row is the place among ``requests``. Rows that have ended cost nothing more.
 
         Raises:
             InputError: no requests, or something else among them; at the call.
-            ContextOverflowError: as `frames`.
+            ContextOverflowError: prompt and answer exceed the positions of the model; at the call.
         """
         schedule = chunk_schedule(chunk_frames)
         several = list(requests) if isinstance(requests, Iterable) else [requests]
@@ -242,37 +237,41 @@ class SpeechGenerator(ABC):
         if strangers or not several or several[0] is requests:
             given = f"a {strangers[0]} among the requests" if strangers else "no list of requests"
             raise InputError(f"{given}: give a list made by generator.request(text, ...)")
-        return SpeechBatch(self.speak_batch(several, schedule))
+        return SpeechBatch(self.speak_batch(several, [schedule] * len(several)))
 
     def warm_up(self, context: Sequence[Segment] = ()) -> None:
-        """Speak two frames into the void, so that the first real call meets allocated memory and chosen kernels.
+        """Make two frames that nobody gets, so that the first real call meets allocated memory and chosen kernels.
 
-        A context that later calls begin with, such as a voice prompt, is encoded and read here and not again.
+        A context that later calls begin with, such as a speaker prompt, is encoded and read here and not again.
 
         Raises:
             ContextOverflowError: such a context leaves no room to speak.
         """
-        reason = self.finish_reason
-        request = self.fit(
-            self.request("Hello.", context=context, max_audio_length_ms=160, seed=0, guards=None), n_lead=len(context)
-        )
+        request = self.request("Hello.", context=context, max_audio_length_ms=160, seed=0, guards=None)
+        request = self.fit(request, n_lead=len(context))
         for _ in range(self.n_warm_ups):
             for _ in self.speak(request, (1,)):
                 pass
-        self.finish_reason = reason
-
-    def _stream(self, request: Request, frames: Frames, outcome: Outcome) -> FrameStream:
-        """The stream of a request's frames, under its guards."""
-
-        def note(reason: str) -> None:
-            self.finish_reason = reason
-
-        return FrameStream(frames, outcome, Watch(request.guards, request.text), note)
 
 
-def new_outcome(request: Request) -> Outcome:
-    """The outcome of a request that starts, with the seed it asks for or a new one."""
-    return Outcome(torch.Generator().seed() % 2**63 if request.seed is None else request.seed)
+def seeded(requests: Sequence[Request]) -> list[tuple[Request, int]]:
+    """Requests that start, each with the seed it asks for or a new one."""
+    return [
+        (request, torch.Generator().seed() % 2**63 if request.seed is None else request.seed) for request in requests
+    ]
+
+
+@dataclass
+class Outcome:
+    """How a fake generation goes.
+
+    Attributes:
+        seed: the seed of its noise.
+        finish_reason: why it ended, set before its last frame was taken; None counts as interrupted.
+    """
+
+    seed: int
+    finish_reason: str | None = None
 
 
 class FakeGenerator(SpeechGenerator):
@@ -281,7 +280,10 @@ class FakeGenerator(SpeechGenerator):
     Args:
         codec: None for a `FakeCodec`.
         frame_s: seconds every frame takes, to play a slow machine.
-        fails_after: frames after which it raises, to play a broken one; None never.
+        fails_after: number of frames after which it raises, to play a broken one; None never.
+
+    Attributes:
+        requests: all requests that were started.
     """
 
     def __init__(self, codec: Codec | None = None, *, frame_s: float = 0.0, fails_after: int | None = None) -> None:
@@ -289,12 +291,14 @@ class FakeGenerator(SpeechGenerator):
         self.frame_s, self.fails_after = frame_s, fails_after
         self.requests: list[Request] = []
 
-    def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
-        """Start requests and remember them in ``requests``."""
+    def start(
+        self, requests: Sequence[Request], schedules: Sequence[Sequence[int]], codec: Codec | None
+    ) -> list[ScheduledUtterance]:
         self.requests += requests
-        outcomes = [new_outcome(request) for request in requests]
-        pairs = zip(requests, outcomes, strict=True)
-        return [self._stream(request, self._generate(request, outcome), outcome) for request, outcome in pairs]
+        return super().start(requests, schedules, codec)
+
+    def new_batch(self, codec: Codec | None) -> FrameMaker:
+        return FakeBatch(self, codec)
 
     def fit(self, request: Request, n_lead: int = 0) -> Request:
         """The request itself: a fake has room for any context."""
@@ -312,3 +316,47 @@ class FakeGenerator(SpeechGenerator):
             pitch = int(letters[index % len(letters)]) * 7 + 13 * index + 101 * request.speaker + outcome.seed
             yield 1 + (pitch * rows) % (self.codec.codebook_size - 1)  # never 0, which would be the end
         outcome.finish_reason = END_OF_SPEECH if n_said <= request.max_frames else MAX_LENGTH
+
+
+@dataclass(eq=False)
+class FakeRow:
+    """An utterance of a `FakeBatch`."""
+
+    outcome: Outcome
+    frames: FrameGenerator[Tensor, None, None]
+    sound: CodecStream | None
+
+
+class FakeBatch:
+    """Makes the frames of a `FakeGenerator`, each row on its own."""
+
+    def __init__(self, generator: FakeGenerator, codec: Codec | None) -> None:
+        self._generator, self._codec = generator, codec
+
+    def open(self, request: Request, seed: int) -> FakeRow:
+        outcome = Outcome(seed)
+        sound = None if self._codec is None else self._codec.stream()
+        return FakeRow(outcome, self._generator._generate(request, outcome), sound)
+
+    def prepare(self, row: FakeRow) -> bool:
+        return True
+
+    def make(self, rows: Sequence[FakeRow]) -> list[Frame | End]:
+        return [self._next(row) for row in rows]
+
+    def close(self, rows: Iterable[FakeRow]) -> None:
+        for row in rows:
+            row.frames.close()
+
+    def _next(self, row: FakeRow) -> Frame | End:
+        began_s = time.perf_counter()
+        try:
+            codes = next(row.frames, None)
+            if codes is None:
+                return End(row.outcome.finish_reason or INTERRUPTED)
+            sound = None if row.sound is None else row.sound.decode(codes.unsqueeze(1))
+        except torch.OutOfMemoryError as error:
+            return End(INTERRUPTED, DeviceMemoryError.during("decoding a frame", error))
+        except Exception as error:
+            return End(INTERRUPTED, error)
+        return Frame(codes, sound, (began_s, time.perf_counter()))

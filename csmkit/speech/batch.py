@@ -1,133 +1,269 @@
-"""Several utterances spoken at once: one pass of the model a frame, each row pulled as if it were alone."""
+"""The model at work on several utterances: their state, their codec streams, and one frame of each in one pass."""
 
 from __future__ import annotations
 
-import threading
+import traceback
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
 from types import TracebackType
 from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor
 
-from csmkit.errors import CsmkitError, StateError
-from csmkit.speech.streams import Outcome, SpeechStream
+from csmkit.codec import Codec, CodecBatch
+from csmkit.csm.execution.step import Made, Step
+from csmkit.csm.model import CsmModel, CsmState
+from csmkit.csm.sampling import Noise
+from csmkit.errors import DeviceMemoryError, NotFiniteError
+from csmkit.speech.prompt import Block, PromptBuilder
+from csmkit.speech.prompt_cache import KeptBlock, PrefixStore
+from csmkit.speech.settings import Request
+from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, End, Frame, SpeechStream
 
 
-class Frame(NamedTuple):
-    """One frame of a row: its codes ``(n_codebooks,)`` int64, and ``(1920,)`` float32 where sound is made with it."""
+class Engine(NamedTuple):
+    """What a generator speaks with.
 
-    codes: Tensor
-    sound: Tensor | None
+    Attributes:
+        model: the network.
+        step: runs its frames.
+        prompts: lays requests out as rows.
+        prefixes: keeps what was read of earlier prompts.
+    """
+
+    model: CsmModel
+    step: Step
+    prompts: PromptBuilder
+    prefixes: PrefixStore
 
 
-Pass = list[tuple[int, Frame | str | CsmkitError]]
-"""What one pass made: of each row its frame, and the reason or the error where the row ends with it."""
+@dataclass(eq=False)
+class Row:
+    """An utterance of a running batch.
+
+    Attributes:
+        request: what is spoken.
+        seed: the seed of its noise.
+        n_positions: cache rows for its prompt and the longest answer.
+        unread: pieces of its prompt; None before the first was read.
+        context: the pieces before the text to speak.
+        state: its own state, until it makes its first frame.
+        keep: what to keep of its prompt if its first frame is finite.
+        n_frames: number of frames made.
+        began_s: when reading its prompt began.
+        is_closed: whether it makes no more frames.
+    """
+
+    request: Request
+    seed: int
+    n_positions: int
+    unread: deque[Block] | None = None
+    context: list[Block] = field(default_factory=list)
+    state: CsmState | None = None
+    keep: tuple[KeptBlock, ...] = ()
+    n_frames: int = 0
+    began_s: float | None = None
+    is_closed: bool = False
 
 
-class Lanes:
-    """Shares the passes of one batch among its rows: a row that wants a frame makes one for all of them.
+@dataclass(eq=False)
+class Group:
+    """Rows that share their passes: the state of the model and of the codec, in the order of ``rows``.
+
+    Attributes:
+        rows: the rows of ``state``.
+        state: of the model.
+        sounding: the rows of ``sounds``.
+        sounds: of the codec; None where no sound is made, or the step makes it.
+    """
+
+    rows: list[Row]
+    state: CsmState
+    sounding: list[Row]
+    sounds: CodecBatch | None
+
+
+class RunningBatch:
+    """Makes frames of its rows with a model, see `csmkit.speech.scheduler.FrameMaker`.
 
     Args:
-        steps: the passes. It reads ``live`` after each, and goes on with those rows alone.
-        live: the rows still wanted; rows that are closed leave it.
-        outcomes: of each row, told its reason when the row has handed out its last frame.
+        engine: the model.
+        codec: decodes the frames; None for codes alone, and where the step decodes them.
+        step_decodes: whether the step makes the sound with the frame.
     """
 
-    def __init__(self, steps: Generator[Pass, None, None], live: set[int], outcomes: Sequence[Outcome]) -> None:
-        self._steps, self._live, self._outcomes = steps, live, outcomes
-        self._waiting: dict[int, deque[Frame | str | CsmkitError]] = {row: deque() for row in live}
-        self._lock = threading.RLock()  # rows may be closed from another thread than the one that pulls
-        self._error: Exception | None = None  # that ended the passes
+    def __init__(self, engine: Engine, codec: Codec | None, step_decodes: bool = False) -> None:
+        self._engine, self._codec, self._step_decodes = engine, codec, step_decodes
+        self._groups: list[Group] = []
 
-    def rows(self) -> list[Lane]:
-        """The frames of each row."""
-        return [Lane(self, row) for row in range(len(self._outcomes))]
+    def open(self, request: Request, seed: int) -> Row:
+        """Make a row; raises ContextOverflowError if prompt and answer do not fit the model."""
+        return Row(request, seed, self._engine.prompts.check(request) + request.max_frames)
 
-    def take(self, row: int) -> Frame:
-        """The next frame of a row; StopIteration after its last, or the error that ended it."""
-        with self._lock:
-            while (waiting := self._waiting.get(row)) is not None:
-                if not waiting:
-                    self._advance(row)
-                    continue
-                item = waiting.popleft()
-                if isinstance(item, Frame):
-                    return item
-                if isinstance(item, str):
-                    self._outcomes[row].finish_reason = item
-                self.drop(row)
-                if isinstance(item, CsmkitError):
-                    raise item
-            raise StopIteration
+    def prepare(self, row: Row) -> bool:
+        """Read one piece of the prompt, but for what is known from earlier ones; returns whether all is read."""
+        with out_of_memory("reading a prompt"):
+            if row.unread is None or row.state is None:
+                row.began_s = perf_counter()
+                self._begin(row)
+            assert row.unread is not None and row.state is not None
+            self._engine.step.read(row.state, *row.unread.popleft().inputs())
+        if not row.unread:
+            row.keep = self._engine.prefixes.copy(row.context, row.state.backbone)
+        return not row.unread
 
-    def drop(self, row: int) -> None:
-        """Make no more frames for a row; with the last row goes everything the batch holds."""
-        with self._lock:
-            self.forget(row)
-            if not self._waiting:
-                self._steps.close()
+    def _begin(self, row: Row) -> None:
+        step, model = self._engine.step, self._engine.model
+        row.context, text = self._engine.prompts.build(row.request)
+        noise = Noise(model.config, [row.request.sampling], [row.seed], model.device)
+        row.state = step.new_state(row.n_positions, noise)
+        n_known = self._engine.prefixes.restore(row.context, row.state.backbone)
+        row.unread = deque([*row.context[n_known:], *text])
 
-    def forget(self, row: int) -> None:
-        """Make no more frames for a row that nobody can pull any more; never blocks, also within a pass."""
-        self._waiting.pop(row, None)
-        self._live.discard(row)
+    def make(self, rows: Sequence[Row]) -> list[Frame | End]:
+        """Make the next frame of each of these rows; the others stay where they are."""
+        began_s = perf_counter()
+        new = [row for row in rows if row.n_frames == 0]
+        groups = [group for group in (self._gather({*rows} - {*new}), self._join_new(new)) if group is not None]
+        results: dict[Row, Frame | End] = {}
+        while groups:  # popped: the traceback of an error leads here, and must not hold the state
+            results |= self._results(groups.pop(0), began_s)
+        return [results[row] for row in rows]
 
-    def _advance(self, row: int) -> None:
+    def close(self, rows: Iterable[Row]) -> None:
+        """Free these rows: at once where a group has no others, else before its next frame."""
+        for row in rows:
+            row.is_closed, row.state, row.unread = True, None, None
+        self._groups = [group for group in self._groups if not all(row.is_closed for row in group.rows)]
+
+    def _join_new(self, rows: list[Row]) -> Group | None:
+        """A group of rows whose prompt was read and that have made no frame."""
+        if not rows:
+            return None
+        step = self._engine.step
+        state = step.join([row.state for row in rows if row.state is not None])
+        for row in rows:
+            row.state = None
+        group = Group(rows, state, list(rows), None if self._codec is None else self._codec.streams(len(rows)))
+        self._groups.append(group)
+        return group
+
+    def _gather(self, rows: set[Row]) -> Group | None:
+        """One group of exactly these rows; rows of the same groups that are not among them go on in groups apart."""
+        touched = [group for group in self._groups if not rows.isdisjoint(group.rows)]
+        for group in touched:
+            others = [row for row in group.rows if row not in rows and not row.is_closed]
+            if others:
+                self._groups.append(self._split(group, others))
+            self._keep(group, [row for row in group.rows if row in rows])
+        if len(touched) > 1:
+            self._merge(touched)
+        return touched[0] if touched else None
+
+    def _split(self, group: Group, rows: list[Row]) -> Group:
+        """These rows as a group of their own; the caller takes them out of the other."""
+        state = self._engine.step.take(group.state, [group.rows.index(row) for row in rows])
+        sounds = None if group.sounds is None else group.sounds.split([group.sounding.index(row) for row in rows])
+        return Group(rows, state, list(rows), sounds)
+
+    def _keep(self, group: Group, rows: list[Row]) -> None:
+        """Go on with these rows of a group alone."""
+        if rows != group.rows:
+            group.state = self._engine.step.take(group.state, [group.rows.index(row) for row in rows])
+            group.rows = rows
+        self._keep_sounds(group, rows)
+
+    def _keep_sounds(self, group: Group, rows: list[Row]) -> None:
+        if group.sounds is not None and rows != group.sounding:
+            group.sounds.take([group.sounding.index(row) for row in rows])
+            group.sounding = list(rows)
+
+    def _merge(self, groups: list[Group]) -> None:
+        """Make the first of these groups hold the rows of all."""
+        first, *others = groups
+        first.state = self._engine.step.join([group.state for group in groups])
+        for other in others:
+            if first.sounds is not None and other.sounds is not None:
+                first.sounds.join(other.sounds)
+            first.rows, first.sounding = [*first.rows, *other.rows], [*first.sounding, *other.sounding]
+            self._groups.remove(other)
+
+    def _results(self, group: Group, began_s: float) -> dict[Row, Frame | End]:
+        """What one pass of a group made. An error is the end of all its rows; what they hold is dropped."""
+        rows = group.rows
         try:
-            step = next(self._steps, None)
+            return self._pass(group, began_s)
         except Exception as error:
-            self._error = error if len(self._waiting) > 1 else None  # its traceback holds what the passes held
-            raise
-        if step is None:
-            self.drop(row)
-            if self._error is not None:  # raised where another row pulled, and it is this row's end as well
-                raise self._error
-        for other, item in step or ():
-            if (waiting := self._waiting.get(other)) is not None:
-                waiting.append(item)
+            self._groups.remove(group)
+            del group
+            traceback.clear_frames(error.__traceback__)  # which hold the state
+            return dict.fromkeys(rows, End(INTERRUPTED, error))
+
+    def _pass(self, group: Group, began_s: float) -> dict[Row, Frame | End]:
+        """One frame of every row of a group. The end frame is neither kept nor decoded nor sampled past."""
+        with out_of_memory("making a frame"):
+            made = self._next(group)
+        speaking = made.finite & made.codes.any(dim=1)
+        spoken = speaking.nonzero().flatten().tolist()
+        results: dict[Row, Frame | End] = {}
+        for index, row in enumerate(group.rows):
+            row.n_frames += 1
+            if not made.finite[index]:
+                dtype = self._engine.model.projection.dtype
+                results[row] = End(INTERRUPTED, NotFiniteError.in_frame(row.n_frames, "codes", dtype))
+            elif not speaking[index]:
+                results[row] = End(END_OF_SPEECH)
+        sounds = self._sounds(group, made, spoken)
+        for number, index in enumerate(spoken):
+            sound = None if sounds is None else sounds[number].clone()
+            results[group.rows[index]] = _frame(group.rows[index], made.codes[index].clone(), sound, began_s)
+        return results
+
+    def _next(self, group: Group) -> Made:
+        if group.rows[0].n_frames:
+            return self._engine.step.next(group.state)
+        made = self._engine.step.first(group.state, self._step_decodes)
+        for row, finite in zip(group.rows, made.finite.tolist(), strict=True):
+            if finite:
+                self._engine.prefixes.keep(row.keep)
+            row.keep, row.context = (), []
+        return made
+
+    def _sounds(self, group: Group, made: Made, spoken: list[int]) -> Tensor | None:
+        """The sound of these rows, ``(len(spoken), 1920)``; None where none is made."""
+        if made.sound is not None or group.sounds is None or not spoken:
+            return None if made.sound is None else made.sound[spoken]
+        self._keep_sounds(group, [group.rows[index] for index in spoken])
+        with out_of_memory("decoding a frame"):
+            return group.sounds.decode(made.codes[spoken])
 
 
-class Lane(Iterator[Tensor]):
-    """The frames of one row, ``(n_codebooks,)`` int64 on the CPU.
+def _frame(row: Row, codes: Tensor, sound: Tensor | None, began_s: float) -> Frame | End:
+    if sound is not None and not bool(sound.isfinite().all()):
+        return End(INTERRUPTED, NotFiniteError.in_frame(row.n_frames, "sound", "of the codec"))
+    if row.n_frames == 1 and row.began_s is not None:
+        began_s = row.began_s
+    return Frame(codes, sound, (began_s, perf_counter()))
 
-    It is their `CodecStream` too, where the passes make the sound of all rows at once.
-    """
 
-    def __init__(self, lanes: Lanes, row: int) -> None:
-        self._lanes, self._row = lanes, row
-        self._sound: Tensor | None = None
-
-    def __next__(self) -> Tensor:
-        codes, self._sound = self._lanes.take(self._row)
-        return codes
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """The sound of the frame handed out last, ``(1920,)`` float32.
-
-        Args:
-            codes: that frame, ``(n_codebooks, 1)``.
-
-        Raises:
-            StateError: frames without sound were asked for.
-        """
-        if self._sound is None:
-            raise StateError("these frames were made without their sound: decode them by a stream of the codec")
-        return self._sound
-
-    def close(self) -> None:
-        """Stop making frames for this row, and free its state."""
-        self._lanes.drop(self._row)
-
-    def __del__(self) -> None:
-        self._lanes.forget(self._row)  # left without being closed
+@contextmanager
+def out_of_memory(doing: str) -> Iterator[None]:
+    """Raise DeviceMemoryError, which says what was being done, in place of torch's error."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError.during(doing, error) from error
 
 
 class SpeechBatch(Iterator[tuple[int, Tensor]]):
     """The sound of several utterances as ``(row, chunk)``: chunks of the rows in turn, each row's own in order.
 
     Attributes:
-        streams: of each row, with its seed, codes and finish reason; closing one ends that row alone.
+        streams: the stream of each row, with its seed, codes and finish reason; closing one ends that row alone.
     """
 
     def __init__(self, streams: Sequence[SpeechStream]) -> None:

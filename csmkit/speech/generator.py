@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Generator as Passes
 from collections.abc import Sequence
 from os import PathLike
 from typing import Self
 
 import torch
 
-from csmkit.codec import Codec, CodecBatch, FrameDecoder, load_codec
+from csmkit.codec import Codec, FrameDecoder, load_codec
 from csmkit.csm.checkpoint import build_model, load_sampling, load_tokenizer
 from csmkit.csm.config import Sampling
 from csmkit.csm.execution.choose import make_step
-from csmkit.csm.execution.step import Made
 from csmkit.csm.layouts import Checkpoint
-from csmkit.csm.model import CsmModel, CsmState
+from csmkit.csm.model import CsmModel
 from csmkit.csm.quantization import ROUNDINGS
 from csmkit.csm.sampling import Noise
 from csmkit.csm.tokenizer import TextTokenizer
-from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError, NotFiniteError
+from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError
 from csmkit.files.hub import find_codec, find_tokenizer, find_voice
 from csmkit.files.tensors import ROUNDED
 from csmkit.machine import prepare
 from csmkit.speech.abilities import Abilities
-from csmkit.speech.base import FakeGenerator, SpeechGenerator, new_outcome
-from csmkit.speech.batch import Frame, Lane, Lanes, Pass
-from csmkit.speech.finish_reasons import END_OF_SPEECH, MAX_LENGTH
+from csmkit.speech.base import FakeGenerator, SpeechGenerator
+from csmkit.speech.batch import Engine, RunningBatch
 from csmkit.speech.prompt import PromptBuilder
-from csmkit.speech.prompt_cache import KeptBlock, PrefixStore
+from csmkit.speech.prompt_cache import PrefixStore
 from csmkit.speech.settings import Request, Segment
-from csmkit.speech.streams import FrameStream, SpeechStream
 
 __all__ = ["FakeGenerator", "Generator", "Segment"]
 
@@ -71,10 +66,10 @@ class Generator(SpeechGenerator):
                 f"codec with {codec.n_codebooks} codebooks of {codec.codebook_size} codes, "
                 f"voice with {self.config.n_codebooks} of {self.config.codebook_size}: give the codec of this voice"
             )
-        self._step, self.execution = make_step(model, execution, _decoder(codec, model.device))
-        self.n_warm_ups = self._step.n_warm_ups
-        self._prefix = PrefixStore()
-        self._prompts = PromptBuilder(self.config, tokenizer, codec.encode)
+        self.step, self.execution = make_step(model, execution, _decoder(codec, model.device))
+        self.n_warm_ups = self.step.n_warm_ups
+        self.tokenizer, self.prompts = tokenizer, PromptBuilder(self.config, tokenizer, codec.encode)
+        self._prefixes = PrefixStore()
 
     @classmethod
     def load(
@@ -134,103 +129,23 @@ class Generator(SpeechGenerator):
     def device(self) -> str:
         return str(self.model.device)
 
-    def run_batch(self, requests: Sequence[Request]) -> list[FrameStream]:
-        """Start requests that share every pass of the model; raises ContextOverflowError at the call."""
-        return [stream for stream, _ in self._start(requests, aloud=False)]
-
-    def speak_batch(self, requests: Sequence[Request], schedule: Sequence[int]) -> list[SpeechStream]:
-        """As `run_batch`, and the requests share every pass of the codec too."""
-        return [SpeechStream(stream, lane, schedule) for stream, lane in self._start(requests, aloud=True)]
-
-    def _start(self, requests: Sequence[Request], aloud: bool) -> list[tuple[FrameStream, Lane]]:
-        n_rows = [self._prompts.check(request) for request in requests]
-        outcomes = [new_outcome(request) for request in requests]
-        live = set(range(len(requests)))
-        passes = self._generate(requests, n_rows, [outcome.seed for outcome in outcomes], live, aloud)
-        lanes = Lanes(passes, live, outcomes).rows()
-        rows = zip(requests, lanes, outcomes, strict=True)
-        return [(self._stream(request, lane, outcome), lane) for request, lane, outcome in rows]
+    def new_batch(self, codec: Codec | None) -> RunningBatch:
+        step_decodes = codec is self.codec and self.step.makes_sound
+        engine = Engine(self.model, self.step, self.prompts, self._prefixes)
+        return RunningBatch(engine, None if step_decodes else codec, step_decodes)
 
     def fit(self, request: Request, n_lead: int = 0) -> Request:
-        return self._prompts.fit(request, n_lead)
+        return self.prompts.fit(request, n_lead)
 
     def warm_up(self, context: Sequence[Segment] = ()) -> None:
         noise = Noise(self.config, [self.sampling], [0], self.model.device)
         for _ in range(self.n_warm_ups):
-            for n_rows in self._step.warm_up_rows:
+            for n_rows in self.step.warm_up_rows:
                 nothing = torch.zeros(1, n_rows, self.config.n_slots, dtype=torch.int64)
-                state = self._step.new_state(n_rows, noise)
-                self._step.read(state, nothing, nothing.bool())
+                state = self.step.new_state(n_rows, noise)
+                self.step.read(state, nothing, nothing.bool())
                 del state  # whose buffers the next one takes
         super().warm_up(context)
-
-    def _generate(
-        self,
-        requests: Sequence[Request],
-        n_rows: Sequence[int],
-        seeds: Sequence[int],
-        live: set[int],
-        aloud: bool,
-    ) -> Passes[Pass, None, None]:
-        """The autoregressive loop, the only one: a frame of every row a pass, until no row is live."""
-        rows = sorted(live.copy())  # some may have been closed before anything ran
-        read = [self._read(requests[row], n_rows[row], seeds[row]) for row in rows]
-        state, kept = self._step.join([state for state, _ in read]), [blocks for _, blocks in read]
-        del read
-        voices = self.codec.streams(len(rows)) if aloud and not self._step.makes_sound else None
-        made = self._step.first(state, aloud)
-        for index in made.finite.nonzero().flatten().tolist():
-            self._prefix.keep(kept[index])
-        del kept
-        for n_frames in itertools.count(1):
-            # The end frame is neither kept nor decoded nor sampled past.
-            finite = made.finite.tolist()
-            spoken = [index for index, codes in enumerate(made.codes) if finite[index] and bool(codes.any())]
-            step: Pass = [
-                (row, END_OF_SPEECH if finite[index] else self._not_finite(n_frames))
-                for index, row in enumerate(rows)
-                if index not in spoken
-            ]
-            for index, frame in zip(spoken, _frames(made, spoken, voices), strict=True):
-                step.append((rows[index], frame))
-                if n_frames == requests[rows[index]].max_frames:
-                    step.append((rows[index], MAX_LENGTH))
-            live.difference_update(row for row, item in step if not isinstance(item, Frame))
-            yield step
-            going = [index for index in spoken if rows[index] in live]
-            if not going:
-                return
-            if voices is not None and len(going) < len(spoken):
-                voices.take([spoken.index(index) for index in going])
-            if len(going) < len(rows):
-                state, rows = self._step.take(state, going), [rows[index] for index in going]
-            made = self._step.next(state)
-
-    def _read(self, request: Request, n_rows: int, seed: int) -> tuple[CsmState, tuple[KeptBlock, ...]]:
-        """A state that has read the prompt of a request, but for what is known from the last one; and what to keep."""
-        noise = Noise(self.config, [request.sampling], [seed], self.model.device)
-        state = self._step.new_state(n_rows + request.max_frames, noise)
-        *context, text = self._prompts.build(request)
-        for block in context[self._prefix.restore(context, state.backbone) :]:
-            self._step.read(state, *block.inputs())
-        kept = self._prefix.copy(context, state.backbone)
-        self._step.read(state, *text.inputs())
-        return state, kept
-
-    def _not_finite(self, frame: int) -> NotFiniteError:
-        return NotFiniteError.in_frame(frame, "codes", self.model.projection.dtype)
-
-
-def _frames(made: Made, spoken: Sequence[int], voices: CodecBatch | None) -> list[Frame]:
-    """What was made in those rows, the others end; in memory of its own that the caller may change."""
-    codes = made.codes[spoken]
-    if voices is not None and 0 < len(spoken) < len(made.codes):
-        voices.take(spoken)
-    sound = voices.decode(codes) if voices is not None and spoken else None
-    if made.sound is not None:
-        sound = made.sound[spoken]
-    sounds = [None] * len(codes) if sound is None else [row.clone() for row in sound]
-    return [Frame(row.clone(), samples) for row, samples in zip(codes, sounds, strict=True)]
 
 
 def _decoder(codec: Codec, device: torch.device) -> FrameDecoder | None:

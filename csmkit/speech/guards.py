@@ -1,14 +1,18 @@
-"""Limits for speech that does not end by itself: how long, how silent, how often the same."""
+"""Limits for speech that does not end by itself: how long, how silent, how often the same; and who applies them."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from typing import Self
+
+from torch import Tensor
 
 from csmkit.audio import FRAME_MS
 from csmkit.checks import is_finite, is_integer
 from csmkit.errors import InputError
+from csmkit.speech.streams import MAX_LENGTH, REPETITION, SILENCE, Frame
 
 _LETTERS_A_WORD = 6  # five and a space, the usual average of English
 _PLAIN_MARKS = set(" .,;:!?'\"()-–—…’‘“”")  # paused at, at most
@@ -93,3 +97,89 @@ def spoken_letters(text: str) -> int:
     """How many letters a text has when what may be spelled out, "10", "%" or "BBC", is written in words."""
     plain = " ".join(text.split())
     return sum(1 if letter.islower() or letter in _PLAIN_MARKS else _LETTERS_A_WORD for letter in plain)
+
+
+_SPEECH_FRAMES = 3  # frames with sound after which speech has begun: one alone may be the click of a codec
+_CYCLES = 3  # a cycle that came once more may be a word said twice
+
+
+class GuardMonitor:
+    """Applies the guards of one generation, a frame at a time.
+
+    Whatever it decides depends on the frames alone, never on how they are grouped.
+
+    Args:
+        guards: the limits.
+        text: the text that is spoken.
+        hears: whether the frames have sound; without it no silence is found.
+    """
+
+    def __init__(self, guards: Guards, text: str, hears: bool = True) -> None:
+        self._guards = guards
+        self._hears = hears and guards.listen
+        self._budget = guards.budget_frames(text)
+        self._past: deque[bytes] = deque(maxlen=guards.cycle_frames)
+        self._repeats = [0] * (guards.cycle_frames + 1)  # by length of cycle: frames in a row that were there before
+        self._loudest_silence = 10 ** (guards.silence_dbfs / 20)
+        self._n_seen = self._n_loud = self._n_silent = 0
+        self._kept_back: list[Frame] = []
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether there was sound. Where no silence is looked for, any frame counts."""
+        return self._n_loud > 0 if self._hears else self._n_seen > 0
+
+    def watch(self, frame: Frame) -> tuple[list[Frame], str | None]:
+        """Take in a frame.
+
+        Returns:
+            The frames that may be handed out now, in order, and why the generation has to end with them; None where it
+            may go on. A long silence is kept back until it turns out to be a pause, and then comes at once; one that
+            lasts is dropped.
+        """
+        self._n_seen += 1
+        # A pause can be the same frame again and again: where it is heard to be one, the limits of silence count.
+        repeats = self._repeats_itself(frame.codes) and not self._n_silent
+        reason = REPETITION if repeats else MAX_LENGTH if self._n_seen == self._budget else None
+        released = self._listen(frame) if self._hears else [frame]
+        if reason is None and self._is_too_silent:
+            self.release()
+            return released, SILENCE
+        return released, reason
+
+    def release(self) -> list[Frame]:
+        """Return the frames that are kept back, and keep them no longer."""
+        kept, self._kept_back = self._kept_back, []
+        return kept
+
+    @property
+    def _limit_ms(self) -> float | None:
+        """The longest silence at this point."""
+        begun = self._n_loud >= _SPEECH_FRAMES
+        return self._guards.silence_ms if begun else self._guards.leading_silence_ms
+
+    @property
+    def _is_too_silent(self) -> bool:
+        limit = self._limit_ms
+        return limit is not None and self._n_silent >= whole_frames(limit)
+
+    def _listen(self, frame: Frame) -> list[Frame]:
+        assert frame.sound is not None
+        if float(frame.sound.square().mean().sqrt()) >= self._loudest_silence:
+            self._n_loud += 1
+            self._n_silent = 0
+            return [*self.release(), frame]
+        self._n_silent += 1
+        if self._limit_ms is None or self._n_silent <= whole_frames(self._guards.tail_ms):
+            return [frame]
+        self._kept_back.append(frame)
+        return []
+
+    def _repeats_itself(self, codes: Tensor) -> bool:
+        if self._guards.repetition_ms is None:
+            return False
+        limit, key = whole_frames(self._guards.repetition_ms), codes.numpy().tobytes()
+        for length, earlier in enumerate(reversed(self._past), start=1):
+            self._repeats[length] = self._repeats[length] + 1 if key == earlier else 0
+        self._past.append(key)
+        return any(n >= max(limit, length * (_CYCLES - 1)) for length, n in enumerate(self._repeats) if n)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from csmkit.audio import FRAME_MS
 from csmkit.errors import InputError
-from csmkit.speech.finish_reasons import END_OF_SPEECH, INTERRUPTED, MAX_LENGTH, REPETITION
 from csmkit.speech.settings import Request, Segment
+from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, MAX_LENGTH, REPETITION
 from csmkit.text.passages import cut_passages, shortened, unspeakable
 
 if TYPE_CHECKING:

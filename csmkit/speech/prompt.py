@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,13 +15,14 @@ from csmkit.csm.tokenizer import TextTokenizer
 from csmkit.errors import ContextOverflowError, InputError
 from csmkit.speech.settings import Request, Segment
 
-if TYPE_CHECKING:
-    pass
+# A prompt is always cut at the same rows, so that neither the load nor what was kept of it changes how values round.
+# On one CPU core a row of the pocket voice takes 0.17 ms in a block of 64, 0.15 ms in one of 256.
+BLOCK_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Rows that are read in one go: one turn.
+    """Rows that are read in one pass: a turn, or 64 rows of a longer one.
 
     Attributes:
         rows: ``(n_rows, slots)`` int64 on the CPU, -1 in slots that do not count.
@@ -114,14 +114,15 @@ class PromptBuilder:
             kept.insert(0, segment)
         return replace(request, context=(*lead, *kept))
 
-    def build(self, request: Request) -> list[Block]:
-        """A block for each turn, the text to speak last. Encodes context audio not met before.
+    def build(self, request: Request) -> tuple[list[Block], list[Block]]:
+        """Lay out the context and the text to speak, each cut into blocks. Encodes context audio not encoded before.
 
         Raises:
             InputError: codes of a segment that this model does not have.
         """
         turns = [self._segment_rows(segment) for segment in request.context]
-        return [Block(rows) for rows in (*turns, self._text_rows(request.speaker, request.text))]
+        context = [block for rows in turns for block in _blocks(rows)]
+        return context, _blocks(self._text_rows(request.speaker, request.text))
 
     def _segment_rows(self, segment: Segment) -> Tensor:
         if segment not in self._laid_out:
@@ -164,6 +165,10 @@ class PromptBuilder:
             )
         self._encoded[segment] = codes
         return codes
+
+
+def _blocks(rows: Tensor) -> list[Block]:
+    return [Block(part) for part in rows.split(BLOCK_ROWS)]
 
 
 def frame_rows(codes: Tensor) -> Tensor:

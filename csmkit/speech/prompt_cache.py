@@ -1,6 +1,6 @@
 """Context that was read before is not read again: what the backbone made of the last prompt is kept.
 
-Prompts are read a block at a time, one block a turn, whether or not something is kept. A block that is restored is
+Prompts are read a block at a time, cut at the same rows whether or not something is kept. A block that is restored is
 therefore, bit for bit and in every dtype, the block that would have been computed: history cannot change the codes. For
 the same reason an answer's own cache rows are not kept. They were computed one by one, and a block of them rounds
 differently; the next prompt reads the answer as a block, as a fresh generator would.

@@ -1,10 +1,11 @@
-"""What is asked of a generation: the segments spoken before, and one request. Frozen; defaults live here once."""
+"""What is asked of a generation: settings, the segments spoken before, one request. All frozen."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -14,11 +15,14 @@ from csmkit.checks import is_finite, is_integer
 from csmkit.csm.config import Sampling
 from csmkit.errors import InputError
 from csmkit.speech.guards import ORDINARY, Guards, whole_frames
+from csmkit.speech.streams import chunk_schedule
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
 
-__all__ = ["Request", "Sampling", "Segment", "check_speaker", "check_text"]
+__all__ = ["Request", "Sampling", "Segment", "SpeechSettings", "check_context", "check_speaker", "check_text"]
+
+MOST_LETTERS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,42 +66,111 @@ class Segment:
         return 0 if self.audio is None else math.ceil(len(self.audio) / FRAME_SAMPLES)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpeechSettings:
+    """How text is spoken: what requests, turns, trials, sweeps, the command line and the studio share.
+
+    Others extend it by inheriting from it; every default stands here alone.
+
+    Attributes:
+        speaker: a non-negative integer that the model was trained with.
+        max_audio_length_ms: the longest sound, cut down to whole frames of 80 ms; at least 80. None is the default.
+        temperature: of sampling; 0 is greedy. None is the checkpoint's own, 0.9 where it has none.
+        topk: number of most probable codes to sample from, at least 1. None is the checkpoint's own, or 50.
+        chunk_frames: frames of 80 ms in a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats. It
+            never changes the sound.
+        seed: of the noise, in [0, 2**63); the same seed gives the same codes. None draws one.
+        guards: limits that end speech which has run away; None for no limits.
+        raw_text: pass the text to the model as it is, in one generation; else numbers and signs are spoken in words,
+            and a text longer than one generation carries is spoken in several.
+
+    Raises:
+        InputError: a value outside these ranges.
+    """
+
+    speaker: int = 0
+    max_audio_length_ms: float = 8_000
+    temperature: float | None = None
+    topk: int | None = None
+    chunk_frames: int | Sequence[int] = 6
+    seed: int | None = None
+    guards: Guards = ORDINARY
+    raw_text: bool = False
+
+    def __post_init__(self) -> None:
+        defaults = {"max_audio_length_ms": SpeechSettings.max_audio_length_ms, "guards": Guards.off()}
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if isinstance(self.chunk_frames, list):  # as JSON and notebooks give it
+            object.__setattr__(self, "chunk_frames", tuple(self.chunk_frames))
+        check_speaker(self.speaker)
+        _check_length(self.max_audio_length_ms)
+        chunk_schedule(self.chunk_frames)
+        _check_seed(self.seed)
+        _check_guards(self.guards)
+        self.sampling(Sampling())
+
+    @property
+    def schedule(self) -> tuple[int, ...]:
+        """Number of frames of each chunk; the last number repeats."""
+        return chunk_schedule(self.chunk_frames)
+
+    def sampling(self, own: Sampling) -> Sampling:
+        """How codes are drawn: the checkpoint's ``own`` sampling, but for what is set here."""
+        asked = {"temperature": self.temperature, "topk": self.topk}
+        return replace(own, **{name: value for name, value in asked.items() if value is not None})
+
+    def as_request(self, text: str, context: Sequence[Segment] = (), own: Sampling | None = None) -> Request:
+        """What a generator is asked for; raises InputError for a text or a context that cannot be used.
+
+        Args:
+            text: what is said.
+            context: earlier turns, oldest first.
+            own: the checkpoint's sampling.
+        """
+        sampling = self.sampling(own or Sampling())
+        return Request(
+            text, self.speaker, check_context(context), sampling, self.max_audio_length_ms, self.seed, self.guards
+        )
+
+    def changed(self, **changes: Any) -> Self:
+        """These settings with other values; raises InputError for an unknown name or a value out of its range."""
+        known = [field.name for field in fields(self)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise InputError(f"no setting {', '.join(unknown)}: there are {', '.join(known)}")
+        return replace(self, **changes)
+
+
 @dataclass(frozen=True)
 class Request:
-    """One utterance to speak.
+    """One utterance to speak, with all that decides its codes.
 
     Attributes:
         text: what is said; not blank.
-        speaker: a non-negative integer that the voice was trained with.
+        speaker, max_audio_length_ms, seed, guards: as in `SpeechSettings`.
         context: earlier turns, oldest first.
         sampling: how codes are drawn.
-        max_audio_length_ms: the most audio, cut down to whole frames of 80 ms.
-        seed: of the noise, in [0, 2**63); None draws a new one.
-        guards: what else ends it before it ends by itself; they never change what comes before.
 
     Raises:
         InputError: a value outside these ranges.
     """
 
     text: str
-    speaker: int = 0
+    speaker: int = SpeechSettings.speaker
     context: tuple[Segment, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
-    max_audio_length_ms: float = 8_000
+    max_audio_length_ms: float = SpeechSettings.max_audio_length_ms
     seed: int | None = None
     guards: Guards = ORDINARY
 
     def __post_init__(self) -> None:
         check_speaker(self.speaker)
         check_text(self.text)
-        length = self.max_audio_length_ms
-        if not is_finite(length) or length < FRAME_MS:
-            raise InputError(f"max_audio_length_ms={length!r}: give at least one frame, {FRAME_MS} ms")
-        if self.seed is not None and not (is_integer(self.seed) and 0 <= self.seed < 2**63):
-            raise InputError(f"seed={self.seed!r}: give an integer in [0, 2**63), or None for a new one each time")
-        if not isinstance(self.guards, Guards):
-            kind = type(self.guards).__name__
-            raise InputError(f"guards of type {kind}: give Guards(), with what you change, or Guards.off() for none")
+        _check_length(self.max_audio_length_ms)
+        _check_seed(self.seed)
+        _check_guards(self.guards)
 
     @property
     def max_frames(self) -> int:
@@ -116,6 +189,31 @@ def _check_codes(codes: object) -> None:
         raise InputError(f"segment codes down to {int(codes.min())}: codes are never negative; {advice}")
 
 
+def _check_length(length: object) -> None:
+    if not is_finite(length) or length < FRAME_MS:
+        raise InputError(f"max_audio_length_ms={length!r}: give at least one frame, {FRAME_MS} ms")
+
+
+def _check_seed(seed: object) -> None:
+    if seed is not None and not (is_integer(seed) and 0 <= seed < 2**63):
+        raise InputError(f"seed={seed!r}: give an integer in [0, 2**63), or None for a new one each time")
+
+
+def _check_guards(guards: object) -> None:
+    if not isinstance(guards, Guards):
+        kind = type(guards).__name__
+        raise InputError(f"guards of type {kind}: give Guards(), with what you change, or Guards.off() for none")
+
+
+def check_context(context: object) -> tuple[Segment, ...]:
+    """Return the turns of a context as a tuple; raises InputError unless they are Segments in a list."""
+    if not isinstance(context, Sequence) or any(not isinstance(item, Segment) for item in context):
+        strangers = [item for item in context if not isinstance(item, Segment)] if isinstance(context, Sequence) else []
+        kind = type(strangers[0] if strangers else context).__name__
+        raise InputError(f"context holds a {kind}: give a list of Segments, oldest first")
+    return tuple(context)
+
+
 def check_speaker(speaker: object) -> None:
     """Raise InputError unless ``speaker`` is a non-negative integer."""
     if not is_integer(speaker) or speaker < 0:
@@ -123,6 +221,8 @@ def check_speaker(speaker: object) -> None:
 
 
 def check_text(text: object) -> None:
-    """Raise InputError unless ``text`` is a string with something to say."""
+    """Raise InputError unless ``text`` is a string with something to say, of at most 100 000 letters."""
+    if isinstance(text, str) and len(text) > MOST_LETTERS:  # at once: tokenizing megabytes takes seconds
+        raise InputError(f"text of {len(text)} letters: give at most {MOST_LETTERS}, an hour of speech and more")
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"text={text!r}: give a sentence to speak")

@@ -1,231 +1,208 @@
-"""What a generation hands out while it runs: frames of codes, chunks of sound, and why it ended."""
+"""What a generation hands out: frames of codes, chunks of sound, and the reason why it ended."""
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from numbers import Integral
-from time import perf_counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
-from csmkit.codec import CodecStream
-from csmkit.errors import DeviceMemoryError, InputError, NotFiniteError
-from csmkit.speech.finish_reasons import INTERRUPTED, SILENCE
-from csmkit.speech.guard_monitor import Watch
+from csmkit.checks import is_integer
+from csmkit.errors import InputError
+
+# The values of ``finish_reason``
+END_OF_SPEECH = "end_of_speech"  # the model made the end frame
+MAX_LENGTH = "max_length"  # ``max_audio_length_ms``, or the most that a text of that length can take
+SILENCE = "silence"  # it was silent for longer than its guards allow
+REPETITION = "repetition"  # it repeated the same frames for longer than its guards allow
+INTERRUPTED = "interrupted"  # closed, or ended by an error
+NOTHING_HEARD = "nothing_heard"  # of a chatbot's turn only: the user's sound held no word
 
 
-class Frames(Protocol):
-    """Frames being made, ``(n_codebooks,)`` int64 on the CPU; closing them frees what they hold."""
-
-    def __next__(self) -> Tensor: ...
-
-    def close(self) -> None: ...
-
-
-@dataclass
-class Outcome:
-    """How a generation went.
+class Frame(NamedTuple):
+    """One frame of 80 ms.
 
     Attributes:
-        seed: of its noise; give it again to hear the same.
-        finish_reason: one of `csmkit.speech.finish_reasons`; None while it runs.
-        frames: what it yielded, ``(n_codebooks,)`` int64 each.
+        codes: ``(n_codebooks,)`` int64 on the CPU.
+        sound: ``(1920,)`` float32 on the CPU; None where only codes were asked for.
+        span: when the pass that made it began and ended, by `time.perf_counter`; the first frame's includes reading
+            the prompt.
     """
 
-    seed: int
-    finish_reason: str | None = None
-    frames: list[Tensor] = field(default_factory=list)
+    codes: Tensor
+    sound: Tensor | None
+    span: tuple[float, float] = (0.0, 0.0)
 
 
-class FrameStream(Iterator[Tensor]):
-    """The frames of one generation, ``(n_codebooks,)`` int64 on the CPU; the first comes when the prompt was read.
+@dataclass(frozen=True)
+class End:
+    """The end of a generation.
 
-    Closing it frees the generation's state at once. `close` may be called from any thread: it waits for the frame being
-    made, no longer. A frame that its guards do not let go on is the last one, and the state is freed with it.
-
-    Args:
-        frames: the generation; closing it frees what it holds.
-        outcome: which the generation fills.
-        watch: the guards; silence is only found where somebody lets them hear.
-        on_finish: told the reason when it is known, once.
+    Attributes:
+        reason: a value of ``finish_reason``.
+        error: the exception that ended it; None without one.
     """
 
-    def __init__(self, frames: Frames, outcome: Outcome, watch: Watch, on_finish: Callable[[str], None]) -> None:
-        self.watch = watch
-        self._frames: Frames | None = frames
-        self._outcome, self._on_finish = outcome, on_finish
-        self._lock = threading.RLock()
+    reason: str
+    error: Exception | None = None
 
-    @property
-    def finish_reason(self) -> str | None:
-        """Why it ended; None while it runs."""
-        return self._outcome.finish_reason if self._frames is None else None
 
-    @property
-    def n_frames(self) -> int:
-        """Frames yielded so far."""
-        return len(self._outcome.frames)
+class Utterance(Protocol):
+    """An utterance being spoken, as `csmkit.speech.scheduler` makes it."""
 
     @property
     def seed(self) -> int:
-        """The seed of its noise, also where none was given."""
-        return self._outcome.seed
-
-    @property
-    def codes(self) -> Tensor:
-        """The frames yielded so far, ``(n_codebooks, n_frames)`` int64."""
-        frames = self._outcome.frames
-        return torch.stack(frames, dim=1) if frames else torch.zeros(0, 0, dtype=torch.int64)
-
-    def __next__(self) -> Tensor:
-        with self._lock:
-            if self._frames is None:
-                raise StopIteration
-            frame: Tensor | None = None
-            try:
-                frame = next(self._frames)
-            except torch.OutOfMemoryError as error:
-                raise DeviceMemoryError.during("making a frame", error) from error
-            finally:
-                if frame is None:  # the end, an error and Ctrl-C alike: nothing more comes
-                    self.close()
-            self._outcome.frames.append(frame)
-            reason = self.watch.see(frame)
-            if reason is not None:
-                self.close(reason)
-            return frame
-
-    def close(self, reason: str = INTERRUPTED, n_dropped: int = 0) -> None:
-        """Stop and free; again and after the end it does nothing. Blocks for at most one frame.
-
-        Args:
-            reason: why, unless the generation has given one itself.
-            n_dropped: of the last frames, those that count as never made.
-        """
-        with self._lock:
-            if self._frames is None:
-                return
-            self._frames.close()
-            self._frames = None
-            if n_dropped:
-                del self._outcome.frames[-n_dropped:]
-            self._outcome.finish_reason = self._outcome.finish_reason or reason
-            self._on_finish(self._outcome.finish_reason)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-
-class SpeechStream(Iterator[Tensor]):
-    """The sound of one generation in chunks, 1-D float32 on the CPU at 24 kHz; the last may be shorter.
-
-    The codec is called once a frame and the samples are grouped here, so the chunk size cannot change them. A long
-    silence is kept back until it proves to be a pause, see `Guards.tail_ms`; one that does not is neither sound nor
-    codes of this stream.
-
-    Args:
-        frames: of the generation.
-        decoder: a new stream of its codec.
-        schedule: frames of each chunk; the last number repeats.
-
-    Attributes:
-        frame_spans: from when to when each frame and its sound were made, by `time.perf_counter`; the first with the
-            reading of the prompt.
-    """
-
-    def __init__(self, frames: FrameStream, decoder: CodecStream, schedule: Sequence[int]) -> None:
-        self._frames, self._schedule = frames, schedule
-        self._decoder: CodecStream | None = decoder
-        self._ready: deque[Tensor] = deque()  # (1920,) each
-        self._n_chunks = 0
-        self.frame_spans: list[tuple[float, float]] = []
-
-    @property
-    def finish_reason(self) -> str | None:
-        """Why it ended, one of `csmkit.speech.finish_reasons`; None while it runs."""
-        return self._frames.finish_reason
+        """The seed of its noise."""
+        ...
 
     @property
     def has_spoken(self) -> bool:
         """Whether there was anything but silence so far."""
-        return self._frames.watch.has_spoken
+        ...
+
+    def take(self) -> Frame | End:
+        """The next frame, which is made now or waited for; the end again and again once it has come."""
+        ...
+
+    def playing(self) -> None:
+        """Note that the first sound was handed out: from now on its listener needs more in time."""
+        ...
+
+    def stop_soon(self) -> None:
+        """Make no more frames; never blocks."""
+        ...
+
+    def close(self) -> None:
+        """Make no more frames and free what it holds."""
+        ...
+
+
+class _Stream(Iterator[Tensor]):
+    """What streams of codes and of sound share: one utterance, what was taken of it, and its end."""
+
+    def __init__(self, utterance: Utterance) -> None:
+        self._utterance = utterance
+        self._taken: list[Frame] = []
+        self._end: End | None = None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why it ended, such as ``"end_of_speech"``; None while it runs."""
+        return None if self._end is None else self._end.reason
 
     @property
     def n_frames(self) -> int:
-        """Frames made so far, 80 ms each."""
-        return self._frames.n_frames
+        """Number of frames so far, of 80 ms each."""
+        return len(self._taken)
 
     @property
     def seed(self) -> int:
         """The seed of its noise, also where none was given."""
-        return self._frames.seed
+        return self._utterance.seed
 
     @property
     def codes(self) -> Tensor:
-        """The codes made so far, ``(n_codebooks, n_frames)`` int64: a `Segment` can carry them instead of the sound."""
-        return self._frames.codes
+        """The codes so far, ``(n_codebooks, n_frames)`` int64: a `Segment` can carry them instead of the sound."""
+        return torch.stack([frame.codes for frame in self._taken], dim=1) if self._taken else _NO_CODES
 
-    def __next__(self) -> Tensor:
-        wanted = self._schedule[min(self._n_chunks, len(self._schedule) - 1)]
-        samples: list[Tensor] = []
-        complete = False
+    def _next_frame(self) -> Frame | None:
+        """The next frame; None at the end. Raises the error that ended the generation, once."""
+        if self._end is not None:
+            return None
         try:
-            while len(samples) < wanted and (sound := self._next_sound()) is not None:
-                samples.append(sound)
-            complete = bool(samples) and self._decoder is not None  # another thread may have closed it meanwhile
-        finally:
-            if not complete:
-                self.close()
-        if not complete:
-            raise StopIteration
-        self._n_chunks += 1
-        return torch.cat(samples)
-
-    def _next_sound(self) -> Tensor | None:
-        """The samples of the next frame to hand out; None at the end."""
-        ready, watch = self._ready, self._frames.watch  # `close` may replace the one while this thread fills it
-        while not ready and (decoder := self._decoder) is not None:
-            started = perf_counter()
-            frame = next(self._frames, None)
-            if frame is None:
-                ready.extend(watch.release())
-                break
-            try:
-                sound = decoder.decode(frame.unsqueeze(1))
-            except torch.OutOfMemoryError as error:
-                raise DeviceMemoryError.during("decoding a frame", error) from error
-            if not bool(sound.isfinite().all()):
-                raise NotFiniteError.in_frame(self.n_frames, "sound", "of the codec")
-            ready.extend(watch.hear(sound))
-            self.frame_spans.append((started, perf_counter()))
-            if watch.too_silent and self._frames.finish_reason is None:
-                self._frames.close(SILENCE, n_dropped=len(watch.release()))
-        return ready.popleft() if ready else None
+            taken = self._utterance.take()
+        except BaseException:  # such as Ctrl-C during a frame
+            self.close()
+            raise
+        if isinstance(taken, Frame):
+            self._taken.append(taken)
+            return taken
+        self._end = self._end or End(taken.reason)  # another thread may have closed it meanwhile
+        if taken.error is not None:
+            raise taken.error
+        return None
 
     def stop_soon(self) -> None:
-        """Let whoever reads find the end after the frame being made; never blocks, also within a signal handler."""
-        self._decoder = None
+        """Let the reader find the end after the frame being made; never blocks, also within a signal handler."""
+        self._utterance.stop_soon()
 
     def close(self) -> None:
         """Stop and free; from any thread, more than once. Blocks for at most one frame."""
-        self._decoder = None
-        self._ready = deque()
-        self._frames.close()
+        self._utterance.close()
+        self._end = self._end or End(INTERRUPTED)
+
+    def __del__(self) -> None:
+        utterance = getattr(self, "_utterance", None)
+        if utterance is not None:  # dropped without being closed
+            utterance.stop_soon()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+class FrameStream(_Stream):
+    """The codes of one generation, ``(n_codebooks,)`` int64 on the CPU a frame; the first comes after the prompt.
+
+    Closing it frees the generation's state. `close` may be called from any thread: it waits for the frame being made,
+    no longer. A frame that its guards do not let pass is the last one.
+    """
+
+    def __next__(self) -> Tensor:
+        frame = self._next_frame()
+        if frame is None:
+            raise StopIteration
+        self._utterance.playing()
+        return frame.codes
+
+
+class SpeechStream(_Stream):
+    """The sound of one generation in chunks, 1-D float32 on the CPU at 24 kHz; the last may be shorter.
+
+    The codec is called once a frame and the samples are grouped here, so the chunk size cannot change them. A long
+    silence is held back until it proves to be a pause, see `Guards.tail_ms`; one that does not is neither in the sound
+    nor in the codes.
+
+    Args:
+        utterance: whose frames have sound.
+        schedule: number of frames of each chunk; the last number repeats.
+    """
+
+    def __init__(self, utterance: Utterance, schedule: Sequence[int]) -> None:
+        super().__init__(utterance)
+        self._schedule = deque(schedule)
+        self._stopped = False
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether there was anything but silence so far."""
+        return self._utterance.has_spoken
+
+    @property
+    def frame_spans(self) -> list[tuple[float, float]]:
+        """When the passes that made its frames began and ended, see `Frame.span`."""
+        return [frame.span for frame in self._taken]
+
+    def __next__(self) -> Tensor:
+        sounds: list[Tensor] = []
+        while len(sounds) < self._schedule[0] and (frame := self._next_frame()) is not None:
+            assert frame.sound is not None
+            sounds.append(frame.sound)
+        if not sounds or self.finish_reason == INTERRUPTED:  # a chunk that was broken off is not handed out
+            raise StopIteration
+        if len(self._schedule) > 1:
+            self._schedule.popleft()
+        self._utterance.playing()
+        return torch.cat(sounds)
+
+
+_NO_CODES = torch.zeros(0, 0, dtype=torch.int64)
 
 
 def chunk_schedule(chunk_frames: int | Sequence[int]) -> tuple[int, ...]:
@@ -235,7 +212,7 @@ def chunk_schedule(chunk_frames: int | Sequence[int]) -> tuple[int, ...]:
         InputError: anything else.
     """
     sizes = tuple(chunk_frames) if isinstance(chunk_frames, Sequence) else (chunk_frames,)
-    if not sizes or any(not isinstance(n, Integral) or isinstance(n, bool) or n < 1 for n in sizes):
+    if not sizes or any(not is_integer(n) or n < 1 for n in sizes):
         raise InputError(
             f"chunk_frames={chunk_frames!r}: give a number of frames of at least 1 (6 are 0.48 s), "
             "or a schedule such as (1, 2, 4, 6)"

@@ -51,7 +51,7 @@ def contestants(
             codec = FakeCodec(model.config.n_codebooks, model.config.codebook_size)
             ours.append(Generator(model, tokenizer, codec, execution=mode))
     theirs.to(device)
-    ids = torch.tensor([ours[0]._prompts._tokenizer.ids(0, TEXT)], device=device)
+    ids = torch.tensor([ours[0].tokenizer.ids(0, TEXT)], device=device)
 
     def transformers(how: dict[str, Any]) -> Tensor:
         depth = {f"depth_decoder_{name}": value for name, value in how.items()}

@@ -98,7 +98,7 @@ def refusal(bench: Bench) -> str:
     """A body that reads a number back."""
     generator = bench.load()
     expected, before = bench.speak(generator), current_stream(bench.device)
-    step, kept = generator._step, {}
+    step, kept = generator.step, {}
     if not isinstance(step, StaticStep):
         return f"mode {bench.mode!r} has nothing to record"
     number = torch.ones(4, device=bench.device)

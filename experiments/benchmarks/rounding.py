@@ -62,7 +62,7 @@ def voice(name: str, variant: str) -> Generator:
     generator = Generator.load(name, device="cpu", dtype=dtype, execution="eager")
     if rounding is not None:
         quantize(generator.model, rounding)
-        generator._step = OnnxStep(generator.model)
+        generator.step = OnnxStep(generator.model)
     return generator
 
 

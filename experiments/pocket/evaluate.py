@@ -49,8 +49,9 @@ def spoken(
     """The voice's own version of each sentence, how they ended, and the real-time factor."""
     clips, reasons, start = [], Counter(), time.perf_counter()
     for i, utterance in enumerate(tqdm(chosen, desc="voice")):
-        clips.append(generator.generate(utterance.text, utterance.speaker, context[i], seed=i, **sampling).numpy())
-        reasons[str(generator.finish_reason)] += 1
+        stream = generator.generate_streaming(utterance.text, utterance.speaker, context[i], seed=i, **sampling)
+        clips.append(torch.cat([torch.zeros(0), *stream]).numpy())
+        reasons[str(stream.finish_reason)] += 1
     seconds = time.perf_counter() - start
     return clips, dict(reasons), seconds * SAMPLE_RATE / max(sum(map(len, clips)), 1)
 

@@ -58,7 +58,7 @@ def run_trials_together(
     rows = zip(settings, texts, contexts or [()] * len(texts), strict=True)
     requests = [item.request(generator, text, context) for item, text, context in rows]
     if any(item.raw_text for item in settings):
-        streams = [decoded(frames, codec, schedule) for frames in generator.run_batch(requests)]
+        streams = decoded(generator, requests, codec, [schedule] * len(requests))
         chunks = _drained(streams)
     else:
         streams = [Reading(generator, Page(request)) for request in requests]
@@ -72,10 +72,10 @@ def _read_together(
     """Speak the first passages of all texts in one batch, then the second ones of those that have one, and so on."""
     chunks: list[list[torch.Tensor]] = [[] for _ in readings]
     while following := [(row, request) for row, text in enumerate(readings) if (request := text.following())]:
-        streams = []
-        for (row, request), frames in zip(following, generator.run_batch([r for _, r in following]), strict=True):
-            streams.append(decoded(frames, codec, schedule[len(chunks[row]) :] or schedule[-1:]))
-            readings[row].add(request, streams[-1])
+        schedules = [schedule[len(chunks[row]) :] or schedule[-1:] for row, _ in following]
+        streams = decoded(generator, [request for _, request in following], codec, schedules)
+        for (row, request), stream in zip(following, streams, strict=True):
+            readings[row].add(request, stream)
         for (row, _), more in zip(following, _drained(streams), strict=True):
             chunks[row] += more
     return chunks

@@ -13,10 +13,11 @@ from torch import Tensor
 from csmkit import plugins
 from csmkit.errors import InputError
 from csmkit.mimi.codecs import Codec, IndependentCodec, MimiCodec
-from csmkit.speech.streams import FrameStream, SpeechStream
+from csmkit.speech.streams import FrameStream
 
 if TYPE_CHECKING:
     from csmkit.speech.base import SpeechGenerator
+    from csmkit.speech.settings import Request
 
 _codecs: WeakKeyDictionary[SpeechGenerator, dict[str, Codec]] = WeakKeyDictionary()
 
@@ -55,11 +56,17 @@ class Chunks(Protocol):
     def close(self) -> None: ...
 
 
-def decoded(frames: FrameStream, codec: Codec, schedule: Sequence[int]) -> Chunks:
-    """The sound of frames in chunks: frame by frame, or each chunk in one call where a codec decodes calls alone."""
+def decoded(
+    generator: SpeechGenerator, requests: Sequence[Request], codec: Codec, schedules: Sequence[Sequence[int]]
+) -> list[Chunks]:
+    """The sound of requests in chunks, each by its own schedule.
+
+    A codec decodes frame by frame, but one that decodes every call alone gets each chunk in one call.
+    """
     if isinstance(codec, IndependentCodec):
-        return ChunksAlone(frames, codec, schedule)
-    return SpeechStream(frames, codec.stream(), schedule)
+        pairs = zip(generator.run_batch(requests), schedules, strict=True)
+        return [ChunksAlone(frames, codec, schedule) for frames, schedule in pairs]
+    return list(generator.speak_batch(requests, schedules, codec))
 
 
 class ChunksAlone(Iterator[Tensor]):

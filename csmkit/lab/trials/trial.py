@@ -176,7 +176,8 @@ class TrialRun(Iterator[Tensor]):
         return speak_text(self._generator, Page(self._request), schedule, self._decoded)
 
     def _decoded(self, request: Request, schedule: Sequence[int]) -> Chunks:
-        return decoded(self._generator.run(request), self._codec, schedule)
+        (stream,) = decoded(self._generator, [request], self._codec, [schedule])
+        return stream
 
     def __next__(self) -> Tensor:
         chunk = next(self._stream)

@@ -1,0 +1,365 @@
+"""Decides which utterances get the next frame. They join and leave between two passes of the model.
+
+Every stream of speech is made here. One stream, or a batch that begins together, is pulled: whoever wants a frame makes
+it in their own thread. For many listeners (`csmkit.speech.shared`) a thread of the scheduler's makes frames ahead.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from time import perf_counter
+from typing import Any, Protocol
+
+from csmkit.audio import FRAME_MS
+from csmkit.errors import CapacityError, StateError
+from csmkit.speech.guards import GuardMonitor
+from csmkit.speech.settings import Request
+from csmkit.speech.streams import INTERRUPTED, MAX_LENGTH, End, Frame
+
+FRAME_S = FRAME_MS / 1000
+MOST_PASSES_UNREAD = 4  # after so many passes a piece of a waiting prompt is read, even if a listener has to wait
+
+
+class FrameMaker(Protocol):
+    """Makes frames, of any of its rows at a time. `csmkit.speech.batch.RunningBatch` does it with a model."""
+
+    def open(self, request: Request, seed: int) -> Any:
+        """Make a row for a request; nothing is computed yet."""
+        ...
+
+    def prepare(self, row: Any) -> bool:
+        """Read the next piece of a row's prompt; returns whether all of it is read."""
+        ...
+
+    def make(self, rows: Sequence[Any]) -> list[Frame | End]:
+        """Make the next frame of each of these rows. A row whose pass failed ends with the error."""
+        ...
+
+    def close(self, rows: Iterable[Any]) -> None:
+        """Free what these rows hold."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many streams share a model, and how far frames are made ahead.
+
+    Attributes:
+        n_streams: streams that speak at once.
+        n_waiting: streams that wait until one of those has ended.
+        ahead_s: seconds of sound that are made before the listener needs them.
+    """
+
+    n_streams: int
+    n_waiting: int
+    ahead_s: float
+
+
+class Place:
+    """One utterance in a scheduler.
+
+    Args:
+        request: what is spoken.
+        seed: the seed of its noise.
+        row: the frame maker's row of it.
+        schedule: number of frames of each chunk that its listener gets; the last number repeats.
+        monitor: applies its guards.
+    """
+
+    def __init__(self, request: Request, seed: int, row: Any, schedule: Sequence[int], monitor: GuardMonitor) -> None:
+        self.request, self.seed, self.row, self.monitor = request, seed, row, monitor
+        self.made: SimpleQueue[Frame | End] = SimpleQueue()  # and not taken yet
+        self.n_made = 0
+        self.is_ready = False  # the prompt was read
+        self.is_ended = False  # no frame follows
+        self.is_wanted = True  # by its listener
+        self.is_parked = False  # its listener has enough sound
+        self.playing_s: float | None = None  # since when its listener hears it
+        self._schedule = list(schedule)
+        self._chunk = (0, self._schedule[0])  # frames before, and up to the end of, the chunk being made
+
+    def deliver(self, result: Frame | End) -> None:
+        """Take in what was made; the guards decide what of it is handed out."""
+        if isinstance(result, End):
+            self.end(result)
+            return
+        self.n_made += 1
+        released, reason = self.monitor.watch(result)
+        for frame in released:
+            self.made.put(frame)
+        if reason is None and self.n_made == self.request.max_frames:
+            reason = MAX_LENGTH
+        if reason is not None:
+            self.end(End(reason))
+
+    def end(self, end: End) -> None:
+        """Make nothing after this. Frames that the guards kept back are handed out unless an error is the reason."""
+        if self.is_ended:
+            return
+        self.is_ended = True
+        for frame in self.monitor.release() if end.error is None else []:
+            self.made.put(frame)
+        self.made.put(end)
+
+    def spare_s(self, now_s: float, pass_s: float) -> float:
+        """Seconds that its next frame can be put off without its listener running out of sound.
+
+        The chunk being made must be whole when those before it have been played; each of its frames takes a pass.
+        """
+        if self.playing_s is None:
+            return 0.0
+        start, end = self._chunk
+        while end <= self.n_made:
+            size = self._schedule.pop(0) if len(self._schedule) > 1 else self._schedule[0]
+            start, end = end, end + size
+        self._chunk = start, end
+        return self.playing_s + start * FRAME_S - now_s - (end - self.n_made) * pass_s
+
+
+class Scheduler:
+    """Shares the passes of a frame maker among utterances.
+
+    Args:
+        maker: makes the frames.
+        limits: None where frames are made when they are asked for, in the thread that asks.
+    """
+
+    def __init__(self, maker: FrameMaker, limits: Limits | None = None) -> None:
+        self._maker, self._limits = maker, limits
+        self._places: list[Place] = []  # in order of arrival: the first `Limits.n_streams` speak
+        self._adding = threading.RLock()
+        self._pass = threading.RLock()
+        self._in_pass = self._is_closed = False
+        self._n_unread = 0  # passes since a piece of a prompt was read
+        self._pass_s = self._piece_s = 0.0  # how long they take, a running mean
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        if limits is not None:
+            thread = threading.Thread(
+                target=_make_frames, args=(weakref.ref(self), self._wake), name="csmkit-speech", daemon=True
+            )
+            weakref.finalize(self, self._wake.put, None).atexit = False
+            thread.start()
+
+    @property
+    def n_streams(self) -> int:
+        """Streams that speak or wait."""
+        return sum(1 for place in list(self._places) if place.is_wanted and not place.is_ended)
+
+    def start(
+        self, requests: Sequence[tuple[Request, int]], schedules: Sequence[Sequence[int]], hears: bool
+    ) -> list[ScheduledUtterance]:
+        """Let utterances join at the next pass; never blocks.
+
+        Args:
+            requests: with the seed of each.
+            schedules: of each request, number of frames of each chunk.
+            hears: whether frames have sound, so that guards can tell a silence.
+
+        Raises:
+            CapacityError: no place is free, not even to wait.
+            StateError: the scheduler is closed.
+        """
+        with self._adding:
+            self._check_room(len(requests))
+            places = [
+                Place(request, seed, self._maker.open(request, seed), schedule, _monitor(request, hears))
+                for (request, seed), schedule in zip(requests, schedules, strict=True)
+            ]
+            self._places = [*self._places, *places]
+        self._wake.put(None)
+        return [ScheduledUtterance(self, place) for place in places]
+
+    def _check_room(self, n_new: int) -> None:
+        if self._is_closed:
+            raise StateError("this shared generator is closed: make a new one")
+        limits, n_now = self._limits, self.n_streams
+        if limits is not None and n_now + n_new > limits.n_streams + limits.n_waiting:
+            raise CapacityError(
+                f"{n_new} more beside {n_now} streams: {limits.n_streams} may speak at once and {limits.n_waiting} "
+                "wait; try again when one has ended, or share the generator with larger n_streams or n_waiting"
+            )
+
+    def take(self, place: Place) -> Frame | End:
+        """The next frame of a place: one made before, or made now; with limits, waited for."""
+        result: Frame | End | None = None
+        while place.is_wanted and result is None:
+            try:
+                result = place.made.get(block=self._limits is not None)
+            except Empty:
+                with self._pass:
+                    if place.is_wanted and place.made.empty() and not place.is_ended:
+                        self.advance()
+        if place.is_parked:
+            self._wake.put(None)
+        if result is None or not place.is_wanted:  # stopped, perhaps during this frame
+            self.close(place)
+            return End(INTERRUPTED)
+        return result
+
+    def stop_soon(self, place: Place) -> None:
+        """Make nothing more for a place; never blocks. What it holds is freed at the next pass."""
+        if place.is_wanted:
+            place.is_wanted = False
+            place.made.put(End(INTERRUPTED))  # for a reader that waits
+            self._wake.put(None)
+
+    def close(self, place: Place) -> None:
+        """Make nothing more for a place, and free what it holds: now, or with limits at the next pass."""
+        self.stop_soon(place)
+        if self._limits is None:
+            with self._pass:
+                if not self._in_pass:
+                    self._drop_ended()
+
+    def close_all(self) -> None:
+        """End all streams and the thread; later streams are refused."""
+        with self._adding:
+            self._is_closed = True
+        for place in self._places:
+            self.stop_soon(place)
+        self._wake.put(None)
+
+    def advance(self) -> bool:
+        """Read prompts, and make a frame of the utterances whose turn it is; returns whether something was to do."""
+        self._drop_ended()
+        places = self._places if self._limits is None else self._places[: self._limits.n_streams]
+        self._in_pass = True
+        try:
+            self._read([place for place in places if not place.is_ready], self._least_spare_s(places))
+            chosen = self._choose([place for place in places if place.is_ready and not place.is_ended])
+            self._make(chosen)
+        except BaseException as error:  # such as Ctrl-C: nobody knows what was computed
+            for place in places:
+                place.end(End(INTERRUPTED, error if isinstance(error, Exception) else None))
+            raise
+        finally:
+            self._in_pass = False
+            self._drop_ended()
+        return bool(chosen) or any(not place.is_ready for place in places)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it was closed and holds nothing any more."""
+        return self._is_closed and not self._places
+
+    def try_to_advance(self) -> bool:
+        """As `advance`, but an error ends the streams and not the thread."""
+        try:
+            return self.advance()
+        except Exception:  # every stream has it as its end
+            return True
+
+    def _make(self, places: Sequence[Place]) -> None:
+        if not places:
+            return
+        began_s = perf_counter()
+        for place, result in zip(places, self._maker.make([place.row for place in places]), strict=True):
+            place.deliver(result)
+        self._pass_s = _mean(self._pass_s, perf_counter() - began_s)
+
+    def _read(self, places: Sequence[Place], spare_s: float) -> None:
+        """Read prompts, first come first served: as much as there is time for before a listener needs a frame."""
+        began_s = perf_counter()
+        n_read = 0
+        for place in places:
+            while not place.is_ready and not place.is_ended:
+                left_s = spare_s - (perf_counter() - began_s) - self._piece_s - self._pass_s
+                if left_s < 0 and (n_read or self._n_unread < MOST_PASSES_UNREAD):
+                    self._n_unread += 1
+                    return
+                self._read_piece(place)
+                n_read, self._n_unread = n_read + 1, 0
+            if self._limits is not None and n_read:
+                return  # its first frame comes before the next prompt
+
+    def _read_piece(self, place: Place) -> None:
+        began_s = perf_counter()
+        try:
+            place.is_ready = self._maker.prepare(place.row)
+        except Exception as error:
+            place.end(End(INTERRUPTED, error))
+        self._piece_s = _mean(self._piece_s, perf_counter() - began_s)
+
+    def _least_spare_s(self, places: Sequence[Place]) -> float:
+        now_s = perf_counter()
+        playing = [place for place in places if place.playing_s is not None and not place.is_ended]
+        if self._limits is None:
+            return float("inf")
+        return min((place.spare_s(now_s, self._pass_s) for place in playing), default=float("inf"))
+
+    def _choose(self, places: Sequence[Place]) -> Sequence[Place]:
+        """Who gets a frame in this pass: those without any sound, if the others can wait; else all that need some."""
+        if self._limits is None:
+            return places
+        now_s, ahead_s = perf_counter(), self._limits.ahead_s
+        spare_s = {place: place.spare_s(now_s, self._pass_s) for place in places}
+        for place in places:
+            unread_s = place.made.qsize() * FRAME_S
+            limit_s = ahead_s / 2 if place.is_parked else ahead_s
+            place.is_parked = unread_s >= limit_s or (place.playing_s is not None and spare_s[place] >= limit_s)
+        needy = [place for place in places if not place.is_parked]
+        if not needy:  # all can wait: go on for those who read faster than they play
+            return [place for place in places if place.made.qsize() * FRAME_S < ahead_s / 2]
+        silent = [place for place in needy if place.playing_s is None]
+        least_s = min((spare_s[place] for place in needy if place.playing_s is not None), default=float("inf"))
+        return silent if silent and least_s > self._pass_s else needy
+
+    def _drop_ended(self) -> None:
+        """Free the places that are not wanted any more or have ended."""
+        gone = [place for place in self._places if place.is_ended or not place.is_wanted]
+        if gone:
+            with self._adding:
+                self._places = [place for place in self._places if place not in gone]
+            self._maker.close([place.row for place in gone])
+
+
+def _make_frames(reference: weakref.ref[Scheduler], wake: SimpleQueue[None]) -> None:
+    """The thread of a scheduler with limits: passes for as long as there is something to do, until it is closed."""
+    while True:
+        scheduler = reference()
+        if scheduler is None or scheduler.is_finished:
+            return
+        if not scheduler.try_to_advance():
+            scheduler = None
+            wake.get()
+
+
+def _monitor(request: Request, hears: bool) -> GuardMonitor:
+    return GuardMonitor(request.guards, request.text, hears)
+
+
+def _mean(mean_s: float, new_s: float) -> float:
+    """A running mean over some ten values."""
+    return 0.9 * mean_s + 0.1 * new_s if mean_s else new_s
+
+
+class ScheduledUtterance:
+    """An utterance as its stream sees it, see `csmkit.speech.streams.Utterance`."""
+
+    def __init__(self, scheduler: Scheduler, place: Place) -> None:
+        self._scheduler, self._place = scheduler, place
+
+    @property
+    def seed(self) -> int:
+        return self._place.seed
+
+    @property
+    def has_spoken(self) -> bool:
+        return self._place.monitor.has_spoken
+
+    def take(self) -> Frame | End:
+        return self._scheduler.take(self._place)
+
+    def playing(self) -> None:
+        if self._place.playing_s is None:
+            self._place.playing_s = perf_counter()
+
+    def stop_soon(self) -> None:
+        self._scheduler.stop_soon(self._place)
+
+    def close(self) -> None:
+        self._scheduler.close(self._place)

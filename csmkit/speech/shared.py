@@ -1,0 +1,112 @@
+"""One generator for many listeners: streams join and leave while others speak.
+
+with SharedGenerator(Generator.load("pocket"), n_streams=16) as shared:
+    for chunk in shared.generate_streaming("Hello there."):  # from any number of threads
+        ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from csmkit.checks import is_finite, is_integer
+from csmkit.codec import Codec
+from csmkit.errors import InputError
+from csmkit.speech.base import SpeechGenerator, seeded
+from csmkit.speech.scheduler import FrameMaker, Limits, ScheduledUtterance, Scheduler
+from csmkit.speech.settings import Request, Segment
+
+
+class SharedGenerator(SpeechGenerator):
+    """A generator whose streams share every pass of the model, from any number of threads.
+
+    A thread of its own, ``csmkit-speech``, makes all frames. A request joins at the next frame, its prompt is read in
+    pieces between frames, and in float32 its codes are those that it has alone, whoever joins or leaves. The stream
+    that needs sound soonest is served first: one that has none yet, then the one with the least in hand.
+
+    Each call returns an ordinary stream at once; reading it blocks its own thread only. Frames are made ahead of a slow
+    reader up to ``ahead_ms``; then it is left out of the passes until half of that was read. ``close`` of a stream does
+    not block, and gives its place back within a frame, as does dropping the stream. An error ends the streams that it
+    concerns, and is raised where they are read; the others go on.
+
+    Args:
+        generator: makes the frames. It may go on being used alone.
+        n_streams: number of streams that speak at once, at least 1.
+        n_waiting: number of streams that wait until one of those has ended, at least 0. More are refused at the call
+            with `csmkit.errors.CapacityError`.
+        ahead_ms: milliseconds of sound that are made before a listener needs them, at least 160.
+
+    Attributes:
+        generator: as given.
+
+    Raises:
+        InputError: a value outside these ranges.
+    """
+
+    def __init__(
+        self, generator: SpeechGenerator, n_streams: int = 16, n_waiting: int = 16, ahead_ms: float = 2_000
+    ) -> None:
+        if not is_integer(n_streams) or n_streams < 1 or not is_integer(n_waiting) or n_waiting < 0:
+            raise InputError(f"n_streams={n_streams!r}, n_waiting={n_waiting!r}: give at least 1 stream and 0 waiting")
+        if not is_finite(ahead_ms) or ahead_ms < 160:
+            raise InputError(f"ahead_ms={ahead_ms!r}: give at least two frames, 160 ms")
+        super().__init__(generator.codec, generator.sampling)
+        self.generator = generator
+        self.abilities, self.n_warm_ups = generator.abilities, generator.n_warm_ups
+        self._limits = Limits(n_streams, n_waiting, ahead_ms / 1000)
+        self._scheduler = Scheduler(generator.new_batch(generator.codec), self._limits)
+
+    @property
+    def device(self) -> str:
+        return self.generator.device
+
+    @property
+    def n_speaking(self) -> int:
+        """Number of streams that speak now."""
+        return min(self._scheduler.n_streams, self._limits.n_streams)
+
+    @property
+    def n_waiting(self) -> int:
+        """Number of streams that wait for one of them to end."""
+        return max(0, self._scheduler.n_streams - self._limits.n_streams)
+
+    def new_batch(self, codec: Codec | None) -> FrameMaker:
+        return self.generator.new_batch(codec)
+
+    def start(
+        self, requests: Sequence[Request], schedules: Sequence[Sequence[int]], codec: Codec | None
+    ) -> list[ScheduledUtterance]:
+        """Let requests join; never blocks.
+
+        Args:
+            requests: what is spoken.
+            schedules: of each request, number of frames of each chunk that its listener gets.
+            codec: the generator's own, or None for codes alone. With another, the requests share passes of their own,
+                made when they are read.
+
+        Raises:
+            CapacityError: as many streams speak and wait as may.
+            ContextOverflowError: prompt and answer exceed the positions of the model.
+            StateError: it is closed.
+        """
+        if codec is not None and codec is not self.codec:
+            return self.generator.start(requests, schedules, codec)
+        return self._scheduler.start(seeded(requests), schedules, codec is not None)
+
+    def fit(self, request: Request, n_lead: int = 0) -> Request:
+        return self.generator.fit(request, n_lead)
+
+    def warm_up(self, context: Sequence[Segment] = ()) -> None:
+        self.generator.warm_up(context)
+
+    def close(self) -> None:
+        """End all streams, which then are "interrupted", and the thread; more than once."""
+        self._scheduler.close_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
