@@ -548,9 +548,9 @@ def test_all_speech_is_made_on_the_readers_thread() -> None:
     seen = set()
 
     class Noting(FakeGenerator):
-        def run_batch(self, requests: Any) -> Any:
+        def start(self, *given: Any) -> Any:
             seen.add(threading.get_ident())
-            return super().run_batch(requests)
+            return super().start(*given)
 
     with make(generator=Noting()) as chatbot:
         list(chatbot.process_streaming("Hi"))

@@ -99,9 +99,9 @@ def test_codes_of_more_codebooks_than_the_voice_has_are_cut(prompts):
 
 def test_each_turn_is_a_block_and_equal_turns_have_equal_keys(prompts):
     spoken = Segment(0, "yes", torch.zeros(1920))
-    first, second, text = prompts.build(request("hi", spoken, Segment(0, "yes", torch.zeros(1920))))
+    (first, second), (text,) = prompts.build(request("hi", spoken, Segment(0, "yes", torch.zeros(1920))))
     assert (first.n_rows, second.n_rows, text.n_rows) == (10, 10, 7)
-    assert first.key == second.key != prompts.build(request("hi", Segment(0, "yes")))[0].key
+    assert first.key == second.key != prompts.build(request("hi", Segment(0, "yes")))[0][0].key
 
 
 def test_what_does_not_fit_is_refused_with_the_numbers(prompts):

@@ -105,6 +105,20 @@ class Place:
             self.made.put(frame)
         self.made.put(end)
 
+    def last_end(self, untaken: Frame | None) -> End:
+        """How a place that is not wanted any more has ended: by itself if its listener took all that was made."""
+        ends: list[End] = []
+        while True:
+            try:
+                item = self.made.get_nowait()
+            except Empty:
+                break
+            if isinstance(item, End):
+                ends.append(item)
+            else:
+                untaken = item
+        return next((end for end in ends if untaken is None and end.reason != INTERRUPTED), End(INTERRUPTED))
+
     def spare_s(self, now_s: float, pass_s: float) -> float:
         """Seconds that its next frame can be put off without its listener running out of sound.
 
@@ -195,10 +209,10 @@ class Scheduler:
                         self.advance()
         if place.is_parked:
             self._wake.put(None)
-        if result is None or not place.is_wanted:  # stopped, perhaps during this frame
-            self.close(place)
-            return End(INTERRUPTED)
-        return result
+        if place.is_wanted and result is not None:
+            return result
+        self.close(place)  # stopped, perhaps during this frame
+        return result if isinstance(result, End) else place.last_end(result)
 
     def stop_soon(self, place: Place) -> None:
         """Make nothing more for a place; never blocks. What it holds is freed at the next pass."""
@@ -350,6 +364,10 @@ class ScheduledUtterance:
     @property
     def has_spoken(self) -> bool:
         return self._place.monitor.has_spoken
+
+    @property
+    def is_wanted(self) -> bool:
+        return self._place.is_wanted
 
     def take(self) -> Frame | End:
         return self._scheduler.take(self._place)

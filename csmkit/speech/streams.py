@@ -64,6 +64,11 @@ class Utterance(Protocol):
         """Whether there was anything but silence so far."""
         ...
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether nobody has stopped it."""
+        ...
+
     def take(self) -> Frame | End:
         """The next frame, which is made now or waited for; the end again and again once it has come."""
         ...
@@ -177,7 +182,6 @@ class SpeechStream(_Stream):
     def __init__(self, utterance: Utterance, schedule: Sequence[int]) -> None:
         super().__init__(utterance)
         self._schedule = deque(schedule)
-        self._stopped = False
 
     @property
     def has_spoken(self) -> bool:
@@ -194,7 +198,7 @@ class SpeechStream(_Stream):
         while len(sounds) < self._schedule[0] and (frame := self._next_frame()) is not None:
             assert frame.sound is not None
             sounds.append(frame.sound)
-        if not sounds or self.finish_reason == INTERRUPTED:  # a chunk that was broken off is not handed out
+        if not sounds or not self._utterance.is_wanted:  # a chunk during which it was stopped is not handed out
             raise StopIteration
         if len(self._schedule) > 1:
             self._schedule.popleft()
