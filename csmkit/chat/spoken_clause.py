@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 
 from csmkit.audio import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
-from csmkit.speech.finish_reasons import INTERRUPTED, REPETITION
 from csmkit.speech.settings import Segment
-from csmkit.speech.streams import SpeechStream
+from csmkit.speech.streams import INTERRUPTED, REPETITION, SpeechStream
 from csmkit.text.clauses import Clause, spoken_part
 
 LETTERS_PER_S = 14.0  # of ordinary speech; says how much of a broken-off clause was heard, and how long text will take

@@ -24,9 +24,8 @@ from csmkit.chat.spoken_clause import LETTERS_PER_S, Delivery
 from csmkit.chat.turn_row import Measured, Sources, turn_metrics, turn_notes, turn_spans
 from csmkit.llm.reader_thread import ReadAhead
 from csmkit.llm.transformers import LLM
-from csmkit.speech.finish_reasons import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD
 from csmkit.speech.generator import Segment
-from csmkit.speech.streams import chunk_schedule
+from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD, chunk_schedule
 from csmkit.text.clauses import Clause, ClauseSplitter
 from csmkit.timing import Prebuffer
 

@@ -20,7 +20,7 @@ from csmkit.cli.console import Teller
 from csmkit.cli.loudspeaker import Loudspeaker, find_loudspeaker
 from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, parse_prebuffer, takes_options
 from csmkit.errors import CsmkitError, InputError
-from csmkit.speech.finish_reasons import INTERRUPTED
+from csmkit.speech.streams import INTERRUPTED
 
 if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot

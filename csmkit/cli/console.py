@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
-from csmkit.speech.finish_reasons import INTERRUPTED
+from csmkit.speech.streams import INTERRUPTED
 
 if TYPE_CHECKING:
     from csmkit.chat.events import Event

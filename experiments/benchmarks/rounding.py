@@ -41,8 +41,8 @@ from csmkit.lab.metrics.codes import variety
 from csmkit.lab.metrics.words import word_error_rate, words
 from csmkit.lab.texts import draw_texts, read_texts
 from csmkit.machine import checksum
-from csmkit.speech.finish_reasons import END_OF_SPEECH
 from csmkit.speech.generator import Generator
+from csmkit.speech.streams import END_OF_SPEECH
 from experiments.benchmarks.report import add_save, print_json, print_table
 from experiments.benchmarks.sizes import SIZES, write_random_voice
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from csmkit.lab.analysis.labels import axis_label
 from csmkit.lab.analysis.rows import is_number, measured
-from csmkit.speech.finish_reasons import END_OF_SPEECH
+from csmkit.speech.streams import END_OF_SPEECH
 
 if TYPE_CHECKING:
     from csmkit.lab.analysis.statistics import Interval

@@ -21,9 +21,8 @@ from csmkit.lab.metrics.waveforms import seams_between
 from csmkit.lab.metrics.words import words
 from csmkit.lab.trials.decoding import Chunks, codec_of, decoded
 from csmkit.lab.trials.progress import bar_file
-from csmkit.speech.finish_reasons import INTERRUPTED
 from csmkit.speech.long_text import Page, speak_text
-from csmkit.speech.streams import chunk_schedule
+from csmkit.speech.streams import INTERRUPTED, chunk_schedule
 from csmkit.text.passages import spoken_text
 from csmkit.timing import Arrivals
 
