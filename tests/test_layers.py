@@ -16,7 +16,7 @@ PACKAGE = Path(csmkit.__file__).parent
 # From the ground up; rooms of one line know each other's public names only where ROOMS_APART does not forbid it.
 LAYERS = (
     ("errors", "checks", "moved"),
-    ("audio", "timing", "plugins", "machine", "codec"),
+    ("audio", "timing", "plugins", "machine", "codec", "kernels"),
     ("text", "files"),
     ("csm", "mimi"),
     ("speech", "asr", "llm"),

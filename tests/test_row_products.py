@@ -37,14 +37,20 @@ def codes(generator: Generator) -> torch.Tensor:
 def test_each_kernel_gives_the_product(kernel: str, dtype: torch.dtype):
     torch.manual_seed(0)
     weight = torch.randn(96, 160).to(dtype)
-    x, rows = torch.randn(1, 96).to(dtype), weight.t().contiguous()
+    x = torch.randn(1, 96).to(dtype)
     expected = x.float() @ weight.float()
     allowed = 1e-5 if dtype == torch.float32 else 1e-2
-    assert float((KERNELS[kernel](x, weight, rows).float() - expected).norm() / expected.norm()) < allowed
+    laid_out = RowWeight(weight, kernel)
+    assert float((product(x, laid_out).float() - expected).norm() / expected.norm()) < allowed
     several = torch.cat((x, -x, 2 * x))
-    if kernel != row_products.PLAIN:
-        given = product(several, RowWeight(rows, kernel)).float()
-        assert float((given - several.float() @ weight.float()).norm() / given.norm()) < allowed
+    given = product(several, laid_out).float()
+    assert float((given - several.float() @ weight.float()).norm() / given.norm()) < allowed
+
+
+def test_a_processor_without_packed_weights_never_takes_that_kernel(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    times = measure(load_model(directory))
+    assert all(one[row_products.PACKED] == float("inf") > one[row_products.LINEAR] for one in times.values())
 
 
 @pytest.mark.parametrize("fastest", KERNELS)

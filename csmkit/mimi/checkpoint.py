@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from csmkit.errors import CheckpointError
+from csmkit.kernels import packed
 from csmkit.mimi.decoder import MimiDecoder, TransformerLayer
 from csmkit.mimi.files import CodecFiles
-from csmkit.mimi.layers import CausalConv, Dense, DepthwiseUpsample, packed
+from csmkit.mimi.layers import WORTH_PACKING, CausalConv, Dense, DepthwiseUpsample
 
 USAGE_FLOOR = 1e-5  # a centroid is embed_sum / max(cluster_usage, floor), in both references
 
@@ -38,7 +39,7 @@ def load_decoder(
     assert not folded, f"folded but unused: {sorted(folded)}"
     decoder.requires_grad_(False).eval().to(device)
     for module in decoder.modules():
-        if isinstance(module, (CausalConv, Dense)):
+        if isinstance(module, (CausalConv, Dense)) and module.weight.numel() >= WORTH_PACKING:
             module.weight = torch.nn.Parameter(packed(module.weight), requires_grad=False)
     return decoder
 

@@ -14,38 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csmkit.kernels import project
 from csmkit.mimi.config import MimiConfig
 
 FEW_ROWS = 4  # up to here a product costs what reading its weight costs
-WORTH_PACKING = 512  # values of a weight; the product of a smaller one is quicker than the call for a packed one
-
-PACKED_OPERATORS = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
-"""Of torch, for its own compiler; where one is missing, weights stay as they are."""
-
-
-def packed(weight: Tensor) -> Tensor:
-    """A weight in the order in which oneDNN's kernels read it.
-
-    A product of two rows then took 0.4 to 0.8 of its time, measured on an AMD EPYC only. On processors without such
-    kernels, and for small weights, it is the weight itself.
-    """
-    kernels = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
-    kernels = kernels and all(hasattr(torch.ops.mkldnn, name) for name in PACKED_OPERATORS)
-    if not kernels or weight.device.type != "cpu" or weight.numel() < WORTH_PACKING:
-        return weight
-    if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return weight
-    if weight.dtype not in (torch.float32, torch.bfloat16):
-        return weight
-    # The order for one row would be another; that for two serves any number.
-    return torch.ops.mkldnn._reorder_linear_weight(weight, 2)
-
-
-def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias`` for ``x`` of ``(..., inputs)`` and ``weight`` of ``(outputs, inputs)``, packed or not."""
-    if weight.is_mkldnn:
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return F.linear(x, weight, bias)
+WORTH_PACKING = 512  # values of a weight; the product of a smaller one is faster than the call for a packed one
 
 
 class Dense(nn.Module):

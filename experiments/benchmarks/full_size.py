@@ -32,6 +32,7 @@ from csmkit.csm.config import CsmConfig
 from csmkit.csm.quantization import ROUNDINGS
 from csmkit.errors import InputError
 from csmkit.files.tensors import read_json
+from csmkit.kernels import packed, project
 from csmkit.speech.generator import Generator
 from experiments.benchmarks.report import add_save, peak_memory_mib, print_json, print_table
 from experiments.benchmarks.sizes import SIZES, write_random_voice
@@ -222,12 +223,13 @@ def weights_of_a_frame(config: CsmConfig) -> int:
 
 
 def read_bandwidth(n_bytes: int = 2**29) -> float:
-    """GB/s of weights that a product of one row reads from memory, the best of several."""
-    weight, x, best = torch.ones(n_bytes // 4 // 4096, 4096), torch.ones(4096), 0.0
-    for _ in range(8):
-        began = time.perf_counter()
-        torch.mv(weight, x)
-        best = max(best, n_bytes / (time.perf_counter() - began) / 1e9)
+    """GB/s of weights that a product of one row reads from memory: the best of several, plain and packed."""
+    weight, x, best = torch.ones(n_bytes // 4 // 4096, 4096), torch.ones(1, 4096), 0.0
+    for weights in (weight, packed(weight)):
+        for _ in range(8):
+            began = time.perf_counter()
+            project(x, weights)
+            best = max(best, n_bytes / (time.perf_counter() - began) / 1e9)
     return best
 
 
