@@ -21,6 +21,8 @@ MOVED = {
     "csmkit.csm.voice_prompt": "csmkit.speech.speaker_prompt",
     "csmkit.generator": "csmkit.speech.generator",
     "csmkit.lab.analysis.comparisons": "csmkit.lab.analysis.questions",
+    "csmkit.lab.analysis.headlines": "csmkit.lab.analysis.columns",
+    "csmkit.lab.analysis.labels": "csmkit.lab.analysis.columns",
     "csmkit.lab.analysis.significance": "csmkit.lab.analysis.pairs",
     "csmkit.lab.artifacts": "csmkit.lab.metrics.registry",
     "csmkit.lab.codes": "csmkit.lab.metrics.codes",

@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import binom
 
 from csmkit.lab.analysis.choice import IMPORTANCE, choose
-from csmkit.lab.analysis.findings import analyse
-from csmkit.lab.analysis.headlines import MARGINS, MOST_SNR_DB, headline_of
+from csmkit.lab.analysis.columns import column_of, columns
+from csmkit.lab.analysis.findings import MOST_SNR_DB, analyse
 from csmkit.lab.analysis.pairs import (
     EQUAL,
     HIGHER,
@@ -25,6 +25,8 @@ from csmkit.lab.analysis.pairs import (
 )
 from csmkit.lab.analysis.sentences import sentences
 from csmkit.lab.analysis.statistics import BLOCK, central, crossed_interval, most_unseen, reduced, share_bounds
+
+MARGINS = {name: column.margin for name, column in columns().items() if column.margin is not None}
 
 
 def rows_of(values: np.ndarray, column: str = "v", **more: Any) -> list[dict[str, Any]]:
@@ -74,7 +76,7 @@ def shifted(shift: float, noise: float, n_texts: int = 30, column: str = "ttfa_m
     random = np.random.default_rng(3)
     base = random.normal(500, 100, (n_texts, 3))
     moved = base + shift + random.normal(0, noise, (n_texts, 3))
-    return compared_rows(rows_of(moved, column), rows_of(base, column), "a", (1, 0), headline_of(column))
+    return compared_rows(rows_of(moved, column), rows_of(base, column), "a", (1, 0), column_of(column))
 
 
 def test_no_difference_is_said_only_of_what_is_within_the_margin():
@@ -122,7 +124,7 @@ def test_of_settings_that_do_not_differ_hardly_ever_one_is_called_clear_or_left_
 def test_every_figure_that_can_choose_has_a_margin_and_it_is_larger_than_what_is_printed():
     assert set(IMPORTANCE) <= set(MARGINS)
     for column, margin in MARGINS.items():
-        assert margin >= 10 ** -headline_of(column).digits
+        assert margin >= 10 ** -column_of(column).digits
 
 
 def test_rounding_far_below_sixteen_bits_decides_nothing():
@@ -147,7 +149,7 @@ def test_a_difference_of_exactly_the_margin_rejects_nothing_whatever_its_last_di
         base = rows_of(np.full((20, 3), 0.28), "wer", n_words=5)
         worse = rows_of(np.full((20, 3), 0.28 + gap), "wer", n_words=5)
         rows = [row | {"speaker": speaker} for speaker, group in enumerate((base, worse)) for row in group]
-        assert not choose(rows, ["speaker"], [headline_of("wer")]).worse
+        assert not choose(rows, ["speaker"], [column_of("wer")]).worse
 
 
 def test_a_recipe_may_state_its_own_margins():

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 
 from csmkit.errors import InputError
 from csmkit.lab import plots
-from csmkit.lab.analysis.labels import axis_label
+from csmkit.lab.analysis.columns import axis_label
 from csmkit.lab.plots.paper import COLOURS, LINES, MARKERS
 
 CHUNKS = [{"codec": "a", "arrival_ms": 200.0 + 120 * i, "duration_ms": 160.0} for i in range(5)]

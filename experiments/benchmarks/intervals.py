@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from csmkit.lab.analysis import pairs, statistics
-from csmkit.lab.analysis.headlines import headline_of
+from csmkit.lab.analysis.columns import column_of
 from csmkit.lab.analysis.pairs import CLEAR, compared_rows
 from experiments.benchmarks.report import fill_between, print_table
 
@@ -45,7 +45,7 @@ def rows_of(random: np.random.Generator, rates: np.ndarray, n_words: np.ndarray)
 
 def simulated(n_texts: int, n_sweeps: int) -> dict[str, Any]:
     """A row of the table."""
-    random, item = np.random.default_rng(n_texts), headline_of("wer")
+    random, item = np.random.default_rng(n_texts), column_of("wer")
     held = false = found = 0
     for _ in range(n_sweeps):
         n_words = random.integers(4, 13, n_texts)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from csmkit.audio import FRAME_SAMPLES
-from csmkit.lab.analysis.headlines import headline_of
+from csmkit.lab.analysis.columns import column_of
 from csmkit.lab.analysis.pairs import HIGHER, compared_with
 from csmkit.lab.metrics.seams import seam_metrics
 from csmkit.lab.texts import draw_texts
@@ -41,7 +41,7 @@ def false_alarms(sounds: Mapping[str, np.ndarray], chunk_frames: int) -> dict[st
         if found["seam_click_auc"] is not None:
             rows.append({"text": text, "seed": 0, **found})
     aucs = np.array([row["seam_click_auc"] for row in rows])
-    random, item = np.random.default_rng(0), headline_of("seam_click_auc")
+    random, item = np.random.default_rng(0), column_of("seam_click_auc")
     alarms = 0
     for _ in range(SWEEPS):
         some = [rows[index] for index in random.choice(len(rows), TEXTS_OF_A_SWEEP, replace=False)]

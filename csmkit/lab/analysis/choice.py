@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from csmkit.lab.analysis.headlines import Headline
+from csmkit.lab.analysis.columns import Column
 from csmkit.lab.analysis.pairs import LOWER, TOO_FEW, Comparison, Rows, compared_rows, corrected, setting
 from csmkit.lab.analysis.statistics import central
 
@@ -48,7 +48,7 @@ class Choice:
     too_few: bool
 
 
-def choose(rows: Rows, axes: Iterable[str], columns: Sequence[Headline]) -> Choice:
+def choose(rows: Rows, axes: Iterable[str], columns: Sequence[Column]) -> Choice:
     """Weigh the settings of a sweep.
 
     Args:
@@ -75,7 +75,7 @@ def choose(rows: Rows, axes: Iterable[str], columns: Sequence[Headline]) -> Choi
     return Choice(list(groups), worse, too_few)
 
 
-def _against_the_best(groups: Mapping[str, Rows], item: Headline, better: int, n_figures: int) -> list[Comparison]:
+def _against_the_best(groups: Mapping[str, Rows], item: Column, better: int, n_figures: int) -> list[Comparison]:
     """Each setting that was measured but the best one, compared with it."""
     figures = {
         name: central(group, item.column, weight=item.weight, share=item.share) for name, group in groups.items()

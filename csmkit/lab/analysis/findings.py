@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from csmkit.lab.analysis.choice import Choice, choose
-from csmkit.lab.analysis.headlines import Headline, headlines, with_derived
+from csmkit.lab.analysis.columns import Column, headlines
 from csmkit.lab.analysis.pairs import (
     Comparison,
     Interaction,
@@ -18,14 +18,17 @@ from csmkit.lab.analysis.pairs import (
     interactions,
     setting,
 )
-from csmkit.lab.analysis.rows import is_number, records
+from csmkit.lab.analysis.rows import is_number, measured, records
 from csmkit.lab.analysis.statistics import UNITS, crossed_interval
 from csmkit.lab.sweep.axes import AXES
+from csmkit.speech.finish_reasons import END_OF_SPEECH
 
 if TYPE_CHECKING:
     from csmkit.lab.analysis.rows import Rows
 
 LIKE_ANYWHERE = 0.5  # of a border drawn at random to be worse than another place
+MOST_SNR_DB = 96.0  # 16-bit sound has no more: above it differences are those of rounding
+LATE_MS = 5.0  # a chunk that is later than this made playback wait
 _KEPT = (*UNITS, "repeat", "clip", "error", "error_type", "started", "n_words", "n_letters")
 
 
@@ -51,7 +54,7 @@ class Findings:
     failed: list[dict[str, Any]]
     axes: dict[str, list[Any]]
     baseline: dict[str, Any]
-    headlines: list[Headline]
+    headlines: list[Column]
     table: list[dict[str, Any]]
     comparisons: list[Comparison]
     interactions: list[Interaction]
@@ -75,7 +78,7 @@ def analyse(
         baseline: value of an axis to compare with; where nothing is said, its first.
         against: rows of a former sweep.
         figures: names of metrics or columns to speak of; None takes those that the rows name in ``metrics``.
-        margins: smallest difference that matters of a column, in place of `csmkit.lab.analysis.headlines.MARGINS`.
+        margins: smallest difference that matters of a column, in place of that of `csmkit.lab.analysis.columns`.
 
     Raises:
         InputError: no rows.
@@ -112,13 +115,28 @@ def analyse(
     )
 
 
-def _slim(row: Mapping[str, Any], columns: Sequence[Headline]) -> dict[str, Any]:
+def with_derived(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as reports take it: schedules as tuples, and what follows from its other columns."""
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    if row.get("error"):
+        return plain
+    late, repeated, snr = (measured(row.get(name)) for name in ("max_underrun_ms", "repeated_frames_ratio", "snr_db"))
+    plain["waited_ratio"] = None if late is None else float(late > LATE_MS)
+    plain["repeated_ratio"] = None if repeated is None else float(repeated > 0)
+    if "finish_reason" in row:
+        plain["ended_ratio"] = float(row["finish_reason"] == END_OF_SPEECH)
+    if snr is not None:
+        plain["snr_db"] = min(snr, MOST_SNR_DB)
+    return plain
+
+
+def _slim(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
     """What an analysis needs of a row, which is a third of it."""
     wanted = (*AXES, *_KEPT, *(item.column for item in columns))
     return {name: row[name] for name in wanted if name in row}
 
 
-def _borders(rows: list[dict[str, Any]], columns: list[Headline]) -> list[Comparison]:
+def _borders(rows: list[dict[str, Any]], columns: list[Column]) -> list[Comparison]:
     """Whether borders of chunks are worse than other places, codec by codec: one question."""
     items = [item for item in columns if item.column.endswith("_auc")]
     groups: dict[Any, list[dict[str, Any]]] = {}
@@ -140,7 +158,7 @@ def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     return [*numbers, *schedules, *sorted(names, key=lambda name: known.index(name) if name in known else len(known))]
 
 
-def _table(rows: list[dict[str, Any]], axes: list[str], columns: list[Headline]) -> list[dict[str, Any]]:
+def _table(rows: list[dict[str, Any]], axes: list[str], columns: list[Column]) -> list[dict[str, Any]]:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in axes), []).append(row)
@@ -158,7 +176,7 @@ def _table(rows: list[dict[str, Any]], axes: list[str], columns: list[Headline])
 
 
 def _against(
-    rows: list[dict[str, Any]], former: list[dict[str, Any]], axes: list[str], columns: list[Headline]
+    rows: list[dict[str, Any]], former: list[dict[str, Any]], axes: list[str], columns: list[Column]
 ) -> list[Comparison]:
     """Each combination of settings that both sweeps have, paired by text and seed."""
     if not former or not rows:

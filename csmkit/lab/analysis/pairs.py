@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from csmkit.lab.analysis.headlines import Headline
+from csmkit.lab.analysis.columns import Column
 from csmkit.lab.analysis.rows import is_number, measured
 from csmkit.lab.analysis.statistics import (
     LEAST_TEXTS,
@@ -65,7 +65,7 @@ class Comparison:
         p: p-value corrected for all comparisons of the same question; None is the uncorrected one.
     """
 
-    headline: Headline
+    headline: Column
     axis: str
     value: Any
     baseline: Any
@@ -124,7 +124,7 @@ class Interaction:
     beside: Comparison
 
 
-def compared(rows: Rows, axes: Iterable[str], axis: str, value: Any, base: Any, item: Headline) -> Comparison:
+def compared(rows: Rows, axes: Iterable[str], axis: str, value: Any, base: Any, item: Column) -> Comparison:
     """One value of an axis against another.
 
     Args:
@@ -140,21 +140,21 @@ def compared(rows: Rows, axes: Iterable[str], axis: str, value: Any, base: Any, 
 
 
 def compared_rows(
-    rows: Rows, others: Rows, axis: str, names: tuple[Any, Any], item: Headline, shared: Sequence[str] = ()
+    rows: Rows, others: Rows, axis: str, names: tuple[Any, Any], item: Column, shared: Sequence[str] = ()
 ) -> Comparison:
     """As `compared`, of rows that are sorted out already; ``shared`` are columns of a pair beside text and seed."""
     pairs = paired_rows(rows, others, item.column, units=[*UNITS, *shared], weight=item.weight)
     return Comparison(item, axis, *names, _difference(pairs, item))
 
 
-def compared_with(rows: Rows, axis: str, value: Any, wanted: float, item: Headline) -> Comparison:
+def compared_with(rows: Rows, axis: str, value: Any, wanted: float, item: Column) -> Comparison:
     """A figure against a fixed value, such as 0.5 of a probability."""
     known = [row for row in rows if row.get(item.column) is not None]
     pairs = [{**row, item.column: row[item.column] - wanted} for row in known]
     return Comparison(item, axis, value, wanted, _difference(pairs, item))
 
 
-def _difference(pairs: Rows, item: Headline) -> Difference:
+def _difference(pairs: Rows, item: Column) -> Difference:
     return paired_difference(pairs, item.column, weight=item.weight, share=item.share)
 
 
@@ -170,7 +170,7 @@ def corrected(found: Sequence[Comparison], times: float = 1.0) -> list[Compariso
 
 
 def interactions(
-    rows: Rows, axes: Mapping[str, Sequence[Any]], base: Mapping[str, Any], columns: Sequence[Headline]
+    rows: Rows, axes: Mapping[str, Sequence[Any]], base: Mapping[str, Any], columns: Sequence[Column]
 ) -> list[Interaction]:
     """Those of each pair of axes, for each of their values that are no baselines; none for a single axis.
 
@@ -198,7 +198,7 @@ def _effect_of_effect(
     value: Any,
     other: str,
     other_value: Any,
-    item: Headline,
+    item: Column,
 ) -> Comparison:
     shared = [name for name in axes if name not in (axis, other)]
 

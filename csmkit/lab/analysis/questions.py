@@ -10,9 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
+from csmkit.lab.analysis.columns import Column, axis_label, column_of, in_words
 from csmkit.lab.analysis.findings import analyse
-from csmkit.lab.analysis.headlines import Headline, headline_of
-from csmkit.lab.analysis.labels import axis_label, in_words
 from csmkit.lab.analysis.pairs import CLEAR, EQUAL, SAME, TOO_FEW, compared_rows, corrected, shown
 from csmkit.lab.analysis.rows import measured, records
 from csmkit.lab.analysis.sentences import NEEDED, advice, below_margin, border_sentence
@@ -93,7 +92,7 @@ def range_finding(
         value = f"{known[low]:{form}}{' ' if unit else ''}{unit}"
         return f"The {name} is {value} at every {in_words(parameter)}."
     apart = _apart(
-        groups[high], groups[low], parameter, (high, low), replace(headline_of(metric), weight=weight), len(known)
+        groups[high], groups[low], parameter, (high, low), replace(column_of(metric), weight=weight), len(known)
     )
     return (
         f"The {name} is lowest at {in_words(parameter)} {shown(low)}, {said(figures[low], unit, form)}, and highest at "
@@ -102,7 +101,7 @@ def range_finding(
 
 
 def _apart(
-    rows: Sequence[Row], others: Sequence[Row], parameter: str, names: tuple[Any, Any], item: Headline, n_values: int
+    rows: Sequence[Row], others: Sequence[Row], parameter: str, names: tuple[Any, Any], item: Column, n_values: int
 ) -> str:
     """Whether pairs of trials tell the highest figure from the lowest; of all pairs of values the widest was picked."""
     if not all("text" in row for row in (*rows, *others)):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.choice import IMPORTANCE, Choice
+from csmkit.lab.analysis.columns import Column
 from csmkit.lab.analysis.findings import Findings, analyse
-from csmkit.lab.analysis.headlines import Headline
 from csmkit.lab.analysis.pairs import (
     CLEAR,
     EQUAL,
@@ -155,7 +155,7 @@ def border_sentence(found: Comparison) -> str:
     return f"{item.label}: codec {found.value} has {level}, so borders are {verdict}"
 
 
-def _around(gap: Interval, item: Headline) -> str:
+def _around(gap: Interval, item: Column) -> str:
     return "" if gap.low is None or gap.high is None else f" [{item.text(0.5 + gap.low)}, {item.text(0.5 + gap.high)}]"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from csmkit.audio import FRAME_MS
 from csmkit.errors import InputError
-from csmkit.lab.analysis.labels import axis_label
+from csmkit.lab.analysis.columns import axis_label
 from csmkit.lab.analysis.rows import records
 from csmkit.lab.plots.paper import GREY, Manner, legend_above, paper
 

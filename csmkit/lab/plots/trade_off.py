@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
-from csmkit.lab.analysis.labels import axis_label
+from csmkit.lab.analysis.columns import axis_label
 from csmkit.lab.analysis.rows import is_number, records
 from csmkit.lab.analysis.statistics import hashable, summary_rows, text_figures
 from csmkit.lab.plots.paper import GREY, Manner, legend_above, paper

@@ -10,9 +10,8 @@ from typing import Any
 
 from csmkit.errors import InputError
 from csmkit.lab import plots
+from csmkit.lab.analysis.columns import Column, in_words
 from csmkit.lab.analysis.findings import Findings
-from csmkit.lab.analysis.headlines import Headline
-from csmkit.lab.analysis.labels import in_words
 from csmkit.lab.analysis.pairs import CLEAR, shown
 from csmkit.lab.analysis.rows import is_number
 from csmkit.lab.analysis.statistics import UNITS
@@ -139,7 +138,7 @@ def _saved(findings: Findings, axis: str, column: str, path: Path) -> Picture:
     return Picture(written[1], caption, f"{caption}: {ends}")
 
 
-def _points(findings: Findings, axis: str, item: Headline) -> list[tuple[str, Any]]:
+def _points(findings: Findings, axis: str, item: Column) -> list[tuple[str, Any]]:
     """What a figure shows, for those who do not see it: its settings and their intervals."""
     group = _group(findings, axis)
     names = [axis, *([group] if group else [])]
@@ -172,5 +171,5 @@ def _rows(findings: Findings, axis: str) -> list[dict[str, Any]]:
     return [row for row in findings.rows if all(row[name] == value for name, value in held.items())]
 
 
-def _label(headline: Headline) -> str:
+def _label(headline: Column) -> str:
     return headline.label if headline.weight is None else f"{headline.label}, {headline.statistic}"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from csmkit.errors import ResultsError
+from csmkit.lab.analysis.columns import Column
 from csmkit.lab.analysis.findings import analyse
-from csmkit.lab.analysis.headlines import Headline
 from csmkit.lab.analysis.pairs import paired_rows, shown, smallest_difference
 from csmkit.lab.analysis.statistics import LEAST_TEXTS, UNITS, reduced
 from csmkit.lab.sweep.plan import plan
@@ -44,7 +44,7 @@ class Forecast:
     trial_s: float | None
     learned_from: tuple[str, ...]
     n_comparisons: int
-    smallest: list[tuple[Headline, float]]
+    smallest: list[tuple[Column, float]]
 
     def lines(self) -> list[str]:
         """The plan in words."""
@@ -82,7 +82,7 @@ class Forecast:
         return [header, *(f"  {item.label:{width}}  {_against(item, value)}" for item, value in self.smallest)]
 
 
-def _against(item: Headline, value: float) -> str:
+def _against(item: Column, value: float) -> str:
     margin = "no margin stated" if item.margin is None else f"margin {item.margin:g}"
     more = " (too few texts for that)" if item.margin is not None and value > item.margin else ""
     return f"{value:.{max(item.digits, 1)}f}, {margin}{more}"
@@ -144,7 +144,7 @@ def _neighbours(recipe: Recipe, folder: Path) -> dict[str, list[dict[str, Any]]]
     return found
 
 
-def _spreads(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Headline, float]]:
+def _spreads(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Column, float]]:
     """Of each figure of the recipe, how far its paired differences vary between texts: a standard deviation."""
     done = [row for row in rows if not row.get("error")]
     if not done:
@@ -165,7 +165,7 @@ def _spreads(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[tuple[He
 
 
 def _spread(
-    rows: Sequence[Mapping[str, Any]], axes: Iterable[str], axis: str, value: Any, base: Any, item: Headline
+    rows: Sequence[Mapping[str, Any]], axes: Iterable[str], axis: str, value: Any, base: Any, item: Column
 ) -> float | None:
     shared = [name for name in axes if name != axis]
     here, there = ([row for row in rows if row[axis] == wanted] for wanted in (value, base))
