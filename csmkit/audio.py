@@ -25,6 +25,37 @@ FRAME_SAMPLES = 1_920  # SAMPLE_RATE / FRAME_RATE
 FRAME_MS = 80  # one frame
 HIGHEST_PEAK = 32.0  # 30 dB above full scale; floating-point samples beyond are on another scale, such as 16-bit's
 
+# Loudness in dBFS is 20 log10(RMS), full scale 1: a full-scale sine has -3.
+AUDIBLE_DBFS = -40.0  # windows above it are heard: speech begins there, and pauses end
+QUIET_DBFS = -50.0  # sound that stays below it is no speech
+SILENT_DBFS = -60.0  # sound that stays below it is not worth looking at
+ONSET_MS = 10  # windows in which onsets are looked for
+_ONSET_WINDOWS = 5  # in a row: shorter sounds are clicks
+
+
+def amplitude(dbfs: float) -> float:
+    """The RMS of a level in dBFS."""
+    return 10 ** (dbfs / 20)
+
+
+def window_rms(samples: np.ndarray, window: int) -> np.ndarray:
+    """The RMS of each whole window of a mono sound, ``(samples,)`` to ``(windows,)`` float64."""
+    whole = samples[: len(samples) // window * window].reshape(-1, window)
+    return np.sqrt(np.mean(np.square(whole, dtype=np.float64), axis=1))
+
+
+def audible_windows(samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Whether each whole window of 10 ms is above -40 dBFS, ``(windows,)`` bool."""
+    return window_rms(samples, sample_rate * ONSET_MS // 1000) > amplitude(AUDIBLE_DBFS)
+
+
+def first_audible(audible: np.ndarray) -> int | None:
+    """The first of 5 such windows in a row; None without them."""
+    if len(audible) < _ONSET_WINDOWS:
+        return None
+    held = np.lib.stride_tricks.sliding_window_view(audible, _ONSET_WINDOWS).all(axis=1)
+    return int(held.argmax()) if held.any() else None
+
 
 def as_mono(audio: Waveform, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Check a waveform and return it as mono float32.

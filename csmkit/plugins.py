@@ -58,7 +58,7 @@ _BUILTIN: dict[str, dict[str, Builtin]] = {
         "seams": Builtin("csmkit.lab.metrics.seams:seam_metrics"),
         "distances": Builtin("csmkit.lab.metrics.distances:distances"),
         "levels": Builtin("csmkit.lab.metrics.levels:levels"),
-        "loudness": Builtin("csmkit.lab.metrics.levels:loudness_lufs", "eval"),
+        "loudness": Builtin("csmkit.lab.metrics.levels:loudness", "eval"),
         "fake": Builtin("csmkit.lab.metrics.words:fake_metric"),
     },
     "tracker": {

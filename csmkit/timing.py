@@ -7,8 +7,6 @@ from typing import Literal
 
 import numpy as np
 
-AUDIBLE_DBFS = -40.0
-ONSET_WINDOWS = 5  # of 10 ms: shorter sounds are clicks
 PACE_MARGIN = 1.1  # a pace is a mean: chunks scatter around it
 
 Hold = float | Literal["auto"]
@@ -65,6 +63,17 @@ class Arrivals:
             starts.append(max(free_s, time_s))
             free_s = starts[-1] + duration_s
         return starts
+
+    def heard_at_s(self, offset_s: float) -> float | None:
+        """When a listener who plays at once hears a moment of the sound, in seconds from its first sample.
+
+        None where the sound is shorter.
+        """
+        for start_s, duration_s in zip(self.starts_s(), self.durations_s, strict=True):
+            if offset_s < duration_s:
+                return start_s + offset_s
+            offset_s -= duration_s
+        return None
 
     def slack_s(self) -> np.ndarray:
         """How late each chunk after the first came, ``(n - 1,)``; negative is early.
@@ -148,17 +157,3 @@ class Prebuffer:
         if pace <= 1:
             return True
         return expected_s is not None and (expected_s - made.audio_s) * pace <= expected_s - self.longest_chunk_s
-
-
-def audible_windows(samples: np.ndarray, window: int) -> np.ndarray:
-    """Whether each whole window of a mono sound, ``(samples,)``, is above -40 dBFS, ``(windows,)`` bool."""
-    windows = samples[: len(samples) // window * window].reshape(-1, window)
-    return np.mean(np.square(windows, dtype=np.float64), axis=1) > 10 ** (AUDIBLE_DBFS / 10)
-
-
-def first_audible(audible: np.ndarray) -> int | None:
-    """The first of 5 such windows in a row; None without them."""
-    if len(audible) < ONSET_WINDOWS:
-        return None
-    held = np.lib.stride_tricks.sliding_window_view(audible, ONSET_WINDOWS).all(axis=1)
-    return int(held.argmax()) if held.any() else None

@@ -25,7 +25,7 @@ from csmkit.lab.sweep.worker import model_checksums
 
 EXPERIMENTS = Path(__file__).parent
 SECTION = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-ORIGIN = ("csmkit", "commit", "device", "cpu", "voice_sha256")
+ORIGIN = ("version_csmkit", "commit", "device", "cpu", "voice_sha256")
 NOT_MEASURED = "Not measured with the recipe and the models as they are: `make results` measures it."
 
 

@@ -48,7 +48,7 @@ settings = [TrialSettings(chunk_frames=chunk_frames, seed=seed) for seed in seed
 alone = [trial.row for trial in run_trials(stack.voice, texts, settings)]
 trials = [trial for model in models for trial in run_trials(stack.voice, texts, settings, stack.recogniser(model))]
 rows = [trial.row for trial in trials]
-pandas.DataFrame(rows).groupby("whisper", sort=False)[["wer", "cer", "n_partials", "n_revised_words"]].mean().round(3)
+pandas.DataFrame(rows).groupby("whisper", sort=False)[["wer", "cer", "n_partials", "asr_revised"]].mean().round(3)
 
 # %%
 plots.trade_off(rows, "whisper", "wer", units=UNITS, weight="n_words")

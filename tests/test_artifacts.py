@@ -284,4 +284,4 @@ def test_what_cannot_be_measured_is_refused_with_what_can(call, message):
 def test_metrics_are_found_as_plugins():
     assert plugins.load("metric", "artifacts") is artifact_row
     assert plugins.load("metric", "seams") is seam_metrics
-    assert plugins.load("metric", "loudness") is levels.loudness_lufs
+    assert plugins.load("metric", "loudness") is levels.loudness

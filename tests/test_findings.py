@@ -183,7 +183,7 @@ def whisper_rows() -> list[dict[str, Any]]:
             "cpu_s": None,
             "wer": 0.1 * seed,
             "n_words": 30 // seed,
-            "n_revised_words": seed,
+            "asr_revised": seed,
             "asr_lag_p50_ms": 7.0,
         }
         for name, rtf in ((None, 0.2), ("tiny", 0.3), ("base", 0.5))

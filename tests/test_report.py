@@ -136,7 +136,7 @@ def test_a_report_stands_alone_and_tells_all(swept: Path):
     assert len(table) == 108 and set(table["chunk_frames"]) == {"2", "4", "1-2"}
     assert list(table["started"]) == sorted(table["started"])
     same = json.loads((swept / "manifest.json").read_text())["same_in_all_rows"]
-    assert {"preset", "torch", "csmkit"} <= set(same) and not set(same) & set(table.columns)
+    assert {"preset", "version_torch", "version_csmkit"} <= set(same) and not set(same) & set(table.columns)
     rows = [json.loads(line) for line in (swept / "rows.jsonl").read_text().splitlines()]
     assert set(rows[0]) == set(same) | set(table.columns)
     assert all(row["rtf"] == float(f"{row['rtf']:.6g}") for row in rows), "six digits are all that a clock has"
@@ -147,7 +147,7 @@ def test_the_manifest_has_every_file_with_its_checksum(swept: Path):
     there = {str(path.relative_to(swept)) for path in swept.rglob("*") if path.is_file()}
     assert set(manifest["files"]) == {path for path in there - {"manifest.json"} if Path(path).suffix not in REMADE}
     assert manifest["n_rows"] == 108 and manifest["recipe"]["name"] == "small"
-    assert manifest["measured_with"]["csmkit"] and manifest["command"] == "csmkit sweep small.toml"
+    assert manifest["measured_with"]["version_csmkit"] and manifest["command"] == "csmkit sweep small.toml"
 
 
 def test_everything_but_the_rows_comes_back_from_them(swept: Path, tmp_path: Path):

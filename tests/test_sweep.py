@@ -35,6 +35,7 @@ TIMES = (
     "trial_s",
     "cpu_s",
     "ttfa_ms",
+    "ttfa_audible_ms",
     "gap_p50_ms",
     "gap_p95_ms",
     "rtf",
@@ -108,7 +109,17 @@ def test_two_processes_share_the_trials_and_make_the_same_rows(tmp_path: Path, u
 
 def test_a_row_tells_what_ran_on_what(undisturbed: list[dict[str, Any]]):
     row = undisturbed[0]
-    for key in ("csmkit", "commit", "preset", "voice", "voice_sha256", "device", "torch", "python", "started"):
+    for key in (
+        "version_csmkit",
+        "commit",
+        "preset",
+        "voice",
+        "voice_sha256",
+        "device",
+        "version_torch",
+        "python",
+        "started",
+    ):
         assert key in row
     assert {row["experiment"], row["preset"], row["metrics"]} == {"slow", "pocket", "latency,codes"}
     assert row["n_chunks"] == -(-row["n_frames"] // row["chunk_frames"]) and row["error"] is None

@@ -76,12 +76,12 @@ class State(Enum):
 
 
 class _Slot:
-    """Sound that waits for the worker: the samples as bytes, and when the last of them arrived."""
+    """Sound that waits for the worker: the samples as bytes, and when the first and the last of them arrived."""
 
-    __slots__ = ("arrived", "samples")
+    __slots__ = ("arrived", "first_arrived", "samples")
 
     def __init__(self, samples: np.ndarray, arrived: float) -> None:
-        self.samples, self.arrived = bytearray(samples.tobytes()), arrived
+        self.samples, self.first_arrived, self.arrived = bytearray(samples.tobytes()), arrived, arrived
 
     def append(self, samples: np.ndarray, arrived: float) -> None:
         self.samples += samples.tobytes()  # amortised: a bytearray grows by a share of its size
@@ -112,6 +112,7 @@ class Utterance:
         self._n_put = self._n_taken = 0  # samples at 24 kHz
         self._n_rejected = self._n_rejected_samples = self._n_coalesced = 0
         self._lag_ms: list[float] = []
+        self._oldest_lag_ms: list[float] = []
         self._taken = np.zeros(0, np.float32)  # at 24 kHz, not resampled yet
         self._resampler = soxr.ResampleStream(SAMPLE_RATE, RATE_HZ, 1, dtype="float32")
         self._heard = np.zeros(RATE_HZ, np.float32)  # at 16 kHz; grows
@@ -181,20 +182,21 @@ class Utterance:
             self._state = State.CANCELLED
             self._waiting.clear()
 
-    def take(self) -> float | None:
-        """Take everything pending; when the newest of it arrived, or None if there was nothing."""
-        newest = self._waiting[-1].arrived if self._waiting else None
+    def take(self) -> tuple[float, float] | None:
+        """Take everything pending; when the oldest and the newest of it arrived, or None if there was nothing."""
+        arrived = (self._waiting[0].first_arrived, self._waiting[-1].arrived) if self._waiting else None
         waited = [np.frombuffer(slot.samples, np.float32) for slot in self._waiting]
         self._taken = np.concatenate([self._taken, *waited])
         self._waiting.clear()
         self._n_taken = self._n_put
-        return newest
+        return arrived
 
-    def record(self, decode: Pass, arrived: float | None) -> None:
-        """Note a decode, and how far behind the sound its result is."""
+    def record(self, decode: Pass, arrived: tuple[float, float] | None) -> None:
+        """Note a decode, and how far behind the oldest and the newest sound that it read first its result is."""
         self.passes.append(decode)
         if arrived is not None:
-            self._lag_ms.append((decode.ended - arrived) * 1000)
+            self._oldest_lag_ms.append((decode.ended - arrived[0]) * 1000)
+            self._lag_ms.append((decode.ended - arrived[1]) * 1000)
 
     def listen(self, transcriber: Transcriber) -> None:
         """Read the newest state once and publish a partial."""
@@ -239,6 +241,8 @@ class Utterance:
             "decode_p95_ms": _percentile(decode_ms, 95),
             "lag_p50_ms": _percentile(self._lag_ms, 50),
             "lag_max_ms": _percentile(self._lag_ms, 100),
+            "lag_oldest_p50_ms": _percentile(self._oldest_lag_ms, 50),
+            "lag_oldest_max_ms": _percentile(self._oldest_lag_ms, 100),
         }
 
     def _resample(self, *, last: bool) -> None:

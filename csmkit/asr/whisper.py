@@ -10,6 +10,7 @@ import numpy as np
 
 from csmkit.asr.directory import WhisperOptions, check_directory, local_directory, resolve
 from csmkit.asr.hypothesis import RATE_HZ, SHORTEST_S, Hypothesis, Transcriber, Word
+from csmkit.audio import SILENT_DBFS, amplitude, window_rms
 from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError, MissingDependencyError
 
 __all__ = ["Hypothesis", "Transcriber", "WhisperTranscriber", "Word", "resolve"]
@@ -17,7 +18,6 @@ __all__ = ["Hypothesis", "Transcriber", "WhisperTranscriber", "Word", "resolve"]
 HOP = 160  # samples a mel frame at 16 kHz: 10 ms
 SLACK_FRAMES = 20  # zero mel frames that follow the sound, at least
 STEP_FRAMES = 50  # short windows are multiples of half a second
-SILENT_RMS = 1e-3  # -60 dBFS: sound that stays below it in every 20 ms is not worth a decode
 UNLIKELY = -2.5  # log probability a token: speech stays above -0.7, noise falls below -4
 TOKENS_PER_S = 16  # more than anybody says; bounds a model that runs on
 
@@ -158,8 +158,7 @@ class WhisperTranscriber:
 
 def is_silent(audio_16k: np.ndarray) -> bool:
     """Whether no 20 ms of the sound are louder than -60 dBFS."""
-    whole = audio_16k[: len(audio_16k) // 320 * 320].reshape(-1, 320)
-    return not len(whole) or float(np.square(whole).mean(axis=1).max()) < SILENT_RMS**2
+    return bool(window_rms(audio_16k, RATE_HZ // 50).max(initial=0.0) < amplitude(SILENT_DBFS))
 
 
 def cut_loop(tokens: list[int]) -> list[int]:

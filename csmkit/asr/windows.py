@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from csmkit.asr.hypothesis import RATE_HZ, SHORTEST_S, Hypothesis, Transcriber, Word
+from csmkit.audio import window_rms
 
 _STEP = RATE_HZ // 50  # 20 ms: the loudness of speech is looked at in steps of this
 _PAUSE_STEPS = 6  # a pause is at least 120 ms
@@ -40,7 +41,7 @@ def transcribe_long(transcriber: Transcriber, audio_16k: np.ndarray, *, final: b
 
 def last_pause(sound: np.ndarray) -> int | None:
     """The middle of the last pause in the later three quarters of a sound, as a sample; None if there is none."""
-    levels = _levels(sound)
+    levels = window_rms(sound, _STEP)
     quiet = levels < _PAUSE_LEVEL * np.sqrt(np.mean(levels**2))
     n_quiet = 0
     for step in range(len(levels) - 1, len(levels) // 4, -1):
@@ -54,15 +55,10 @@ def snap(sound: np.ndarray, sample: int) -> int:
     """The quietest moment near a sample, where a cut harms least; the sample itself where no moment is quiet."""
     reach = int(_REACH_S * RATE_HZ)
     start = max(0, sample - reach)
-    levels = _levels(sound[start : sample + reach])
+    levels = window_rms(sound[start : sample + reach], _STEP)
     if not len(levels) or levels.min() > _DIP_LEVEL * levels.mean():
         return sample
     return start + int(levels.argmin()) * _STEP + _STEP // 2
-
-
-def _levels(sound: np.ndarray) -> np.ndarray:
-    whole = sound[: len(sound) // _STEP * _STEP].reshape(-1, _STEP)
-    return np.sqrt(np.mean(np.square(whole, dtype=np.float64), axis=1))
 
 
 def _cut(words: tuple[Word, ...], sound: np.ndarray) -> tuple[tuple[Word, ...], int]:

@@ -15,19 +15,17 @@ import numpy as np
 
 from csmkit import __version__, plugins
 from csmkit.asr.utterance import Utterance
-from csmkit.audio import SAMPLE_RATE
+from csmkit.audio import ONSET_MS, SAMPLE_RATE, audible_windows, first_audible
 from csmkit.chat.events import Metric, Span
 from csmkit.chat.listening import Listener
 from csmkit.chat.spoken_clause import Delivery
 from csmkit.errors import MissingDependencyError
 from csmkit.llm.reader_thread import ReadAhead
 from csmkit.machine import PACKAGES, installed
-from csmkit.timing import Arrivals, audible_windows, first_audible
+from csmkit.timing import Arrivals
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_ONSET_SAMPLES = SAMPLE_RATE // 100
 
 
 @dataclass
@@ -69,20 +67,13 @@ class Measured:
         """Note a chunk that is handed out, so many seconds after the call."""
         self.arrivals.add(moment_s, len(chunk) / SAMPLE_RATE)
         if self._onset is None:
-            self._audible.append(audible_windows(chunk.numpy(), _ONSET_SAMPLES))
+            self._audible.append(audible_windows(chunk.numpy()))
             self._onset = first_audible(np.concatenate(self._audible))
 
     @property
     def onset_s(self) -> float | None:
         """When a listener who plays at once hears the first sound; None if all was silent."""
-        if self._onset is None:
-            return None
-        offset_s = self._onset * _ONSET_SAMPLES / SAMPLE_RATE
-        for start_s, duration_s in zip(self.arrivals.starts_s(), self.arrivals.durations_s, strict=True):
-            if offset_s < duration_s:
-                return start_s + offset_s
-            offset_s -= duration_s
-        return None
+        return None if self._onset is None else self.arrivals.heard_at_s(self._onset * ONSET_MS / 1000)
 
 
 @dataclass(frozen=True)

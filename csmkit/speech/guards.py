@@ -7,9 +7,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Self
 
+<<<<<<< HEAD
 from torch import Tensor
 
 from csmkit.audio import FRAME_MS
+=======
+from csmkit.audio import FRAME_MS, QUIET_DBFS
+>>>>>>> 840ffc9 (A column is called the same in turns and trials: the page of definitions is made from one dictionary; loudness has one home in audio.py)
 from csmkit.checks import is_finite, is_integer
 from csmkit.errors import InputError
 from csmkit.speech.streams import MAX_LENGTH, REPETITION, SILENCE, Frame
@@ -48,7 +52,7 @@ class Guards:
     cycle_frames: int = 12
     silence_ms: float | None = 2_400
     leading_silence_ms: float | None = 4_000
-    silence_dbfs: float = -50.0
+    silence_dbfs: float = QUIET_DBFS
     tail_ms: float = 800
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csmkit.audio import SAMPLE_RATE, read, resample
+from csmkit.audio import QUIET_DBFS, SAMPLE_RATE, read, resample, window_rms
 from csmkit.errors import InputError
 from csmkit.speech.settings import Segment
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 MOST_S = 30.0  # of sound: 375 of the 2 048 positions of CSM-1B, which more would take from the conversation
 _MARGIN_SAMPLES = 1_920  # 80 ms of silence stay at either end
 _WINDOW_SAMPLES = 240  # 10 ms
-_SILENT_DBFS = -50.0  # a recording whose loudest 10 ms are below holds no speech
 _RANGE_DB = 40.0  # between the loudest of a voice and its softest consonants
 
 
@@ -56,13 +55,13 @@ def voice_prompt(
 def _trimmed(samples: np.ndarray, name: str) -> np.ndarray:
     """``(samples,)`` at 24 kHz without the silence at its ends; InputError where there is nothing else."""
     n_windows = math.ceil(len(samples) / _WINDOW_SAMPLES)
-    filled = np.pad(samples, (0, n_windows * _WINDOW_SAMPLES - len(samples))).reshape(n_windows, _WINDOW_SAMPLES)
-    level = 10 * np.log10(np.square(filled, dtype=np.float64).mean(axis=1) + 1e-12)  # dBFS, down to -120
+    filled = np.pad(samples, (0, n_windows * _WINDOW_SAMPLES - len(samples)))
+    level = 20 * np.log10(window_rms(filled, _WINDOW_SAMPLES) + 1e-6)  # dBFS, down to -120
     loudest = level.max(initial=-120.0)
-    if loudest < _SILENT_DBFS:
+    if loudest < QUIET_DBFS:
         raise InputError(
             f"{name} of {len(samples) / SAMPLE_RATE:.1f} s holds only silence, at most {loudest:.0f} dBFS: "
-            f"give a recording of speech, louder than {_SILENT_DBFS:g} dBFS"
+            f"give a recording of speech, louder than {QUIET_DBFS:g} dBFS"
         )
     (loud,) = np.nonzero(level >= loudest - _RANGE_DB)
     start = max(0, loud[0] * _WINDOW_SAMPLES - _MARGIN_SAMPLES)

@@ -21,7 +21,7 @@ from csmkit.lab.analysis.pairs import (
 from csmkit.lab.analysis.rows import is_number, measured, records
 from csmkit.lab.analysis.statistics import UNITS, crossed_interval
 from csmkit.lab.sweep.axes import AXES
-from csmkit.speech.finish_reasons import END_OF_SPEECH
+from csmkit.speech.streams import END_OF_SPEECH
 
 if TYPE_CHECKING:
     from csmkit.lab.analysis.rows import Rows

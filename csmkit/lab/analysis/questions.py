@@ -151,7 +151,7 @@ def whisper_finding(rows: Rows, added: Rows) -> str:
     """What each recogniser gets wrong and what it costs the voice.
 
     Args:
-        rows: trials with ``whisper``, ``wer``, ``n_words``, ``n_revised_words`` and ``asr_lag_p50_ms``.
+        rows: trials with ``whisper``, ``wer``, ``n_words``, ``asr_revised`` and ``asr_lag_p50_ms``.
         added: `csmkit.lab.analysis.questions.differences` of ``rtf`` and ``cpu_s`` over ``whisper``.
 
     Raises:
@@ -160,9 +160,9 @@ def whisper_finding(rows: Rows, added: Rows) -> str:
     costs = _groups(added, "whisper", ["rtf", "cpu_s"])
     lines = []
     heard = [row for row in records(rows, ["whisper"]) if row["whisper"] is not None]
-    for name, group in _groups(heard, "whisper", ["wer", "n_words", "n_revised_words", "asr_lag_p50_ms"]).items():
+    for name, group in _groups(heard, "whisper", ["wer", "n_words", "asr_revised", "asr_lag_p50_ms"]).items():
         wer, lag = _interval(group, "wer", "n_words"), _interval(group, "asr_lag_p50_ms")
-        revised = sum(measured(row["n_revised_words"]) or 0 for row in group)
+        revised = sum(measured(row["asr_revised"]) or 0 for row in group)
         n_words = sum(row["n_words"] for row in group)
         slower = _interval(costs.get(name, []), "rtf")
         lines.append(

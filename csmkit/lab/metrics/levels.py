@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csmkit.audio import SAMPLE_RATE
+from csmkit.audio import ONSET_MS, SAMPLE_RATE, audible_windows, first_audible
 from csmkit.errors import MissingDependencyError
 from csmkit.lab.metrics.waveforms import one_channel
-from csmkit.timing import audible_windows, first_audible
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
 
-WINDOW_MS = 10
 FULL_SCALE = 1 - 2.0**-15  # the largest 16-bit sample
 LOUDNESS_BLOCK_MS = 400.0
 
@@ -37,15 +35,15 @@ def levels(audio: Waveform) -> dict[str, float | None]:
     Raises:
         InputError: several channels, NaN, or shorter than 10 ms.
     """
-    samples = one_channel(audio, WINDOW_MS)
-    audible = _audible(samples)
+    samples = one_channel(audio, ONSET_MS)
+    audible = audible_windows(samples)
     return {
         "peak_dbfs": _dbfs(float(np.abs(samples).max())),
         "rms_dbfs": _dbfs(float(np.sqrt(np.mean(samples**2)))),
         "clipped_ratio": float(np.mean(np.abs(samples) >= FULL_SCALE)),
         "dc_offset": float(samples.mean()),
         "silence_ratio": float(1 - audible.mean()),
-        "longest_silence_ms": float(_longest_run(~audible) * WINDOW_MS),
+        "longest_silence_ms": float(_longest_run(~audible) * ONSET_MS),
         "onset_ms": audible_onset_ms(samples),
     }
 
@@ -61,8 +59,8 @@ def audible_onset_ms(audio: Waveform) -> float | None:
     Raises:
         InputError: as in `levels`.
     """
-    first = first_audible(_audible(one_channel(audio, WINDOW_MS)))
-    return None if first is None else float(first * WINDOW_MS)
+    first = first_audible(audible_windows(one_channel(audio, ONSET_MS)))
+    return None if first is None else float(first * ONSET_MS)
 
 
 def loudness_lufs(audio: Waveform) -> float | None:
@@ -77,8 +75,10 @@ def loudness_lufs(audio: Waveform) -> float | None:
     return loudness if np.isfinite(loudness) else None
 
 
-def _audible(samples: np.ndarray) -> np.ndarray:
-    return audible_windows(samples, SAMPLE_RATE * WINDOW_MS // 1000)
+def loudness(audio: Waveform) -> dict[str, float | None]:
+    """``loudness_lufs`` as a row, None for sound shorter than 400 ms; errors as in `loudness_lufs`."""
+    long_enough = len(audio) * 1000 >= LOUDNESS_BLOCK_MS * SAMPLE_RATE
+    return {"loudness_lufs": loudness_lufs(audio) if long_enough else None}
 
 
 def _longest_run(flags: np.ndarray) -> int:

@@ -26,7 +26,7 @@ from csmkit import plugins
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
 from csmkit.errors import PluginError
 from csmkit.lab.metrics.distances import distances
-from csmkit.lab.metrics.levels import LOUDNESS_BLOCK_MS, levels, loudness_lufs
+from csmkit.lab.metrics.levels import levels, loudness
 from csmkit.lab.metrics.seams import seam_metrics
 from csmkit.lab.metrics.waveforms import one_channel
 
@@ -155,11 +155,10 @@ def artifact_row(
         MissingDependencyError: pyloudnorm is not installed.
     """
     samples = one_channel(audio)
-    audio_s = len(samples) / SAMPLE_RATE
     return {
-        "audio_s": audio_s,
+        "audio_s": len(samples) / SAMPLE_RATE,
         **seam_metrics(samples, seams, reference),
         **(dict.fromkeys(_WITHOUT_REFERENCE) if reference is None else distances(samples, reference)),
         **levels(samples),
-        "loudness_lufs": loudness_lufs(samples) if audio_s * 1000 >= LOUDNESS_BLOCK_MS else None,
+        **loudness(samples),
     }

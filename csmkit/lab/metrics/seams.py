@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
+from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE, SILENT_DBFS, amplitude, window_rms
 from csmkit.errors import InputError
 from csmkit.lab.metrics.waveforms import checked_seams, one_channel, same_length
 
@@ -48,7 +48,7 @@ MS = SAMPLE_RATE // 1000  # samples
 ORDER = 16
 FIT_MS, AROUND_MS, NEAR_MS, AT_MS = 30, 20, 10, 1
 LEAST_RESIDUAL = 2.0**-16  # half a step of 16-bit sound: in digital silence anything smaller is no click
-SILENT = 1e-3  # RMS, -60 dBFS
+SILENT = amplitude(SILENT_DBFS)
 MOST_DB = 60.0
 
 
@@ -162,10 +162,9 @@ def _residual(samples: np.ndarray, place: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _speech_rms(samples: np.ndarray) -> float | None:
     """RMS of the 20 ms that are above -60 dBFS; None where nothing is."""
-    blocks = samples[: len(samples) // (AROUND_MS * MS) * AROUND_MS * MS].reshape(-1, AROUND_MS * MS)
-    power = np.mean(blocks**2, axis=1)
-    audible = power[power > SILENT**2]
-    return float(np.sqrt(audible.mean())) if len(audible) else None
+    levels = window_rms(samples, AROUND_MS * MS)
+    audible = levels[levels > SILENT]
+    return float(np.sqrt(np.mean(audible**2))) if len(audible) else None
 
 
 def _level_db(places: list[Place], loudness: float | None) -> float | None:

@@ -19,8 +19,18 @@ from csmkit.lab.sweep.row_file import read_rows, write_whole
 
 REPORT, RECIPE, PAGE = "report.html", "recipe.json", Path(__file__).with_name("page.html")
 MOST_CLIPS = 12
-_ENVIRONMENT = ("cpu", "cores", "threads", "gpu", "device", "python", "torch", "transformers", "numpy")
-_ABOUT = ("csmkit", "commit", "preset", "voice", "voice_sha256", "whisper", "whisper_sha256")
+_ENVIRONMENT = (
+    "cpu",
+    "cores",
+    "threads",
+    "gpu",
+    "device",
+    "python",
+    "version_torch",
+    "version_transformers",
+    "version_numpy",
+)
+_ABOUT = ("version_csmkit", "commit", "preset", "voice", "voice_sha256", "whisper", "whisper_sha256")
 
 
 def build_report(folder: Path, *, against: Path | None = None, command: str | None = None) -> Path:

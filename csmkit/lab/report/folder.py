@@ -13,7 +13,7 @@ from typing import Any
 from csmkit.errors import MissingDependencyError, ResultsError
 from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.row_file import DAMAGED, plain, write_whole
-from csmkit.machine import environment
+from csmkit.lab.sweep.worker import origin
 
 TABLE, PARQUET, MANIFEST = "table.csv", "table.parquet", "manifest.json"
 REMADE = (".csv", ".parquet", ".pdf", ".svg")  # not in the manifest, nor in this repository: made again from the rows
@@ -115,7 +115,8 @@ def write_manifest(
         "last_trial": max((row["started"] for row in rows), default=None),
         "measured_with": {
             name: sorted({str(row[name]) for row in measured if row.get(name) is not None})
-            for name in (*environment(), "device", "preset", "voice", "voice_sha256", "whisper", "whisper_sha256")
+            for name in (*origin(), "device", "preset", "voice", "voice_sha256", "whisper", "whisper_sha256")
+            if any(name in row for row in measured)
         },
         "same_in_all_rows": dict(same or {}),
         "recipe": dict(recipe),

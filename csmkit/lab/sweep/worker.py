@@ -20,6 +20,7 @@ from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.settings import chat_models
+from csmkit.chat.turn_row import versions
 from csmkit.files.hub import find_voice
 from csmkit.lab.sweep.axes import NO_RECOGNISER
 from csmkit.lab.sweep.plan import Planned, keeps_clip
@@ -31,6 +32,13 @@ from csmkit.speech.settings import Segment
 
 if TYPE_CHECKING:
     from csmkit.speech.base import SpeechGenerator
+
+
+def origin() -> dict[str, Any]:
+    """The machine and the versions that rows are measured with, as columns."""
+    here = environment()
+    found = {name: here[name] for name in ("commit", "cpu", "cores", "threads", "gpu", "python")}
+    return {**found, **versions()}
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class Worker:
         self._recognisers: dict[str, StreamingWhisperASR] = {}
         self._segments: dict[tuple[str, int, str], Segment] = {}
         self._warm: set[tuple[str, str]] = set()
-        self._environment = environment() | {"device": _device(self.generator)}
+        self._origin = origin() | {"device": _device(self.generator)}
 
     def run(self, trials: Sequence[Planned]) -> list[Done]:
         """Run one trial, or several as a batch; whatever goes wrong is raised.
@@ -137,7 +145,7 @@ class Worker:
             "context_frames": sum(segment.n_frames for segment in context),
             "audio_s": len(trial.audio) / SAMPLE_RATE,
             "audio_sha256": hashlib.sha256(trial.audio.tobytes()).hexdigest()[:16],
-            **self._environment,
+            **self._origin,
             "voice_sha256": self._checksums["voice"],
             "whisper_sha256": self._checksums[planned.point["whisper"]],
         }

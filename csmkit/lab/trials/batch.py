@@ -9,10 +9,10 @@ import torch
 
 from csmkit.audio import FRAME_SAMPLES
 from csmkit.errors import InputError
-from csmkit.lab.metrics.registry import USUAL, Measure, Spoken, measured_columns
+from csmkit.lab.metrics.registry import USUAL, Measure, Spoken
 from csmkit.lab.metrics.waveforms import seams_between
 from csmkit.lab.trials.decoding import codec_of, decoded
-from csmkit.lab.trials.trial import FINAL_TIMEOUT_S, Trial, TrialSettings
+from csmkit.lab.trials.trial import FINAL_TIMEOUT_S, Trial, TrialSettings, trial_row
 from csmkit.speech.batch import SpeechBatch
 from csmkit.speech.long_text import Page, Reading
 from csmkit.speech.streams import chunk_schedule
@@ -119,13 +119,6 @@ def _measured(
     transcript = None if asr is None else asr.transcribe(audio, FINAL_TIMEOUT_S)
     heard = None if transcript is None else str(transcript)
     codes = stream.codes[:, : len(audio) // FRAME_SAMPLES]
-    row = {
-        **settings.described(request, stream.seed),
-        "whisper": None if asr is None else asr.model_name,
-        "finish_reason": stream.finish_reason,
-        "transcript": heard,
-        **measured_columns(
-            Spoken(settings.spoken(request.text), audio, seams_between(chunks), codes, codec, heard), tuple(metrics)
-        ),
-    }
-    return Trial(row, audio, transcript, codes, Arrivals())
+    spoken = Spoken(settings.spoken(request.text), audio, seams_between(chunks), codes, codec, heard)
+    row = trial_row(settings, stream, request, spoken, metrics)
+    return Trial({**row, "whisper": None if asr is None else asr.model_name}, audio, transcript, codes, Arrivals())

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
+from csmkit.audio import FRAME_SAMPLES, ONSET_MS, SAMPLE_RATE
+from csmkit.lab.metrics.levels import audible_onset_ms
 from csmkit.lab.metrics.registry import USUAL, Spoken, measured_columns
 from csmkit.lab.metrics.waveforms import seams_between
 from csmkit.lab.metrics.words import words
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from csmkit.asr.streaming import StreamingWhisperASR
     from csmkit.asr.utterance import Transcript
+    from csmkit.lab.trials.decoding import Chunks
     from csmkit.speech.base import SpeechGenerator
     from csmkit.speech.settings import Request, Segment
 
@@ -126,6 +128,33 @@ class Trial:
                 zip(self.arrivals.times_s, self.arrivals.durations_s, strict=True), start=1
             )
         ]
+
+
+def trial_row(
+    settings: TrialSettings, stream: Chunks, request: Request, spoken: Spoken, metrics: Sequence[str]
+) -> dict[str, Any]:
+    """The row of a trial, wherever it was run; docs/metrics.md defines its columns.
+
+    Args:
+        settings: of the trial.
+        stream: its chunks, which have ended.
+        request: what the generator was given.
+        spoken: the sound and what was heard of it.
+        metrics: plugins, see `csmkit.lab.metrics.registry`.
+    """
+    long_enough = len(spoken.audio) >= SAMPLE_RATE * ONSET_MS // 1000
+    onset_ms = audible_onset_ms(spoken.audio) if long_enough else None
+    row = {
+        **settings.described(request, stream.seed),
+        "finish_reason": stream.finish_reason,
+        "transcript": spoken.heard,
+        "onset_ms": onset_ms,
+        **measured_columns(spoken, tuple(metrics)),
+    }
+    if spoken.arrivals is not None:
+        heard_at_s = None if onset_ms is None else spoken.arrivals.heard_at_s(onset_ms / 1000)
+        row["ttfa_audible_ms"] = None if heard_at_s is None else heard_at_s * 1000
+    return row
 
 
 class TrialRun(Iterator[Tensor]):
@@ -227,11 +256,8 @@ class TrialRun(Iterator[Tensor]):
         said, seams = self._settings.spoken(self._request.text), seams_between(self._chunks)
         spoken = Spoken(said, audio, seams, codes, self._codec, heard, self._arrivals)
         row = {
-            **self._settings.described(self._request, self._stream.seed),
+            **trial_row(self._settings, self._stream, self._request, spoken, metrics),
             "whisper": None if self._asr is None else self._asr.model_name,
-            "finish_reason": self._stream.finish_reason,
-            "transcript": heard,
-            **measured_columns(spoken, tuple(metrics)),
             "cpu_s": self._spoken_cpu_s,
             **self._recognised(transcript),
         }
@@ -272,7 +298,7 @@ class TrialRun(Iterator[Tensor]):
             "first_partial_ms": self._partials[0][0] * 1000 if self._partials else None,
             "final_after_ms": (self._final_s - last_chunk_s) * 1000,
             "n_partials": len(self._partials),
-            "n_revised_words": transcript.revised,
+            "asr_revised": transcript.revised,
             **{f"asr_{name}": value for name, value in self._heard.stats().items()},
         }
 
@@ -297,14 +323,8 @@ def run_trial(
         metrics: plugins, see `csmkit.lab.metrics.registry`.
 
     Returns:
-        The trial. Its row has ``text``, ``n_words`` and ``n_letters`` of it as error rates count them, the settings as
-        they were used, and ``whisper``, the recogniser's model; ``finish_reason``; ``transcript``; the columns of the
-        metrics, by default those of `Arrivals.row`, `code_metrics`, `artifact_row` with the whole decode of the same
-        codes as reference, ``wer`` and ``cer``;
-        ``cpu_s``, seconds of processor time that the whole process took from the call to the last chunk. With a
-        recogniser there are also ``first_partial_ms`` since the call, ``final_after_ms`` since the last chunk,
-        ``n_partials`` that differed, ``n_revised_words`` which were committed and yet changed in the final, and its
-        counters as ``asr_...``. What has nothing to measure is None.
+        The trial. Its row is that of `trial_row` and ``cpu_s``; with a recogniser also ``first_partial_ms``,
+        ``final_after_ms``, ``n_partials``, ``asr_revised`` and its counters. What has nothing to measure is None.
 
     Raises:
         CsmkitError, TimeoutError: as `TrialRun` and `TrialRun.result`.
