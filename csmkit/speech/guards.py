@@ -7,13 +7,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Self
 
-<<<<<<< HEAD
 from torch import Tensor
 
-from csmkit.audio import FRAME_MS
-=======
-from csmkit.audio import FRAME_MS, QUIET_DBFS
->>>>>>> 840ffc9 (A column is called the same in turns and trials: the page of definitions is made from one dictionary; loudness has one home in audio.py)
+from csmkit.audio import FRAME_MS, QUIET_DBFS, amplitude
 from csmkit.checks import is_finite, is_integer
 from csmkit.errors import InputError
 from csmkit.speech.streams import MAX_LENGTH, REPETITION, SILENCE, Frame
@@ -124,7 +120,7 @@ class GuardMonitor:
         self._budget = guards.budget_frames(text)
         self._past: deque[bytes] = deque(maxlen=guards.cycle_frames)
         self._repeats = [0] * (guards.cycle_frames + 1)  # by length of cycle: frames in a row that were there before
-        self._loudest_silence = 10 ** (guards.silence_dbfs / 20)
+        self._loudest_silence = amplitude(guards.silence_dbfs)
         self._n_seen = self._n_loud = self._n_silent = 0
         self._kept_back: list[Frame] = []
 
