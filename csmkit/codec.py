@@ -110,8 +110,8 @@ class FrameDecoderState(Protocol):
         """Begin new streams in all rows."""
         ...
 
-    def load(self, other: Any, rows: Sequence[int]) -> None:
-        """Copy these streams of another state of the same decoder over the own."""
+    def load(self, other: Any, rows: Sequence[int], start: int = 0) -> None:
+        """Copy these streams of another state of the same decoder over the own, from row ``start`` on."""
         ...
 
 

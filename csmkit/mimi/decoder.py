@@ -53,11 +53,11 @@ class MimiState:
             torch.cat((self.values, other.values), dim=1),
         )
 
-    def load(self, other: MimiState, rows: Sequence[int]) -> None:
-        """Copy these streams of another state over the own; tensors keep their addresses."""
+    def load(self, other: MimiState, rows: Sequence[int], start: int = 0) -> None:
+        """Copy these streams of another state over the own, from row ``start`` on; tensors keep their addresses."""
         taken = other.take(rows)
         for mine, theirs in zip(self.tensors, taken.tensors, strict=True):
-            mine.copy_(theirs)
+            mine.narrow(0 if mine.ndim == 1 else 1, start, len(rows)).copy_(theirs)
 
     def restart(self) -> None:
         """Begin new streams in all rows; tensors keep their addresses."""

@@ -166,7 +166,7 @@ class RunningBatch:
 
     def _split(self, group: Group, rows: list[Row]) -> Group:
         """These rows as a group of their own; the caller takes them out of the other."""
-        state = self._engine.step.take(group.state, [group.rows.index(row) for row in rows])
+        state = self._engine.step.split(group.state, [group.rows.index(row) for row in rows])
         sounds = None if group.sounds is None else group.sounds.split([group.sounding.index(row) for row in rows])
         return Group(rows, state, list(rows), sounds)
 

@@ -35,6 +35,12 @@ class Slot:
         index = list(rows)
         return Made.of(self.frame[index], self.sound[index] if aloud else None)
 
+    def load(self, row: int, other: Slot, other_rows: Sequence[int]) -> None:
+        """Copy rows of another slot to those from ``row`` on."""
+        index = list(other_rows)
+        self.frame[row : row + len(index)] = other.frame[index]
+        self.sound[row : row + len(index)] = other.sound[index]
+
     @property
     def finite(self) -> bool:
         """Whether codes and sound of all rows came from finite values."""
@@ -130,6 +136,8 @@ class FrameBuffers:
         ):
             mine[rows] = theirs[index]
         self.state.noise.load(row, other.state.noise, index)
+        if self.voices is not None and other.voices is not None:
+            self.voices.load(other.voices, index, row)
 
 
 @dataclass

@@ -46,6 +46,10 @@ class EagerStep:
         """As `Step.take`."""
         return state.take(rows)
 
+    def split(self, state: CsmState, rows: Sequence[int]) -> CsmState:
+        """As `Step.split`."""
+        return state.take(rows)
+
     @torch.inference_mode()
     def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
         """As `Step.read`."""

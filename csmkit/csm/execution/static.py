@@ -119,39 +119,41 @@ class StaticStep:
 
     @torch.inference_mode()
     def join(self, states: Sequence[BufferedState]) -> BufferedState:
-        """As `Step.join`; only streams that have made no frame yet."""
-        if len(states) == 1:
-            return states[0]
-        joined = self._state([length for state in states for length in state.backbone.lengths])
-        # Rows without a stream follow the last one: then whatever they compute is something that can be computed.
-        for row in range(joined.buffers.batch):
-            source = states[min(row, len(states) - 1)]
-            joined.buffers.load(row, source.buffers, source.rows)
-        return joined
+        """As `Step.join`; either all streams have made frames, or none has."""
+        return states[0] if len(states) == 1 else self._copied([(state, state.rows) for state in states])
 
     @torch.inference_mode()
     def take(self, state: BufferedState, rows: Sequence[int]) -> BufferedState:
         """As `Step.take`; buffers half as large, where they are large enough, cost half as much."""
-        lengths = [state.backbone.lengths[row] for row in rows]
         chosen = [state.rows[row] for row in rows]
-        old, size = state.buffers, _power_of_two(len(rows))
-        if size == old.batch:
-            state.rows, state.backbone.lengths = chosen, lengths
-            return state
-        fewer = self._state(lengths)
-        new = fewer.buffers
-        fewer.aloud = state.aloud
-        chosen += [chosen[-1]] * (size - len(chosen))
-        new.load(0, old, chosen)
-        if old.voices is not None and new.voices is not None:
-            new.voices.load(old.voices, chosen)
-        for launched in state.ahead:
-            launched.wait()
-            slot = new.next_slot()
-            slot.frame.copy_(launched.slot.frame[chosen])
-            slot.sound.copy_(launched.slot.sound[chosen])
-            fewer.ahead.append(Launched(slot, lambda: None))
-        return fewer
+        if _power_of_two(len(rows)) != state.buffers.batch:
+            return self._copied([(state, chosen)])
+        state.rows, state.backbone.lengths = chosen, [state.backbone.lengths[row] for row in rows]
+        return state
+
+    @torch.inference_mode()
+    def split(self, state: BufferedState, rows: Sequence[int]) -> BufferedState:
+        """As `Step.split`."""
+        return self._copied([(state, [state.rows[row] for row in rows])])
+
+    def _copied(self, parts: Sequence[tuple[BufferedState, Sequence[int]]]) -> BufferedState:
+        """The streams of these rows of several states, in buffers of their own."""
+        lengths = [state.backbone.lengths[state.rows.index(row)] for state, rows in parts for row in rows]
+        copied = self._state(lengths)
+        new, last = copied.buffers, parts[-1]
+        copied.aloud = parts[0][0].aloud
+        # Rows without a stream follow the last one: then whatever they compute is something that can be computed.
+        filled = [*parts, (last[0], last[1][-1:] * (new.batch - len(lengths)))]
+        slots = [new.next_slot() for _ in parts[0][0].ahead]
+        copied.ahead = [Launched(slot, lambda: None) for slot in slots]
+        start = 0
+        for state, rows in filled:
+            new.load(start, state.buffers, rows)
+            for slot, launched in zip(slots, state.ahead, strict=True):
+                launched.wait()
+                slot.load(start, launched.slot, rows)
+            start += len(rows)
+        return copied
 
     @torch.inference_mode()
     def read(self, state: BufferedState, tokens: Tensor, mask: Tensor) -> None:

@@ -72,6 +72,10 @@ class Step(Protocol):
         """These streams alone, in this order; the others end."""
         ...
 
+    def split(self, state: CsmState, rows: Sequence[int]) -> CsmState:
+        """Copy these streams to a state of their own; `take` then has to keep others of ``state``."""
+        ...
+
     def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
         """Read rows of the prompt of one stream, ``(1, n_rows, slots)`` int64 and bool on the CPU."""
         ...
