@@ -299,7 +299,7 @@ def test_an_error_while_one_prompt_is_read_ends_that_stream_alone(
     monkeypatch.setattr(CsmModel, "read_prompt", refuse)
     with SharedGenerator(generator, n_streams=3) as shared:
         good = generator.request(TEXTS[0], seed=1, max_audio_length_ms=1_600)
-        bad = generator.request(TEXTS[1], 0, (LONG,), seed=1, max_audio_length_ms=800)
+        bad = generator.request(TEXTS[1], 0, (Segment(1, "never read before. " * 5),), seed=1, max_audio_length_ms=800)
         streams = shared.speak_batch([good, bad], [(1,)] * 2)
         with pytest.raises(DeviceError, match="too long for this device"):
             list(streams[1])
