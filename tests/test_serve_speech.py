@@ -131,7 +131,7 @@ def test_another_speaker_sounds_different_and_a_voice_may_be_an_object_or_a_numb
     [
         ({"input": ""}, "input", "1 to 4096"),
         ({"input": "a " * 2_100}, "input", "4200 characters"),
-        ({"input": "?!"}, "input", "without a word"),
+        ({"input": "?!"}, None, "nothing in it"),
         ({"input": 7}, "input", "no text"),
         ({"speed": 1.5}, "speed", "speed other than 1"),
         ({"voice": "alloy"}, "voice", "speaker-0, speaker-1"),

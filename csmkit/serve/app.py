@@ -25,7 +25,6 @@ from csmkit.serve.security import App, Guard
 from csmkit.serve.service import Service
 from csmkit.serve.sound_formats import MEDIA_TYPES
 from csmkit.serve.streaming import StreamedAnswer, unless_left
-from csmkit.serve.utterance import Utterance
 
 log = logging.getLogger(__name__)
 
@@ -158,11 +157,10 @@ async def speak(request: Request, service: Service) -> Any:
     """See `csmkit.serve.speech`."""
     models = service.models
     asked = await asyncio.to_thread(speech.parse, await _json(request), models, service.limits.max_input_chars)
-    utterance = Utterance(models, asked.wording)
-    sound = speech.chunks(service, utterance, request.url.path)
+    sound = speech.chunks(service, asked.utterance, request.url.path)
     limits = service.limits
     return StreamedAnswer(
-        speech.as_events(sound, asked, utterance) if asked.sse else speech.as_file(sound, asked.response_format),
+        speech.as_events(sound, asked) if asked.sse else speech.as_file(sound, asked.response_format),
         "text/event-stream" if asked.sse else MEDIA_TYPES[asked.response_format],
         request.url.path,
         service.metrics,

@@ -17,7 +17,7 @@ from csmkit.checks import is_finite, is_integer
 from csmkit.serve.errors import RequestError, invalid
 from csmkit.serve.feed import Feed
 from csmkit.serve.sound_formats import MEDIA_TYPES, new_encoder
-from csmkit.serve.utterance import Utterance, Wording, clauses_of
+from csmkit.serve.utterance import Utterance, Wording
 from csmkit.speech.streams import chunk_schedule
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ class SpeechRequest:
 
     Attributes:
         text: what was asked for.
-        wording: what is spoken.
+        utterance: what is spoken.
         response_format: a key of `MEDIA_TYPES`.
         sse: events instead of a file.
     """
 
     text: str
-    wording: Wording
+    utterance: Utterance
     response_format: str
     sse: bool
 
@@ -83,11 +83,8 @@ def parse(body: Mapping[str, Any], models: ServedModels, max_chars: int) -> Spee
         raise invalid(
             "speed other than 1 is not supported: leave it out, or change the speed where it is played", "speed"
         )
-    clauses = clauses_of(text, models)
-    if not clauses:
-        raise invalid("input without a word to say: give letters or numbers", "input")
     wording = Wording(
-        clauses=clauses,
+        text=text,
         speaker=models.speaker(body.get("voice", next(iter(models.speakers)))),
         chunk_frames=_schedule(body.get("chunk_frames", Wording.chunk_frames)),
         seed=_number(body, "seed", is_integer, "an integer in [0, 2**63)"),
@@ -95,8 +92,8 @@ def parse(body: Mapping[str, Any], models: ServedModels, max_chars: int) -> Spee
         topk=_number(body, "topk", is_integer, "an integer of at least 1"),
         max_audio_length_ms=_number(body, "max_audio_length_ms", is_finite, "milliseconds, at least 80"),
     )
-    Utterance(models, wording).check()
-    return SpeechRequest(text, wording, body.get("response_format", "mp3"), body.get("stream_format") == "sse")
+    utterance = Utterance(models, wording)
+    return SpeechRequest(text, utterance, body.get("response_format", "mp3"), body.get("stream_format") == "sse")
 
 
 def _one_of(body: Mapping[str, Any], name: str, allowed: Sequence[str], default: str) -> None:
@@ -155,16 +152,14 @@ async def as_file(sound: AsyncIterator[np.ndarray], response_format: str) -> Asy
             yield piece
 
 
-async def as_events(
-    sound: AsyncIterator[np.ndarray], request: SpeechRequest, utterance: Utterance
-) -> AsyncIterator[bytes]:
+async def as_events(sound: AsyncIterator[np.ndarray], request: SpeechRequest) -> AsyncIterator[bytes]:
     """Server-sent events: ``speech.audio.delta`` with the bytes of the file, then ``speech.audio.done``."""
     pieces = as_file(sound, request.response_format)
     async with aclosing(pieces):
         async for piece in pieces:
             yield event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()})
     n_words = len(request.text.split())
-    usage = {"input_tokens": n_words, "output_tokens": utterance.n_frames}
+    usage = {"input_tokens": n_words, "output_tokens": request.utterance.n_frames}
     yield event({"type": "speech.audio.done", "usage": usage | {"total_tokens": sum(usage.values())}})
 
 
