@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
+from http.client import HTTPConnection
 from time import monotonic, sleep
 from typing import Any
 
@@ -63,3 +65,31 @@ def read_all(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return received
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said: status, headers by lower-case name, and the body."""
+
+    status_code: int
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """What the body says of an error."""
+        return json.loads(self.content)["error"]
+
+
+def ask(server: Server, text: str = "word " * 40, **fields: Any) -> Answer:
+    """One speech request on a connection of its own; lighter than a client with its certificates."""
+    host, _, port = server.address.removeprefix("http://").partition(":")
+    connection = HTTPConnection(host, int(port), timeout=PATIENCE_S)
+    try:
+        body = json.dumps({"input": text, "response_format": "pcm", "seed": 1} | fields)
+        connection.request("POST", "/v1/audio/speech", body)
+        answer = connection.getresponse()
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, headers, answer.read())
+    finally:
+        connection.close()

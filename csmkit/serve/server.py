@@ -80,9 +80,7 @@ class Server:
         Raises:
             CsmkitError: the models cannot be loaded; the leaf says why.
         """
-        _allow_files(FILES_A_CONNECTION * self.options.limits.max_connections)
-        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has ended
-            self._uvicorn.run(sockets=[self._socket])
+        self._serve()
         if self.service.error is not None:
             raise self.service.error
 
@@ -95,7 +93,7 @@ class Server:
         Raises:
             CsmkitError: the models cannot be loaded; the leaf says why.
         """
-        self._thread = threading.Thread(target=self.run, name="csmkit-server", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="csmkit-server", daemon=True)
         self._thread.start()
         while wait and not self.service.ready:
             self._thread.join(POLL_S)
@@ -109,6 +107,11 @@ class Server:
         if self._thread is not None:
             self._thread.join()
         self._socket.close()
+
+    def _serve(self) -> None:
+        _allow_files(FILES_A_CONNECTION * self.options.limits.max_connections)
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has ended
+            self._uvicorn.run(sockets=[self._socket])
 
     def _end(self) -> None:
         self._uvicorn.should_exit = True
