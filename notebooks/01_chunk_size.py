@@ -9,24 +9,27 @@
 # %% [markdown]
 # # How large should a chunk be?
 # Time to first audio, gaps and overhead against chunk size; what happens where chunks meet. You need: a CPU.
+#
+# Where csmkit is not installed, run first: `%pip install -q -c ../constraints.txt -e "..[asr,eval,notebook]"`
 
 # %% tags=["parameters"]
 preset = "pocket"  # or "sesame", with access to the models
-texts = "conversation"  # a set of texts ("harvard" is another), a file of one sentence a line, or a list
+texts = "conversation"  # a set of texts ("harvard" is another), a file or address of one sentence a line, or a list
 n_texts = 12  # at least 12, below which nothing is called clear
 seeds = [1, 2]
 chunk_sizes = [1, 2, 4, 6, 8, [1, 2, 4, 6]]  # frames of 80 ms, or a schedule whose last number repeats
+keep = ""  # folder, or an address such as s3://bucket/path, that gets the rows
 
 # %%
 import pandas
 from IPython.display import Markdown
 
 from csmkit.lab import plots
-from csmkit.lab.analysis.comparisons import beside_controls
-from csmkit.lab.analysis.questions import chunk_finding, range_finding, seam_finding
+from csmkit.lab.analysis.questions import beside_controls, chunk_finding, range_finding, seam_finding
+from csmkit.lab.analysis.sentences import advice
 from csmkit.lab.analysis.statistics import UNITS
 from csmkit.lab.metrics.seams import worst_seam
-from csmkit.lab.notebook import hear
+from csmkit.lab.notebook import ByEar, keep_rows, texts_from
 from csmkit.lab.trials.trial import TrialSettings, run_trial, run_trials
 from csmkit.machine import machine
 from csmkit.stack import Stack
@@ -39,9 +42,7 @@ machine()
 # handed out does. Points are medians, bars their 95 % intervals, faint points the texts.
 
 # %%
-from csmkit.lab.texts import draw_texts
-
-texts = draw_texts(texts, n_texts)
+texts = texts_from(texts, n_texts)
 settings = [TrialSettings(chunk_frames=size, seed=seed) for seed in seeds for size in chunk_sizes]
 trials = run_trials(voice, texts, settings)
 rows = [{**trial.row, "chunk_frames": str(trial.row["chunk_frames"])} for trial in trials]
@@ -64,7 +65,16 @@ first = [trial for trial in trials if (trial.row["text"], trial.row["seed"]) == 
 plots.chunk_latency([row for trial in first for row in trial.chunk_rows()], group="chunk_frames")
 
 # %%
-Markdown(chunk_finding(rows))
+Markdown(chunk_finding(rows) + "\n\n" + advice(rows, ["ttfa_ms", "rtf", "max_underrun_ms"]))
+
+# %% [markdown]
+# **By ear.** Two of these trials side by side, with the waits that their chunks had, and the latency of each chunk.
+
+# %%
+ByEar(trials, ["chunk_frames", "seed"])
+
+# %%
+keep_rows(rows, keep)
 
 # %% [markdown]
 # **Where chunks meet.** `streaming` carries the codec's state from chunk to chunk; `independent` decodes each chunk
@@ -77,7 +87,8 @@ codecs = [
     for size in (2, 6)
     for seed in seeds
 ]
-decoded = [trial.row for trial in run_trials(voice, texts, codecs)]
+decoded_trials = run_trials(voice, texts, codecs)
+decoded = [trial.row for trial in decoded_trials]
 plots.trade_off(beside_controls(decoded), "chunk_frames", "seam_click_z", "place", units=UNITS, decades=True)
 
 # %%
@@ -98,8 +109,8 @@ plots.seam_close_up(sounds, seam)
 # %%
 plots.spectrogram_pair(sounds, pair["independent"].seams)
 
-# %%
-stateful = hear(sounds["streaming"])
+# %% [markdown]
+# **The seams by ear**, with the artifact metrics of each trial.
 
 # %%
-alone = hear(sounds["independent"])
+ByEar(decoded_trials, ["codec", "chunk_frames", "seed"])

@@ -9,26 +9,30 @@
 # %% [markdown]
 # # How warm should the voice be?
 # Word errors, length, repetition, silence and variety against temperature and top-k. You need: a CPU.
+#
+# Where csmkit is not installed, run first: `%pip install -q -c ../constraints.txt -e "..[asr,eval,notebook]"`
 
 # %% tags=["parameters"]
 preset = "pocket"  # or "sesame", with access to the models
-texts = "conversation"  # a set of texts ("harvard" is another), a file of one sentence a line, or a list
+texts = "conversation"  # a set of texts ("harvard" is another), a file or address of one sentence a line, or a list
 n_texts = 30  # an error rate wants at least 30
 seeds = [1, 2]
 temperatures = [0.0, 0.3, 0.6, 0.9, 1.2]
 top_ks = [1, 50, 500]
 top_k_temperature = 0.9  # at which top-k is varied
+measures = ["audio_s", "repeated_frames_ratio", "silence_ratio", "longest_silence_ms"]
 whisper = "base.en"
+keep = ""  # folder, or an address such as s3://bucket/path, that gets the rows
 
 # %%
 import pandas
 from IPython.display import Markdown
 
 from csmkit.lab import plots
-from csmkit.lab.analysis.comparisons import extremes, variety_rows
-from csmkit.lab.analysis.questions import interval_table, range_finding
+from csmkit.lab.analysis.questions import extremes, interval_table, range_finding, variety_rows
+from csmkit.lab.analysis.sentences import advice
 from csmkit.lab.analysis.statistics import UNITS
-from csmkit.lab.notebook import hear
+from csmkit.lab.notebook import ByEar, hear, keep_rows, texts_from
 from csmkit.lab.trials.trial import TrialSettings, run_trials
 from csmkit.machine import machine
 from csmkit.stack import Stack
@@ -42,9 +46,7 @@ machine()
 # seeds.
 
 # %%
-from csmkit.lab.texts import draw_texts
-
-texts = draw_texts(texts, n_texts)
+texts = texts_from(texts, n_texts)
 warmer = [TrialSettings(temperature=temperature, seed=seed) for temperature in temperatures for seed in seeds]
 trials = run_trials(stack.voice, texts, warmer, asr)
 rows = [trial.row for trial in trials]
@@ -54,13 +56,18 @@ pandas.DataFrame(rows)[["temperature", "seed", "wer", "audio_s", "finish_reason"
 plots.trade_off(rows, "temperature", "wer", units=UNITS, weight="n_words")
 
 # %%
-Markdown(range_finding(rows, "temperature", "wer", weight="n_words"))
+Markdown(advice(rows, ["wer", "audio_s", "longest_silence_ms"]))
+
+# %% [markdown]
+# **By ear.** The same text at two temperatures.
+
+# %%
+ByEar(trials, ["temperature", "seed"], [*measures, "wer", "ttfa_ms", "finish_reason"])
 
 # %% [markdown]
 # **Length, repetition, silence.** A voice that runs away gets longer, says the same codes again, or falls silent.
 
 # %%
-measures = ["audio_s", "repeated_frames_ratio", "silence_ratio", "longest_silence_ms"]
 pandas.DataFrame(interval_table(rows, "temperature", measures))
 
 # %%
@@ -103,9 +110,12 @@ plots.trade_off(variety_rows(top_k_trials), "topk", "variety")
 
 # %%
 best, worst = extremes(trials, "wer")
-clear = hear(best.audio)
+clear = hear(best.audio, best.transcript.words)
 {name: best.row[name] for name in ("temperature", "seed", "wer", "text", "transcript")}
 
 # %%
-unclear = hear(worst.audio)
+unclear = hear(worst.audio, worst.transcript.words)
 {name: worst.row[name] for name in ("temperature", "seed", "wer", "text", "transcript")}
+
+# %%
+keep_rows([*rows, *top_k_rows], keep)

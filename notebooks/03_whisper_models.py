@@ -10,25 +10,27 @@
 # # Which Whisper should listen?
 # Word errors, how soon partial text comes and how often it changes, and what hearing takes from the voice. You need: a
 # CPU.
+#
+# Where csmkit is not installed, run first: `%pip install -q -c ../constraints.txt -e "..[asr,eval,notebook]"`
 
 # %% tags=["parameters"]
 preset = "pocket"  # or "sesame", with access to the models
-texts = "conversation"  # a set of texts ("harvard" is another), a file of one sentence a line, or a list
+texts = "conversation"  # a set of texts ("harvard" is another), a file or address of one sentence a line, or a list
 n_texts = 30  # an error rate wants at least 30
 seeds = [1]
 models = ["tiny.en", "base.en", "small.en"]
 chunk_frames = 2
+keep = ""  # folder, or an address such as s3://bucket/path, that gets the rows
 
 # %%
 import pandas
 from IPython.display import Markdown
 
 from csmkit.lab import plots
-from csmkit.lab.analysis.comparisons import differences, extremes
-from csmkit.lab.analysis.questions import whisper_finding
+from csmkit.lab.analysis.questions import differences, extremes, whisper_finding
 from csmkit.lab.analysis.sentences import advice
 from csmkit.lab.analysis.statistics import UNITS
-from csmkit.lab.notebook import hear
+from csmkit.lab.notebook import ByEar, hear, keep_rows, texts_from
 from csmkit.lab.trials.trial import TrialSettings, run_trials
 from csmkit.machine import machine
 from csmkit.stack import Stack
@@ -41,9 +43,7 @@ machine()
 # of what hearing costs.
 
 # %%
-from csmkit.lab.texts import draw_texts
-
-texts = draw_texts(texts, n_texts)
+texts = texts_from(texts, n_texts)
 settings = [TrialSettings(chunk_frames=chunk_frames, seed=seed) for seed in seeds]
 alone = [trial.row for trial in run_trials(stack.voice, texts, settings)]
 trials = [trial for model in models for trial in run_trials(stack.voice, texts, settings, stack.recogniser(model))]
@@ -75,12 +75,21 @@ plots.trade_off(added, "whisper", "cpu_s", metric_label="processor time added (s
 Markdown(whisper_finding(rows, added) + "\n\n" + advice(rows, ["wer", "asr_lag_p50_ms", "first_partial_ms"]))
 
 # %% [markdown]
+# **By ear.** What two recognisers made of the same sound: their words stand under the waveform, to be clicked.
+
+# %%
+ByEar(trials, ["whisper", "seed"], ["transcript", "wer", "first_partial_ms", "asr_lag_p50_ms", "n_revised_words"])
+
+# %%
+keep_rows(rows, keep)
+
+# %% [markdown]
 # **How partial text grows**, and the sound it comes from: the trial whose partial text changed
 # most often.
 
 # %%
 _, busiest = extremes(trials, "n_partials")
-listened = hear(busiest.audio)
+listened = hear(busiest.audio, busiest.transcript.words)
 pandas.DataFrame(
     [(round(at_s * 1000), text) for at_s, text in busiest.partials], columns=["ms since the call", "partial"]
 )

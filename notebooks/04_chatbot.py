@@ -21,13 +21,13 @@ seed = 1
 
 # %%
 import pandas
+from csmkit.lab.plots.turn_rows import chunk_rows, turn_rows
 from IPython.display import Markdown
 
 from csmkit import StreamingConversationalChatbot
 from csmkit.lab import plots
 from csmkit.lab.analysis.questions import turn_finding
 from csmkit.lab.notebook import Player, hear_turn
-from csmkit.lab.plots.turn_rows import chunk_rows, turn_rows
 from csmkit.machine import machine
 
 chatbot = StreamingConversationalChatbot(preset=preset, asr=whisper, chunk_frames=chunk_frames, seed=seed)

@@ -23,7 +23,7 @@ MOST_CELLS, MOST_LINES = 20, 15
 SHORT = {"texts": ["good morning.", "hello."], "n_texts": 2, "seeds": [1, 2]}
 PARAMETERS: dict[str, dict[str, Any]] = {  # small ones; a notebook that is not here runs on its own
     "00_quickstart": {"text": "good morning."},
-    "01_chunk_size": {**SHORT, "chunk_sizes": [1, 4, [1, 2, 4]]},
+    "01_chunk_size": {**SHORT, "chunk_sizes": [1, 4, [1, 2, 4]], "keep": "kept"},
     "02_temperature": {**SHORT, "temperatures": [0.0, 0.9], "top_ks": [1, 50], "whisper": "tiny.en"},
     "03_whisper_models": {**SHORT, "models": ["tiny.en", "base.en"]},
     "05_report": {
@@ -33,6 +33,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {  # small ones; a notebook that is not 
         "seeds": [0],
     },
     "04_chatbot": {"messages": ["Hello!", "How are you today?"]},
+    "06_talk": {"silences_ms": [300, 600], "turns": [["hello.", 4.0], ["can you / tell me a joke?", 4.0]]},
 }
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

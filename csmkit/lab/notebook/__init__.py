@@ -18,13 +18,24 @@ from typing import TYPE_CHECKING, Any
 from csmkit.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from csmkit.lab.notebook.by_ear import ByEar
     from csmkit.lab.notebook.output import describe
     from csmkit.lab.notebook.player import Player, hear, hear_turn
+    from csmkit.lab.notebook.storage import keep_rows, texts_from
     from csmkit.lab.notebook.studio import Studio
 
-__all__ = ["Player", "Studio", "describe", "hear", "hear_turn"]
+__all__ = ["ByEar", "Player", "Studio", "describe", "hear", "hear_turn", "keep_rows", "texts_from"]
 
-_MODULES = {"Player": "player", "Studio": "studio", "describe": "output", "hear": "player", "hear_turn": "player"}
+_MODULES = {
+    "ByEar": "by_ear",
+    "Player": "player",
+    "Studio": "studio",
+    "describe": "output",
+    "hear": "player",
+    "hear_turn": "player",
+    "keep_rows": "storage",
+    "texts_from": "storage",
+}
 
 
 def __getattr__(name: str) -> Any:
