@@ -59,6 +59,11 @@ _BUILTIN: dict[str, dict[str, Builtin]] = {
         "distances": Builtin("csmkit.lab.metrics.distances:distances"),
         "levels": Builtin("csmkit.lab.metrics.levels:levels"),
         "loudness": Builtin("csmkit.lab.metrics.levels:loudness", "eval"),
+        "prosody": Builtin("csmkit.lab.metrics.prosody:prosody"),
+        "utmos": Builtin("csmkit.lab.metrics.judges:utmos"),
+        "dnsmos": Builtin("csmkit.lab.metrics.judges:dnsmos", "int4"),
+        "speaker_similarity": Builtin("csmkit.lab.metrics.judges:speaker_similarity"),
+        "judge_wer": Builtin("csmkit.lab.metrics.judges:judge_wer", "asr"),
         "fake": Builtin("csmkit.lab.metrics.words:fake_metric"),
     },
     "tracker": {

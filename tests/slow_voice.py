@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,4 +40,15 @@ class Dies(SlowVoice):
     ) -> list[ScheduledUtterance]:
         if any("deadly" in request.text for request in requests):
             os._exit(1)
+        return super().start(requests, schedules, codec)
+
+
+class Hangs(SlowVoice):
+    """Does not come back from texts with the word "hangs"."""
+
+    def start(
+        self, requests: Sequence[Request], schedules: Sequence[Sequence[int]], codec: Codec | None
+    ) -> list[ScheduledUtterance]:
+        if any("hangs" in request.text for request in requests):
+            time.sleep(3600)
         return super().start(requests, schedules, codec)

@@ -34,14 +34,14 @@ def test_a_sweep_runs_reports_and_is_not_run_twice(recipe: Path):
     first = CliRunner().invoke(app, ["sweep", str(recipe), "seeds=0,1,2", "--track", "fake"], catch_exceptions=False)
     assert first.exit_code == 0, first.output
     assert "18 trials run, 0 were there, 0 of 18 failed" in first.output
-    assert "Report: results/sizes/report.html" in first.output and "Tracked: memory" in first.output
-    assert FakeTracker.tracked[-1] == Path("results/sizes")
-    assert f"csmkit sweep {recipe} seeds=0,1,2" in Path("results/sizes/report.html").read_text()
-    again = CliRunner().invoke(app, ["sweep", str(recipe), "--results", "results/sizes"], catch_exceptions=False)
+    assert "Report: runs/sizes/report.html" in first.output and "Tracked: memory" in first.output
+    assert FakeTracker.tracked[-1] == Path("runs/sizes")
+    assert f"csmkit sweep {recipe} seeds=0,1,2" in Path("runs/sizes/report.html").read_text()
+    again = CliRunner().invoke(app, ["sweep", str(recipe), "--results", "runs/sizes"], catch_exceptions=False)
     assert "0 trials run, 18 were there" in again.output
-    Path("results/sizes/report.html").unlink()
-    report = CliRunner().invoke(app, ["report", "results/sizes", "--against", "results/sizes"], catch_exceptions=False)
-    assert report.exit_code == 0 and "Against a former sweep" in Path("results/sizes/report.html").read_text()
+    Path("runs/sizes/report.html").unlink()
+    report = CliRunner().invoke(app, ["report", "runs/sizes", "--against", "runs/sizes"], catch_exceptions=False)
+    assert report.exit_code == 0 and "Against a former sweep" in Path("runs/sizes/report.html").read_text()
 
 
 def test_a_copy_goes_where_an_address_says(recipe: Path):
@@ -57,7 +57,7 @@ def test_a_mistake_is_one_line(recipe: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.startswith(
         "error: override of an unknown 'chunk_frame': did you mean 'chunk_frames'"
     )
-    assert not Path("results").exists()
+    assert not Path("runs").exists()
 
 
 def test_failed_trials_end_with_status_1(recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -66,7 +66,7 @@ def test_failed_trials_end_with_status_1(recipe: Path, monkeypatch: pytest.Monke
     recipe.write_text(RECIPE.replace('"fake"\n[axes]', '"slow_voice:FailsOnce"\n[axes]').replace("six", "broken"))
     done = CliRunner().invoke(app, ["sweep", str(recipe)])
     assert done.exit_code == 1 and "6 of 18 failed" in done.output
-    assert "out of memory, says the test" in Path("results/sizes/report.html").read_text()
+    assert "out of memory, says the test" in Path("runs/sizes/report.html").read_text()
 
 
 def test_ctrl_c_tells_that_nothing_is_lost(recipe: Path, monkeypatch: pytest.MonkeyPatch):
@@ -75,4 +75,4 @@ def test_ctrl_c_tells_that_nothing_is_lost(recipe: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("csmkit.lab.sweep.run_sweep", interrupted)
     done = CliRunner().invoke(app, ["sweep", str(recipe)])
-    assert done.exit_code != 0 and "kept in results/sizes, the same command goes on" in done.output
+    assert done.exit_code != 0 and "kept in runs/sizes, the same command goes on" in done.output

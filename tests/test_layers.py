@@ -33,6 +33,7 @@ LAB_LAYERS = (
     ("sweep",),
     ("analysis",),
     ("plots",),
+    ("listen",),
     ("report", "notebook"),
 )
 # The presets still hold the options of a turn.

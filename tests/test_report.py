@@ -184,7 +184,7 @@ def test_what_cannot_be_reported_is_told(tmp_path: Path):
 
 def test_results_are_copied_to_an_address_that_fsspec_knows(swept: Path):
     fsspec = pytest.importorskip("fsspec")
-    assert results_folder("memory://bucket/small", "small") == Path("results/small")
+    assert results_folder("memory://bucket/small", "small") == Path("runs/small")
     assert results_folder("elsewhere", "small") == Path("elsewhere")
     copy_results(swept, "memory://bucket/small")
     store = fsspec.filesystem("memory")

@@ -20,7 +20,9 @@ import soundfile
 from sweep_driver import drive, slow_recipe
 
 from csmkit.errors import InputError, ResultsError
-from csmkit.lab.sweep import EngineOptions, Recipe, make_recipe, read_rows, run_sweep
+from csmkit.lab.metrics.registry import metrics_version
+from csmkit.lab.report.folder import RowsMirror
+from csmkit.lab.sweep import EngineOptions, Recipe, make_recipe, merge_rows, read_rows, run_sweep
 from csmkit.lab.sweep.row_file import RowFile
 from csmkit.lab.trials.batch import run_trials_together
 from csmkit.lab.trials.trial import TrialSettings, run_trial
@@ -28,6 +30,7 @@ from csmkit.speech.generator import FakeGenerator, Generator
 
 TIMES = (
     "started",
+    "code_sha256",
     "commit",  # someone may be editing while the tests run
     "n_batch",
     "process",
@@ -145,6 +148,104 @@ def test_rows_that_cannot_be_compared_are_not_mixed(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row | {"voice_sha256": "old"}) + "\n" for row in rows))
     with pytest.raises(InputError, match=r"rows of another voice.*--renew"):
         run_sweep(fake_recipe(), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [("cpu", "machine"), ("code_sha256", "state of csmkit"), ("metrics_version", "metrics")],
+)
+def test_rows_of_another_machine_code_or_metric_are_not_gone_on_with(tmp_path: Path, column: str, message: str):
+    run_sweep(fake_recipe(), tmp_path, progress=False)
+    before = lines(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row | {column: "other"}) + "\n" for row in before))
+    with pytest.raises(InputError, match=rf"rows of another .*{message}.*{column} other, here .*--renew"):
+        run_sweep(fake_recipe(), tmp_path, progress=False)
+    again = run_sweep(fake_recipe(), tmp_path, renew=True, progress=False)
+    assert (again.n_skipped, again.n_run) == (0, len(before))
+    assert {row[column] for row in lines(tmp_path)} == {row[column] for row in before}
+
+
+def test_a_metric_that_is_changed_has_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "loudest_sample.py"
+    source.write_text("def loudest(audio):\n    return float(abs(audio).max())\n")
+    before = metrics_version(["loudest_sample:loudest"])
+    source.write_text("def loudest(audio):\n    return float(abs(audio).max()) / 2\n")
+    assert metrics_version(["loudest_sample:loudest"]) != before
+
+
+def test_a_trial_that_hangs_is_a_failure_and_its_worker_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("csmkit.lab.sweep.runner.LOADING_S", 20.0)
+    recipe = fake_recipe(texts=["fine", "hangs"], seeds=[0], metrics=["latency"], speech="slow_voice:Hangs")
+    engine = EngineOptions("processes", 1, timeout_s=0.5)
+    done = run_sweep(recipe, tmp_path, engine=engine, progress=False)
+    assert (done.n_run, done.n_failed) == (2, 1)
+    (failed,) = [row for row in lines(tmp_path) if row["error"]]
+    assert (failed["text"], failed["error_type"]) == ("hangs", "TimeoutError")
+
+
+def test_a_trial_that_is_slow_ends_between_two_chunks_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SLOW_VOICE_S", "0.05")
+    recipe = fake_recipe(texts=["one two three four"], seeds=[0], metrics=["latency"], speech="slow_voice:SlowVoice")
+    done = run_sweep(recipe, tmp_path, engine=EngineOptions(timeout_s=0.01), progress=False)
+    assert done.n_failed == 1 and lines(tmp_path)[0]["error_type"] == "TimeoutError"
+
+
+def test_a_sweep_whose_trials_all_fail_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "broken").touch()
+    monkeypatch.setenv("BROKEN", str(tmp_path / "broken"))
+    texts = [f"broken {number}" for number in range(9)]
+    recipe = fake_recipe(texts=texts, seeds=[0], metrics=["latency"], speech="slow_voice:FailsOnce")
+    with pytest.raises(ResultsError, match=r"3 trials in a row failed, the last by DeviceError.*--retry-failed"):
+        run_sweep(recipe, tmp_path / "rows", engine=EngineOptions(most_failures=3), progress=False)
+    assert len(lines(tmp_path / "rows")) == 3
+
+
+def test_shards_of_a_sweep_make_the_rows_of_the_whole(tmp_path: Path):
+    recipe = fake_recipe(keep="audio")
+    run_sweep(recipe, tmp_path / "whole", progress=False)
+    for number in (1, 2, 3):
+        run_sweep(recipe, tmp_path / f"part {number}", shard=(number, 3), progress=False)
+    parts = [tmp_path / f"part {number}" for number in (1, 2, 3)]
+    assert merge_rows(parts, tmp_path / "merged") == len(lines(tmp_path / "whole"))
+    assert untimed(lines(tmp_path / "merged")) == untimed(lines(tmp_path / "whole"))
+    clips = [sorted(path.name for path in (tmp_path / name / "clips").iterdir()) for name in ("whole", "merged")]
+    assert clips[0] == clips[1]
+    assert merge_rows(parts, tmp_path / "merged") == len(lines(tmp_path / "whole"))  # again changes nothing
+    run_sweep(fake_recipe(metrics=["levels"]), tmp_path / "other", progress=False)
+    with pytest.raises(InputError, match="differ in metrics"):
+        merge_rows([*parts, tmp_path / "other"], tmp_path / "merged")
+    with pytest.raises(InputError, match="shard 4 of 3"):
+        run_sweep(recipe, tmp_path / "whole", shard=(4, 3), progress=False)
+
+
+def test_rows_follow_to_a_store_and_come_back(tmp_path: Path):
+    recipe = fake_recipe()
+    store = f"file://{tmp_path / 'store'}"
+    mirror = RowsMirror(store, tmp_path / "here", every_s=0)
+    n_there = []
+
+    def on_row(row: dict[str, Any]) -> None:
+        mirror(row)
+        n_there.append(len((tmp_path / "store" / "rows.jsonl").read_text().splitlines()))
+
+    run_sweep(recipe, tmp_path / "here", progress=False, on_row=on_row)
+    assert n_there == list(range(1, len(n_there) + 1))  # while it runs
+    there = RowsMirror(store, tmp_path / "elsewhere")
+    assert there.pull() == 1
+    assert run_sweep(recipe, tmp_path / "elsewhere", progress=False).n_run == 0
+    assert there.pull() == 0  # what is here stays
+
+
+def test_each_worker_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    engine = EngineOptions("processes").start(fake_recipe())
+    try:
+        assert engine.room == 2
+        seen = {worker.pool.submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() for worker in engine._workers}
+        assert seen == {"2", "5"}
+    finally:
+        engine.close()
 
 
 def test_a_failing_trial_is_a_row_and_can_be_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

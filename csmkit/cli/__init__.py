@@ -8,11 +8,12 @@ from typing import Any
 
 import typer
 
-from csmkit.cli import chat, convert, doctor, say, serve, sweep
+from csmkit.cli import chat, convert, doctor, listen, say, serve, sweep
 from csmkit.errors import CsmkitError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for command in (chat.chat, say.say, serve.serve, sweep.sweep, sweep.report, convert.convert, doctor.doctor):
+SWEEPS = (sweep.sweep, sweep.report, listen.listen)
+for command in (chat.chat, say.say, serve.serve, *SWEEPS, convert.convert, doctor.doctor):
     app.command()(command)
 
 

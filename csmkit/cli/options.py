@@ -88,6 +88,8 @@ class EngineChoice:
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster, such as auto or ray://host:10001.")] = None
     cpus: Annotated[int, typer.Option(help="Of one trial on Ray.")] = 1
     gpus: Annotated[float, typer.Option(help="Of one trial on Ray.")] = 0
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial is a failure.")] = None
+    most_failures: Annotated[int, typer.Option(help="Failures in a row after which the sweep stops.")] = 20
 
 
 def parse_schedule(text: str) -> int | tuple[int, ...]:

@@ -18,9 +18,7 @@ TOKEN = "CSMKIT_SERVE_TOKEN"
 @takes_options
 def serve(
     load: ModelOptions,
-    host: Annotated[
-        str, typer.Option(help="Where to listen; 0.0.0.0 for all, with a token.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 for all, with a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
     whisper: Annotated[str | None, typer.Option(help="tiny.en, base.en, small.en, a directory or a hub id.")] = None,
     voices: Annotated[Path | None, typer.Option(help="Folder of recordings: NAME.wav beside NAME.txt.")] = None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from csmkit.cli.options import EngineChoice, takes_options
+from csmkit.errors import InputError
 
 Against = Annotated[Path | None, typer.Option(help="Folder of a former sweep to compare with.")]
 
@@ -21,7 +23,7 @@ def sweep(
     ] = None,
     results: Annotated[
         str | None,
-        typer.Option(help="Folder of the results, default results/RECIPE; or s3://... and alike, a copy at the end."),
+        typer.Option(help="Folder of the results, default runs/RECIPE; or s3://..., copied while it runs."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the rows that are there.")] = False,
@@ -36,13 +38,14 @@ def sweep(
             help="Run nothing: say how many trials, how long, and what they will be able to show.",
         ),
     ] = False,
+    shard: Annotated[str | None, typer.Option(help="Part of a job array, such as 1/4; report --merge joins.")] = None,
     track: Annotated[str | None, typer.Option(help="A tracker plugin that is told at the end, such as mlflow.")] = None,
     against: Against = None,
 ) -> None:
     """Run a recipe; what is done already is skipped, so it may be killed and called again. Ends with the report."""
     from csmkit import plugins
     from csmkit.lab.report import build_report
-    from csmkit.lab.report.folder import copy_results, results_folder
+    from csmkit.lab.report.folder import RowsMirror, copy_results, results_folder
     from csmkit.lab.sweep import EngineOptions, load_recipe, run_sweep
 
     loaded = load_recipe(recipe, overrides or ())
@@ -52,11 +55,26 @@ def sweep(
         for line in forecast(loaded, results_folder(results, loaded.name)).lines():
             typer.echo(line)
         return
-    chosen = EngineOptions(where.engine, where.workers, where.address, where.cpus, where.gpus)
+    chosen = EngineOptions(
+        where.engine, where.workers, where.address, where.cpus, where.gpus, where.timeout, where.most_failures
+    )
     tracker = None if track is None else plugins.load("tracker", track)()
-    folder = results_folder(results, loaded.name)
+    part = parse_shard(shard)
+    folder = results_folder(results, loaded.name if part is None else f"{loaded.name}-{part[0]}-of-{part[1]}")
+    mirror = RowsMirror(results, folder) if results is not None and "://" in results else None
+    if mirror is not None and not fresh:
+        mirror.pull()
+    told = [each for each in (mirror, getattr(tracker, "row", None)) if each is not None]
+    if tracker is not None and hasattr(tracker, "start"):
+        tracker.start(folder, loaded)
+
+    def on_row(row: Mapping[str, Any]) -> None:
+        for each in told:
+            each(row)
+
+    again = {"retry_failed": retry_failed, "fresh": fresh, "renew": renew}
     try:
-        done = run_sweep(loaded, folder, engine=chosen, retry_failed=retry_failed, fresh=fresh, renew=renew)
+        done = run_sweep(loaded, folder, engine=chosen, shard=part, on_row=on_row if told else None, **again)
     except KeyboardInterrupt:
         typer.echo(f"Stopped; what is done is kept in {folder}, the same command goes on.", err=True)
         raise
@@ -73,11 +91,28 @@ def sweep(
         raise SystemExit(1)
 
 
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """``"1/4"`` as a pair of numbers; InputError for anything else."""
+    if text is None:
+        return None
+    number, _, of = text.partition("/")
+    if not (number.isdigit() and of.isdigit()):
+        raise InputError(f"--shard {text!r}: give a part and the number of parts, such as 1/4")
+    return int(number), int(of)
+
+
 def report(
     folder: Annotated[Path, typer.Argument(help="Of the results, such as results/chunk_size.")],
     against: Against = None,
+    merge: Annotated[
+        list[Path] | None, typer.Option(help="Folder whose rows are put into FOLDER first; may come several times.")
+    ] = None,
 ) -> None:
     """Make table, figures and page of a sweep again, from its rows."""
     from csmkit.lab.report import build_report
+    from csmkit.lab.sweep import merge_rows
+
+    if merge:
+        typer.echo(f"{merge_rows(merge, folder)} rows in {folder}")
 
     typer.echo(f"Report: {build_report(folder, against=against)}")

@@ -13,10 +13,12 @@ nothing was said its columns are None, and so they are where no recogniser heard
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +96,15 @@ class Measure:
         """Whether it takes one of the known names."""
         return known in self.wanted
 
+    @property
+    def version(self) -> str:
+        """Its ``version``, if the function has such an attribute, else a checksum of the source it is written in."""
+        stated = getattr(self.function, "version", None)
+        if stated is not None:
+            return str(stated)
+        source = inspect.getsourcefile(inspect.unwrap(self.function))
+        return "" if source is None else hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]
+
     def columns(self, spoken: Spoken) -> dict[str, Any]:
         """What it adds to a row; the same columns for every trial of a kind."""
         if self.needs("heard") and spoken.heard is None:
@@ -113,6 +124,12 @@ class _Mute:
 
     def decode_whole(self, codes: Tensor) -> Tensor:
         return torch.zeros(FRAME_SAMPLES)
+
+
+def metrics_version(names: Iterable[str]) -> str:
+    """Twelve digits that change when one of the metrics does."""
+    told = ",".join(f"{name}={Measure.of(name).version}" for name in sorted(names))
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def measured_columns(spoken: Spoken, metrics: tuple[str, ...]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from csmkit.errors import MissingDependencyError, ResultsError
 from csmkit.lab.analysis.findings import Findings, analyse
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.analysis.sentences import choice_rule, choice_table, interaction_rows, sentences
+from csmkit.lab.listen import listening_sentences, read_answers
 from csmkit.lab.report.figures import Picture, draw_figures
 from csmkit.lab.report.folder import MANIFEST, write_manifest, write_table
 from csmkit.lab.report.latex import BIBLIOGRAPHY, PAPER, REFERENCES, paper_text
@@ -62,7 +63,9 @@ def build_report(folder: Path, *, against: Path | None = None, command: str | No
     try:
         same = write_table(folder, rows)
         pictures = draw_figures(findings, folder)
-        told = {"against": against, "command": command, "environment": _listed(rows, _ENVIRONMENT)}
+        answers = read_answers(folder)
+        told: dict[str, Any] = {"listening": listening_sentences(answers)}
+        told |= {"against": against, "command": command, "environment": _listed(rows, _ENVIRONMENT)}
         page = _render(folder, findings, recipe, pictures, told | {"about": _listed(rows, _ABOUT)})
         write_whole(folder / REPORT, page.encode())
         write_whole(folder / PAPER, paper_text(findings, recipe.get("title") or folder.name).encode())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -12,8 +14,10 @@ from typing import Any
 
 from csmkit.errors import MissingDependencyError, ResultsError
 from csmkit.lab.sweep.axes import AXES
-from csmkit.lab.sweep.row_file import DAMAGED, plain, write_whole
+from csmkit.lab.sweep.row_file import DAMAGED, ROWS, plain, write_whole
 from csmkit.lab.sweep.worker import origin
+
+logger = logging.getLogger(__name__)
 
 TABLE, PARQUET, MANIFEST = "table.csv", "table.parquet", "manifest.json"
 REMADE = (".csv", ".parquet", ".pdf", ".svg")  # not in the manifest, nor in this repository: made again from the rows
@@ -21,11 +25,59 @@ _IN_EACH_ROW = ("trial_id", "text", "seed", "started", "error", *AXES)
 
 
 def results_folder(given: str | None, experiment: str) -> Path:
-    """Where rows are written: the folder given; for none or an address such as ``s3://bucket/path``, results/NAME.
+    """Where rows are written: the folder given; for none or an address such as ``s3://bucket/path``, runs/NAME.
 
-    Rows need a disk that a write is certain to have reached, which no object store has: those get a copy at the end.
+    Rows need a disk that a write is certain to have reached, which no object store has: `RowsMirror` copies them.
     """
-    return Path("results") / experiment if given is None or "://" in given else Path(given)
+    return Path("runs") / experiment if given is None or "://" in given else Path(given)
+
+
+class RowsMirror:
+    """Keeps the rows of a running sweep at an fsspec address too, such as ``s3://bucket/path``; called with each row.
+
+    Args:
+        address: of the folder there.
+        folder: of the rows here.
+        every_s: seconds between two copies; the report's end makes the last one, by `copy_results`.
+
+    Raises:
+        MissingDependencyError: fsspec, or the package of that store, is not installed.
+        ResultsError: an address that fsspec does not know.
+    """
+
+    def __init__(self, address: str, folder: Path, every_s: float = 30.0) -> None:
+        self._system, self._path = _store(address)
+        self._address, self._folder, self._every_s = address, folder, every_s
+        self._copied_at = -every_s
+
+    def pull(self) -> int:
+        """Fetch rows that are there and not here, so that the sweep goes on with them; returns how many files.
+
+        Raises:
+            ResultsError: the store refuses.
+        """
+        if (self._folder / ROWS).exists():
+            return 0
+        try:
+            found = self._system.find(self._path) if self._system.exists(f"{self._path}/{ROWS}") else []
+            for place in found:
+                target = self._folder / place.removeprefix(self._system._strip_protocol(self._path)).lstrip("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._system.get_file(place, str(target))
+        except OSError as error:
+            raise ResultsError(f"cannot read {self._address!r} ({error}): check the address and its rights") from error
+        return len(found)
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        """Copy the rows, if the last copy is old. A store that refuses is a warning: the rows are safe here."""
+        if time.monotonic() - self._copied_at < self._every_s:
+            return
+        self._copied_at = time.monotonic()
+        try:
+            self._system.makedirs(self._path, exist_ok=True)
+            self._system.put_file(str(self._folder / ROWS), f"{self._path}/{ROWS}")
+        except OSError as error:
+            logger.warning("cannot copy rows to %r (%s): they are whole in %r", self._address, error, str(self._folder))
 
 
 def copy_results(folder: Path, address: str) -> str:
@@ -35,6 +87,19 @@ def copy_results(folder: Path, address: str) -> str:
         MissingDependencyError: fsspec, or the package of that store, is not installed.
         ResultsError: the store refuses.
     """
+    system, path = _store(address)
+    try:
+        for file in sorted(item for item in folder.rglob("*") if item.is_file() and not item.name.startswith(".")):
+            place = f"{path}/{file.relative_to(folder).as_posix()}"
+            system.makedirs(place.rpartition("/")[0], exist_ok=True)
+            system.put_file(str(file), place)
+    except OSError as error:
+        raise ResultsError(f"cannot copy to {address!r} ({error}): the results are whole in {str(folder)!r}") from error
+    return address
+
+
+def _store(address: str) -> tuple[Any, str]:
+    """The file system of an address, and the path in it."""
     try:
         import fsspec
 
@@ -46,14 +111,7 @@ def copy_results(folder: Path, address: str) -> str:
         raise ResultsError(
             f"--results {address!r} ({error}): give a folder, or an address that fsspec knows"
         ) from error
-    try:
-        for file in sorted(item for item in folder.rglob("*") if item.is_file() and not item.name.startswith(".")):
-            place = f"{path.rstrip('/')}/{file.relative_to(folder).as_posix()}"
-            system.makedirs(place.rpartition("/")[0], exist_ok=True)
-            system.put_file(str(file), place)
-    except OSError as error:
-        raise ResultsError(f"cannot copy to {address!r} ({error}): the results are whole in {str(folder)!r}") from error
-    return address
+    return system, path.rstrip("/")
 
 
 def write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from typing import Any
@@ -31,8 +33,11 @@ class EngineOptions:
         workers: trials at once; None is one for each core, on Ray as many as the cluster has room for.
         address: of the Ray cluster, such as ``auto`` or ``ray://host:10001``; None starts one on this machine, or joins
             the one that RAY_ADDRESS names.
-        cpus: of a trial on Ray, and its threads.
-        gpus: of a trial on Ray; a part of one is fine.
+        cpus: of a worker on Ray, and its threads.
+        gpus: of a worker on Ray; a part of one is fine.
+        timeout_s: a trial that takes longer is a failure, and its worker is started anew; None waits for ever. The
+            engine ``local`` has one worker that it cannot end, so it looks at the clock between chunks.
+        most_failures: failures in a row after which the sweep stops; None goes on to the end.
 
     Raises:
         InputError: a value out of its range, or an option of another engine.
@@ -43,6 +48,8 @@ class EngineOptions:
     address: str | None = None
     cpus: int = 1
     gpus: float = 0
+    timeout_s: float | None = None
+    most_failures: int | None = 20
 
     def __post_init__(self) -> None:
         check_choice("engine", self.name, ENGINES)
@@ -55,6 +62,10 @@ class EngineOptions:
         check_integer("cpus", self.cpus, 1)
         if not self.gpus >= 0:
             raise InputError(f"gpus={self.gpus!r}: give a number of at least 0")
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise InputError(f"timeout_s={self.timeout_s!r}: give seconds above 0, or None to wait for ever")
+        if self.most_failures is not None:
+            check_integer("most_failures", self.most_failures, 1)
 
     def start(self, recipe: Recipe) -> Engine:
         """Start it."""
@@ -62,13 +73,7 @@ class EngineOptions:
 
 
 class Engine(ABC):
-    """Runs tasks; made by `EngineOptions.start`.
-
-    Attributes:
-        shares_fate: whether the death of one worker ends what the others are at.
-    """
-
-    shares_fate: bool = False
+    """Runs tasks; made by `EngineOptions.start`."""
 
     @property
     @abstractmethod
@@ -83,16 +88,20 @@ class Engine(ABC):
     def close(self) -> None:
         """Wait for what is under way, and let the workers go."""
 
+    def abandon(self, future: Future[list[Done]]) -> None:
+        """End the worker of a task that takes too long, if it can be ended; its future then fails."""
+        del future  # one that cannot be ended goes on
+
     def is_loss(self, error: BaseException) -> bool:
         """Whether an error means that the worker is gone, so that the task may run again elsewhere."""
         return False
 
 
 class LocalEngine(Engine):
-    """One trial at a time, in a thread of this process."""
+    """One task at a time, in a thread of this process."""
 
     def __init__(self, recipe: Recipe, options: EngineOptions) -> None:
-        self._recipe = recipe
+        self._recipe, self._timeout_s = recipe, options.timeout_s
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="csmkit-sweep")
 
     @property
@@ -100,44 +109,88 @@ class LocalEngine(Engine):
         return 1
 
     def submit(self, task: Sequence[Planned]) -> Future[list[Done]]:
-        return self._pool.submit(run_task, self._recipe, task)
+        return self._pool.submit(run_task, self._recipe, task, timeout_s=self._timeout_s)
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
         worker_of.cache_clear()
 
 
-class ProcessEngine(Engine):
-    """Processes of this machine that share its cores; they end with this one, however it ends."""
+class _Process:
+    """A worker process; its pool has no other, so that its end takes no task of others along."""
 
-    shares_fate = True  # a pool of the standard library breaks as a whole
+    def __init__(self, gpu: str | None) -> None:
+        self.gpu = gpu
+        self.busy: Future[list[Done]] | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self.pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(self.gpu,))
+        self._pid = self.pool.submit(os.getpid)
+
+    @property
+    def free(self) -> bool:
+        return self.busy is None or self.busy.done()
+
+    def submit(self, *task: Any) -> Future[list[Done]]:
+        try:
+            self.busy = self.pool.submit(run_task, *task)
+        except BrokenProcessPool:
+            self.pool.shutdown(wait=False)
+            self._start()
+            self.busy = self.pool.submit(run_task, *task)
+        return self.busy
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError, BrokenProcessPool):
+            os.kill(self._pid.result(), signal.SIGKILL)
+
+
+class ProcessEngine(Engine):
+    """Processes of this machine that share its cores, each with one of its GPUs; they end with this one."""
 
     def __init__(self, recipe: Recipe, options: EngineOptions) -> None:
-        cores = os.cpu_count() or 1
-        self._recipe, self._room = recipe, options.workers or cores
-        self._threads = max(1, cores // self._room)
-        self._pool = self._start()
+        gpus, cores = visible_gpus(), os.cpu_count() or 1
+        n_workers = options.workers or len(gpus) or cores
+        self._recipe, self._threads = recipe, max(1, cores // n_workers)
+        self._workers = [_Process(gpus[index % len(gpus)] if gpus else None) for index in range(n_workers)]
 
     @property
     def room(self) -> int:
-        return self._room
-
-    def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self._room, get_context("spawn"), initializer=_end_with_parent)
+        return len(self._workers)
 
     def submit(self, task: Sequence[Planned]) -> Future[list[Done]]:
-        try:
-            return self._pool.submit(run_task, self._recipe, task, self._threads)
-        except BrokenProcessPool:
-            self._pool.shutdown(wait=False)
-            self._pool = self._start()
-            return self._pool.submit(run_task, self._recipe, task, self._threads)
+        worker = next(worker for worker in self._workers if worker.free)
+        return worker.submit(self._recipe, task, self._threads)
+
+    def abandon(self, future: Future[list[Done]]) -> None:
+        for worker in self._workers:
+            if worker.busy is future:
+                worker.kill()
 
     def is_loss(self, error: BaseException) -> bool:
         return isinstance(error, BrokenProcessPool)
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.pool.shutdown(cancel_futures=True)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name.strip()]
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def _begin(gpu: str | None) -> None:
+    """Prepare a worker process: it sees its own GPU alone, and ends with its parent."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA starts, which it has not yet
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:
@@ -165,7 +218,7 @@ def _check_reachable(address: str | None) -> None:
 
 
 class RayEngine(Engine):
-    """Ray tasks: its scheduler finds the nodes, and a node may come or go meanwhile."""
+    """Ray actors that keep their models: its scheduler finds the nodes, and a node may come or go meanwhile."""
 
     def __init__(self, recipe: Recipe, options: EngineOptions) -> None:
         try:
@@ -182,10 +235,12 @@ class RayEngine(Engine):
             except ConnectionError as error:
                 remedy = "start it with `ray start --head`, or leave the address out for one on this machine"
                 raise InputError(f"no Ray cluster at {options.address!r} ({error}): {remedy}") from error
-        # A worker that dies is told to the sweep, which counts how often; an error of a trial never runs again here.
-        limits = {"num_cpus": options.cpus, "num_gpus": options.gpus, "max_retries": 0}
-        self._run: Any = ray.remote(**limits)(run_task)
         self._recipe = ray.put(recipe)
+        # A worker that dies is told to the sweep, which counts how often; nothing runs again here.
+        limits = {"num_cpus": options.cpus, "num_gpus": options.gpus, "max_restarts": 0, "max_task_retries": 0}
+        self._actor: Any = ray.remote(**limits)(_RayWorker)
+        self._idle: list[Any] = []
+        self._busy: dict[Future[list[Done]], Any] = {}
 
     @property
     def room(self) -> int:
@@ -198,14 +253,32 @@ class RayEngine(Engine):
         return max(1, int(room))
 
     def submit(self, task: Sequence[Planned]) -> Future[list[Done]]:
-        future: Future[list[Done]] = self._run.remote(self._recipe, task, self._options.cpus).future()
+        for future in [future for future in self._busy if future.done()]:
+            actor = self._busy.pop(future)
+            if future.exception() is None or not self.is_loss(future.exception()):
+                self._idle.append(actor)
+        actor = self._idle.pop() if self._idle else self._actor.remote()
+        future: Future[list[Done]] = actor.run.remote(self._recipe, task, self._options.cpus).future()
+        self._busy[future] = actor
         return future
 
-    def is_loss(self, error: BaseException) -> bool:
+    def abandon(self, future: Future[list[Done]]) -> None:
+        self._ray.kill(self._busy[future])
+
+    def is_loss(self, error: BaseException | None) -> bool:
         gone = self._ray.exceptions
-        lost = gone.WorkerCrashedError | gone.NodeDiedError | gone.LocalRayletDiedError | gone.ObjectLostError
-        return isinstance(error, lost | gone.OutOfMemoryError)
+        lost = gone.RayActorError | gone.WorkerCrashedError | gone.NodeDiedError | gone.LocalRayletDiedError
+        return isinstance(error, lost | gone.ObjectLostError | gone.OutOfMemoryError)
 
     def close(self) -> None:
+        for actor in [*self._idle, *self._busy.values()]:
+            self._ray.kill(actor)
         if not self._joined:
             self._ray.shutdown()
+
+
+class _RayWorker:
+    """An actor: a process that runs tasks with the models that it has loaded."""
+
+    def run(self, recipe: Recipe, task: Sequence[Planned], threads: int) -> list[Done]:
+        return run_task(recipe, task, threads)

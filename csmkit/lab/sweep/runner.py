@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import time
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,15 +17,24 @@ from typing import Any
 from tqdm import tqdm
 
 from csmkit.errors import InputError, ResultsError
+from csmkit.lab.metrics.registry import metrics_version
 from csmkit.lab.sweep.engines import Engine, EngineOptions
 from csmkit.lab.sweep.plan import Planned, plan, tasks
 from csmkit.lab.sweep.recipe import Recipe
-from csmkit.lab.sweep.row_file import ROWS, RowFile, plain, write_whole
-from csmkit.lab.sweep.worker import Done, model_checksums, voice_name, write_clip
+from csmkit.lab.sweep.row_file import ROWS, RowFile, plain, read_rows, write_whole
+from csmkit.lab.sweep.worker import Done, model_checksums, origin, voice_name, write_clip
 from csmkit.lab.trials.progress import bar_file
 
 CLIPS, FIGURES, RECIPE = "clips", "figures", "recipe.json"
 MOST_LOSSES = 3
+LOADING_S = 120.0  # that a worker may take before its first trial, on top of the trial's own time
+ORIGINS = {
+    "cpu": "machine",
+    "cores": "machine",
+    "gpu": "machine",
+    "code_sha256": "state of csmkit",
+    "metrics_version": "version of the metrics",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -57,33 +67,41 @@ def run_sweep(
     fresh: bool = False,
     renew: bool = False,
     progress: bool = True,
+    shard: tuple[int, int] | None = None,
+    on_row: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> SweepSummary:
     """Run the trials of a recipe that have no row yet. May be killed at any moment and called again.
 
     Args:
         recipe: as `load_recipe` reads it.
-        results: folder of the rows; None is ``results/<name of the recipe>``.
+        results: folder of the rows; None is ``runs/<name of the recipe>``.
         engine: where trials run; None is one after the other in this process.
         retry_failed: run those again whose row has an error.
         fresh: forget the rows that are there.
         renew: forget those of them that are no trial of this recipe and its models as they are now.
         progress: show a bar on stderr, in a notebook in the cell's output.
+        shard: ``(number, of)`` of a job array, from 1: runs each so-manieth trial; `merge_rows` puts folders together.
+        on_row: called with each row once it is on the disk.
 
     Raises:
-        ResultsError: the folder cannot be written, or holds rows of other models or metrics; rows written are kept.
+        InputError: the folder holds rows of other models, metrics, code or another machine, or no such shard.
+        ResultsError: the folder cannot be written, or too many trials failed in a row; rows written are kept.
         CsmkitError: a model is missing, or the engine cannot start; nothing has run then.
     """
-    folder = Path("results") / recipe.name if results is None else results
+    folder = Path("runs") / recipe.name if results is None else results
+    options = engine or EngineOptions()
     checksums = model_checksums(recipe)
-    trials = plan(recipe, checksums)
+    trials = _of_shard(plan(recipe, checksums), shard)
+    here = _origin(recipe, options)
     with RowFile(folder) as rows:
         if fresh or renew:
-            _forget(folder, rows, set() if fresh else {trial.trial_id for trial in trials})
-        _check_same_experiment(recipe, checksums, rows.rows)
+            same = {key for key, row in rows.rows.items() if not _other_origin(row, here)}
+            _forget(folder, rows, set() if fresh else same & {trial.trial_id for trial in trials})
+        _check_same_experiment(recipe, checksums, rows.rows, here)
         done = {key for key, row in rows.rows.items() if not (retry_failed and row.get("error"))}
         todo = [trial for trial in trials if trial.trial_id not in done]
         _write(folder / RECIPE, recipe)
-        run = _Run(recipe, rows, (engine or EngineOptions()))
+        run = _Run(recipe, rows, options, on_row)
         n_done, shown = len(trials) - len(todo), {"disable": not progress, "file": bar_file()}
         with tqdm(total=len(trials), initial=n_done, unit="trial", **shown) as bar:
             if todo:
@@ -110,41 +128,60 @@ def _forget(folder: Path, rows: RowFile, but: set[str]) -> None:
 class _Run:
     """The trials of one call, handed to the engine as it has room."""
 
-    def __init__(self, recipe: Recipe, rows: RowFile, options: EngineOptions) -> None:
-        self._recipe, self._rows, self._options = recipe, rows, options
+    def __init__(
+        self,
+        recipe: Recipe,
+        rows: RowFile,
+        options: EngineOptions,
+        on_row: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        self._recipe, self._rows, self._options, self._on_row = recipe, rows, options, on_row
         self._losses: Counter[str] = Counter()
+        self._late: set[Future[list[Done]]] = set()
+        self._n_failures = 0  # in a row
 
     def all(self, todo: Sequence[Planned], bar: Any) -> None:
         """Run them; Ctrl-C and an error of writing end it once what is under way has ended."""
         waiting = deque(tasks(self._recipe, todo))
-        running: dict[Future[list[Done]], list[Planned]] = {}
+        running: dict[Future[list[Done]], tuple[list[Planned], float]] = {}
         engine = self._options.start(self._recipe)
         try:
             while waiting or running:
-                while waiting and self._has_room(engine, waiting[0], running.values()):
+                while waiting and len(running) < engine.room:
                     task = waiting.popleft()
-                    running[engine.submit(task)] = task
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    waiting.extendleft(self._settle(engine, future, running.pop(future), bar))
+                    running[engine.submit(task)] = (task, time.monotonic())
+                for future in wait(running, self._patience_s, return_when=FIRST_COMPLETED).done:
+                    waiting.extendleft(self._settle(engine, future, running.pop(future)[0], bar))
+                self._end_late(engine, running)
         finally:
             engine.close()
 
-    def _has_room(self, engine: Engine, task: Sequence[Planned], others: Collection[Sequence[Planned]]) -> bool:
-        """Whether a task may start; where a worker's death takes others along, who saw one runs alone from then on.
+    @property
+    def _patience_s(self) -> float | None:
+        """How long to wait before the clock of each task is looked at."""
+        return None if self._options.timeout_s is None else min(1.0, self._options.timeout_s / 4)
 
-        Else a deadly trial would take its neighbours along each time, and all would be given up as deadly.
-        """
-        witnesses = any(trial.trial_id in self._losses for some in (task, *others) for trial in some)
-        return len(others) < (1 if engine.shares_fate and witnesses else engine.room)
+    def _end_late(self, engine: Engine, running: Mapping[Future[list[Done]], tuple[list[Planned], float]]) -> None:
+        """End the workers of tasks that take too long. Their models are loaded anew, which may take a while."""
+        if self._options.timeout_s is None:
+            return
+        for future, (task, since) in running.items():
+            seconds = time.monotonic() - since - LOADING_S
+            if future not in self._late and seconds > self._options.timeout_s * len(task):
+                self._late.add(future)
+                engine.abandon(future)
 
     def _settle(self, engine: Engine, future: Future[list[Done]], task: list[Planned], bar: Any) -> list[list[Planned]]:
         """Write the rows of a task that has ended; what has to run again comes back, in smaller tasks."""
         error = future.exception()
         if error is None:
+            self._n_failures = 0
             for trial, done in zip(task, future.result(), strict=True):
                 self._write(trial, done.row, done, bar)
             return []
-        if engine.is_loss(error):
+        if future in self._late:
+            error = TimeoutError(f"the trial took longer than {self._options.timeout_s:g} s")
+        elif engine.is_loss(error):
             self._losses.update(trial.trial_id for trial in task)
             lost = [trial for trial in task if self._losses[trial.trial_id] >= MOST_LOSSES]
             for trial in lost:
@@ -155,6 +192,12 @@ class _Run:
             return [[trial] for trial in task]
         cause = getattr(error, "cause", None) or error  # Ray wraps what a task raised
         self._write(task[0], self._failure(task[0], type(cause).__name__, str(cause)), None, bar)
+        self._n_failures += 1
+        if self._n_failures == self._options.most_failures:
+            raise ResultsError(
+                f"{self._n_failures} trials in a row failed, the last by {type(cause).__name__}: {cause}; correct that "
+                "and run again with --retry-failed, or give --most-failures a larger number"
+            )
         return []
 
     def _failure(self, trial: Planned, kind: str, text: str) -> dict[str, Any]:
@@ -180,6 +223,8 @@ class _Run:
         }
         self._rows.append({name: _rounded(value) for name, value in {**known, **row, "clip": clip}.items()})
         bar.update()
+        if self._on_row is not None:
+            self._on_row(self._rows.rows[trial.trial_id])
 
 
 def _rounded(value: Any) -> Any:
@@ -196,7 +241,31 @@ def _write(path: Path, recipe: Recipe) -> None:
         raise ResultsError(f"cannot write {str(path)!r} ({error.strerror}): choose another folder") from error
 
 
-def _check_same_experiment(recipe: Recipe, checksums: Mapping[str, str | None], rows: Mapping[str, Any]) -> None:
+def _of_shard(trials: list[Planned], shard: tuple[int, int] | None) -> list[Planned]:
+    number, of = shard or (1, 1)
+    if not 1 <= number <= of:
+        raise InputError(f"shard {number} of {of}: give a number from 1 to {of}")
+    return trials[number - 1 :: of]
+
+
+def _origin(recipe: Recipe, options: EngineOptions) -> dict[str, Any]:
+    """What rows that are compared have in common: the machine, the code and the metrics."""
+    known = origin()
+    machine = () if options.name == "ray" else ("cpu", "cores", "gpu")  # a cluster may have several kinds of nodes
+    found = {name: known[name] for name in (*machine, "code_sha256")}
+    return {**found, "metrics_version": metrics_version(recipe.metrics)}
+
+
+def _other_origin(row: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """The first thing in which a row differs from what would be measured here; None where it may stay."""
+    if row.get("error") is not None:
+        return None
+    return next((name for name, value in here.items() if name in row and row[name] != value), None)
+
+
+def _check_same_experiment(
+    recipe: Recipe, checksums: Mapping[str, str | None], rows: Mapping[str, Any], here: Mapping[str, Any]
+) -> None:
     """Refuse to mix rows that cannot be compared."""
     metrics = ",".join(recipe.metrics)
     for row in rows.values():
@@ -206,7 +275,43 @@ def _check_same_experiment(recipe: Recipe, checksums: Mapping[str, str | None], 
             other = "rows of another voice, or of the same before it was trained further"
         elif row.get("error") is None and row["whisper_sha256"] != checksums.get(row["whisper"], row["whisper_sha256"]):
             other = f"rows of another recogniser that was called {row['whisper']!r} as well"
+        elif name := _other_origin(row, here):
+            other = f"rows of another {ORIGINS[name]} ({name} {row[name]}, here {here[name]})"
         else:
             continue
         remedy = f"choose another folder with --results, or forget them with --renew; {ROWS} is as it was"
         raise InputError(f"the folder of results holds {other}: {remedy}")
+
+
+def merge_rows(folders: Sequence[Path], target: Path) -> int:
+    """Put the rows, clips and recipe of several folders, such as the shards of a job array, into one.
+
+    Args:
+        folders: of one recipe.
+        target: may be one of them, or new; rows that it has already stay.
+
+    Returns:
+        The number of rows that ``target`` has then.
+
+    Raises:
+        InputError: folders of different recipes, models, code or metrics.
+        ResultsError: a folder without rows, or a target that cannot be written.
+    """
+    found = {folder: read_rows(folder) for folder in folders}
+    same = ("experiment", "metrics", "voice_sha256", "code_sha256", "metrics_version")
+    known = {tuple(row.get(name) for name in same) for rows in found.values() for row in rows if not row.get("error")}
+    if len(known) > 1:
+        named = [name for name, values in zip(same, zip(*known, strict=True), strict=True) if len(set(values)) > 1]
+        raise InputError(f"the folders differ in {', '.join(named)}: merge rows of one recipe, voice and code")
+    with RowFile(target) as file:
+        for folder, rows in found.items():
+            for row in rows:
+                there = file.rows.get(row["trial_id"])
+                if there is None or (there.get("error") and not row.get("error")):
+                    file.append(row)
+            for path in [folder / RECIPE, *(folder / CLIPS).glob("*")]:
+                place = target / path.relative_to(folder)
+                if path.is_file() and not place.exists():
+                    place.parent.mkdir(exist_ok=True)
+                    shutil.copyfile(path, place)
+        return len(file.rows)

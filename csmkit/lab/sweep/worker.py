@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import csmkit
 from csmkit import plugins
 from csmkit.asr.directory import local_directory, resolve
 from csmkit.asr.fake import FakeTranscriber
@@ -22,11 +24,12 @@ from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.settings import chat_models
 from csmkit.chat.turn_row import versions
 from csmkit.files.hub import find_voice
+from csmkit.lab.metrics.registry import metrics_version
 from csmkit.lab.sweep.axes import NO_RECOGNISER
 from csmkit.lab.sweep.plan import Planned, keeps_clip
 from csmkit.lab.sweep.recipe import Recipe
 from csmkit.lab.trials.batch import run_trials_together
-from csmkit.lab.trials.trial import Trial, run_trial
+from csmkit.lab.trials.trial import Trial, TrialRun
 from csmkit.machine import checksum, environment
 from csmkit.speech.settings import Segment
 
@@ -38,7 +41,17 @@ def origin() -> dict[str, Any]:
     """The machine and the versions that rows are measured with, as columns."""
     here = environment()
     found = {name: here[name] for name in ("commit", "cpu", "cores", "threads", "gpu", "python")}
-    return {**found, **versions()}
+    return {**found, "code_sha256": code_checksum(), **versions()}
+
+
+@cache
+def code_checksum() -> str:
+    """The first twelve digits of a SHA-256 over csmkit's source files: it tells two states of the code apart."""
+    package = Path(csmkit.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -103,7 +116,7 @@ class Worker:
         self._warm: set[tuple[str, str]] = set()
         self._origin = origin() | {"device": _device(self.generator)}
 
-    def run(self, trials: Sequence[Planned]) -> list[Done]:
+    def run(self, trials: Sequence[Planned], timeout_s: float | None = None) -> list[Done]:
         """Run one trial, or several as a batch; whatever goes wrong is raised.
 
         What has to be loaded, and the turns that come before, are ready before the time begins to count; each
@@ -117,7 +130,9 @@ class Worker:
             self._warm.add((first.point["whisper"], first.point["codec"]))
         started, start = datetime.now(UTC), time.perf_counter()
         if recipe.times:
-            done = [self._alone(trial, asr, context) for trial, context in zip(trials, contexts, strict=True)]
+            done = [
+                self._alone(trial, asr, context, timeout_s) for trial, context in zip(trials, contexts, strict=True)
+            ]
         else:
             texts, settings = [trial.text for trial in trials], [trial.settings for trial in trials]
             done = run_trials_together(self.generator, texts, settings, asr, contexts=contexts, metrics=recipe.metrics)
@@ -132,9 +147,19 @@ class Worker:
             for trial, result, context in zip(trials, done, contexts, strict=True)
         ]
 
-    def _alone(self, trial: Planned, asr: StreamingWhisperASR | None, context: Sequence[Segment]) -> Trial:
-        metrics = self._recipe.metrics
-        return run_trial(self.generator, trial.text, trial.settings, asr, context=context, metrics=metrics)
+    def _alone(
+        self,
+        trial: Planned,
+        asr: StreamingWhisperASR | None,
+        context: Sequence[Segment],
+        timeout_s: float | None = None,
+    ) -> Trial:
+        limit = math.inf if timeout_s is None else time.perf_counter() + timeout_s
+        with TrialRun(self.generator, trial.text, trial.settings, asr, context=context) as run:
+            for _ in run:
+                if time.perf_counter() > limit:
+                    raise TimeoutError(f"the trial took longer than {timeout_s:g} s")
+            return run.result(self._recipe.metrics)
 
     def _done(self, planned: Planned, trial: Trial, context: Sequence[Segment], told: Mapping[str, Any]) -> Done:
         row = {
@@ -146,6 +171,7 @@ class Worker:
             "audio_s": len(trial.audio) / SAMPLE_RATE,
             "audio_sha256": hashlib.sha256(trial.audio.tobytes()).hexdigest()[:16],
             **self._origin,
+            "metrics_version": metrics_version(self._recipe.metrics),
             "voice_sha256": self._checksums["voice"],
             "whisper_sha256": self._checksums[planned.point["whisper"]],
         }
@@ -199,9 +225,11 @@ def worker_of(recipe: Recipe, threads: int | None) -> Worker:
     return Worker(recipe, threads)
 
 
-def run_task(recipe: Recipe, trials: Sequence[Planned], threads: int | None = None) -> list[Done]:
-    """What a worker of any engine is called with."""
-    return worker_of(recipe, threads).run(trials)
+def run_task(
+    recipe: Recipe, trials: Sequence[Planned], threads: int | None = None, timeout_s: float | None = None
+) -> list[Done]:
+    """What a worker of any engine is called with; ``timeout_s`` raises TimeoutError between two chunks."""
+    return worker_of(recipe, threads).run(trials, timeout_s)
 
 
 def write_clip(path: Path, audio: np.ndarray) -> None:

@@ -1,0 +1,189 @@
+"""Answers of listeners as rows, and what they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from csmkit.errors import InputError
+from csmkit.lab.analysis.statistics import LEAST_TEXTS, crossed_interval, scipy_stats, share_bounds
+from csmkit.lab.listen.plan import REFERENCE, Item, ListeningTest
+from csmkit.lab.sweep.row_file import plain
+
+ANSWERS = "answers.jsonl"
+UNITS = ("text", "listener")
+MISSED_REFERENCES, LEAST_REFERENCE = 0.15, 90  # the post-screening of BS.1534-3
+
+
+class AnswerFile:
+    """``listening/answers.jsonl`` of a folder of results: one line an answer, on the disk when `add` returns.
+
+    Args:
+        folder: of the results.
+        test: of the listener; what they have answered before is not asked again.
+    """
+
+    def __init__(self, folder: Path, test: ListeningTest) -> None:
+        self._path, self._test = folder / "listening" / ANSWERS, test
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        mine = (row for row in read_answers(folder) if row["listener"] == test.listener)
+        self.answered = {row["item_id"] for row in mine}
+
+    def following(self) -> Item | None:
+        """The next question; None at the end."""
+        return next((item for item in self._test.items if item.item_id not in self.answered), None)
+
+    def add(self, item: Item, answer: Any, seconds: float) -> dict[str, Any]:
+        """Keep an answer.
+
+        Args:
+            item: that was asked.
+            answer: index of a sound, or for ``mushra`` a rating from 0 to 100 of each.
+            seconds: that the listener took.
+
+        Raises:
+            InputError: an answer that is none, or a question that was answered already.
+        """
+        if item.item_id in self.answered:
+            raise InputError(f"question {item.item_id} was answered already: go on with the next one")
+        row = {
+            "listener": self._test.listener,
+            "kind": self._test.kind,
+            "axis": self._test.axis,
+            "question": self._test.question,
+            "item_id": item.item_id,
+            "text": item.text,
+            "seed": item.seed,
+            "order": list(item.names),
+            **self._judged(item, answer),
+            "seconds": round(float(seconds), 3),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
+        self.answered.add(item.item_id)
+        return row
+
+    def _judged(self, item: Item, answer: Any) -> dict[str, Any]:
+        if self._test.kind == "mushra":
+            ratings = list(answer) if isinstance(answer, Sequence) and not isinstance(answer, str) else []
+            valid = all(isinstance(value, int | float) and 0 <= value <= 100 for value in ratings)
+            if len(ratings) != len(item.names) or not valid:
+                raise InputError(f"answer {answer!r}: rate each of {len(item.names)} sounds from 0 to 100")
+            return {"ratings": dict(zip(item.names, ratings, strict=True))}
+        if answer not in (0, 1) or isinstance(answer, bool):
+            raise InputError(f"answer {answer!r}: choose sound 0 or 1")
+        return {"chosen": item.names[answer]} | ({"correct": answer == item.x} if item.x is not None else {})
+
+
+def read_answers(folder: Path) -> list[dict[str, Any]]:
+    """All answers in a folder of results; an empty list without any."""
+    path = folder / "listening" / ANSWERS
+    if not path.is_file():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:  # cut off while it was written: that question is asked again
+            continue
+    return found
+
+
+def listening_rows(answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the answers say, a row each comparison.
+
+    Returns:
+        ``test``, ``question``, ``figure``, ``value``, ``low``, ``high`` of 95 %, ``p`` of no preference, of chance or of
+        no difference from the reference, ``n`` answers, ``n_texts`` and ``n_listeners``. Shares have exact bounds as if
+        answers were independent where there is one listener; with several, bounds and p are those of a bootstrap that
+        draws listeners and texts, which is the interval for other listeners and other texts (the random effects of a
+        mixed model). Below 12 texts there are exact bounds alone.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in answers:
+        key = (row["kind"], row["axis"], row["question"], *sorted(row["order"]))
+        groups.setdefault(key, []).append(row)
+    return [found for (kind, axis, *_), rows in groups.items() for found in _compared(kind, axis, rows)]
+
+
+def _compared(kind: str, axis: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    if kind == "abx":
+        names = " from ".join(sorted(rows[0]["order"]))
+        return [_share(rows, f"told {axis} {names}", [row["correct"] for row in rows], kind)]
+    if kind == "ab":
+        first, second = sorted(rows[0]["order"])
+        return [_share(rows, f"preferred {axis} {first} to {second}", [row["chosen"] == first for row in rows], kind)]
+    return _ratings(axis, rows)
+
+
+def _described(rows: Sequence[Mapping[str, Any]], kind: str, figure: str) -> dict[str, Any]:
+    counts = {f"n_{unit}s": len({row[unit] for row in rows}) for unit in UNITS}
+    return {"test": kind, "question": rows[0]["question"], "figure": figure, "n": len(rows), **counts}
+
+
+def _share(rows: Sequence[Mapping[str, Any]], figure: str, hits: Sequence[bool], kind: str) -> dict[str, Any]:
+    share, n = sum(hits) / len(hits), len(hits)
+    low, high = share_bounds(share, n)
+    p = float(scipy_stats().binomtest(sum(hits), n).pvalue)
+    if len({row["listener"] for row in rows}) > 1:
+        table = [{**row, "hit": float(hit), "one": 1.0} for row, hit in zip(rows, hits, strict=True)]
+        interval = crossed_interval(table, "hit", units=UNITS, weight="one")
+        if interval.low is not None and interval.high is not None:
+            low, high = min(low, interval.low), max(high, interval.high)  # never narrower than the exact one
+            p = max(p, 0.05 if low <= 0.5 <= high else p)
+    return {**_described(rows, kind, figure), "value": share, "low": low, "high": high, "p": p, "chance": 0.5}
+
+
+def _ratings(axis: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Ratings of each setting minus those of the hidden reference, without listeners who do not find that one."""
+    careful = _careful(rows)
+    kept = [row for row in rows if row["listener"] in careful]
+    if not kept:
+        return []
+    found = []
+    for name in sorted(set(kept[0]["ratings"]) - {REFERENCE}):
+        table = [{**row, "difference": row["ratings"][name] - row["ratings"][REFERENCE], "one": 1.0} for row in kept]
+        interval = crossed_interval(table, "difference", units=UNITS, weight="one")
+        below = sum(row["difference"] < 0 for row in table)
+        above = sum(row["difference"] > 0 for row in table)
+        p = float(scipy_stats().binomtest(below, below + above).pvalue) if below + above else 1.0
+        figure = f"rating of {axis} {name} minus the hidden reference"
+        bounds = {"low": interval.low, "high": interval.high, "p": p, "chance": 0.0}
+        found.append({**_described(kept, "mushra", figure), "value": interval.median, **bounds})
+    return found
+
+
+def _careful(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Listeners who rate the hidden reference below 90 in at most 15 % of questions."""
+    missed: dict[str, list[bool]] = {}
+    for row in rows:
+        missed.setdefault(row["listener"], []).append(row["ratings"][REFERENCE] < LEAST_REFERENCE)
+    return {listener for listener, times in missed.items() if sum(times) <= MISSED_REFERENCES * len(times)}
+
+
+def listening_sentences(answers: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The rows of `listening_rows` in words, with what may be said of them."""
+    told = []
+    for row in listening_rows(answers):
+        rating = row["test"] == "mushra"
+        form = "+.0f" if rating else ".0%"
+        bounds = "" if row["low"] is None else f" [{row['low']:{form}}, {row['high']:{form}}]"
+        n = f"{row['n']} answers of {row['n_listeners']} listener(s) on {row['n_texts']} texts"
+        told.append(f"{row['figure']}: {row['value']:{form}}{bounds}, {n}; {_verdict(row)}")
+    return told
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    if row["n_texts"] < LEAST_TEXTS:
+        return f"nothing can be said, at least {LEAST_TEXTS} texts are needed"
+    if row["low"] is not None and not row["low"] <= row["chance"] <= row["high"] and row["p"] < 0.05:
+        return {"abx": "the difference is heard", "ab": "a preference is shown"}.get(
+            row["test"], "a difference is shown"
+        )
+    if row["test"] == "abx":
+        return f"that anyone hears it is not shown, at most {max(0.0, 2 * row['high'] - 1):.0%} of answers know it"
+    return "not shown, nor that there is none"

@@ -1,0 +1,143 @@
+"""A page on this machine that asks a listening test: keyboard alone, nothing of a sound's setting reaches the browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import wave
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from csmkit.audio import SAMPLE_RATE
+from csmkit.errors import InputError
+from csmkit.lab.listen.answers import AnswerFile
+from csmkit.lab.listen.plan import Item, ListeningTest
+
+PAGE = Path(__file__).with_name("page.html")
+MOST_BYTES = 10_000  # of an answer
+
+
+class ListeningServer:
+    """Serves a test on 127.0.0.1; a context manager.
+
+    Args:
+        folder: of the results, where answers are kept.
+        test: for one listener.
+        port: 0 takes a free one.
+
+    Attributes:
+        address: of the page.
+        finished: set once every question is answered.
+    """
+
+    def __init__(self, folder: Path, test: ListeningTest, port: int = 0) -> None:
+        self.test, self.answers = test, AnswerFile(folder, test)
+        self.finished = threading.Event()
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="csmkit-listen", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def question(self) -> dict[str, Any]:
+        """What the page shows: the next question, without anything that tells a setting."""
+        with self._lock:
+            item, n_done = self.answers.following(), len(self.answers.answered & {i.item_id for i in self.test.items})
+        told = {"kind": self.test.kind, "question": self.test.question, "n": len(self.test.items), "n_done": n_done}
+        if item is None:
+            self.finished.set()
+            return {**told, "done": True}
+        return {**told, "done": False, "item": item.item_id, "text": item.text, "n_sounds": len(item.names)}
+
+    def answer(self, told: Any) -> dict[str, Any]:
+        """Keep what the page sends, and return the next question; raises InputError."""
+        with self._lock:
+            item = self.answers.following()
+            if not isinstance(told, dict) or item is None or told.get("item") != item.item_id:
+                raise InputError("an answer to another question: load the page again")
+            self.answers.add(item, told.get("answer"), told.get("seconds") or 0.0)
+        return self.question()
+
+    def sound(self, item_id: str, index: str) -> bytes:
+        """A sound of a question as WAV; of ``mushra``, ``r`` is the known reference. Raises InputError."""
+        item = next((item for item in self.test.items if item.item_id == item_id), None)
+        if item is None or not (index.isdigit() or index == "r"):
+            raise InputError("no such sound")
+        return _wav(item.sound(_index(item, index)))
+
+
+def _index(item: Item, index: str) -> int:
+    return int(index) if index != "r" else item.names.index("reference") if "reference" in item.names else -1
+
+
+def _wav(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+        file.writeframes((np.clip(samples, -1, 1) * 32_767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def _handler(server: ListeningServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if not self._local():
+                return
+            parts = self.path.strip("/").split("/")
+            try:
+                if parts == [""]:
+                    self._send(PAGE.read_bytes(), "text/html; charset=utf-8")
+                elif parts == ["question"]:
+                    self._send(json.dumps(server.question()).encode(), "application/json")
+                elif len(parts) == 3 and parts[0] == "sound":
+                    self._send(server.sound(parts[1], parts[2]), "audio/wav")
+                else:
+                    self.send_error(HTTPStatus.NOT_FOUND)
+            except InputError as error:
+                self.send_error(HTTPStatus.NOT_FOUND, str(error))
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            is_json = self.headers.get("Content-Type") == "application/json"  # which no foreign page may send unasked
+            if not self._local() or self.path != "/answer" or not is_json or not 0 < length <= MOST_BYTES:
+                self.send_error(HTTPStatus.BAD_REQUEST)
+                return
+            try:
+                self._send(json.dumps(server.answer(json.loads(self.rfile.read(length)))).encode(), "application/json")
+            except (InputError, ValueError) as error:
+                self.send_error(HTTPStatus.BAD_REQUEST, str(error))
+
+        def _local(self) -> bool:
+            """Whether the page was asked for by this machine's own name: a foreign name may lead here too."""
+            host = (self.headers.get("Host") or "").rpartition(":")[0]
+            if host not in ("127.0.0.1", "localhost"):
+                self.send_error(HTTPStatus.FORBIDDEN)
+                return False
+            return True
+
+        def _send(self, content: bytes, kind: str) -> None:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing: the terminal shows the progress of the test."""
+
+    return Handler
