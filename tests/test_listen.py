@@ -118,10 +118,13 @@ def test_answers_are_kept_one_by_one_and_the_test_goes_on_where_it_was(folder: P
     for wrong in (2, "a", None, True):
         with pytest.raises(InputError, match="choose sound 0 or 1"):
             answers.add(answers.following(), wrong, 1.0)
-    (folder / "listening" / "answers.jsonl").open("a").write('{"listener": "Ada", "item_')
+    path = folder / "listening" / "answers.jsonl"
+    path.write_text(path.read_text() + '{"listener": "Ada", "item_')
     again = AnswerFile(folder, test)
     assert again.following() == test.items[1] and AnswerFile(folder, ab(folder, "Bob")).following() is not None
     assert [row["item_id"] for row in read_answers(folder)] == [first.item_id]
+    again.add(test.items[1], 0, 1.0)
+    assert [row["item_id"] for row in read_answers(folder)] == [first.item_id, test.items[1].item_id]
 
 
 def answered(folder: Path, kind: str, listeners: int, right: float, seed: int = 0) -> list[dict[str, Any]]:
@@ -194,7 +197,7 @@ def test_the_page_is_for_this_machine_and_does_not_tell_settings(folder: Path):
             ("answer", {"data": b"{}"}),  # not JSON by its header: a foreign page could send it
             ("answer", {"data": b'{"item": "other"}', "headers": {"Content-Type": "application/json"}}),
         ):
-            with pytest.raises(urllib.error.HTTPError, match="40[034]"):
+            with pytest.raises(urllib.error.HTTPError, match=r"40[034]"):
                 asked(path, **options)
         assert read_answers(folder) == []
 

@@ -19,7 +19,7 @@ def listen(
     port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
 ) -> None:
-    """Ask a listening test on a page of this machine; may be stopped and gone on with. Its answers are in the report."""
+    """Ask a listening test on a page of this machine; it may be stopped and gone on with."""
     import webbrowser
 
     from csmkit.lab.listen import ListeningServer, listening_sentences, plan_test, read_answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,8 +63,10 @@ class AnswerFile:
             "seconds": round(float(seconds), 3),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
+        with open(self._path, "a+b") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            begin = b"" if file.read(1) in (b"", b"\n") else b"\n"  # a line that was cut off stays a line of its own
+            file.write(begin + json.dumps(plain(row), ensure_ascii=False).encode() + b"\n")
         self.answered.add(item.item_id)
         return row
 
@@ -97,8 +100,8 @@ def listening_rows(answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
     """What the answers say, a row each comparison.
 
     Returns:
-        ``test``, ``question``, ``figure``, ``value``, ``low``, ``high`` of 95 %, ``p`` of no preference, of chance or of
-        no difference from the reference, ``n`` answers, ``n_texts`` and ``n_listeners``. Shares have exact bounds as if
+        ``test``, ``question``, ``figure``, ``value``, ``low``, ``high`` of 95 %, ``p`` of no preference, chance or no
+        difference from the reference, ``n`` answers, ``n_texts`` and ``n_listeners``. Shares have exact bounds as if
         answers were independent where there is one listener; with several, bounds and p are those of a bootstrap that
         draws listeners and texts, which is the interval for other listeners and other texts (the random effects of a
         mixed model). Below 12 texts there are exact bounds alone.

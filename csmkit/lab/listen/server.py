@@ -1,4 +1,4 @@
-"""A page on this machine that asks a listening test: keyboard alone, nothing of a sound's setting reaches the browser."""
+"""A page on this machine that asks a listening test by the keyboard; no setting of a sound reaches the browser."""
 
 from __future__ import annotations
 
