@@ -98,6 +98,10 @@ class TranscriptionStream:
         self._raise_error()
         raise StateError("the utterance was cancelled: call start_processing() for the next one")
 
+    def wait_until_read(self, timeout: float | None = None) -> bool:
+        """Block until the partial text rests on all sound put so far; False after ``timeout`` seconds."""
+        return self._worker.wait_until_read(self._utterance, timeout)
+
     def cancel(self) -> None:
         """Drop the utterance, and wake whoever waits for its final text. Returns at once."""
         self._worker.cancel(self._utterance)

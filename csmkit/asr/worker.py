@@ -44,6 +44,7 @@ class Worker:
         self._state = State.LOADING
         self._error: BaseException | None = None
         self._open: list[Utterance] = []
+        self._decoding: Utterance | None = None
         self._rest_until = 0.0  # no partial is decoded before; the processor is left to the speech generator
         self._load, self._duty, self._clock = load, duty, clock
         self._thread = threading.Thread(target=self._run, name="csmkit-asr", daemon=True)
@@ -99,6 +100,18 @@ class Worker:
         """Block until it has its final text, is cancelled, or the thread failed; False after ``timeout`` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: utterance.settled or self._error is not None, timeout)
+
+    def wait_until_read(self, utterance: Utterance, timeout: float | None) -> bool:
+        """Block until a decode has seen all sound put so far, or nothing more will be; False after ``timeout`` s."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: (
+                    utterance.settled
+                    or self._error is not None
+                    or not (utterance.n_pending or self._decoding is utterance)
+                ),
+                timeout,
+            )
 
     def stats(self, utterance: Utterance) -> dict[str, float]:
         """The counters of an utterance."""
@@ -163,6 +176,7 @@ class Worker:
         with self._changed:
             started, finished = self._clock(), utterance.finished
             arrived = utterance.take()
+            self._decoding = utterance
         final = None
         if finished:
             final = utterance.conclude(transcriber)
@@ -170,6 +184,7 @@ class Worker:
             utterance.listen(transcriber)
         with self._changed:
             now = self._clock()
+            self._decoding = None
             utterance.record(Pass(started, now, finished), arrived)
             if final is None:
                 self._rest_until = now + (now - started) * (1 / self._duty - 1)

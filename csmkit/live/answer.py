@@ -1,0 +1,147 @@
+"""One answer: prepared at a probable end of the user's turn, handed out once the turn is over, or dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from csmkit.audio import SAMPLE_RATE
+from csmkit.chat.chatbot import StreamingConversationalChatbot
+from csmkit.chat.events import Event
+from csmkit.live.playback import Playback
+from csmkit.live.turn_times import TurnTimes
+from csmkit.live.user_turn import UserTurn
+from csmkit.timing import audible_windows, first_audible
+
+_ONSET_SAMPLES = SAMPLE_RATE // 100  # 10 ms, what `first_audible` looks at
+
+
+class State(Enum):
+    """How far an answer is."""
+
+    PREPARED = "prepared"  # its events are held: the user may go on
+    GIVEN = "given"  # its events are handed out
+    INTERRUPTED = "interrupted"
+    DROPPED = "dropped"
+
+
+@dataclass
+class Answer:
+    """The answer to one turn.
+
+    Attributes:
+        turn: the user's turn.
+        sound: of that turn, ``(samples,)`` at 24 kHz, up to the end that was found.
+        times: of the turn and of this answer.
+        state: how far it is.
+        text: what the user said; None before it is recognised, empty without a word.
+        events: of the chatbot; None before it is asked.
+        held: events that are not handed out yet.
+        over: nothing more will come from the chatbot.
+        complete: the chatbot's last event.
+        called_s: when the chatbot was asked, by the clock.
+        reported: its row was handed out.
+        playback: of its sound.
+    """
+
+    turn: UserTurn
+    sound: np.ndarray
+    times: TurnTimes
+    state: State = State.PREPARED
+    text: str | None = None
+    events: Generator[Event, None, None] | None = None
+    held: list[Any] = field(default_factory=list)
+    over: bool = False
+    complete: Any = None
+    called_s: float = 0.0
+    reported: bool = False
+    playback: Playback = field(default_factory=Playback)
+    _audible: list[np.ndarray] = field(default_factory=list)
+
+    def step(
+        self, chatbot: StreamingConversationalChatbot, clock: Callable[[], float]
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """Do one piece of work; blocks for a clause's prompt at most, or for the recogniser. One thread only.
+
+        Returns:
+            What is to be handed out, as type and content.
+
+        Raises:
+            CsmkitError: a model failed.
+        """
+        if self.state is State.DROPPED:
+            self._abandon(chatbot)
+            return []
+        if self.state is State.INTERRUPTED:
+            self.silence(chatbot)
+            if self.events is None:
+                self.over = True
+                return []
+        if self.text is None:
+            self.text = self.turn.transcribe(self.sound, chatbot.options.asr_timeout_s)
+            self.times.text = clock()
+            self.over = not self.text
+            return [("user_text", {"text": self.text})] if self.text else [("nothing_heard", {})]
+        if self.events is None:
+            self.called_s = clock()
+            self.events = chatbot.process_streaming(self.text, user_audio=self.sound)
+        return self._next_event(self.events, clock)
+
+    def _next_event(
+        self, events: Generator[Event, None, None], clock: Callable[[], float]
+    ) -> list[tuple[str, dict[str, Any]]]:
+        event = next(events, None)
+        if event is None:
+            self.over = True
+            return []
+        now, content = clock(), dict(event)
+        kind = content.pop("type")
+        if kind == "llm_delta" and content["text"].strip():
+            self.times.first_word = self.times.first_word or now
+        elif kind == "audio_chunk":
+            self.times.first_audio = self.times.first_audio or now
+        elif kind == "complete":
+            self.complete = content
+        return [(kind, content)]
+
+    def hand_out(self, kind: str, content: dict[str, Any], now: float) -> None:
+        """Note what reaches the listener now."""
+        if kind != "audio_chunk":
+            return
+        samples = content["data"].numpy()
+        if self.times.handed_out is None:
+            self.times.handed_out = now
+        if self.times.audible is None:
+            self._note_onset(samples)
+        self.playback.add(samples, now)
+
+    def _note_onset(self, samples: np.ndarray) -> None:
+        self._audible.append(audible_windows(samples, _ONSET_SAMPLES))
+        onset = first_audible(np.concatenate(self._audible))
+        if onset is not None:
+            assert self.times.handed_out is not None
+            self.times.audible = self.times.handed_out + onset * _ONSET_SAMPLES / SAMPLE_RATE
+
+    def silence(self, chatbot: StreamingConversationalChatbot) -> str:
+        """Let the chatbot stop, and keep what was played; its text."""
+        if self.events is None:
+            return ""
+        if not self.over:
+            chatbot.interrupt()
+        return chatbot.truncate(self.playback.played_ms(0.0))
+
+    def _abandon(self, chatbot: StreamingConversationalChatbot) -> None:
+        """End the chatbot's turn without a trace in its history."""
+        self.over = True
+        if self.events is not None:
+            chatbot.truncate(0)
+            self.events.close()
+
+    def erase(self, chatbot: StreamingConversationalChatbot) -> None:
+        """Take an answer that is dropped out of the history, where the chatbot has ended it already."""
+        if self.over and self.events is not None:
+            chatbot.truncate(0)

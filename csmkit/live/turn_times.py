@@ -1,0 +1,92 @@
+"""When what happened in a live turn, and its figures; each is defined in docs/metrics.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from csmkit.chat.events import Metric, Span
+
+
+@dataclass
+class TurnTimes:
+    """Moments of a turn, in seconds of the conversation's clock; None for what did not happen.
+
+    Attributes:
+        began, ended: the user's speech.
+        prepared: the answer was asked for, at a probable end.
+        detected: the turn was found to be over.
+        text: the final text was there.
+        first_word: of the answer, from the language model.
+        first_audio: the first chunk of the answer was made.
+        handed_out: the first chunk was handed to the listener.
+        audible: it can be heard, after the silence that the sound may begin with.
+        broke_in, interrupted, silent: the user's speech over the voice began; it was noticed; the listener was silent.
+    """
+
+    began: float
+    ended: float
+    prepared: float | None = None
+    detected: float | None = None
+    text: float | None = None
+    first_word: float | None = None
+    first_audio: float | None = None
+    handed_out: float | None = None
+    audible: float | None = None
+    broke_in: float | None = None
+    interrupted: float | None = None
+    silent: float | None = None
+
+    def since_end_ms(self, moment: float | None) -> float | None:
+        """A moment in milliseconds from the end of the user's speech."""
+        return None if moment is None else (moment - self.ended) * 1000
+
+    def row(self, silence_ms: float) -> dict[str, Metric]:
+        """The figures of the turn; the keys are always the same.
+
+        Args:
+            silence_ms: silence that was asked for to end a turn.
+        """
+        audible_ms = self.since_end_ms(self.audible)
+        stopped = self.interrupted if self.silent is None else self.silent
+        to_silence_ms = None
+        if self.broke_in is not None and stopped is not None:
+            to_silence_ms = (stopped - self.broke_in) * 1000
+        return {
+            "user_speech_ms": (self.ended - self.began) * 1000,
+            "end_to_prepared_ms": self.since_end_ms(self.prepared),
+            "end_to_detected_ms": self.since_end_ms(self.detected),
+            "end_to_text_ms": self.since_end_ms(self.text),
+            "end_to_first_word_ms": self.since_end_ms(self.first_word),
+            "end_to_first_audio_ms": self.since_end_ms(self.first_audio),
+            "end_to_handed_out_ms": self.since_end_ms(self.handed_out),
+            "end_to_audible_ms": audible_ms,
+            "silence_ms": silence_ms,
+            "own_ms": None if audible_ms is None else audible_ms - silence_ms,
+            "barge_in_to_silence_ms": to_silence_ms,
+        }
+
+    def spans(self) -> list[Span]:
+        """The user's side of the timeline, milliseconds from the end of the user's speech."""
+        rows = [
+            ("user", "speaks", self.began, self.ended),
+            ("user", "silence until the turn is over", self.ended, self.detected),
+            ("recogniser", "text of the user", self.prepared, self.text),
+            ("user", "breaks in", self.broke_in, self.interrupted),
+        ]
+        return [self._span(*row) for row in rows if row[2] is not None and row[3] is not None]
+
+    def _span(self, lane: str, label: str, start: float | None, end: float | None) -> Span:
+        start_ms = self.since_end_ms(start)
+        assert start_ms is not None
+        return {"lane": lane, "label": label, "start_ms": start_ms, "end_ms": self.since_end_ms(end)}
+
+
+def moved_spans(spans: list[Span], by_ms: float) -> list[Span]:
+    """The same spans on a clock that began so much earlier."""
+    moved: list[Any] = []
+    for span in spans:
+        end_ms = span["end_ms"]
+        later = None if end_ms is None else end_ms + by_ms
+        moved.append({**span, "start_ms": span["start_ms"] + by_ms, "end_ms": later})
+    return moved
