@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from csmkit.audio import SAMPLE_RATE
+from csmkit.audio import SAMPLE_RATE, audible_windows, first_audible
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.events import Event
 from csmkit.live.playback import Playback
 from csmkit.live.turn_times import TurnTimes
 from csmkit.live.user_turn import UserTurn
-from csmkit.timing import audible_windows, first_audible
 
 _ONSET_SAMPLES = SAMPLE_RATE // 100  # 10 ms, what `first_audible` looks at
 
@@ -120,7 +119,7 @@ class Answer:
         self.playback.add(samples, now)
 
     def _note_onset(self, samples: np.ndarray) -> None:
-        self._audible.append(audible_windows(samples, _ONSET_SAMPLES))
+        self._audible.append(audible_windows(samples))
         onset = first_audible(np.concatenate(self._audible))
         if onset is not None:
             assert self.times.handed_out is not None
