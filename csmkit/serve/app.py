@@ -15,12 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 import csmkit
 from csmkit.serve import page, speech, transcriptions
 from csmkit.serve.errors import RequestError, as_request_error, invalid
 from csmkit.serve.metrics import process_gauges
+from csmkit.serve.realtime import route as realtime
 from csmkit.serve.security import App, Guard
 from csmkit.serve.service import Service
 from csmkit.serve.sound_formats import MEDIA_TYPES
@@ -60,6 +61,7 @@ def build_app(service: Service, on_failure: Callable[[], None] = lambda: None) -
         _post("/v1/audio/speech", speak, service),
         _post("/invocations", speak, service),
         _post("/v1/audio/transcriptions", transcribe, service),
+        WebSocketRoute("/v1/realtime", realtime.endpoint(service)),
         *(Route(path, endpoint) for path, endpoint in page.routes().items()),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _no_route, 405: _no_route})

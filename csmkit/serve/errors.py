@@ -7,6 +7,7 @@ from typing import Any
 
 from csmkit.errors import (
     AudioFileError,
+    CapacityError,
     ContextOverflowError,
     CsmkitError,
     DeviceMemoryError,
@@ -59,6 +60,8 @@ def as_request_error(error: BaseException) -> RequestError:
         return invalid(str(error))
     if isinstance(error, AudioFileError):
         return RequestError(422, "the upload is no sound file: send WAV, FLAC, OGG or MP3", "bad_audio")
+    if isinstance(error, CapacityError):
+        return RequestError(429, "all streams are taken: ask again later", "busy", None, 2)
     if isinstance(error, DeviceMemoryError):
         log.error("out of memory while answering: %s", error)
         return RequestError(503, "the server is out of memory: ask again later", "out_of_memory", None, 10)

@@ -12,9 +12,11 @@ import numpy as np
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.settings import TurnOptions, chat_models
 from csmkit.serve.errors import RequestError, invalid
+from csmkit.speech.shared import SharedGenerator
 
 if TYPE_CHECKING:
     from csmkit.asr.streaming import StreamingWhisperASR
+    from csmkit.live.voice_activity import VoiceActivity
     from csmkit.llm.transformers import LLM
     from csmkit.speech.base import SpeechGenerator
     from csmkit.speech.settings import Segment
@@ -55,6 +57,7 @@ class ServedModels:
         llm: writes the answers of conversations; None for a server without.
         options: how turns are spoken.
         speakers: by name; the first is the default.
+        new_activity: makes what tells speech from silence, one for each conversation; None for Silero's model.
     """
 
     name: str
@@ -63,6 +66,7 @@ class ServedModels:
     llm: LLM | None
     options: TurnOptions = field(default_factory=TurnOptions)
     speakers: Mapping[str, Speaker] = field(default_factory=dict)
+    new_activity: Callable[[], VoiceActivity] | None = None
 
     def __post_init__(self) -> None:
         if not self.speakers:
@@ -78,9 +82,15 @@ class ServedModels:
             self.asr.transcribe(np.zeros(SAMPLE_RATE // 2, np.float32))
 
     def close(self) -> None:
-        """Let the recogniser's thread end."""
+        """Let the threads of voice and recogniser end."""
+        if isinstance(self.voice, SharedGenerator):
+            self.voice.close()
         if self.asr is not None:
             self.asr.close()
+
+    def activity(self) -> VoiceActivity | None:
+        """What tells speech from silence in a new conversation; None for Silero's model."""
+        return None if self.new_activity is None else self.new_activity()
 
     def names(self) -> dict[str, list[str]]:
         """The names that requests may give as ``model``, by task."""
@@ -153,7 +163,9 @@ class ModelChoice:
         from csmkit.speech.generator import Generator
 
         chosen = chat_models(self.preset)
-        voice = Generator.load(chosen.speech, device=self.device, execution=self.execution)
+        generator = Generator.load(chosen.speech, device=self.device, execution=self.execution)
+        # A passage may begin before the place of the one before it is free: as many may wait as may speak.
+        voice = SharedGenerator(generator, self.max_streams, self.max_streams)
         asr = StreamingWhisperASR(self.whisper or chosen.asr, preset=chosen.asr_preset, max_audio_s=self.max_audio_s)
         asr.prepare()
         named = [*plain_speakers(), *self.speakers]

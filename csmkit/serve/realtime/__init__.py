@@ -1,0 +1,1 @@
+"""WS /v1/realtime: a spoken conversation, by the event names of OpenAI's Realtime API."""

@@ -1,0 +1,136 @@
+"""The user's sound: where turns begin and end, and what is said in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csmkit.audio import SAMPLE_RATE
+from csmkit.live.turn_detector import TurnChange, TurnDetection, TurnDetector
+from csmkit.serve.errors import RequestError
+
+if TYPE_CHECKING:
+    from csmkit.asr.streaming import StreamingWhisperASR, TranscriptionStream
+    from csmkit.live.voice_activity import VoiceActivity
+
+TOLD = ("speech_started", "speech_stopped")  # of what the detector finds
+
+
+@dataclass
+class SpokenTurn:
+    """What the user says until the turn is over.
+
+    Attributes:
+        stream: recognises it while it comes.
+        pieces: of its sound, ``(samples,)`` at 24 kHz.
+    """
+
+    stream: TranscriptionStream
+    pieces: list[np.ndarray] = field(default_factory=list)
+    _told: str = ""
+
+    @property
+    def n_samples(self) -> int:
+        """Samples so far."""
+        return sum(map(len, self.pieces))
+
+    def put(self, samples: np.ndarray) -> None:
+        """Take more sound."""
+        self.pieces.append(samples)
+        self.stream.put_audio_chunk(samples)
+
+    def sound(self) -> np.ndarray:
+        """All of it."""
+        return np.concatenate([np.zeros(0, np.float32), *self.pieces])
+
+    def news(self) -> str:
+        """Words that are certain now and were not told yet; raises TranscriptionError."""
+        committed = self.stream.get_latest_partial().committed
+        if not committed.startswith(self._told) or committed == self._told:
+            return ""
+        said, self._told = committed[len(self._told) :], committed
+        return said
+
+
+class Hearing:
+    """The buffer of a conversation's input: sound goes in, changes of turn come out.
+
+    Args:
+        asr: recognises turns.
+        detection: how turns are found; None where the client commits its sound itself.
+        most_s: seconds of sound of one turn.
+        activity: rates windows for the detector; None loads Silero.
+
+    Attributes:
+        turn: that is being spoken, or None.
+    """
+
+    def __init__(
+        self,
+        asr: StreamingWhisperASR,
+        detection: TurnDetection | None,
+        most_s: float,
+        activity: VoiceActivity | None = None,
+    ) -> None:
+        self._asr, self._most_samples = asr, int(most_s * SAMPLE_RATE)
+        self._activity = activity
+        self._detector: TurnDetector | None = None
+        self.turn: SpokenTurn | None = None
+        self.detect(detection)
+
+    def detect(self, detection: TurnDetection | None) -> None:
+        """Find turns in another way from now on."""
+        if detection is None:
+            self._detector = None
+        elif self._detector is None:
+            self._detector = TurnDetector(detection, self._activity)
+        else:
+            self._detector.detection = detection
+
+    def voice_level(self, level_dbfs: float | None) -> None:
+        """Say how loud the voice plays, so that its echo is not taken for the user; None while it is silent."""
+        if self._detector is not None:
+            self._detector.voice_level_dbfs = level_dbfs
+
+    def put(self, samples: np.ndarray) -> list[TurnChange]:
+        """Take ``(samples,)`` float32; what they decided.
+
+        Raises:
+            RequestError: the turn is too long.
+        """
+        if self._detector is None:
+            self._put_uncut(samples)
+            return []
+        changes = [
+            change for change in self._detector.put(samples) if change.kind in ("speech_started", "speech_stopped")
+        ]
+        for change in changes:
+            if change.kind == "speech_started":
+                self.turn = SpokenTurn(self._asr.stream())
+                self.turn.put(self._detector.sound())
+        if not changes and self.turn is not None:
+            self.turn.put(samples)
+        return changes
+
+    def _put_uncut(self, samples: np.ndarray) -> None:
+        if self.turn is None:
+            self.turn = SpokenTurn(self._asr.stream())
+        if self.turn.n_samples + len(samples) > self._most_samples:
+            seconds = self._most_samples / SAMPLE_RATE
+            raise RequestError(422, f"a turn of more than {seconds:g} s: commit or clear it first", "buffer_full")
+        self.turn.put(samples)
+
+    def take(self) -> SpokenTurn | None:
+        """The turn so far, which is over."""
+        turn, self.turn = self.turn, None
+        return turn
+
+    def clear(self) -> None:
+        """Forget the turn so far."""
+        turn = self.take()
+        if turn is not None:
+            turn.stream.cancel()
+        if self._detector is not None:
+            self._detector.reset()
