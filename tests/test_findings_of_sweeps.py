@@ -37,6 +37,18 @@ def trials(
     ]
 
 
+def test_a_bundled_recogniser_is_not_called_by_the_name_of_openais():
+    rows = [row | {"preset": "pocket"} for row in trials(lambda point: 0.0)]
+    findings = analyse(rows, {"whisper": "base.en"})
+    assert findings.axes["whisper"] == ["pocket tiny.en", "pocket base.en"]
+    assert findings.baseline["whisper"] == "pocket base.en"
+    told = [text for found in sentences(findings).values() for text in found]
+    assert any("pocket base.en" in text for text in told)
+    assert not any("base.en" in text.replace("pocket base.en", "") for text in told)
+    theirs = analyse([row | {"preset": "sesame"} for row in rows], {"whisper": "base.en"})
+    assert theirs.axes["whisper"] == ["tiny.en", "base.en"] and theirs.baseline["whisper"] == "base.en"
+
+
 def test_settings_that_act_alone_have_no_interaction_and_those_that_do_not_have_one():
     def alone(point: dict[str, Any]) -> float:
         return 5 * point["chunk_frames"] + 20 * (point["whisper"] == "base.en")

@@ -44,6 +44,7 @@ def sweep(
 ) -> None:
     """Run a recipe; what is done already is skipped, so it may be killed and called again. Ends with the report."""
     from csmkit import plugins
+    from csmkit.lab.analysis.search import run_search
     from csmkit.lab.report import build_report
     from csmkit.lab.report.folder import RowsMirror, copy_results, results_folder
     from csmkit.lab.sweep import EngineOptions, load_recipe, run_sweep
@@ -74,7 +75,8 @@ def sweep(
 
     again = {"retry_failed": retry_failed, "fresh": fresh, "renew": renew}
     try:
-        done = run_sweep(loaded, folder, engine=chosen, shard=part, on_row=on_row if told else None, **again)
+        run = run_search if loaded.search else run_sweep
+        done = run(loaded, folder, engine=chosen, shard=part, on_row=on_row if told else None, **again)
     except KeyboardInterrupt:
         typer.echo(f"Stopped; what is done is kept in {folder}, the same command goes on.", err=True)
         raise

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from csmkit.asr.directory import NAMES
 from csmkit.lab.analysis.choice import Choice, choose
 from csmkit.lab.analysis.columns import Column, headlines
 from csmkit.lab.analysis.pairs import (
@@ -91,6 +92,8 @@ def analyse(
     axes = {name: values for name in AXES if len(values := _values(kept, name)) > 1}
     kept.sort(key=lambda row: [axes[name].index(row[name]) for name in axes])
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in (baseline or {}).items()}
+    if "whisper" in given:
+        given["whisper"] = recogniser_name({"preset": records(rows)[0].get("preset"), "whisper": given["whisper"]})
     base = {name: given[name] if given.get(name) in values else values[0] for name, values in axes.items()}
     former = [] if against is None else [row for row in map(with_derived, against) if not row.get("error")]
     compared_all = [
@@ -115,9 +118,17 @@ def analyse(
     )
 
 
+def recogniser_name(row: Mapping[str, Any]) -> Any:
+    """What a report calls the recogniser of a row: "pocket base.en" is the bundled one, not OpenAI's of that name."""
+    name = row.get("whisper")
+    return f"pocket {name}" if row.get("preset") == "pocket" and name in NAMES else name
+
+
 def with_derived(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as reports take it: schedules as tuples, and what follows from its other columns."""
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    if "whisper" in row:
+        plain["whisper"] = recogniser_name(row)
     if row.get("error"):
         return plain
     late, repeated, snr = (measured(row.get(name)) for name in ("max_underrun_ms", "repeated_frames_ratio", "snr_db"))
@@ -153,7 +164,7 @@ def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     found = list(dict.fromkeys(row[name] for row in rows if row.get(name) is not None))
     numbers = sorted(value for value in found if is_number(value))
     schedules = sorted(value for value in found if isinstance(value, tuple))
-    known = ["tiny.en", "base.en", "small.en", "sound", "text"]
+    known = [*(prefix + size for size in NAMES for prefix in ("", "pocket ")), "sound", "text"]
     names = [value for value in found if isinstance(value, str)]
     return [*numbers, *schedules, *sorted(names, key=lambda name: known.index(name) if name in known else len(known))]
 

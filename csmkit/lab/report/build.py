@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from csmkit.errors import MissingDependencyError, ResultsError
-from csmkit.lab.analysis.findings import Findings, analyse
+from csmkit.lab.analysis.findings import Findings, analyse, recogniser_name
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.analysis.sentences import choice_rule, choice_table, interaction_rows, sentences
 from csmkit.lab.listen import listening_sentences, read_answers
@@ -118,7 +118,7 @@ def _render(
 
 def _listed(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
     """What the rows that succeeded have of some columns: all values, where they differ."""
-    done = [row for row in rows if not row.get("error")]
+    done = [{**row, "whisper": recogniser_name(row)} for row in rows if not row.get("error")]
     values = {name: dict.fromkeys(str(row[name]) for row in done if row.get(name) is not None) for name in names}
     return {name: ", ".join(found) for name, found in values.items() if found}
 

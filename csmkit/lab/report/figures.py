@@ -12,13 +12,15 @@ from csmkit.errors import InputError
 from csmkit.lab import plots
 from csmkit.lab.analysis.columns import Column, in_words
 from csmkit.lab.analysis.findings import Findings
-from csmkit.lab.analysis.pairs import CLEAR, shown
+from csmkit.lab.analysis.pairs import CLEAR, setting, shown
 from csmkit.lab.analysis.rows import is_number
+from csmkit.lab.analysis.search import pareto_front
 from csmkit.lab.analysis.statistics import UNITS
 from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.runner import FIGURES
 
 MOST_GROUPS = 6
+FRONT_AIMS = {"ttfa_ms": "lower", "wer": "lower"}
 LABEL_LETTERS = 34  # as many as the height of a figure holds
 NUMBERED = ("speaker",)  # numbers that are names: nothing lies between them
 
@@ -56,7 +58,7 @@ def draw_figures(findings: Findings, folder: Path) -> list[Picture]:
         for item in findings.headlines
         if len({row.get(item.column) for row in _rows(findings, axis)} - {None}) > 1
     ]
-    return [*_forests(findings, folder), *pictures]
+    return [*_forests(findings, folder), *_fronts(findings, folder), *pictures]
 
 
 def _forests(findings: Findings, folder: Path) -> list[Picture]:
@@ -68,6 +70,34 @@ def _forests(findings: Findings, folder: Path) -> list[Picture]:
             caption = f"Differences by {in_words(axis)}, paired, in margins; filled points are clear"
             pictures.append(Picture(path, caption, f"{caption}. The numbers are in the tables of differences."))
     return pictures
+
+
+def _fronts(findings: Findings, folder: Path) -> list[Picture]:
+    """Time to first audio against word errors, of each combination of settings."""
+    figure = draw_front(findings)
+    if figure is None:
+        return []
+    path = plots.save(figure, folder / FIGURES / "first_audio_against_word_errors")[1]
+    caption = "Time to first audio against word errors, a point each setting; filled points are beaten by no other"
+    best = "; ".join(str(row["setting"]) for row in pareto_front(_front_rows(findings), FRONT_AIMS))
+    return [Picture(path, caption, f"{caption}: {best}")]
+
+
+def draw_front(findings: Findings) -> plots.PaperFigure | None:
+    """The settings by time to first audio and word error rate, and which none beats; None where one is not measured."""
+    rows = _front_rows(findings)
+    return plots.pareto(rows, FRONT_AIMS, "setting") if len(rows) > 2 else None
+
+
+def _front_rows(findings: Findings) -> list[dict[str, Any]]:
+    rows = []
+    for row in findings.table:
+        if all(name in row and row[name].median is not None for name in FRONT_AIMS):
+            found = {"setting": setting({axis: row[axis] for axis in findings.axes})}
+            for name in FRONT_AIMS:
+                found |= {name: row[name].median, f"{name}_low": row[name].low, f"{name}_high": row[name].high}
+            rows.append(found)
+    return rows
 
 
 def draw_figure(findings: Findings, axis: str, column: str) -> plots.PaperFigure:

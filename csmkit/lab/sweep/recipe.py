@@ -48,6 +48,9 @@ class Recipe:
         asr: plugin that hears; ``whisper`` has the axis of that name.
         asr_device: where it runs.
         batch: most utterances spoken at once where no metric needs times.
+        search: of a recipe with too many settings to run all: ``n_settings`` that are tried, and ``aims``, columns to
+            make "lower" or "higher"; `csmkit.lab.analysis.search` runs it. An axis may then be a range, a table of
+            ``low``, ``high`` and, for ratios, ``log``.
         order_seed: of the order in which trials are run, and of the texts that are drawn.
     """
 
@@ -69,6 +72,7 @@ class Recipe:
     asr_device: str = "cpu"
     batch: int = 8
     order_seed: int = 0
+    search: dict[str, Any] = field(default_factory=dict)
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -117,7 +121,7 @@ def load_recipe(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Rec
     if isinstance(table.get("texts"), str) and table["texts"] not in TEXT_SETS:
         table["texts"] = str(path.parent / table["texts"])
     axes = _table("axes", table.setdefault("axes", {}))
-    for name, values in parse_overrides(overrides, {*AXES, *KEYS} - {"axes", "baseline", "margins"}).items():
+    for name, values in parse_overrides(overrides, {*AXES, *KEYS} - {"axes", "baseline", "margins", "search"}).items():
         if name in AXES:
             axes[name] = values
         else:
@@ -137,6 +141,7 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         if key not in KEYS:
             place = f"{key!r} is an axis: put it under [axes]" if key in AXES else nearest(key, sorted(KEYS))
             raise InputError(f"recipe {name!r} has an unknown key {key!r}: {place}")
+    table = _without_ranges(table)
     preset = check_choice("preset", table.get("preset", "pocket"), PRESETS)
     axes = _checked_axes(_table("axes", table.get("axes", {})), preset)
     seed = check_integer("order_seed", table.get("order_seed", Recipe.order_seed), 0)
@@ -154,6 +159,7 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         repeats=check_integer("repeats", table.get("repeats", Recipe.repeats), 1),
         batch=check_integer("batch", table.get("batch", Recipe.batch), 1),
         order_seed=seed,
+        search=_checked_search(_table("search", table.get("search", {}))),
         **{
             key: _text(key, table[key])
             for key in ("title", "question", "voice", "speech", "asr_device")
@@ -191,6 +197,8 @@ def _checked_axes(table: Mapping[str, Any], preset: str) -> dict[str, tuple[Any,
     for name, values in table.items():
         if name not in AXES:
             raise InputError(f"unknown axis {name!r}: {nearest(name, AXES)}")
+        if isinstance(values, Mapping):
+            raise InputError(f"axis {name} is a range: only a recipe with [search] takes ranges")
         listed = values if isinstance(values, list) else [values]
         if not listed:
             raise InputError(f"axis {name} has no values: give at least one, or leave the axis out")
@@ -234,6 +242,31 @@ def _checked_metrics(given: Any) -> tuple[str, ...]:
             check_choice("metrics", name, plugins.available("metric"))
         Measure.of(name)
     return tuple(dict.fromkeys(listed))
+
+
+def _checked_search(table: Mapping[str, Any]) -> dict[str, Any]:
+    if not table:
+        return {}
+    aims = table.get("aims")
+    if set(table) - {"n_settings", "aims", "ranges"} or not isinstance(aims, Mapping) or not aims:
+        raise InputError(
+            f'search={dict(table)}: give n_settings, and aims such as {{ttfa_ms = "lower", wer = "lower"}}'
+        )
+    for column, way in aims.items():
+        check_choice(f"aim {column}", way, ("lower", "higher"))
+    n_settings = check_integer("n_settings", table.get("n_settings", 30), 2)
+    return {"n_settings": n_settings, "aims": dict(aims), "ranges": dict(table.get("ranges", {}))}
+
+
+def _without_ranges(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's table whose axes that are ranges have their ends as values, and the ranges under ``search``."""
+    axes = table.get("axes", {})
+    ranges = {name: value for name, value in axes.items() if isinstance(value, Mapping)} if table.get("search") else {}
+    for name, value in ranges.items():
+        if not {"low", "high"} <= set(value) <= {"low", "high", "log"} or not value["low"] < value["high"]:
+            raise InputError(f"axis {name}={dict(value)}: give low below high, and log = true for ratios")
+    ends = {name: [value["low"], value["high"]] for name, value in ranges.items()}
+    return {**table, "axes": {**axes, **ends}, "search": {**table["search"], "ranges": ranges}} if ranges else {**table}
 
 
 def _checked_margins(table: Mapping[str, Any]) -> dict[str, float]:

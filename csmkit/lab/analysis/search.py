@@ -1,0 +1,121 @@
+"""Settings found where a grid is too big: Optuna proposes, a sweep measures, and the best trade-offs are kept.
+
+Each proposal is run on every text and seed of the recipe, so its figures are those of any sweep, and its rows are in
+the same file: a search that is stopped goes on, and a report is made as usual. With several aims the sampler is NSGA-II
+(Deb et al., IEEE Trans. Evolutionary Computation 2002), with one it is TPE (Bergstra et al., NeurIPS 2011).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from csmkit.errors import InputError, MissingDependencyError
+from csmkit.lab.analysis.columns import column_of
+from csmkit.lab.analysis.findings import with_derived
+from csmkit.lab.analysis.statistics import central
+from csmkit.lab.sweep.axes import AXES
+from csmkit.lab.sweep.plan import plan
+from csmkit.lab.sweep.recipe import Recipe
+from csmkit.lab.sweep.row_file import plain, read_rows, write_whole
+from csmkit.lab.sweep.runner import RECIPE, SweepSummary, run_sweep
+from csmkit.lab.sweep.worker import model_checksums
+
+FRONT = "front.json"
+
+
+def run_search(recipe: Recipe, folder: Path, **options: Any) -> SweepSummary:
+    """Try the settings that Optuna proposes, until ``n_settings`` of them have rows.
+
+    Args:
+        recipe: with ``search``.
+        folder: of the rows; `FRONT` is written there too, the settings that no other one beats in all aims.
+        options: of `run_sweep`.
+
+    Raises:
+        InputError: a recipe without ``search``, or an aim that was measured in no row.
+        MissingDependencyError: optuna is not installed.
+        CsmkitError: as `run_sweep`.
+    """
+    if not recipe.search:
+        raise InputError(f"recipe {recipe.name!r} has no [search]: run it as a sweep")
+    study, aims = _study(recipe), recipe.search["aims"]
+    options, fresh = {**options, "fresh": False}, bool(options.get("fresh"))
+    found: list[dict[str, Any]] = []
+    done: list[SweepSummary] = []
+    for number in range(recipe.search["n_settings"]):
+        trial = study.ask()
+        point = {name: (_proposed(trial, recipe, name),) for name in recipe.varied}
+        one = replace(recipe, axes={**recipe.axes, **point}, baseline={})
+        done.append(run_sweep(one, folder, **{**options, "fresh": fresh and number == 0, "renew": False}))
+        figures = _figures(one, folder, aims)
+        study.tell(trial, [figures[name] for name in aims])
+        found.append({**{name: values[0] for name, values in point.items()}, **figures})
+    write_whole(folder / RECIPE, json.dumps(plain(recipe.as_json()), indent=1).encode() + b"\n")
+    write_whole(folder / FRONT, json.dumps(plain(pareto_front(found, aims)), indent=1).encode() + b"\n")
+    counts = [sum(getattr(item, name) for item in done) for name in ("n_trials", "n_skipped", "n_run", "n_failed")]
+    return SweepSummary(folder, *counts)
+
+
+def pareto_front(rows: Sequence[Mapping[str, Any]], aims: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    """The rows that no other row beats: none is as good in every aim and better in one.
+
+    Args:
+        rows: with a figure for each aim.
+        aims: column to "lower" or "higher".
+    """
+    signs = {name: 1 if way == "lower" else -1 for name, way in aims.items()}
+
+    def costs(row: Mapping[str, Any]) -> tuple[float, ...]:
+        return tuple(sign * row[name] for name, sign in signs.items())
+
+    def beaten(row: Mapping[str, Any]) -> bool:
+        mine = costs(row)
+        return any(
+            other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in map(costs, rows)
+        )
+
+    first = list({json.dumps(plain(row), sort_keys=True): row for row in rows}.values())
+    return sorted((row for row in first if not beaten(row)), key=costs)
+
+
+def _study(recipe: Recipe) -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingDependencyError.for_extra("optuna", "search") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    ways = ["minimize" if way == "lower" else "maximize" for way in recipe.search["aims"].values()]
+    kind = optuna.samplers.NSGAIISampler if len(ways) > 1 else optuna.samplers.TPESampler
+    sampler = kind(seed=recipe.order_seed)
+    return optuna.create_study(directions=ways, sampler=sampler)
+
+
+def _proposed(trial: Any, recipe: Recipe, name: str) -> Any:
+    """A value of an axis: one of its values, or a number of its range."""
+    span = recipe.search["ranges"].get(name)
+    values = recipe.axes[name]
+    if span is None:
+        return values[trial.suggest_categorical(name, list(range(len(values))))]
+    whole = isinstance(span["low"], int) and isinstance(span["high"], int)
+    suggest = trial.suggest_int if whole else trial.suggest_float
+    value = suggest(name, span["low"], span["high"], log=bool(span.get("log")))
+    return AXES[name].check(value if whole else float(f"{value:.3g}"), recipe.preset)
+
+
+def _figures(recipe: Recipe, folder: Path, aims: Mapping[str, str]) -> dict[str, float]:
+    """The figure of each aim over the rows of one setting."""
+    mine = {trial.trial_id for trial in plan(recipe, model_checksums(recipe))}
+    rows = [with_derived(row) for row in read_rows(folder) if row["trial_id"] in mine and not row.get("error")]
+    figures = {}
+    for name in aims:
+        column = column_of(name)
+        known = [row for row in rows if name in row]
+        value = central(known, name, weight=column.weight, share=column.share)
+        if value is None:
+            raise InputError(f"aim {name!r} was measured in no row: name a column of {', '.join(recipe.metrics)}")
+        figures[name] = value
+    return figures
