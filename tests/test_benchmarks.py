@@ -202,7 +202,7 @@ def test_gpu_checks_say_what_failed(capsys, monkeypatch):
     ]
     monkeypatch.undo()
     assert gpu_checks.main(["--size", "tiny", "--device", "cpu", "--mode", "graph", "--checks", "parity"]) == 1
-    assert "mode 'graph' cannot be had on cpu" in last_line(capsys)["rows"][0]["found"]
+    assert "mode 'graph' is not available on cpu" in last_line(capsys)["rows"][0]["found"]
 
 
 def test_reproducibility_tells_what_changes_the_codes(capsys, voice_directory: Path):

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import CsmForConditionalGeneration
 
 from csmkit import Generator, Segment
-from csmkit.csm.attention import prefix_reach, whole_reach
+from csmkit.csm.attention import masked_span, prefix_span
 from csmkit.csm.config import TransformerConfig
 from csmkit.csm.transformer import KvCache, inverse_frequencies
 
@@ -111,9 +111,9 @@ def test_a_position_in_a_tensor_gives_what_a_host_integer_gives(both):
     x = torch.randn(1, 9, backbone.config.dim, generator=torch.Generator().manual_seed(1))
     sliced, whole = (KvCache.empty(backbone.config, 1, 40, x) for _ in range(2))
     for cache in (sliced, whole):
-        backbone(x[:, :8], prefix_reach(backbone, 0, 8), cache)
-    expected = backbone(x[:, 8:], prefix_reach(backbone, 8, 1), sliced)
-    torch.testing.assert_close(backbone(x[:, 8:], whole_reach(backbone, torch.tensor([8]), 40), whole), expected)
+        backbone(x[:, :8], prefix_span(backbone, 0, 8), cache)
+    expected = backbone(x[:, 8:], prefix_span(backbone, 8, 1), sliced)
+    torch.testing.assert_close(backbone(x[:, 8:], masked_span(backbone, torch.tensor([8]), 40), whole), expected)
 
 
 def test_a_prompt_read_in_two_parts_gives_what_one_gives(both):
@@ -121,9 +121,9 @@ def test_a_prompt_read_in_two_parts_gives_what_one_gives(both):
     backbone = generator.model.backbone
     x = torch.randn(1, 12, backbone.config.dim, generator=torch.Generator().manual_seed(2))
     at_once, in_parts = (KvCache.empty(backbone.config, 1, 12, x) for _ in range(2))
-    expected = backbone(x, prefix_reach(backbone, 0, 12), at_once)
-    backbone(x[:, :5], prefix_reach(backbone, 0, 5), in_parts)
-    torch.testing.assert_close(backbone(x[:, 5:], prefix_reach(backbone, 5, 7), in_parts), expected[:, 5:])
+    expected = backbone(x, prefix_span(backbone, 0, 12), at_once)
+    backbone(x[:, :5], prefix_span(backbone, 0, 5), in_parts)
+    torch.testing.assert_close(backbone(x[:, 5:], prefix_span(backbone, 5, 7), in_parts), expected[:, 5:])
 
 
 def test_bfloat16_speaks_codes_of_the_codec(voice_directory: Path):

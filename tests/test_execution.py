@@ -1,4 +1,4 @@
-"""How a frame runs: all modes say the same, and what cannot be had falls back and says why."""
+"""How a frame runs: all modes give the same codes, and what is not available falls back and says why."""
 
 from __future__ import annotations
 
@@ -7,20 +7,34 @@ import logging
 import shutil
 import sysconfig
 from pathlib import Path
+from typing import Any
 
+import fake_cuda
 import pytest
 import torch
+from fake_cuda import FakeCuda
 from tiny import save_voice, tiny_csm
+from torch import Tensor
 
 from csmkit import Generator, Segment
-from csmkit.csm.execution import choose, compiled
-from csmkit.csm.execution.cuda_graph import graph_step
+from csmkit.csm.config import Sampling
+from csmkit.csm.execution import choose
+from csmkit.csm.execution import static as static_step
+from csmkit.csm.execution.cuda_graph import CudaGraphs, graph_step
 from csmkit.csm.execution.eager import EagerStep
 from csmkit.csm.execution.static import StaticStep
+from csmkit.csm.execution.step import Made
+from csmkit.csm.sampling import Noise
 from csmkit.errors import DeviceError, InputError
 from csmkit.speech.settings import Request
 
 TEXTS = ("hello there, how are you today?", "no.", "what is the time, please?", "a longer sentence than the others.")
+TEXT, CPU = TEXTS[0], torch.device("cpu")
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    return fake_cuda.install(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +122,65 @@ def test_streams_that_interleave_have_buffers_each_and_give_them_back(eager: Gen
     assert len(free) == 2, "the next stream takes one of them"
 
 
+@pytest.mark.parametrize("n_ahead", [0, 1])
+def test_streams_that_join_and_leave_a_running_batch_say_and_sound_what_they_do_alone(eager: Generator, n_ahead: int):
+    model, decoder = eager.model, eager.codec.decoder
+    step = StaticStep(model, decoder, n_ahead=n_ahead)
+
+    def begun(speaker: int) -> Any:
+        ids = eager.prompts._tokenizer.ids(speaker, "hello.")
+        tokens = torch.zeros(1, len(ids), model.config.n_slots, dtype=torch.int64)
+        tokens[0, :, -1] = torch.tensor(ids)
+        mask = torch.zeros_like(tokens, dtype=torch.bool)
+        mask[..., -1] = True
+        state = step.new_state(100, Noise(model.config, [Sampling(topk=3 + speaker)], [speaker], CPU))
+        step.read(state, tokens, mask)
+        return state
+
+    def made(state: Any, n_frames: int, first: bool = False) -> list[Made]:
+        return [step.first(state, True) if first and not n else step.next(state) for n in range(n_frames)]
+
+    alone = [made(begun(speaker), 9, first=True) for speaker in range(3)]
+    found: list[list[tuple[Tensor, Tensor]]] = [[], [], []]
+
+    def note(rows: list[int], frames: list[Made]) -> None:
+        for frame in frames:
+            for index, row in enumerate(rows):
+                found[row].append((frame.codes[index], frame.sound[index]))
+
+    both, third = step.join([begun(0), begun(1)]), begun(2)
+    note([0, 1], made(both, 3, first=True))
+    note([2], made(third, 2, first=True))
+    all_three = step.join([both, third])
+    note([0, 1, 2], made(all_three, 2))
+    middle = step.split(all_three, [1])
+    outer = step.take(all_three, [2, 0])
+    note([1], made(middle, 2))
+    note([2, 0], made(outer, 4))
+    again = step.join([outer, middle])
+    note([2, 0, 1], made(step.take(again, [0, 1, 2]), 1))
+    note([0], made(step.take(again, [1]), 0))
+    for row, frames in enumerate(found):
+        for index, (codes, sound) in enumerate(frames[:9]):
+            assert torch.equal(codes, alone[row][index].codes[0]), (row, index)
+            torch.testing.assert_close(sound, alone[row][index].sound[0], atol=2e-5, rtol=0)
+    assert [len(frames) for frames in found] == [10, 8, 9]
+
+
+def test_a_frame_attends_to_no_more_rows_than_it_must(directory: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(static_step, "SMALLEST_SPAN", 16)
+    generator, eager = Generator.load(directory, device="cpu"), Generator.load(directory, device="cpu")
+    generator.step = StaticStep(generator.model, None, CudaGraphs(CPU))
+    how = {"seed": 3, "guards": None, "max_audio_length_ms": 80 * 40}
+    for _ in range(3):  # run, recorded, launched
+        frames = torch.stack(list(generator.frames(TEXT, 1, **how)))
+        assert torch.equal(frames, torch.stack(list(eager.frames(TEXT, 1, **how))))
+    gc.collect()
+    (buffers,) = generator.step._free[1]
+    n_keys = sorted(key[3] for key in buffers.recorded if key[0] == "frame" and not key[1])
+    assert n_keys == [64, 128], "of 34 prompt rows and 40 frames"
+
+
 def test_a_frame_beyond_the_room_hurts_nobody(directory: Path, tmp_path: Path):
     voice = save_voice(tiny_csm(seed=3, max_positions=64), tmp_path)
     eager, ahead = (Generator.load(voice, device="cpu") for _ in range(2))
@@ -168,17 +241,17 @@ def test_what_cannot_be_had_falls_back_with_one_warning_that_says_why(
     def broken(*_: object) -> None:
         raise DeviceError("inductor cannot compile here (no compiler); install a C++ compiler, g++ or clang")
 
-    monkeypatch.setattr(compiled, "_try_inductor", broken)
+    monkeypatch.setattr(choose, "_try_inductor", broken)
     for mode, reason in (
-        ("graph", "a CUDA graph needs a CUDA device, the voice is on cpu"),
+        ("graph", "a CUDA graph needs a CUDA device, the model is on cpu"),
         ("compiled", "inductor cannot compile here"),
     ):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             generator = Generator.load(directory, device="cpu", execution=mode)
         (record,) = caplog.records
-        assert f"execution={mode!r} cannot be had: {reason}" in record.message
-        assert record.message.endswith("Going on with 'eager'.")
+        assert f"execution={mode!r} is not available: {reason}" in record.message
+        assert record.message.endswith("Using 'eager'.")
         assert isinstance(generator.step, EagerStep) and generator.execution == "eager"
         assert len(codes(generator, seed=0)) == 4
     caplog.clear()

@@ -15,7 +15,7 @@ from fake_cuda import FakeCuda
 from tiny import save_voice, tiny_csm
 
 from csmkit import Generator, Segment
-from csmkit.csm.execution.cuda_graph import N_AHEAD, N_WARM_UPS, CudaRecorder
+from csmkit.csm.execution.cuda_graph import N_AHEAD, N_WARM_UPS, CudaGraphs
 from csmkit.csm.execution.static import StaticStep
 from csmkit.csm.model import CsmModel
 from csmkit.errors import DeviceMemoryError
@@ -37,7 +37,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recorded(directory: Path) -> Generator:
     """A generator in the mode "graph", but for the device."""
     generator = Generator.load(directory, device="cpu")
-    recorder = CudaRecorder(CPU)
+    recorder = CudaGraphs(CPU)
     generator.step = StaticStep(generator.model, generator.codec.decoder, recorder, N_AHEAD, n_warm_ups=N_WARM_UPS)
     generator.n_warm_ups = N_WARM_UPS
     return generator
@@ -75,11 +75,15 @@ def test_recordings_do_not_pile_up_with_settings(directory: Path, cuda: FakeCuda
     assert keys(graph) == before
 
 
-def test_warming_up_records_the_prompts_of_all_lengths(directory: Path, cuda: FakeCuda):
+def test_warming_up_records_prompts_and_frames_of_all_lengths(
+    directory: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("csmkit.csm.execution.static.SMALLEST_SPAN", 32)
     graph = recorded(directory)
     graph.warm_up()
     before, n_recordings = keys(graph), sum(line.endswith("begin") for line in cuda.log)
     assert [key[1] for key in sorted(key for key in before if key[0] == "read")] == [16, 32, 64, 128, 256]
+    assert {key[3] for key in before if key[0] == "frame" and key[2] and not key[1]} == {32, 64, 128, 257}
     for n_letters in (1, 20, 40, 100, 180):
         graph.generate("a" * n_letters, seed=1, max_audio_length_ms=240)
     assert keys(graph) == before
@@ -153,7 +157,7 @@ def body_that(refuses: Callable[[], bool]) -> Callable[[], None]:
 
 
 def test_a_refused_recording_leaves_the_thread_on_its_stream(cuda: FakeCuda, caplog: pytest.LogCaptureFixture):
-    recorder, kept = CudaRecorder(CPU), {}
+    recorder, kept = CudaGraphs(CPU), {}
     cuda.refuses_to_end = True
     body = body_that(lambda: True)
     for key in ("frame", "read"):
@@ -162,11 +166,11 @@ def test_a_refused_recording_leaves_the_thread_on_its_stream(cuda: FakeCuda, cap
             assert cuda.stream_name() == "default"
     assert [line.split(": ")[1] for line in cuda.log].count("end") == 2, "each was ended, and tried once"
     (record,) = caplog.records
-    assert record.message.endswith(f"{fake_cuda.REFUSED}. Going on without."), "the first reason, not its echo"
+    assert record.message.endswith(f"{fake_cuda.REFUSED}. It is run each time."), "the first reason, not its echo"
 
 
 def test_memory_that_runs_out_while_recording_is_an_error_and_no_refusal(cuda: FakeCuda):
-    recorder, kept, calls = CudaRecorder(CPU), {}, []
+    recorder, kept, calls = CudaGraphs(CPU), {}, []
 
     def body() -> None:
         calls.append("ran")
@@ -181,7 +185,7 @@ def test_memory_that_runs_out_while_recording_is_an_error_and_no_refusal(cuda: F
 
 
 def test_a_thread_that_never_multiplied_can_record(cuda: FakeCuda, caplog: pytest.LogCaptureFixture):
-    recorder, kept = CudaRecorder(CPU), {}
+    recorder, kept = CudaGraphs(CPU), {}
     left, right, product = torch.eye(2), torch.ones(2, 2), torch.zeros(2, 2)
 
     def body() -> None:
@@ -200,7 +204,7 @@ def test_a_thread_that_never_multiplied_can_record(cuda: FakeCuda, caplog: pytes
 
 
 def test_everything_happens_on_the_device_of_the_voice(cuda: FakeCuda):
-    recorder, kept = CudaRecorder(torch.device("cuda", 1)), {}
+    recorder, kept = CudaGraphs(torch.device("cuda", 1)), {}
     for _ in range(3):
         recorder.run(kept, "frame", body_that(lambda: False))
         recorder.wait()()
@@ -209,7 +213,7 @@ def test_everything_happens_on_the_device_of_the_voice(cuda: FakeCuda):
 
 
 def test_recorders_record_on_streams_of_their_own_and_launches_wait_for_each_other(cuda: FakeCuda):
-    recorders = [CudaRecorder(CPU) for _ in range(2)]
+    recorders = [CudaGraphs(CPU) for _ in range(2)]
     kept: list[dict] = [{}, {}]
     for recorder, mine in zip(recorders, kept, strict=True):
         for _ in range(2):

@@ -15,7 +15,7 @@ import torch
 from tiny import character_tokenizer, save_voice, tiny_csm
 
 from csmkit import Generator, Segment
-from csmkit.csm.execution.cuda_graph import CudaRecorder
+from csmkit.csm.execution.cuda_graph import CudaGraphs
 from csmkit.csm.execution.static import StaticStep
 from csmkit.errors import CsmkitError, NotFiniteError
 
@@ -38,7 +38,7 @@ def generator(request: pytest.FixtureRequest, directory: Path, monkeypatch: pyte
         made.step = StaticStep(made.model, made.codec.decoder, n_ahead=1)
     if mode == "graph":
         fake_cuda.install(monkeypatch)
-        made.step = StaticStep(made.model, made.codec.decoder, CudaRecorder(torch.device("cpu")), n_ahead=1)
+        made.step = StaticStep(made.model, made.codec.decoder, CudaGraphs(torch.device("cpu")), n_ahead=1)
     return made
 
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from csmkit import Generator, Segment, cli
 from csmkit.convert import convert
-from csmkit.csm.attention import prefix_reach
+from csmkit.csm.attention import prefix_span
 from csmkit.csm.checkpoint import load_model
 from csmkit.csm.execution import onnx as onnx_step
 from csmkit.csm.execution import onnx_graph
@@ -111,8 +111,8 @@ def test_a_stack_gives_what_its_rounded_weights_give_in_torch(
         start, errors = 0, []
         for n_new in (60, 1, 1, 30, 1) if name == "backbone" else (2, 1, 1):
             x = torch.randn(1, n_new, ours.config.dim)
-            reach = prefix_reach(theirs, start, n_new)
-            errors.append(error_of(run(x, reach, caches[0]), theirs(x, reach, caches[1])))
+            span = prefix_span(theirs, start, n_new)
+            errors.append(error_of(run(x, span, caches[0]), theirs(x, span, caches[1])))
             start += n_new
         assert max(errors) < allowed
         for layer, other in zip(*(cache.layers for cache in caches), strict=True):
@@ -270,7 +270,7 @@ def test_convert_rounds_from_the_command_line(directory: Path, tmp_path: Path):
 
 def test_rounded_weights_are_for_the_cpu():
     model = load_model_on_meta()
-    with pytest.raises(DeviceError, match="weights of 4 bits are for the CPU, the voice is on meta"):
+    with pytest.raises(DeviceError, match="weights of 4 bits are for the CPU, the model is on meta"):
         quantize(model, Rounding(4))
 
 
@@ -298,9 +298,8 @@ def test_a_runtime_without_an_operator_falls_back_with_one_warning(
     with caplog.at_level(logging.WARNING):
         generator = Generator.load(directory, device="cpu", execution="int4")
     (record,) = caplog.records
-    assert (
-        "execution='int4' cannot be had: ONNX Runtime" in record.message and "cannot run this voice" in record.message
-    )
+    assert "execution='int4' is not available: ONNX Runtime" in record.message
+    assert "cannot run this voice" in record.message
     assert "install another version, 1.22 or newer, or take execution='eager'" in record.message
     assert generator.execution == "eager" and type(generator.step) is EagerStep
     assert codes(generator, seed=0).shape == (4, 20)

@@ -1,4 +1,4 @@
-"""What new positions look at: by host integers, or by a mask over the whole cache where shapes must be constant."""
+"""Which cache rows new positions attend to: by host integers, or by a mask where shapes must be constant."""
 
 from __future__ import annotations
 
@@ -7,59 +7,66 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from csmkit.csm.transformer import Reach, Transformer
+from csmkit.csm.transformer import AttentionSpan, Transformer
 
 
-def prefix_reach(transformer: Transformer, start: int, n_new: int) -> Reach:
-    """Positions ``start`` to ``start + n_new`` that look at the rows before them and at themselves."""
+def prefix_span(transformer: Transformer, start: int, n_new: int) -> AttentionSpan:
+    """Positions ``start`` to ``start + n_new``, which attend to all rows before them and to themselves."""
     positions = torch.arange(start, start + n_new, device=transformer.norm.device)
     cos, sin = transformer.rotation(positions)
     if n_new == 1:
-        return Reach(positions, cos, sin, span=start + 1)
-    seen = torch.arange(start + n_new, device=positions.device) <= positions[:, None]
-    return Reach(positions, cos, sin, start + n_new, seen.repeat_interleave(transformer.config.group, dim=0))
+        return AttentionSpan(positions, cos, sin, n_keys=start + 1)
+    visible = torch.arange(start + n_new, device=positions.device) <= positions[:, None]
+    mask = visible.repeat_interleave(transformer.config.group, dim=0)
+    return AttentionSpan(positions, cos, sin, start + n_new, mask)
 
 
-def ragged_reach(transformer: Transformer, lengths: Sequence[int]) -> Reach:
-    """One new position for each stream of a batch, after the rows that stream has."""
+def ragged_span(transformer: Transformer, lengths: Sequence[int]) -> AttentionSpan:
+    """One new position for each stream of a batch, after the rows that this stream has."""
     positions = torch.tensor(lengths, device=transformer.norm.device)
     return _one_each(transformer, positions, max(lengths) + 1)
 
 
-def whole_reach(transformer: Transformer, position: Tensor, n_positions: int) -> Reach:
-    """One new position a stream that looks at the whole cache through a mask: constant shapes, nothing read back.
+def masked_span(transformer: Transformer, position: Tensor, n_keys: int) -> AttentionSpan:
+    """One new position for each stream, which attends to the first rows of the cache through a mask.
+
+    Shapes are constant, and nothing is copied to the host.
 
     Args:
-        position: ``(batch,)`` int64 on the device, the rows each stream has.
-        n_positions: rows of the cache.
+        transformer: whose rotation is used.
+        position: ``(batch,)`` int64 on the device, the number of rows that each stream has.
+        n_keys: number of cache rows to read; more than any of ``position``.
     """
     if len(position) > 1:
-        return _one_each(transformer, position, n_positions)
+        return _one_each(transformer, position, n_keys)
     cos, sin = transformer.rotation(position)
-    seen = torch.arange(n_positions, device=position.device) <= position[:, None]
-    return Reach(position, cos, sin, n_positions, seen.expand(transformer.config.group, -1))
+    visible = torch.arange(n_keys, device=position.device) <= position[:, None]
+    return AttentionSpan(position, cos, sin, n_keys, visible.expand(transformer.config.group, -1))
 
 
-def bucket_reach(transformer: Transformer, start: Tensor, n_new: Tensor, bucket: int, n_positions: int) -> Reach:
-    """``bucket`` positions from ``start`` on, of which ``n_new`` count: constant shapes, nothing read back.
+def bucket_span(transformer: Transformer, start: Tensor, n_new: Tensor, bucket: int, n_keys: int) -> AttentionSpan:
+    """``bucket`` positions from ``start`` on, of which the first ``n_new`` are used.
 
-    Those that do not count are written to the cache's last row, which nothing that counts may use.
+    Shapes are constant, and nothing is copied to the host. The unused positions are written to the last cache row,
+    which no used position may have.
 
     Args:
+        transformer: whose rotation is used.
         start: ``(1,)`` int64 on the device.
-        n_new: likewise.
-        bucket: a host integer.
-        n_positions: rows of the cache.
+        n_new: ``(1,)`` int64 on the device.
+        bucket: number of positions, a host integer.
+        n_keys: number of rows of the cache.
     """
     steps = torch.arange(bucket, device=start.device)
-    positions = torch.where(steps < n_new, start + steps, n_positions - 1)
+    positions = torch.where(steps < n_new, start + steps, n_keys - 1)
     cos, sin = transformer.rotation(positions)
-    seen = torch.arange(n_positions, device=start.device) <= positions[:, None]
-    return Reach(positions, cos, sin, n_positions, seen.repeat_interleave(transformer.config.group, dim=0))
+    visible = torch.arange(n_keys, device=start.device) <= positions[:, None]
+    return AttentionSpan(positions, cos, sin, n_keys, visible.repeat_interleave(transformer.config.group, dim=0))
 
 
-def _one_each(transformer: Transformer, positions: Tensor, span: int) -> Reach:
+def _one_each(transformer: Transformer, positions: Tensor, n_keys: int) -> AttentionSpan:
     positions = positions.unsqueeze(1)
     cos, sin = transformer.rotation(positions)
-    seen = torch.arange(span, device=positions.device) <= positions
-    return Reach(positions, cos, sin, span, seen[:, None, None].expand(-1, -1, transformer.config.group, -1))
+    visible = torch.arange(n_keys, device=positions.device) <= positions
+    mask = visible[:, None, None].expand(-1, -1, transformer.config.group, -1)
+    return AttentionSpan(positions, cos, sin, n_keys, mask)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from csmkit.csm.config import CsmConfig
 from csmkit.csm.sampling import Noise, sample
-from csmkit.csm.transformer import KvCache, Reach, Transformer, new_weight, product
+from csmkit.csm.transformer import AttentionSpan, KvCache, Transformer, new_weight, product
 
 
 @dataclass
@@ -65,8 +65,8 @@ class Stacks(NamedTuple):
         head: as `CsmModel.head`.
     """
 
-    backbone: Callable[[Tensor, Reach, KvCache], Tensor]
-    depth: Callable[[Tensor, Reach, KvCache], Tensor]
+    backbone: Callable[[Tensor, AttentionSpan, KvCache], Tensor]
+    depth: Callable[[Tensor, AttentionSpan, KvCache], Tensor]
     head: Callable[[int, Tensor], Tensor]
 
 
@@ -119,65 +119,63 @@ class CsmModel(nn.Module):
         state: CsmState,
         tokens: Tensor,
         mask: Tensor,
-        reach: Reach,
+        span: AttentionSpan,
         last: Tensor | None = None,
         stacks: Stacks | None = None,
     ) -> Tensor:
-        """Run the backbone over prompt rows, which go to the state's cache.
+        """Run the backbone over prompt rows; their keys and values are written to the state's cache.
 
         Args:
+            state: of the streams.
             tokens: ``(batch, n_rows, slots)`` int64.
-            mask: the same shape, bool: the slots that count.
-            reach: of these rows.
-            last: ``(1,)`` int64 on the device, the last row that counts; None for the last of all.
-            stacks: to run in place of the model's own.
+            mask: of the same shape, bool; True for the slots that are used.
+            span: what these rows attend to.
+            last: ``(1,)`` int64 on the device, the last row that is used; None for the last of all.
+            stacks: called in place of the model's own stacks.
 
         Returns:
-            ``(batch, dim)``, the next `CsmState.hidden`; the caller keeps it.
+            ``(batch, dim)``, the next `CsmState.hidden`; the caller stores it.
         """
         text = F.embedding(tokens[..., -1], self.text_embedding) * mask[..., -1:]
         codes = (tokens[..., :-1] + self.offsets).flatten(0, 1)
         weights = mask[..., :-1].flatten(0, 1).to(text.dtype)
         audio = F.embedding_bag(codes, self.audio_embedding, mode="sum", per_sample_weights=weights)
-        hidden = (stacks or self).backbone(text + audio.view_as(text), reach, state.backbone)
+        hidden = (stacks or self).backbone(text + audio.view_as(text), span, state.backbone)
         return hidden[:, -1] if last is None else hidden.index_select(1, last)[:, 0]
 
-    def read_frame(self, state: CsmState, reach: Reach, stacks: Stacks | None = None) -> Tensor:
-        """Run the backbone over the state's codes; returns as `read_prompt`.
-
-        Args:
-            stacks: to run in place of the model's own.
-        """
+    def read_frame(self, state: CsmState, span: AttentionSpan, stacks: Stacks | None = None) -> Tensor:
+        """Run the backbone over the state's codes; arguments and result as `read_prompt`."""
         x = F.embedding(state.codes + self.offsets, self.audio_embedding).sum(dim=1, keepdim=True)
-        return (stacks or self).backbone(x, reach, state.backbone)[:, -1]
+        return (stacks or self).backbone(x, span, state.backbone)[:, -1]
 
     def speak_frame(
         self,
         state: CsmState,
         noise: Tensor,
         topk: int | Tensor,
-        reaches: Sequence[Reach],
+        spans: Sequence[AttentionSpan],
         stacks: Stacks | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Draw the codes that follow the state's hidden output of the backbone.
+        """Sample the codes of the frame that follows the state's hidden output of the backbone.
 
         Args:
-            noise: from `Noise.draw`.
+            state: of the streams.
+            noise: the result of `Noise.draw`.
             topk: as `sample` takes it.
-            reaches: of the depth decoder's passes; the first has two positions, for the backbone's output and the first
-                code.
-            stacks: to run in place of the model's own.
+            spans: what each pass of the depth decoder attends to; the first pass has two positions, for the backbone's
+                output and the first code.
+            stacks: called in place of the model's own stacks and heads.
 
         Returns:
-            The next `CsmState.codes`, ``(batch, n_codebooks)`` int64, which the caller keeps; and ``(batch,)`` bool on
-            the device, whether the values they were drawn from are finite.
+            The next `CsmState.codes`, ``(batch, n_codebooks)`` int64, which the caller stores; and ``(batch,)`` bool on
+            the device, whether the values that they were sampled from are finite.
         """
         depth, head = (stacks or self).depth, (stacks or self).head
         code, best = sample(head(0, state.hidden), noise[:, 0], topk)
         codes, scores = [code], [best]
         x = torch.stack((state.hidden @ self.projection, self.depth_embedding[0][code]), dim=1)
-        for index, reach in enumerate(reaches, start=1):
-            hidden = depth(x, reach, state.depth)[:, -1]
+        for index, span in enumerate(spans, start=1):
+            hidden = depth(x, span, state.depth)[:, -1]
             code, best = sample(head(index, hidden), noise[:, index], topk)
             codes.append(code)
             scores.append(best)

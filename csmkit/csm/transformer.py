@@ -87,22 +87,22 @@ class KvCache:
 
 
 @dataclass(frozen=True)
-class Reach:
-    """Where new positions are written, and what they may look at.
+class AttentionSpan:
+    """Where new positions are written, and what they attend to.
 
     Attributes:
         positions: ``(n_new,)`` int64, the cache rows they take; ``(batch, 1)`` where every stream takes another.
         cos, sin: ``(*positions.shape, heads, head_dim)``, the rotation of queries and keys; values turn by nothing,
             1 and 0.
-        span: cache rows to look at; a host integer.
-        mask: ``(n_new * group, span)``, or ``(batch, 1, group, span)`` where every stream takes another position; bool,
-            True where a query may look; None where all may look at all.
+        n_keys: number of cache rows to attend to, from the first on; a host integer.
+        mask: bool, True where a query attends to a row: ``(n_new * group, n_keys)``, or ``(batch, 1, group, n_keys)``
+            where every stream takes another position; None where all queries attend to all rows.
     """
 
     positions: Tensor
     cos: Tensor
     sin: Tensor
-    span: int
+    n_keys: int
     mask: Tensor | None = None
 
 
@@ -152,32 +152,32 @@ class Block(nn.Module):
         self.down = new_weight(config.ffn_dim, config.dim)
         self.register_buffer("floor", norm_floor(config), persistent=False)
 
-    def forward(self, x: Tensor, reach: Reach, cache: Tensor) -> Tensor:
+    def forward(self, x: Tensor, span: AttentionSpan, cache: Tensor) -> Tensor:
         """Run ``(batch * n_new, dim)``, writing their keys and values to the layer's cache on the way."""
         normed = rms_norm(x, self.attention_norm, self.floor)
-        x = x + product(self._attend(product(normed, self.qkv), reach, cache), self.out)
+        x = x + product(self._attend(product(normed, self.qkv), span, cache), self.out)
         normed = rms_norm(x, self.mlp_norm, self.floor)
         gate, up = product(normed, self.gate_up).chunk(2, dim=-1)
         return x + product(F.silu(gate) * up, self.down)
 
-    def _attend(self, qkv: Tensor, reach: Reach, cache: Tensor) -> Tensor:
+    def _attend(self, qkv: Tensor, span: AttentionSpan, cache: Tensor) -> Tensor:
         config = self.config
-        batch, n_new = cache.shape[0], reach.positions.shape[-1]
+        batch, n_new = cache.shape[0], span.positions.shape[-1]
         heads = qkv.view(batch, n_new, -1, config.head_dim)
-        heads = torch.addcmul(heads * reach.cos, heads.roll(config.head_dim // 2, -1), reach.sin)
+        heads = torch.addcmul(heads * span.cos, heads.roll(config.head_dim // 2, -1), span.sin)
         query, new = heads.split((config.n_heads, 2 * config.n_kv_heads), dim=2)
-        if reach.positions.ndim == 1:
-            cache.index_copy_(2, reach.positions, new.transpose(1, 2))
+        if span.positions.ndim == 1:
+            cache.index_copy_(2, span.positions, new.transpose(1, 2))
         else:
-            cache[torch.arange(batch, device=cache.device), :, reach.positions[:, 0]] = new[:, 0]
-        keys, values = cache.narrow(2, 0, reach.span).chunk(2, dim=1)
+            cache[torch.arange(batch, device=cache.device), :, span.positions[:, 0]] = new[:, 0]
+        keys, values = cache.narrow(2, 0, span.n_keys).chunk(2, dim=1)
         # The queries of a group take the place of more queries on one head: no key or value is repeated.
         grouped = query.view(batch, n_new, config.n_kv_heads, config.group, config.head_dim).transpose(1, 2)
         mixed = F.scaled_dot_product_attention(
             grouped.reshape(batch, config.n_kv_heads, n_new * config.group, config.head_dim),
             keys,
             values,
-            attn_mask=reach.mask,
+            attn_mask=span.mask,
         )
         mixed = mixed.view(batch, config.n_kv_heads, n_new, config.group, config.head_dim).transpose(1, 2)
         return mixed.reshape(batch * n_new, -1)
@@ -201,15 +201,15 @@ class Transformer(nn.Module):
         self.register_buffer("turns", torch.tensor(turns), persistent=False)
         self.register_buffer("floor", norm_floor(config), persistent=False)
 
-    def forward(self, x: Tensor, reach: Reach, cache: KvCache) -> Tensor:
-        """Run ``(batch, n_new, dim)`` at the positions of ``reach``; the hidden states after the final norm."""
+    def forward(self, x: Tensor, span: AttentionSpan, cache: KvCache) -> Tensor:
+        """Run ``(batch, n_new, dim)`` at the positions of ``span``; the hidden states after the final norm."""
         rows = x.flatten(0, 1)
         for block, layer in zip(self.blocks, cache.layers, strict=True):
-            rows = block(rows, reach, layer)
+            rows = block(rows, span, layer)
         return rms_norm(rows, self.norm, self.floor).view_as(x)
 
     def rotation(self, positions: Tensor) -> Tensor:
-        """What a `Reach` holds as cos and sin, ``(2, *positions.shape, heads, head_dim)``."""
+        """What a `AttentionSpan` holds as cos and sin, ``(2, *positions.shape, heads, head_dim)``."""
         return self.rotary[:, positions].to(self.norm.dtype).index_select(-2, self.turns)
 
 

@@ -144,6 +144,8 @@ class Generator(SpeechGenerator):
                 nothing = torch.zeros(1, n_rows, self.config.n_slots, dtype=torch.int64)
                 state = self.step.new_state(n_rows, noise)
                 self.step.read(state, nothing, nothing.bool())
+                self.step.first(state, self.step.makes_sound)  # frames attend to as many rows as the prompt has
+                self.step.next(state)
                 del state  # whose buffers the next one takes
         super().warm_up(context)
 

@@ -53,7 +53,7 @@ class Bench:
         mode = mode or self.mode
         generator = Generator.load(self.directory, device=self.device, dtype=self.dtype, execution=mode)
         if generator.execution != mode:
-            raise DeviceError(f"mode {mode!r} cannot be had on {self.device}: give --mode static on a CPU")
+            raise DeviceError(f"mode {mode!r} is not available on {self.device}: give --mode static on a CPU")
         return generator
 
     def speak(self, generator: Generator, seed: int = 0) -> Tensor:

@@ -28,7 +28,7 @@ from csmkit.asr.windows import transcribe_long
 from csmkit.audio import SAMPLE_RATE, resample
 from csmkit.csm.checkpoint import load_model
 from csmkit.csm.config import Sampling
-from csmkit.csm.execution.eager import EagerStep, depth_reaches
+from csmkit.csm.execution.eager import EagerStep, depth_spans
 from csmkit.csm.execution.onnx import OnnxStep
 from csmkit.csm.execution.step import Step
 from csmkit.csm.model import CsmModel, Stacks
@@ -169,12 +169,12 @@ def run(model: CsmModel, step: Any, stacks: Stacks, n_frames: int, codes: Tensor
     mask = torch.zeros_like(tokens, dtype=torch.bool)
     mask[..., -1] = True
     step.read(state, tokens, mask)
-    reaches = depth_reaches(model)
+    spans = depth_spans(model)
     for frame in range(n_frames):
         noise = torch.zeros(1, config.n_codebooks, config.codebook_size)
         if codes is not None:
             noise.scatter_(2, codes[None, frame, :, None], 1e9)
-        state.codes, _ = model.speak_frame(state, noise, config.codebook_size, reaches, stacks)
+        state.codes, _ = model.speak_frame(state, noise, config.codebook_size, spans, stacks)
         state.hidden = model.read_frame(state, step._advance(state, 1), stacks)
 
 

@@ -1,4 +1,4 @@
-"""Memory of constant shape and place for a batch of streams, so that a recording of a frame can be launched again."""
+"""Tensors at constant addresses for a batch of streams, so that a recorded frame can be launched again and again."""
 
 from __future__ import annotations
 
@@ -15,57 +15,59 @@ from csmkit.csm.execution.step import Made
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.sampling import Noise
 
-N_SLOTS = 2  # frames on their way from device to host: one runs while another is looked at
+N_HOST_FRAMES = 2  # one is written by the device while the other is read
 
 
 @dataclass
-class Slot:
-    """One frame on the host, page-locked where there is a GPU.
+class HostFrame:
+    """One frame on the host, in page-locked memory where there is a GPU.
 
     Attributes:
-        frame: ``(batch, n_codebooks + 1)`` int64, as `csmkit.csm.execution.step.packed`.
-        sound: ``(batch, 1920)`` float32; unused where the frame is not heard.
+        frame: ``(batch, n_codebooks + 1)`` int64, as `csmkit.csm.execution.step.packed` returns it.
+        sound: ``(batch, 1920)`` float32; unused where the frame is not decoded.
     """
 
     frame: Tensor
     sound: Tensor
 
     def made(self, rows: Sequence[int], aloud: bool) -> Made:
-        """A copy of these rows."""
+        """Copy these rows."""
         index = list(rows)
         return Made.of(self.frame[index], self.sound[index] if aloud else None)
 
-    def load(self, row: int, other: Slot, other_rows: Sequence[int]) -> None:
-        """Copy rows of another slot to those from ``row`` on."""
-        index = list(other_rows)
-        self.frame[row : row + len(index)] = other.frame[index]
-        self.sound[row : row + len(index)] = other.sound[index]
+    def load(self, row: int, other: HostFrame, other_rows: Sequence[int]) -> None:
+        """Copy rows of another frame to the rows from ``row`` on."""
+        rows, index = slice(row, row + len(other_rows)), list(other_rows)
+        self.frame[rows], self.sound[rows] = other.frame[index], other.sound[index]
 
     @property
     def finite(self) -> bool:
-        """Whether codes and sound of all rows came from finite values."""
+        """Whether codes and sound of all rows come from finite values."""
         return bool(self.frame[:, -1].all()) and bool(self.sound.isfinite().all())
 
 
 @dataclass(eq=False)
 class FrameBuffers:
-    """Buffers for ``batch`` streams, and what was recorded over them. No tensor is ever replaced by another.
+    """Buffers for ``batch`` streams, with the recordings that use them. No tensor is ever replaced by another.
 
     Streams take buffers when they begin and give them back when they end. The cache has one row more than streams may
-    use: what must be written somewhere and never counts goes there.
+    use; unused positions are written there.
 
     Attributes:
-        state: what the model sees.
-        position: ``(batch,)`` int64 on the device, the cache rows each stream has.
-        finite: ``(batch,)`` bool on the device, whether all values since the stream's first frame were finite.
-        frame: ``(batch, n_codebooks + 1)`` int64 on the device, as `csmkit.csm.execution.step.packed`.
+        batch: number of streams.
+        n_positions: number of positions of each stream.
+        state: the state that the model uses.
+        position: ``(batch,)`` int64 on the device, number of cache rows that each stream has.
+        finite: ``(batch,)`` bool on the device, whether all values since the stream's first frame are finite.
+        frame: ``(batch, n_codebooks + 1)`` int64 on the device, as `csmkit.csm.execution.step.packed` returns it.
         sound: ``(batch, 1920)`` float32 on the device.
-        slots: the last frames on the host.
-        voices: the codec's state; None where frames are decoded elsewhere.
-        recorded: by name, whatever the step's recorder keeps.
-        prompts: by their length, where rows to read are put.
-        wait: waits for all that was launched.
-        damaged: never to be used by another stream: a value was not finite, or a launch failed midway.
+        host_frames: the last frames on the host.
+        codec_state: the decoder's state; None where frames are decoded elsewhere.
+        recorded: the step's recordings by their keys.
+        prompts: buffers of prompt rows by their length.
+        n_launched: number of frames launched so far.
+        wait: waits for everything launched so far.
+        damaged: whether no other stream may use them: a value was not finite, or an error interrupted a launch.
     """
 
     batch: int
@@ -75,8 +77,8 @@ class FrameBuffers:
     finite: Tensor
     frame: Tensor
     sound: Tensor
-    slots: list[Slot]
-    voices: FrameDecoderState | None
+    host_frames: list[HostFrame]
+    codec_state: FrameDecoderState | None
     recorded: dict[Hashable, object] = field(default_factory=dict)
     prompts: dict[int, PromptBuffers] = field(default_factory=dict)
     n_launched: int = 0
@@ -84,15 +86,16 @@ class FrameBuffers:
     damaged: bool = False
 
     @classmethod
-    def make(cls, model: CsmModel, batch: int, n_positions: int, sounds: FrameDecoder | None) -> FrameBuffers:
-        """Free buffers for ``n_positions`` positions a stream."""
+    def make(cls, model: CsmModel, batch: int, n_positions: int, decoder: FrameDecoder | None) -> FrameBuffers:
+        """Make buffers for ``batch`` streams of ``n_positions`` positions each, on the model's device."""
         config, device = model.config, model.device
         on_gpu = device.type == "cuda"
         frame = torch.ones(batch, config.n_codebooks + 1, dtype=torch.int64)
-        sound = torch.zeros(batch, FRAME_SAMPLES if sounds is not None else 0)
+        sound = torch.zeros(batch, FRAME_SAMPLES if decoder is not None else 0)
 
-        def slot() -> Slot:
-            return Slot(*(torch.clone(one).pin_memory() if on_gpu else torch.clone(one) for one in (frame, sound)))
+        def host_frame() -> HostFrame:
+            copies = (tensor.clone() for tensor in (frame, sound))
+            return HostFrame(*(copy.pin_memory() if on_gpu else copy for copy in copies))
 
         return cls(
             batch,
@@ -102,29 +105,29 @@ class FrameBuffers:
             finite=torch.ones(batch, dtype=torch.bool, device=device),
             frame=frame.to(device, copy=True),
             sound=sound.to(device, copy=True),
-            slots=[slot() for _ in range(N_SLOTS)],
-            voices=None if sounds is None else sounds.new_state(batch),
+            host_frames=[host_frame() for _ in range(N_HOST_FRAMES)],
+            codec_state=None if decoder is None else decoder.new_state(batch),
         )
 
-    def next_slot(self) -> Slot:
-        """The slot of the frame to launch now."""
+    def next_host_frame(self) -> HostFrame:
+        """Return the host memory of the frame to launch now."""
         self.n_launched += 1
-        return self.slots[self.n_launched % N_SLOTS]
+        return self.host_frames[self.n_launched % N_HOST_FRAMES]
 
     def reusable(self) -> bool:
-        """Whether another stream may begin here; waits for frames that nobody looked at."""
+        """Whether another stream may begin here; waits for frames that were launched and not read."""
         if self.damaged:
             return False
         self.wait()
-        return all(slot.finite for slot in self.slots)
+        return all(host.finite for host in self.host_frames)
 
     def set_positions(self, lengths: Sequence[int]) -> None:
-        """The rows each stream has; without waiting for the device."""
+        """Set the number of cache rows that each stream has, without waiting for the device."""
         for row, length in enumerate(lengths):
             self.position[row].fill_(length)
 
     def load(self, row: int, other: FrameBuffers, other_rows: Sequence[int]) -> None:
-        """Copy streams of other buffers to the rows from ``row`` on: all but what is on its way to the host."""
+        """Copy streams of other buffers to the rows from ``row`` on, except their frames on the host."""
         index = list(other_rows)
         rows = slice(row, row + len(index))
         for mine, theirs in (
@@ -136,17 +139,19 @@ class FrameBuffers:
         ):
             mine[rows] = theirs[index]
         self.state.noise.load(row, other.state.noise, index)
-        if self.voices is not None and other.voices is not None:
-            self.voices.load(other.voices, index, row)
+        if self.codec_state is not None and other.codec_state is not None:
+            self.codec_state.load(other.codec_state, index, row)
 
 
 @dataclass
 class PromptBuffers:
-    """Where prompt rows are put, in a bucket of constant length.
+    """Buffers of prompt rows, of a constant length.
 
     Attributes:
-        tokens, mask: ``(1, bucket, slots)`` on the device.
-        start, n_rows: ``(1,)`` int64 on the device.
+        tokens: ``(1, bucket, slots)`` int64 on the device.
+        mask: of the same shape, bool.
+        start: ``(1,)`` int64 on the device, the cache row of the first prompt row.
+        n_rows: ``(1,)`` int64 on the device, number of rows that are used.
     """
 
     tokens: Tensor
@@ -156,13 +161,13 @@ class PromptBuffers:
 
     @classmethod
     def make(cls, bucket: int, n_slots: int, device: torch.device) -> PromptBuffers:
-        """Empty ones."""
+        """Make buffers of ``bucket`` rows."""
         one = torch.zeros(2, dtype=torch.int64, device=device)
         tokens = torch.zeros(1, bucket, n_slots, dtype=torch.int64, device=device)
         return cls(tokens, torch.zeros_like(tokens, dtype=torch.bool), one[:1], one[1:])
 
     def fill(self, start: int, tokens: Tensor, mask: Tensor) -> None:
-        """Put rows ``(1, n_rows, slots)`` in, which begin at cache row ``start``; the rest does not count."""
+        """Copy rows ``(1, n_rows, slots)``, which begin at cache row ``start``; the other rows are unused."""
         n_rows = tokens.shape[1]
         self.tokens[:, :n_rows] = tokens
         self.mask[:, :n_rows] = mask

@@ -1,4 +1,4 @@
-"""Which execution mode a model gets: the one asked for, or by device, size and measured speed."""
+"""Chooses the execution mode of a model: the one asked for, or one by device, size and measured speed."""
 
 from __future__ import annotations
 
@@ -7,24 +7,31 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
+import torch
+from torch import Tensor
+
 from csmkit.audio import FRAME_MS
 from csmkit.codec import FrameDecoder
 from csmkit.csm.execution.step import Step
-from csmkit.csm.model import CsmModel
+from csmkit.csm.model import CsmModel, Stacks
 from csmkit.csm.quantization import ROUNDINGS, quantize, rounded_bits, widen
 from csmkit.errors import DeviceError, InputError
 from csmkit.machine import SMALL_MODEL
 
+N_COMPILED_SHAPES = 64  # batch sizes times passes; torch gives up at 8 by default
+
 _log = logging.getLogger(__name__)
 
 
-def make_step(model: CsmModel, execution: str, sounds: FrameDecoder | None = None) -> tuple[Step, str]:
-    """The step of an execution mode, and the mode it is. What cannot be had falls back, with one warning that says why.
+def make_step(model: CsmModel, execution: str, decoder: FrameDecoder | None = None) -> tuple[Step, str]:
+    """Make the step of an execution mode; returns it with the name of the mode.
+
+    A mode that this machine does not have falls back to another one, with a warning that gives the reason.
 
     Args:
-        model: with weights, on its device; "int8" and "int4" round them, other modes widen them again.
-        execution: "auto" or a mode.
-        sounds: decodes on the same device; None where frames are decoded elsewhere.
+        model: the model with its weights, on its device; "int8" and "int4" round the weights, other modes widen them.
+        execution: "auto" or a mode, see `csmkit.csm.execution.step`.
+        decoder: decodes frames on the same device; None where they are decoded elsewhere.
 
     Raises:
         InputError: an unknown mode, or other bits than the weights were rounded to.
@@ -36,17 +43,17 @@ def make_step(model: CsmModel, execution: str, sounds: FrameDecoder | None = Non
     if mode not in ROUNDINGS:
         widen(model)
     try:
-        return _MODES[mode](model, sounds), mode
+        return _MODES[mode](model, decoder), mode
     except DeviceError as reason:
         instead = "graph" if model.device.type == "cuda" and mode != "graph" else "eager"
-        _log.warning("execution=%r cannot be had: %s. Going on with %r.", mode, reason, instead)
+        _log.warning("execution=%r is not available: %s. Using %r.", mode, reason, instead)
         widen(model)
-        return _MODES[instead](model, sounds), instead
+        return _MODES[instead](model, decoder), instead
 
 
 def automatic(model: CsmModel) -> str:
-    """The mode that "auto" is: what a voice was rounded for; "graph" on CUDA; on a CPU "eager", but "int8" for a big
-    voice whose products alone, as measured now, take longer than a frame lasts. What was measured is logged."""
+    """Choose a mode: that of the rounded weights; "graph" on CUDA; "eager" on a CPU, or "int8" for a big model whose
+    products alone, measured now, take longer than a frame lasts. The measured time is logged."""
     bits = rounded_bits(model)
     if bits is not None:
         return f"int{bits}"
@@ -66,7 +73,7 @@ def automatic(model: CsmModel) -> str:
     return mode
 
 
-def _eager(model: CsmModel, sounds: FrameDecoder | None) -> Step:
+def _eager(model: CsmModel, decoder: FrameDecoder | None) -> Step:
     from csmkit.csm.execution.eager import EagerStep
     from csmkit.csm.execution.row_products import arrange
 
@@ -75,19 +82,45 @@ def _eager(model: CsmModel, sounds: FrameDecoder | None) -> Step:
     return EagerStep(model)
 
 
-def _graph(model: CsmModel, sounds: FrameDecoder | None) -> Step:
+def _graph(model: CsmModel, decoder: FrameDecoder | None) -> Step:
     from csmkit.csm.execution.cuda_graph import graph_step
 
-    return graph_step(model, sounds)
+    return graph_step(model, decoder)
 
 
-def _compiled(model: CsmModel, sounds: FrameDecoder | None) -> Step:
-    from csmkit.csm.execution.compiled import compiled_step
+def _compiled(model: CsmModel, decoder: FrameDecoder | None) -> Step:
+    """Both stacks fused by inductor, torch's compiler; on CUDA their frames are recorded as those of "graph".
 
-    return compiled_step(model, sounds)
+    Every shape is compiled at its first frame, which takes seconds for a small model and minutes for CSM-1B.
+    """
+    import torch._dynamo
+
+    from csmkit.csm.execution.cuda_graph import graph_step
+    from csmkit.csm.execution.static import StaticStep
+
+    _try_inductor(model.device)
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, N_COMPILED_SHAPES)
+    backbone, depth = (
+        torch.compile(stack.forward, dynamic=False, fullgraph=True) for stack in (model.backbone, model.depth)
+    )
+    stacks = Stacks(backbone, depth, model.head)
+    return graph_step(model, decoder, stacks) if model.device.type == "cuda" else StaticStep(model, stacks=stacks)
 
 
-def _rounded(mode: str, model: CsmModel, sounds: FrameDecoder | None) -> Step:
+def _try_inductor(device: torch.device) -> None:
+    """Compile a small function; raises DeviceError where inductor has no compiler, now and not at the first frame."""
+
+    def double(x: Tensor) -> Tensor:
+        return x + x
+
+    try:
+        torch.compile(double, dynamic=False)(torch.ones(8, device=device))
+    except (RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DeviceError(f"inductor cannot compile here ({reason}); install a C++ compiler, g++ or clang") from error
+
+
+def _rounded(mode: str, model: CsmModel, decoder: FrameDecoder | None) -> Step:
     from csmkit.csm.execution.onnx import OnnxStep
 
     if rounded_bits(model) != ROUNDINGS[mode].bits:
@@ -95,10 +128,10 @@ def _rounded(mode: str, model: CsmModel, sounds: FrameDecoder | None) -> Step:
     return OnnxStep(model)
 
 
-def _static(model: CsmModel, sounds: FrameDecoder | None) -> Step:
+def _static(model: CsmModel, decoder: FrameDecoder | None) -> Step:
     from csmkit.csm.execution.static import StaticStep
 
-    return StaticStep(model, sounds)
+    return StaticStep(model, decoder)
 
 
 _MODES: dict[str, Callable[[CsmModel, FrameDecoder | None], Step]] = {

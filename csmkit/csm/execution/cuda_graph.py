@@ -1,7 +1,6 @@
-"""The frame as one CUDA graph: backbone step, unrolled depth loop, sampling and codec, one launch, no wait inside.
+"""The mode "graph": the frame as one CUDA graph. Backbone, depth loop, sampling and codec are launched at once.
 
-All that makes this possible is in `csmkit.csm.execution.static`, which runs on any device; here is only the
-recording itself.
+What a frame must be like for this is in `csmkit.csm.execution.static`, which runs on any device; here it is recorded.
 """
 
 from __future__ import annotations
@@ -19,36 +18,47 @@ from csmkit.csm.execution.static import StaticStep
 from csmkit.csm.model import CsmModel, Stacks
 from csmkit.errors import DeviceError
 
-N_AHEAD = 1  # frames the GPU has in hand while the host looks at the last one
+N_AHEAD = 1  # frames that the GPU has been given while the host reads the last one
 N_WARM_UPS = 2  # the first utterance chooses kernels, the second is recorded
-RUN_ONCE = object()  # in place of a recording, of what was run once
+RUN_ONCE = object()  # stored in place of a recording after the first run
 
 _log = logging.getLogger(__name__)
 
 
-class CudaRecorder:
-    """Runs a body the first time, records it as a CUDA graph the second time, and launches the graph from then on.
+def graph_step(model: CsmModel, decoder: FrameDecoder | None, stacks: Stacks | None = None) -> StaticStep:
+    """Make the step of the mode "graph"; with compiled ``stacks``, that of "compiled" on CUDA.
 
-    What cannot be recorded is run every time, with one warning that says why. All graphs of a recorder share one memory
-    pool: tensors that must survive a launch live in `FrameBuffers`, and launches wait for one another, also where
-    callers have different current streams.
+    Raises:
+        DeviceError: the model is not on a CUDA device.
+    """
+    if model.device.type != "cuda":
+        raise DeviceError(f"a CUDA graph needs a CUDA device, the model is on {model.device}")
+    return StaticStep(model, decoder, CudaGraphs(model.device), N_AHEAD, stacks, N_WARM_UPS)
+
+
+class CudaGraphs:
+    """Runs a function at its first call, records it as a CUDA graph at the second, and launches the graph from then on.
+
+    A function that cannot be recorded is run each time, with one warning that gives the reason. All graphs share one
+    memory pool: tensors that must survive a launch live in `FrameBuffers`, and launches run one after the other, also
+    where callers have different current streams. See `csmkit.csm.execution.static.Recorder`.
 
     Args:
-        device: with an index; it need not be the current one.
+        device: with an index; it need not be the current device.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         with torch.cuda.device(device):
             self._pool = torch.cuda.graph_pool_handle()
-            # Of its own: kernels that another recorder or thread puts on a shared stream would be recorded, too.
+            # Not torch's shared capture stream: kernels that another thread launches on it would be recorded as well.
             self._stream = torch.cuda.Stream(device)
             self._launched = torch.cuda.Event()
         self._recording, self._launching = threading.Lock(), threading.Lock()
-        self._warned = False
+        self._has_warned = False
 
     def run(self, recorded: dict[Hashable, object], key: Hashable, body: Callable[[], None]) -> None:
-        """As `csmkit.csm.execution.static.Recorder.run`."""
+        """As `Recorder.run`."""
         with torch.cuda.device(self._device):
             if key not in recorded:
                 body()
@@ -63,7 +73,7 @@ class CudaRecorder:
                 body()
 
     def wait(self) -> Callable[[], object]:
-        """As `csmkit.csm.execution.static.Recorder.wait`."""
+        """As `Recorder.wait`."""
         with torch.cuda.device(self._device):
             event = torch.cuda.Event()
             event.record(torch.cuda.current_stream(self._device))
@@ -77,19 +87,20 @@ class CudaRecorder:
             self._launched.record(stream)
 
     def _record(self, body: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
+        """Record a function; returns None where CUDA refuses."""
         graph = torch.cuda.CUDAGraph()
         try:
             with self._recording, torch.cuda.stream(self._stream), _no_garbage_collection():
                 torch.cuda.synchronize(self._device)
-                torch.cuda.empty_cache()  # nothing can be given back to the device while it records
+                torch.cuda.empty_cache()  # memory cannot be returned to the device during a capture
                 _start_cublas(self._device)
                 self._capture(graph, body)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            if not self._warned:
-                _log.warning("a frame cannot be recorded here: %s. Going on without.", str(error).splitlines()[0])
-            self._warned = True
+            if not self._has_warned:
+                _log.warning("a frame cannot be recorded here: %s. It is run each time.", str(error).splitlines()[0])
+            self._has_warned = True
             return None
         return graph
 
@@ -98,21 +109,21 @@ class CudaRecorder:
         try:
             body()
         except BaseException:
-            with suppress(RuntimeError):  # a capture that was broken off must be ended too, and says again that it was
+            with suppress(RuntimeError):  # a failed capture must be ended as well, and raises again
                 graph.capture_end()
             raise
         graph.capture_end()
 
 
 def _start_cublas(device: torch.device) -> None:
-    """One tiny product: cuBLAS begins anew in every thread, and must not while a graph is recorded."""
+    """Run one tiny product: cuBLAS is initialized in each thread, which is not permitted during a capture."""
     one = torch.ones(1, 1, device=device)
     torch.mm(one, one)
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Nothing is collected meanwhile: freeing what belongs to a device is not permitted while it records."""
+    """Suspend garbage collection: device memory must not be freed during a capture."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -120,14 +131,3 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def graph_step(model: CsmModel, sounds: FrameDecoder | None, stacks: Stacks | None = None) -> StaticStep:
-    """The step of the mode "graph"; with compiled ``stacks``, of "compiled" on CUDA.
-
-    Raises:
-        DeviceError: the model is not on a CUDA device.
-    """
-    if model.device.type != "cuda":
-        raise DeviceError(f"a CUDA graph needs a CUDA device, the voice is on {model.device}")
-    return StaticStep(model, sounds, CudaRecorder(model.device), N_AHEAD, stacks, N_WARM_UPS)

@@ -1,4 +1,4 @@
-"""The frame operation by operation, on any device: it looks only at the cache rows in use, by a host integer."""
+"""The mode "eager": one operation at a time, on any device. Attention reads only the cache rows in use."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from csmkit.csm.attention import prefix_reach, ragged_reach
+from csmkit.csm.attention import prefix_span, ragged_span
 from csmkit.csm.execution.step import Made, packed
 from csmkit.csm.model import CsmModel, CsmState, Stacks
 from csmkit.csm.sampling import Noise
-from csmkit.csm.transformer import Reach
+from csmkit.csm.transformer import AttentionSpan
 
 
 class EagerStep:
     """See `csmkit.csm.execution.step.Step`.
 
     Args:
-        model: with weights, on its device.
-        stacks: to run in place of the model's own.
+        model: the model with its weights, on its device.
+        stacks: functions to call in place of the model's own stacks and heads.
 
     Attributes:
         stacks: as given.
@@ -32,7 +32,38 @@ class EagerStep:
     def __init__(self, model: CsmModel, stacks: Stacks | None = None) -> None:
         self._model, self.stacks = model, stacks
         with torch.inference_mode():
-            self._depth_reaches = depth_reaches(model)
+            self._depth_spans = depth_spans(model)
+
+    @torch.inference_mode()
+    def next(self, state: CsmState) -> Made:
+        """As `Step.next`."""
+        state.hidden = self._model.read_frame(state, self._advance(state, 1), self.stacks)
+        return self.first(state)
+
+    @torch.inference_mode()
+    def first(self, state: CsmState, aloud: bool = False) -> Made:
+        """As `Step.first`."""
+        noise = state.noise
+        topk = noise.topk if noise.common_topk is None else noise.common_topk
+        state.codes, finite = self._model.speak_frame(state, noise.draw(), topk, self._depth_spans, self.stacks)
+        return Made.of(packed(state.codes, finite).cpu())
+
+    @torch.inference_mode()
+    def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
+        """As `Step.read`."""
+        device = self._model.device
+        span = self._advance(state, tokens.shape[1])
+        state.hidden = self._model.read_prompt(state, tokens.to(device), mask.to(device), span, stacks=self.stacks)
+
+    def _advance(self, state: CsmState, n_new: int) -> AttentionSpan:
+        """Take the next positions of each stream."""
+        cache = state.backbone
+        if len(set(cache.lengths)) == 1:
+            span = prefix_span(self._model.backbone, cache.lengths[0], n_new)
+        else:
+            span = ragged_span(self._model.backbone, cache.lengths)
+        cache.advance(n_new)
+        return span
 
     def new_state(self, n_positions: int, noise: Noise) -> CsmState:
         """As `Step.new_state`."""
@@ -50,43 +81,8 @@ class EagerStep:
         """As `Step.split`."""
         return state.take(rows)
 
-    @torch.inference_mode()
-    def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
-        """As `Step.read`."""
-        device = self._model.device
-        reach = self._advance(state, tokens.shape[1])
-        hidden = self._model.read_prompt(state, tokens.to(device), mask.to(device), reach, stacks=self.stacks)
-        state.hidden = hidden
 
-    @torch.inference_mode()
-    def first(self, state: CsmState, aloud: bool = False) -> Made:
-        """As `Step.first`."""
-        return self._speak(state)
-
-    @torch.inference_mode()
-    def next(self, state: CsmState) -> Made:
-        """As `Step.next`."""
-        state.hidden = self._model.read_frame(state, self._advance(state, 1), self.stacks)
-        return self._speak(state)
-
-    def _speak(self, state: CsmState) -> Made:
-        noise = state.noise
-        topk = noise.topk if noise.common_topk is None else noise.common_topk
-        noise, reaches = noise.draw(), self._depth_reaches
-        state.codes, finite = self._model.speak_frame(state, noise, topk, reaches, self.stacks)
-        return Made.of(packed(state.codes, finite).cpu())
-
-    def _advance(self, state: CsmState, n_new: int) -> Reach:
-        cache = state.backbone
-        if len(set(cache.lengths)) == 1:
-            reach = prefix_reach(self._model.backbone, cache.lengths[0], n_new)
-        else:
-            reach = ragged_reach(self._model.backbone, cache.lengths)
-        cache.advance(n_new)
-        return reach
-
-
-def depth_reaches(model: CsmModel) -> list[Reach]:
-    """Of the depth decoder's passes: two positions in the first, then one each."""
-    others = (prefix_reach(model.depth, index, 1) for index in range(2, model.config.n_codebooks))
-    return [prefix_reach(model.depth, 0, 2), *others]
+def depth_spans(model: CsmModel) -> list[AttentionSpan]:
+    """What each pass of the depth decoder attends to: two new positions in the first pass, then one in each."""
+    others = (prefix_span(model.depth, index, 1) for index in range(2, model.config.n_codebooks))
+    return [prefix_span(model.depth, 0, 2), *others]

@@ -21,7 +21,7 @@ from csmkit.csm.execution.onnx_graph import Graph, head_graph, stack_graph
 from csmkit.csm.execution.step import Made
 from csmkit.csm.model import CsmModel, CsmState, Stacks
 from csmkit.csm.sampling import Noise
-from csmkit.csm.transformer import KvCache, Reach, Transformer
+from csmkit.csm.transformer import AttentionSpan, KvCache, Transformer
 from csmkit.errors import DeviceError, MissingDependencyError
 
 try:
@@ -110,9 +110,9 @@ class OnnxStack:
         except RuntimeError as error:
             raise DeviceError(_refusal(error)) from error
 
-    def __call__(self, x: Tensor, reach: Reach, cache: KvCache) -> Tensor:
-        """Run ``(batch, n_new, dim)`` at the positions of ``reach``; the hidden states after the final norm."""
-        rows = [self._row(x[row], _start(reach, row), cache.layers, row) for row in range(len(x))]
+    def __call__(self, x: Tensor, span: AttentionSpan, cache: KvCache) -> Tensor:
+        """Run ``(batch, n_new, dim)`` at the positions of ``span``; the hidden states after the final norm."""
+        rows = [self._row(x[row], _start(span, row), cache.layers, row) for row in range(len(x))]
         return torch.stack(rows).to(x.dtype)
 
     def _row(self, x: Tensor, start: int, layers: list[Tensor], row: int) -> Tensor:
@@ -186,8 +186,8 @@ class OnnxHeads:
 _NUMPY = {torch.float32: np.float32, torch.int32: np.int32}
 
 
-def _start(reach: Reach, row: int) -> int:
-    positions = reach.positions if reach.positions.ndim == 1 else reach.positions[row]
+def _start(span: AttentionSpan, row: int) -> int:
+    positions = span.positions if span.positions.ndim == 1 else span.positions[row]
     return int(positions[0])
 
 

@@ -1,7 +1,7 @@
-"""The frame in constant shapes: positions and noise are tensors, nothing is read back, no memory moves.
+"""The frame in constant shapes: positions and noise are tensors, nothing is copied to the host, no tensor is replaced.
 
-That is what can be recorded once and launched again (`csmkit.csm.execution.cuda_graph`) and what a compiler likes
-(`csmkit.csm.execution.compiled`). Here it runs as it is, on any device: what a recording does is tested without a GPU.
+Such a frame can be recorded once and launched again (`csmkit.csm.execution.cuda_graph`), and a compiler need not start
+anew for each length. Without a recorder it runs operation by operation on any device, which is how it is tested.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ import torch
 from torch import Tensor
 
 from csmkit.codec import FrameDecoder
-from csmkit.csm.attention import bucket_reach, whole_reach
-from csmkit.csm.execution.buffers import FrameBuffers, PromptBuffers, Slot
-from csmkit.csm.execution.eager import depth_reaches
+from csmkit.csm.attention import bucket_span, masked_span
+from csmkit.csm.execution.buffers import FrameBuffers, HostFrame, PromptBuffers
+from csmkit.csm.execution.eager import depth_spans
 from csmkit.csm.execution.step import Made, packed
 from csmkit.csm.model import CsmModel, CsmState, Stacks
 from csmkit.csm.sampling import Noise
-from csmkit.csm.transformer import KvCache, Reach
+from csmkit.csm.transformer import AttentionSpan, KvCache
 
-SMALLEST_BUCKET = 16  # rows of a prompt; longer buckets are twice as long each
+SMALLEST_BUCKET = 16  # rows of a prompt; each longer bucket is twice as long
+SMALLEST_SPAN = 256  # cache rows that a frame attends to; each longer span is twice as long
 
 
 class Recorder(Protocol):
-    """Who launches the operations on buffers."""
+    """Launches the operations of a frame."""
 
     def run(self, recorded: dict[Hashable, object], key: Hashable, body: Callable[[], None]) -> None:
-        """Do what ``body`` does; ``recorded`` keeps what was recorded of it under ``key``."""
+        """Do what ``body`` does. What was recorded of it is stored in ``recorded`` under ``key``."""
         ...
 
     def wait(self) -> Callable[[], object]:
-        """A function that waits for all launched so far."""
+        """Return a function that waits for everything launched so far."""
         ...
 
 
 class Unrecorded:
-    """Every operation every time."""
+    """A recorder that runs the operations each time."""
 
     def run(self, recorded: dict[Hashable, object], key: Hashable, body: Callable[[], None]) -> None:
         """As `Recorder.run`."""
@@ -54,62 +55,75 @@ class Unrecorded:
 
 @dataclass
 class Launched:
-    """A frame on its way: where it will be on the host, once ``wait`` returns, and in which rows of it."""
+    """A frame that the device is computing.
 
-    slot: Slot
+    Attributes:
+        host: where the frame will be on the host.
+        wait: returns once it is there.
+    """
+
+    host: HostFrame
     wait: Callable[[], object]
 
 
 @dataclass(eq=False)
 class BufferedState(CsmState):
-    """The state of streams that have buffers. Dropping it frees them for others.
+    """The state of streams that have buffers. When it is garbage, its buffers are free for other streams.
 
     Attributes:
-        buffers: whose tensors it is made of.
-        rows: of the buffers, one a stream; the buffers may have more.
+        buffers: the buffers whose tensors the state consists of.
+        rows: the row of the buffers that each stream has; the buffers may have more rows.
         aloud: whether its frames are decoded.
-        ahead: frames that were launched and not handed out yet.
+        launched: frames that were launched and not returned yet.
     """
 
     buffers: FrameBuffers
     rows: list[int]
     aloud: bool = False
-    ahead: list[Launched] = field(default_factory=list)
+    launched: list[Launched] = field(default_factory=list)
+
+    @property
+    def n_streams(self) -> int:
+        """Number of streams."""
+        return len(self.rows)
 
 
 class StaticStep:
     """See `csmkit.csm.execution.step.Step`.
 
     Args:
-        model: with weights, on its device.
-        sounds: decodes with the frame; None where frames are decoded elsewhere.
-        recorder: None to run every operation.
-        n_ahead: frames launched before the last one is looked at: the device never waits for the host to see whether
-            speech has ended. What was computed beyond the end is dropped.
-        stacks: to run in place of the model's own; they get constant shapes in the depth decoder too.
+        model: the model with its weights, on its device.
+        decoder: decodes each frame as part of it; None where frames are decoded elsewhere.
+        recorder: launches the operations; None to run them each time.
+        n_ahead: number of frames launched before the last one is read: the device does not wait until the host knows
+            whether speech has ended. Frames computed beyond the end are dropped.
+        stacks: functions to call in place of the model's own stacks and heads; shapes are constant in the depth
+            decoder and in the whole cache as well, so that they are compiled once.
         n_warm_ups: see `Step`.
     """
 
     def __init__(
         self,
         model: CsmModel,
-        sounds: FrameDecoder | None = None,
+        decoder: FrameDecoder | None = None,
         recorder: Recorder | None = None,
         n_ahead: int = 0,
         stacks: Stacks | None = None,
         n_warm_ups: int = 1,
     ) -> None:
-        self._model, self._sounds, self._stacks, self._n_ahead = model, sounds, stacks, n_ahead
+        self._model, self._decoder, self._stacks, self._n_ahead = model, decoder, stacks, n_ahead
         self._recorder = recorder or Unrecorded()
-        # Every stream has room for all positions. What the mask hides costs next to nothing on a GPU, what is compiled
-        # or recorded fits all, and attention over one length rounds in one way: a prompt is read alike every time.
+        # Every stream has room for all positions. A prompt attends to the whole cache through a mask, because attention
+        # over one length rounds in one way; a frame attends to the first rows of it, as many as are in use or up to
+        # twice as many, and each such number is recorded once.
         self._n_positions = model.config.backbone.max_positions
+        self._n_keys = _spans(self._n_positions + 1) if stacks is None else (self._n_positions + 1,)
         self._free: dict[int, list[FrameBuffers]] = {}
         self.n_warm_ups = n_warm_ups
         self.warm_up_rows = () if recorder is None else _buckets(self._n_positions)
-        self.makes_sound = sounds is not None
+        self.makes_sound = decoder is not None
         with torch.inference_mode():
-            self._depth_reaches = depth_reaches(model) if stacks is None else _even_depth_reaches(model)
+            self._depth_spans = depth_spans(model) if stacks is None else _even_depth_spans(model)
 
     def new_state(self, n_positions: int, noise: Noise) -> BufferedState:
         """As `Step.new_state`."""
@@ -117,43 +131,40 @@ class StaticStep:
         state.noise.load(0, noise, [0])
         return state
 
-    @torch.inference_mode()
     def join(self, states: Sequence[BufferedState]) -> BufferedState:
-        """As `Step.join`; either all streams have made frames, or none has."""
-        return states[0] if len(states) == 1 else self._copied([(state, state.rows) for state in states])
+        """As `Step.join`."""
+        return states[0] if len(states) == 1 else self._gather([(state, range(state.n_streams)) for state in states])
 
-    @torch.inference_mode()
+    def split(self, state: BufferedState, rows: Sequence[int]) -> BufferedState:
+        """As `Step.split`."""
+        return self._gather([(state, rows)])
+
     def take(self, state: BufferedState, rows: Sequence[int]) -> BufferedState:
-        """As `Step.take`; buffers half as large, where they are large enough, cost half as much."""
-        chosen = [state.rows[row] for row in rows]
+        """As `Step.take`. The streams move to smaller buffers where half as many rows or fewer are left."""
         if _power_of_two(len(rows)) != state.buffers.batch:
-            return self._copied([(state, chosen)])
-        state.rows, state.backbone.lengths = chosen, [state.backbone.lengths[row] for row in rows]
+            return self._gather([(state, rows)])
+        state.backbone.lengths = [state.backbone.lengths[row] for row in rows]
+        state.rows = [state.rows[row] for row in rows]
         return state
 
     @torch.inference_mode()
-    def split(self, state: BufferedState, rows: Sequence[int]) -> BufferedState:
-        """As `Step.split`."""
-        return self._copied([(state, [state.rows[row] for row in rows])])
-
-    def _copied(self, parts: Sequence[tuple[BufferedState, Sequence[int]]]) -> BufferedState:
-        """The streams of these rows of several states, in buffers of their own."""
-        lengths = [state.backbone.lengths[state.rows.index(row)] for state, rows in parts for row in rows]
-        copied = self._state(lengths)
-        new, last = copied.buffers, parts[-1]
-        copied.aloud = parts[0][0].aloud
-        # Rows without a stream follow the last one: then whatever they compute is something that can be computed.
-        filled = [*parts, (last[0], last[1][-1:] * (new.batch - len(lengths)))]
-        slots = [new.next_slot() for _ in parts[0][0].ahead]
-        copied.ahead = [Launched(slot, lambda: None) for slot in slots]
-        start = 0
-        for state, rows in filled:
-            new.load(start, state.buffers, rows)
-            for slot, launched in zip(slots, state.ahead, strict=True):
-                launched.wait()
-                slot.load(start, launched.slot, rows)
-            start += len(rows)
-        return copied
+    def _gather(self, parts: Sequence[tuple[BufferedState, Sequence[int]]]) -> BufferedState:
+        """Copy these streams of each state to other buffers; frames that were launched go along."""
+        gathered = self._state([state.backbone.lengths[row] for state, rows in parts for row in rows])
+        buffers, (first, _) = gathered.buffers, parts[0]
+        gathered.aloud = first.aloud
+        gathered.launched = [Launched(buffers.next_host_frame(), lambda: None) for _ in first.launched]
+        begin = 0
+        for index, (state, rows) in enumerate(parts):
+            chosen = [state.rows[row] for row in rows]
+            if index == len(parts) - 1:  # rows without a stream repeat the last one, so that their values are finite
+                chosen += [chosen[-1]] * (buffers.batch - begin - len(chosen))
+            buffers.load(begin, state.buffers, chosen)
+            for new, old in zip(gathered.launched, state.launched, strict=True):
+                old.wait()
+                new.host.load(begin, old.host, chosen)
+            begin += len(chosen)
+        return gathered
 
     @torch.inference_mode()
     def read(self, state: BufferedState, tokens: Tensor, mask: Tensor) -> None:
@@ -172,65 +183,67 @@ class StaticStep:
     @torch.inference_mode()
     def first(self, state: BufferedState, aloud: bool = False) -> Made:
         """As `Step.first`."""
-        state.aloud = aloud and self._sounds is not None
+        state.aloud = aloud and self._decoder is not None
         buffers, lengths = state.buffers, state.backbone.lengths
         with _damaged_by_errors(buffers):
             buffers.set_positions([*lengths, *[lengths[-1]] * (buffers.batch - len(lengths))])
-            if buffers.voices is not None:
-                buffers.voices.restart()
+            if buffers.codec_state is not None:
+                buffers.codec_state.restart()
         self._launch(state, first=True)
         return self.next(state)
 
     @torch.inference_mode()
     def next(self, state: BufferedState) -> Made:
         """As `Step.next`."""
-        while len(state.ahead) <= self._n_ahead:
+        while len(state.launched) <= self._n_ahead:
             self._launch(state)
-        launched = state.ahead.pop(0)
+        launched = state.launched.pop(0)
         launched.wait()
-        if not launched.slot.finite:
+        if not launched.host.finite:
             state.buffers.damaged = True
-        return launched.slot.made(state.rows, state.aloud)
+        return launched.host.made(state.rows, state.aloud)
 
     def _launch(self, state: BufferedState, first: bool = False) -> None:
-        """Start a frame and its way to the host."""
+        """Launch a frame and its copy to the host."""
         buffers = state.buffers
-        slot = buffers.next_slot()
+        host = buffers.next_host_frame()
+        n_rows = 0 if first else min(max(state.backbone.lengths), self._n_positions) + 1
+        n_keys = next(n for n in self._n_keys if n >= n_rows)
         with _damaged_by_errors(buffers):
-            body = partial(self._frame, buffers, first, state.aloud)
-            self._recorder.run(buffers.recorded, ("frame", first, state.aloud), body)
-            slot.frame.copy_(buffers.frame, non_blocking=True)
+            body = partial(self._frame, buffers, first, state.aloud, n_keys)
+            self._recorder.run(buffers.recorded, ("frame", first, state.aloud, n_keys), body)
+            host.frame.copy_(buffers.frame, non_blocking=True)
             if state.aloud:
-                slot.sound.copy_(buffers.sound, non_blocking=True)
+                host.sound.copy_(buffers.sound, non_blocking=True)
             buffers.wait = self._recorder.wait()
         if not first:
             state.backbone.advance(1)
-        state.ahead.append(Launched(slot, buffers.wait))
+        state.launched.append(Launched(host, buffers.wait))
 
-    def _frame(self, buffers: FrameBuffers, first: bool, aloud: bool) -> None:
-        """One frame: all it reads and leaves behind is in the buffers, and copied into them."""
+    def _frame(self, buffers: FrameBuffers, first: bool, aloud: bool, n_keys: int) -> None:
+        """Compute one frame; it reads the buffers, and its results are copied into them."""
         model, state = self._model, buffers.state
         if not first:
-            reach = whole_reach(model.backbone, buffers.position, self._n_positions + 1)
-            state.hidden.copy_(model.read_frame(state, reach, self._stacks))
-            # A frame beyond the room is computed and dropped; it must not write beyond it.
+            span = masked_span(model.backbone, buffers.position, n_keys)
+            state.hidden.copy_(model.read_frame(state, span, self._stacks))
+            # A frame beyond the last position is computed and dropped; it must not write beyond the cache.
             buffers.position.add_(1).clamp_(max=self._n_positions)
         noise = state.noise.draw_in_place()
-        codes, finite = model.speak_frame(state, noise, state.noise.topk, self._depth_reaches, self._stacks)
+        codes, finite = model.speak_frame(state, noise, state.noise.topk, self._depth_spans, self._stacks)
         state.codes.copy_(codes)
         buffers.finite.copy_(finite if first else finite & buffers.finite)
         buffers.frame.copy_(packed(codes, buffers.finite))
-        if aloud and self._sounds is not None and buffers.voices is not None:
-            buffers.sound.copy_(self._sounds(codes.unsqueeze(2), buffers.voices))
+        if aloud and self._decoder is not None and buffers.codec_state is not None:
+            buffers.sound.copy_(self._decoder(codes.unsqueeze(2), buffers.codec_state))
 
     def _read(self, buffers: FrameBuffers, prompt: PromptBuffers) -> None:
         model, state = self._model, buffers.state
         bucket = prompt.tokens.shape[1]
-        reach = bucket_reach(model.backbone, prompt.start, prompt.n_rows, bucket, self._n_positions + 1)
-        state.hidden.copy_(model.read_prompt(state, prompt.tokens, prompt.mask, reach, prompt.n_rows - 1))
+        span = bucket_span(model.backbone, prompt.start, prompt.n_rows, bucket, self._n_positions + 1)
+        state.hidden.copy_(model.read_prompt(state, prompt.tokens, prompt.mask, span, prompt.n_rows - 1))
 
     def _state(self, lengths: list[int]) -> BufferedState:
-        """A state with free buffers, or new ones."""
+        """Make a state with free buffers, or with new ones."""
         batch = _power_of_two(len(lengths))
         free = self._free.setdefault(batch, [])
         buffers = self._new_buffers(batch) if (found := _pop_reusable(free)) is None else found
@@ -243,14 +256,14 @@ class StaticStep:
 
     def _new_buffers(self, batch: int) -> FrameBuffers:
         index = self._model.device.index if self._model.device.type == "cuda" else -1
-        # What is kept of a prompt is copied in outside of inference mode; page-locked memory asks the current device.
+        # The prompt cache copies into them outside inference mode; page-locked memory belongs to the current device.
         with torch.inference_mode(False), torch.cuda.device(index):
-            return FrameBuffers.make(self._model, batch, self._n_positions, self._sounds)
+            return FrameBuffers.make(self._model, batch, self._n_positions, self._decoder)
 
 
 @contextmanager
 def _damaged_by_errors(buffers: FrameBuffers) -> Iterator[None]:
-    """Whatever stops half-way leaves buffers that no other stream shall have."""
+    """Mark buffers as damaged after an error, so that no other stream gets them."""
     try:
         yield
     except BaseException:
@@ -259,10 +272,10 @@ def _damaged_by_errors(buffers: FrameBuffers) -> Iterator[None]:
 
 
 def _pop_reusable(free: list[FrameBuffers]) -> FrameBuffers | None:
-    """One of the free buffers; those in which something was not finite are dropped on the way."""
+    """Take one of the free buffers; those with values that are not finite are dropped."""
     while True:
         try:
-            buffers = free.pop()  # another thread may take the last one between a look and this
+            buffers = free.pop()  # another thread may take the last one at any moment
         except IndexError:
             return None
         if buffers.reusable():
@@ -270,37 +283,45 @@ def _pop_reusable(free: list[FrameBuffers]) -> FrameBuffers | None:
 
 
 def _give_back(buffers: FrameBuffers, free: list[FrameBuffers]) -> None:
-    """Called when the last of a state is gone, in any thread: it must not wait for the device."""
+    """Make buffers free again; called by the garbage collector in any thread, so it must not wait for the device."""
     if not buffers.damaged:
         free.append(buffers)
 
 
 def _buckets(n_positions: int) -> tuple[int, ...]:
-    """The longest prompt of every bucket, smallest first."""
+    """List the longest prompt of each bucket, smallest first."""
     sizes = [SMALLEST_BUCKET]
     while sizes[-1] < n_positions - 1:
         sizes.append(2 * sizes[-1])
     return tuple(min(size, n_positions - 1) for size in sizes)
 
 
-def _even_depth_reaches(model: CsmModel) -> list[Reach]:
-    """As `depth_reaches`, but each of one span: what is compiled for one pass then fits all."""
+def _spans(n_keys: int) -> tuple[int, ...]:
+    """List the numbers of cache rows that frames attend to, up to all ``n_keys``."""
+    sizes = []
+    while SMALLEST_SPAN << len(sizes) < n_keys - 1:
+        sizes.append(SMALLEST_SPAN << len(sizes))
+    return (*sizes, n_keys)
+
+
+def _even_depth_spans(model: CsmModel) -> list[AttentionSpan]:
+    """As `depth_spans`, but with the same number of rows in each pass, so that one compiled pass serves all."""
     n_codebooks, depth = model.config.n_codebooks, model.depth
-    seen = torch.arange(n_codebooks, device=model.device)
+    rows = torch.arange(n_codebooks, device=model.device)
     group = depth.config.group
-    both = seen[:2]
+    both = rows[:2]
     cos, sin = depth.rotation(both)
-    mask = (seen <= both[:, None]).repeat_interleave(group, dim=0)
-    first = Reach(both, cos, sin, n_codebooks, mask)
-    return [first, *(_copied(whole_reach(depth, seen[i : i + 1], n_codebooks)) for i in range(2, n_codebooks))]
+    mask = (rows <= both[:, None]).repeat_interleave(group, dim=0)
+    first = AttentionSpan(both, cos, sin, n_codebooks, mask)
+    return [first, *(_copied(masked_span(depth, rows[i : i + 1], n_codebooks)) for i in range(2, n_codebooks))]
 
 
-def _copied(reach: Reach) -> Reach:
-    """With tensors of their own: views into one table differ in their offsets, for which a compiler starts anew."""
-    mask = None if reach.mask is None else reach.mask.contiguous()
-    return Reach(reach.positions.clone(), reach.cos.clone(), reach.sin.clone(), reach.span, mask)
+def _copied(span: AttentionSpan) -> AttentionSpan:
+    """Copy the tensors: views into one table differ in their offsets, and a compiler would start anew for each."""
+    mask = None if span.mask is None else span.mask.contiguous()
+    return AttentionSpan(span.positions.clone(), span.cos.clone(), span.sin.clone(), span.n_keys, mask)
 
 
 def _power_of_two(n: int) -> int:
-    """The smallest that is at least ``n``."""
+    """Return the smallest power of two that is at least ``n``."""
     return 1 << (n - 1).bit_length()

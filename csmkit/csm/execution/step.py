@@ -1,14 +1,18 @@
-"""How a frame runs. The model is the same for all modes; what differs is who launches its operations.
+"""The contract of an execution mode: how the frames of a batch of streams are computed.
 
-- "eager": one by one. On a CPU nothing published is faster for a small voice.
-- "graph": recorded once and launched as a whole, `csmkit.csm.execution.cuda_graph`; needs CUDA.
-- "compiled": fused by inductor, which takes a minute or more at the first frame; on CUDA recorded on top.
-- "int8" and "int4": on a CPU, by ONNX Runtime over weights of 8 and 4 bits, `csmkit.csm.execution.onnx`.
-- "static": the recorded frame without a recording, as its tests run it on any device.
+The model is the same in all modes; they differ in who launches its operations.
 
-In float32 all give the same codes for a seed but "int8" and "int4", whose weights are others; "compiled" rounds
-differently, so that two codes of nearly equal weight may change places, and in bfloat16 and float16 so does every mode.
-`experiments.benchmarks.reproducibility` measures what a seed determines. For "auto" see `automatic`.
+- "eager": one operation at a time, on any device (`csmkit.csm.execution.eager`). On a CPU, big weights are laid out for
+  the kernel that is fastest there.
+- "graph": recorded once and launched as a whole (`csmkit.csm.execution.cuda_graph`); needs CUDA.
+- "compiled": fused by inductor, which takes a minute or more at the first frame; on CUDA recorded as well.
+- "int8" and "int4": weights of 8 and 4 bits on a CPU, by ONNX Runtime (`csmkit.csm.execution.onnx`).
+- "static": the frame that "graph" records, without a recording, on any device; for tests.
+
+In float32 all modes give the same codes for a seed except "int8" and "int4", whose weights are others. "compiled"
+rounds differently, so that of two codes that are nearly equally probable the other one may be drawn; in bfloat16 and
+float16 this holds for every mode. `experiments.benchmarks.reproducibility` measures what a seed determines. For "auto"
+see `csmkit.csm.execution.choose.automatic`.
 """
 
 from __future__ import annotations
@@ -24,12 +28,12 @@ from csmkit.csm.sampling import Noise
 
 
 class Made(NamedTuple):
-    """A frame of every stream of a batch, on the CPU.
+    """One frame of every stream of a batch, on the CPU.
 
     Attributes:
         codes: ``(batch, n_codebooks)`` int64.
-        finite: ``(batch,)`` bool, whether the values behind the codes are finite; where not, the codes mean nothing.
-        sound: ``(batch, 1920)`` float32; None where the step makes none.
+        finite: ``(batch,)`` bool, whether the values behind the codes are finite; where not, the codes are invalid.
+        sound: ``(batch, 1920)`` float32; None where the step does not decode.
     """
 
     codes: Tensor
@@ -38,20 +42,20 @@ class Made(NamedTuple):
 
     @classmethod
     def of(cls, packed: Tensor, sound: Tensor | None = None) -> Made:
-        """From what `packed` made."""
+        """Unpack what `packed` returned."""
         return cls(packed[:, :-1], packed[:, -1].bool(), sound)
 
 
 def packed(codes: Tensor, finite: Tensor) -> Tensor:
-    """Codes and flag in one tensor, ``(batch, n_codebooks + 1)`` int64: one copy brings both to the host."""
+    """Pack codes and flag into ``(batch, n_codebooks + 1)`` int64, so that one copy brings both to the host."""
     return torch.cat((codes, finite.unsqueeze(1)), dim=1)
 
 
 class Step(Protocol):
-    """Runs a state forward.
+    """Computes the next frame of a batch of streams.
 
     Attributes:
-        makes_sound: whether it decodes the frames it makes, if they are to be heard.
+        makes_sound: whether it can decode frames as it makes them.
         n_warm_ups: number of utterances to generate before timings are representative.
         warm_up_rows: lengths of prompts to read before timings are representative.
     """
@@ -61,19 +65,19 @@ class Step(Protocol):
     warm_up_rows: tuple[int, ...]
 
     def new_state(self, n_positions: int, noise: Noise) -> CsmState:
-        """A state of one stream, for ``n_positions`` positions in all, prompt and frames."""
+        """Make the state of one stream, with room for ``n_positions`` positions of prompt and frames together."""
         ...
 
     def join(self, states: Sequence[CsmState]) -> CsmState:
-        """The streams of several states as one batch, in their order; each goes on where it was."""
+        """Continue the streams of several states as one batch: all before their first frame, or all after it."""
         ...
 
     def take(self, state: CsmState, rows: Sequence[int]) -> CsmState:
-        """These streams alone, in this order; the others end."""
+        """Continue these streams alone, in this order; the others end, and ``state`` is not used any more."""
         ...
 
     def split(self, state: CsmState, rows: Sequence[int]) -> CsmState:
-        """Copy these streams to a state of their own; `take` then has to keep others of ``state``."""
+        """Copy these streams to a state of their own, in this order; `take` then keeps the others of ``state``."""
         ...
 
     def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
@@ -81,9 +85,9 @@ class Step(Protocol):
         ...
 
     def first(self, state: CsmState, aloud: bool = False) -> Made:
-        """The frame that follows the prompt; ``aloud`` where this one and the next are to be heard."""
+        """Make the frame that follows the prompt; ``aloud`` where this frame and the next ones need their sound."""
         ...
 
     def next(self, state: CsmState) -> Made:
-        """Read the last frame; the following one."""
+        """Read the last frame and make the following one."""
         ...
