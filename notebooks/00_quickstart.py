@@ -7,8 +7,8 @@
 # ---
 
 # %% [markdown]
-# # csmkit in ten cells
-# Speak, stream, chat. You need: a CPU.
+# # csmkit in twelve cells
+# Speak, stream, chat, talk. You need: a CPU.
 
 # %% tags=["parameters"]
 preset = "pocket"  # or "sesame", with access to the models
@@ -21,7 +21,7 @@ from IPython.display import Markdown
 
 from csmkit import Segment, StreamingConversationalChatbot
 from csmkit.lab.analysis.questions import turn_finding
-from csmkit.lab.notebook import Player, Studio, describe, hear, hear_turn
+from csmkit.lab.notebook import Player, Studio, Talk, describe, hear, hear_turn
 from csmkit.machine import machine
 from csmkit.stack import Stack
 
@@ -63,8 +63,16 @@ chatbot.history
 Markdown(turn_finding(events[-1]["metrics"]))
 
 # %% [markdown]
-# **Try it.** Without code: type, choose, Speak; compare the takes and keep the ones you like.
+# **Try it.** Without code: type, choose, Speak; compare the recordings and keep the ones you like.
 
 # %%
 studio = Studio(preset, text=text)
 studio
+
+# %% [markdown]
+# **Talk.** Press Talk and speak; the voice answers half a second after you fall silent, and stops when you break in.
+# Without a microphone: `talk.say("question.wav")`.
+
+# %%
+talk = Talk(preset)
+talk

@@ -67,7 +67,8 @@ def test_running_all_cells_plays_one_sound_at_a_time(lab: LabPage) -> None:
 
 def test_the_players_stand_in_their_cells_and_no_plain_control_does(lab: LabPage) -> None:
     lab.run_until("[p.phase for p in (player, streaming, reply, turn)]", "['ended', 'ended', 'ended', 'ended']")
-    assert lab.page.locator(".jp-OutputArea .csmkit-player").count() == 5  # four cells, and the studio
+    assert lab.page.locator(".jp-OutputArea .csmkit-player:not(.csmkit-talk)").count() == 5  # four cells, the studio
+    assert lab.page.locator(".jp-OutputArea .csmkit-talk").count() == 1
     assert not lab.page.locator(".jp-OutputArea audio").count()
     lab.page.locator(".csmkit-player").nth(2).scroll_into_view_if_needed()
     lab.picture("#main", "quickstart")
@@ -125,3 +126,40 @@ def test_an_error_is_one_line_in_the_studio(lab: LabPage) -> None:
     line = lab.page.locator(".csmkit-studio [role=alert]")
     line.wait_for()
     assert line.inner_text() == "seed 'one': give a whole number, or nothing for a new one each time"
+
+
+def test_the_studio_fits_a_page_of_600_pixels_and_a_long_error_leaves_its_buttons_alone(lab: LabPage) -> None:
+    size = lab.page.viewport_size
+    lab.page.set_viewport_size({"width": 600, "height": 960})
+    speak_button = lab.page.locator(".csmkit-studio-speak")
+    before = speak_button.bounding_box()
+    lab.page.locator(".csmkit-studio-seed input").fill("no number " * 40)
+    speak_button.click()
+    lab.page.locator(".csmkit-studio [role=alert]", has_text="no number no number").wait_for()
+    after = speak_button.bounding_box()
+    assert (after["width"], after["height"]) == (before["width"], before["height"])
+    outside = lab.page.evaluate(
+        """() => Array.from(document.querySelectorAll(".csmkit-studio :is(button, input, canvas)"))
+          .filter((one) => !one.closest(".csmkit-studio-recordings") && one.getBoundingClientRect().width > 0)
+          .filter((one) => one.getBoundingClientRect().right > window.innerWidth)
+          .map((one) => one.outerHTML)"""
+    )
+    assert outside == []
+    lab.picture(".csmkit-studio", "studio_600")
+    lab.page.set_viewport_size(size)
+
+
+def test_two_recordings_are_compared_blind_with_their_boxes_and_buttons(lab: LabPage) -> None:
+    boxes = lab.page.locator(".csmkit-studio-recordings input[type=checkbox]")
+    comparison = lab.page.locator(".csmkit-studio-comparison")
+    hear_first = comparison.get_by_role("button", name="Hear 1st")
+    assert not hear_first.is_enabled()
+    for index in range(2):
+        boxes.nth(index).check()
+    lab.run_until("studio.comparison.ready", "True")
+    lab.listen()
+    hear_first.click()
+    lab.wait_for_silence()
+    comparison.get_by_role("button", name="2nd is better").click()
+    comparison.get_by_text("You preferred recording").wait_for()
+    assert lab.run("studio.comparison.votes[0]['preferred'] == studio.comparison.votes[0]['second']") == "True"

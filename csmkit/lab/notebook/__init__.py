@@ -1,13 +1,14 @@
-"""Widgets for a notebook: a player that plays speech while it is being made, and a studio.
+"""Widgets for a notebook: a player that plays speech while it is being made, a studio, and a spoken conversation.
 
 Needs the extra ``notebook``::
 
-    from csmkit.lab.notebook import Player, Studio
+    from csmkit.lab.notebook import Player, Studio, Talk
 
     player = Player()
     player.play(generator.generate_streaming("Hello there."))
 
     Studio("pocket")  # type, choose settings, hear, compare, keep
+    Talk("pocket")  # speak into the microphone and be answered
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
     from csmkit.lab.notebook.player import Player, hear, hear_turn
     from csmkit.lab.notebook.storage import keep_rows, texts_from
     from csmkit.lab.notebook.studio import Studio
+    from csmkit.lab.notebook.talk import Talk
 
-__all__ = ["ByEar", "Player", "Studio", "describe", "hear", "hear_turn", "keep_rows", "texts_from"]
+__all__ = ["ByEar", "Player", "Studio", "Talk", "describe", "hear", "hear_turn", "keep_rows", "texts_from"]
 
 _MODULES = {
     "ByEar": "by_ear",
     "Player": "player",
     "Studio": "studio",
+    "Talk": "talk",
     "describe": "output",
     "hear": "player",
     "hear_turn": "player",
@@ -45,4 +48,6 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     except ImportError as error:
+        if (error.name or "").startswith("csmkit"):
+            raise
         raise MissingDependencyError.for_extra(error.name or "anywidget", "notebook") from error
