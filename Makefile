@@ -6,7 +6,7 @@ BIN := .venv/bin
 RECIPES := chunk_size temperature whisper_models voice_context full_grid seams
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo docs test test-sagemaker lint screenshots bench bench-gpu results lab moshi pocket clean
+.PHONY: demo docs docs-notebooks test test-sagemaker lint screenshots bench bench-gpu results lab moshi pocket clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -38,8 +38,11 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-screenshots: .venv/browser.stamp .venv/dev.stamp  ## the pictures of the README, by the test of the quickstart
-	CSMKIT_REQUIRE_BROWSER=1 CSMKIT_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_quickstart_browser.py
+screenshots: .venv/browser.stamp .venv/dev.stamp  ## the pictures of the README and the pages, by the tests in a browser
+	CSMKIT_REQUIRE_BROWSER=1 CSMKIT_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_quickstart_browser.py tests/test_talk_browser.py
+
+docs-notebooks: .venv/dev.stamp  ## notebooks with their figures as pages of the documentation; after make screenshots
+	$(BIN)/python -m experiments.notebook_pages
 
 bench: .venv/moshi.stamp  ## all that a CPU can measure, about an hour, and the tables of it in README and docs/performance.md
 	for benchmark in full_size pocket clauses worker frame codec growth reproducibility rounding; do \

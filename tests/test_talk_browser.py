@@ -149,7 +149,8 @@ def test_a_recording_takes_the_place_of_the_microphone(lab: LabPage, script: Scr
 def test_of_two_conversations_on_a_page_the_second_takes_over(lab: LabPage) -> None:
     lab.run("second = Talk(chatbot=talk.chatbot, asr=talk.asr)\nsecond")
     widgets = lab.page.locator(".csmkit-talk")
-    first, second = widgets.nth(widgets.count() - 2), widgets.last
+    first, second = widgets.nth(0), widgets.nth(1)
+    second.wait_for()
     first.get_by_role("button", name="Talk", exact=True).click()
     lab.run_until("talk.running, second.running", "(True, False)")
     second.get_by_role("button", name="Talk", exact=True).click()

@@ -21,7 +21,7 @@ ROWS = "recordings.jsonl"
 
 COLUMNS = {  # heading: width in px
     "no.": 30,
-    "speaker": 54,
+    "speaker": 62,
     "text": 220,
     "chunk": 66,
     "temp.": 50,
