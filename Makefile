@@ -45,7 +45,7 @@ docs-notebooks: .venv/dev.stamp  ## notebooks with their figures as pages of the
 	$(BIN)/python -m experiments.notebook_pages
 
 bench: .venv/moshi.stamp  ## all that a CPU can measure, about an hour, and the tables of it in README and docs/performance.md
-	for benchmark in full_size pocket clauses worker frame codec growth reproducibility rounding; do \
+	for benchmark in full_size pocket clauses worker frame codec growth load reproducibility rounding; do \
 		$(BIN)/python -m experiments.benchmarks.$$benchmark --save results/benchmarks/$$benchmark.json || exit 1; done
 	$(BIN)/python -m experiments.benchmarks.tables --write
 
@@ -53,6 +53,7 @@ bench-gpu: .venv/moshi.stamp  ## all that a GPU is asked, in under ten minutes, 
 	$(BIN)/python -m experiments.benchmarks.gpu_checks --save results/benchmarks/gpu_checks.json
 	$(BIN)/python -m experiments.benchmarks.gpu --save results/benchmarks/gpu.json
 	$(BIN)/python -m experiments.benchmarks.frame --device cuda --dtype bfloat16 --sizes full --modes eager graph --save results/benchmarks/frame_gpu.json
+	$(BIN)/python -m experiments.benchmarks.load --device cuda --sizes full --seconds 8 --speed 1 16 64 --listeners 16 32 64 --rates 4 8 16 24 --save results/benchmarks/load_gpu.json
 	$(BIN)/python -m experiments.benchmarks.tables --write
 
 # What is done stays done: stop it at any moment and call it again. All anew: make results SWEEP_OPTIONS=--fresh

@@ -7,13 +7,26 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
 from csmkit.csm.config import CsmConfig, TransformerConfig
 from csmkit.errors import DeviceError, InputError
 from csmkit.speech.generator import Generator
-from experiments.benchmarks import codec, frame, full_size, gpu, gpu_checks, growth, reproducibility, rounding, tables
+from csmkit.timing import Arrivals
+from experiments.benchmarks import (
+    codec,
+    frame,
+    full_size,
+    gpu,
+    gpu_checks,
+    growth,
+    load,
+    reproducibility,
+    rounding,
+    tables,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -228,3 +241,26 @@ def test_reproducibility_finds_the_first_frame_that_differs():
     assert reproducibility.first_difference(one, one[:, :5]) == 6
     found = reproducibility.difference([one, one, one], [one, other, one[:, :2]])
     assert found == {"differ": 2, "utterances": 3, "first frame": 3}
+
+
+def test_load_serves_listeners_at_once_and_at_random(monkeypatch, capsys, tmp_path: Path):
+    saved = tmp_path / "load.json"
+    loads = "--speed 2 --listeners 2 --rates 20 10000 --streams 2 --seconds 0.3 --speech-s 0.4"
+    run(load, monkeypatch, f"--sizes tiny --device cpu {loads} --save {saved}")
+    report = last_line(capsys)
+    assert report == json.loads(saved.read_text())
+    kinds = [row["load"] for row in report["rows"]]
+    assert kinds[:3] == ["speed", "listeners", "arrivals"]
+    for row in report["rows"]:
+        assert row["n_requests"] >= 2 and row["first_ms_p50"] <= row["first_ms_p95"] <= row["first_ms_p99"]
+        assert row["audio_s"] == pytest.approx(0.4 * (row["n_requests"] - row["n_refused"]), abs=0.06)
+    assert "Many listeners at once" in tables.load(report)
+
+
+def test_a_listener_s_first_sound_and_its_gaps_are_counted():
+    listener = load.Listener(0.0, Arrivals([0.5, 0.7], [0.1, 0.3]))
+    silent, loud = np.zeros(2400, np.float32), np.full(7200, 0.5, np.float32)
+    listener.chunks = [silent, loud]
+    assert listener.n_underruns == 1 and listener.audible_s == pytest.approx(0.7)
+    listener.chunks = [silent, 0 * loud]
+    assert listener.audible_s is None

@@ -21,7 +21,7 @@ from csmkit.speech.settings import Request
 from csmkit.speech.streams import INTERRUPTED, MAX_LENGTH, End, Frame
 
 FRAME_S = FRAME_MS / 1000
-MOST_PASSES_UNREAD = 4  # after so many passes a piece of a waiting prompt is read, even if a listener has to wait
+READING_SHARE = 0.25  # of the time of passes: what reading prompts may take even if a listener runs short of sound
 
 
 class FrameMaker(Protocol):
@@ -131,7 +131,13 @@ class Place:
             size = self._schedule.pop(0) if len(self._schedule) > 1 else self._schedule[0]
             start, end = end, end + size
         self._chunk = start, end
-        return self.playing_s + start * FRAME_S - now_s - (end - self.n_made) * pass_s
+        by_clock_s = self.playing_s + start * FRAME_S - now_s - (end - self.n_made) * pass_s
+        return max(by_clock_s, self.unread_s)  # whoever has not read all of it has paused
+
+    @property
+    def unread_s(self) -> float:
+        """Seconds of sound that are made and not taken."""
+        return self.made.qsize() * FRAME_S
 
 
 class Scheduler:
@@ -148,7 +154,7 @@ class Scheduler:
         self._adding = threading.RLock()
         self._pass = threading.RLock()
         self._in_pass = self._is_closed = False
-        self._n_unread = 0  # passes since a piece of a prompt was read
+        self._reading_s = 0.0  # what reading may take, by `READING_SHARE`
         self._pass_s = self._piece_s = 0.0  # how long they take, a running mean
         self._wake: SimpleQueue[None] = SimpleQueue()
         if limits is not None:
@@ -273,7 +279,9 @@ class Scheduler:
         began_s = perf_counter()
         for place, result in zip(places, self._maker.make([place.row for place in places]), strict=True):
             place.deliver(result)
-        self._pass_s = _mean(self._pass_s, perf_counter() - began_s)
+        took_s = perf_counter() - began_s
+        self._pass_s = _mean(self._pass_s, took_s)
+        self._reading_s = min(self._reading_s + READING_SHARE * took_s, took_s)
 
     def _read(self, places: Sequence[Place], spare_s: float) -> None:
         """Read prompts, first come first served: as much as there is time for before a listener needs a frame."""
@@ -282,11 +290,10 @@ class Scheduler:
         for place in places:
             while not place.is_ready and not place.is_ended:
                 left_s = spare_s - (perf_counter() - began_s) - self._piece_s - self._pass_s
-                if left_s < 0 and (n_read or self._n_unread < MOST_PASSES_UNREAD):
-                    self._n_unread += 1
+                if left_s < 0 and self._reading_s < self._piece_s:
                     return
                 self._read_piece(place)
-                n_read, self._n_unread = n_read + 1, 0
+                n_read += 1
             if self._limits is not None and n_read:
                 return  # its first frame comes before the next prompt
 
@@ -296,7 +303,8 @@ class Scheduler:
             place.is_ready = self._maker.prepare(place.row)
         except Exception as error:
             place.end(End(INTERRUPTED, error))
-        self._piece_s = _mean(self._piece_s, perf_counter() - began_s)
+        took_s = perf_counter() - began_s
+        self._piece_s, self._reading_s = _mean(self._piece_s, took_s), max(0.0, self._reading_s - took_s)
 
     def _least_spare_s(self, places: Sequence[Place]) -> float:
         now_s = perf_counter()
@@ -306,21 +314,26 @@ class Scheduler:
         return min((place.spare_s(now_s, self._pass_s) for place in playing), default=float("inf"))
 
     def _choose(self, places: Sequence[Place]) -> Sequence[Place]:
-        """Who gets a frame in this pass: those without any sound, if the others can wait; else all that need some."""
+        """Who gets a frame in this pass: all that need some, but those with the least sound alone while that helps.
+
+        Streams without any sound go first where the others can wait for it. Where somebody would run out of sound
+        during a pass of all, those who have plenty are left out.
+        """
         if self._limits is None:
             return places
         now_s, ahead_s = perf_counter(), self._limits.ahead_s
         spare_s = {place: place.spare_s(now_s, self._pass_s) for place in places}
         for place in places:
-            unread_s = place.made.qsize() * FRAME_S
             limit_s = ahead_s / 2 if place.is_parked else ahead_s
-            place.is_parked = unread_s >= limit_s or (place.playing_s is not None and spare_s[place] >= limit_s)
+            place.is_parked = place.unread_s >= limit_s or (place.playing_s is not None and spare_s[place] >= limit_s)
         needy = [place for place in places if not place.is_parked]
         if not needy:  # all can wait: go on for those who read faster than they play
-            return [place for place in places if place.made.qsize() * FRAME_S < ahead_s / 2]
+            return [place for place in places if place.unread_s < ahead_s / 2]
         silent = [place for place in needy if place.playing_s is None]
         least_s = min((spare_s[place] for place in needy if place.playing_s is not None), default=float("inf"))
-        return silent if silent and least_s > self._pass_s else needy
+        if least_s > self._pass_s:
+            return silent or needy
+        return [place for place in needy if spare_s[place] < ahead_s / 2] or needy
 
     def _drop_ended(self) -> None:
         """Free the places that are not wanted any more or have ended."""

@@ -317,6 +317,33 @@ def gpu(report: dict[str, Any] | None) -> str:
     )
 
 
+def load(report: dict[str, Any] | None) -> str:
+    """Many listeners of one model."""
+    if report is None:
+        return "Many listeners at once: not measured yet (`python -m experiments.benchmarks.load`).\n"
+    counts = ("requests_per_s", "n_requests", "n_refused", "n_underruns")
+    times = ("first_ms_p50", "first_ms_p95", "first_ms_p99", "audible_ms_p50", "audible_ms_p95", "audible_ms_p99")
+    keys = ("load", "listeners", *counts, *times, "times_real_time", "cores_busy")
+    what = (
+        "the pocket voice"
+        if report["size"] == "trained"
+        else f"random weights, sizes of {SIZES.get(report['size'], report['size'])}"
+    )
+    return (
+        f"**Many listeners at once**, {what}, mode {report['execution']}, chunks of {report['schedule']} frames, "
+        f"{report['seconds_a_step']:.0f} s a row ({where(report)}). `speed`: read as fast as made. `listeners`: as "
+        "many at any time, in real time. `arrivals`: at random, so many requests a second, up to the first rate with "
+        "an underrun; the last row is 80 % of the highest without. `first`: from the arrival to the first chunk; "
+        "`audible`: to the first sound, with the silence that the voice begins with:\n\n"
+        + table(keys, [[row[key] for key in keys] for row in report["rows"]])
+    )
+
+
+def load_gpu(report: dict[str, Any] | None) -> str:
+    """Many listeners on a GPU, if they were measured."""
+    return "" if report is None else load(report)
+
+
 SECTIONS = {
     "full_size": full_size,
     "rounding": rounding,
@@ -327,9 +354,11 @@ SECTIONS = {
     "frame": frame,
     "codec": codec,
     "growth": growth,
+    "load": load,
     "reproducibility": reproducibility,
     "gpu": gpu,
     "frame_gpu": frame_gpu,
+    "load_gpu": load_gpu,
 }
 
 
