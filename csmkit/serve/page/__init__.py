@@ -16,6 +16,13 @@ HERE = Path(__file__).parent
 PLAYER = Path(csmkit.__file__).parent / "lab" / "notebook"  # read as files: the widget's Python is not needed here
 PLAYER_SCRIPTS = ("sound.js", "player.js", "widget.js")  # one module together
 FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/conversation.js": ("conversation.js", "text/javascript; charset=utf-8"),
+    "/microphone.js": ("microphone.js", "text/javascript; charset=utf-8"),
+    "/microphone_worklet.js": ("microphone_worklet.js", "text/javascript; charset=utf-8"),
+    "/timeline.js": ("timeline.js", "text/javascript; charset=utf-8"),
     "/player.js": ("", "text/javascript; charset=utf-8"),
     "/player.css": ("", "text/css; charset=utf-8"),
 }
