@@ -133,6 +133,11 @@ class CsmConfig:
             )
         if values.get("attention_bias") or values.get("mlp_bias"):
             raise CheckpointError("config.json asks for biases in attention or MLP: CSM has none")
+        if values.get("codebook_eos_token_id") not in (None, 0):
+            raise CheckpointError(
+                f"config.json has codebook_eos_token_id={values['codebook_eos_token_id']!r}: csmkit ends speech at "
+                "a frame of zeros, as CSM-1B does, and cannot run this voice"
+            )
         try:
             audio_vocab = values["vocab_size"]
             codec = values.get("codec_config") or {}
