@@ -63,7 +63,12 @@ def full_size_sound(report: dict[str, Any]) -> tuple[str, ...] | None:
     if row is None:
         return None
     memory = f"{row['peak_mib'] / 1024:.1f} GiB of memory, loaded in {row['load_s']:.1f} s"
-    return LABELS[full_size_sound], f"{row['rtf']:.1f} × real time", memory, hardware(report, row["n_threads"])
+    return (
+        LABELS[full_size_sound],
+        f"{row['rtf']:.2f} s for a second of sound",
+        memory,
+        hardware(report, row["n_threads"]),
+    )
 
 
 def codec_frame(report: dict[str, Any]) -> tuple[str, ...] | None:
@@ -197,7 +202,15 @@ def full_size(report: dict[str, Any] | None) -> str:
     """CSM-1B's real size on a CPU."""
     if report is None:
         return "CSM-1B's real size on a CPU: not measured yet (`python -m experiments.benchmarks.full_size`).\n"
-    header = ["engine", "threads", "frame of codes, ms", "floor, ms", "× transformers", "with sound, ms", "real time"]
+    header = [
+        "engine",
+        "threads",
+        "frame of codes, ms",
+        "floor, ms",
+        "× transformers",
+        "with sound, ms",
+        "real-time factor",
+    ]
     header += ["first sound, ms", "loading, s", "memory, MiB"]
     keys = ("n_threads", "frame_ms", "floor_ms", "times_transformers", "with_sound_ms", "rtf")
     keys += ("first_sound_ms", "load_s", "peak_mib")
