@@ -14,6 +14,7 @@ MOVED = {
     "csmkit.batch": "csmkit.speech.batch",
     "csmkit.chat.clauses": "csmkit.text.clauses",
     "csmkit.chat.llm": "csmkit.llm.transformers",
+    "csmkit.chat.parts": "csmkit.stack",
     "csmkit.chat.options": "csmkit.chat.settings",
     "csmkit.chat.server_llm": "csmkit.llm.server",
     "csmkit.csm.guards": "csmkit.speech.guards",

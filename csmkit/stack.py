@@ -1,67 +1,282 @@
-"""The models of a preset for the lab: each loaded when it is first asked for, and kept."""
+"""The models that talk: presets name them; here they are loaded, warmed up and shared. Nothing else loads a model."""
 
 from __future__ import annotations
 
-from functools import cached_property
+import inspect
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from csmkit.asr.streaming import StreamingWhisperASR
-from csmkit.audio import SAMPLE_RATE
-from csmkit.chat.settings import ChatModels, chat_models
-from csmkit.speech.generator import Generator
+from csmkit import plugins
+from csmkit.errors import InputError
 
 if TYPE_CHECKING:
+    from csmkit.asr.streaming import StreamingWhisperASR
+    from csmkit.llm.transformers import LLM
     from csmkit.speech.base import SpeechGenerator
+
+log = logging.getLogger(__name__)
+
+SPOKEN_STYLE = "You are heard, not read: answer in one or two short sentences of plain words."
+DTYPES = ("float32", "bfloat16", "float16")
+_WARM_UP_S = 0.5  # of silence that a recogniser transcribes
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a preset.
+
+    Attributes:
+        speech: name of the voice for `Generator.load`, or of a speech plugin such as ``fake``; or a loaded one.
+        llm: name of the language model for `TransformersLLM`, or of an llm plugin such as ``echo``; or a loaded one.
+        asr: name of the recogniser for `StreamingWhisperASR`, or of an asr plugin such as ``fake``.
+        asr_preset: the preset whose model is meant by an ``asr`` such as ``base.en``.
+        llm_options: keywords of `TransformersLLM`.
+        options: how turns are spoken where the caller leaves it out: fields of `csmkit.chat.settings.TurnOptions`, or
+            one.
+    """
+
+    speech: str | SpeechGenerator = "pocket"
+    llm: str | LLM = "pocket"
+    asr: str = "base.en"
+    asr_preset: str = "pocket"
+    llm_options: Mapping[str, Any] = field(default_factory=dict)
+    options: Any = field(default_factory=dict)
+
+
+PRESETS: dict[str, Models] = {
+    "pocket": Models(options={"first_words": 10}),
+    "sesame": Models(
+        speech="sesame/csm-1b",
+        llm="meta-llama/Llama-3.2-1B-Instruct",
+        asr_preset="sesame",
+        llm_options={"system_prompt": SPOKEN_STYLE},
+        options={"context_turns": 2},  # without its earlier sound, CSM-1B takes a new voice for every clause
+    ),
+}
+
+
+def find_models(preset: str | Models | None = None) -> Models:
+    """The models of a preset: the argument, else the variable CSMKIT_PRESET, else pocket.
+
+    Raises:
+        InputError: no preset of that name.
+    """
+    if isinstance(preset, Models):
+        return preset
+    name = preset or os.environ.get("CSMKIT_PRESET") or "pocket"
+    if name not in PRESETS:
+        raise InputError(f"preset {name!r}: the presets are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+@dataclass(frozen=True)
+class VoiceLoading:
+    """How a voice is loaded: keywords of `Generator.load`, each None for that function's choice.
+
+    Attributes:
+        codec_weights: where the codec's weights are.
+        device: such as ``cpu`` or ``cuda:0``.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        execution: how a frame runs, such as ``eager`` or ``int8``.
+
+    Raises:
+        InputError: another dtype.
+    """
+
+    codec_weights: str | Path | None = None
+    device: str | None = None
+    dtype: str | None = None
+    execution: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise InputError(f"dtype={self.dtype!r}: give {', '.join(DTYPES)}, or None to choose")
+
+    def keywords(self) -> dict[str, Any]:
+        """Those that are given."""
+        import torch
+
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return given | ({"dtype": getattr(torch, self.dtype)} if self.dtype else {})
+
+
+def load_voice(voice: SpeechGenerator | str, how: VoiceLoading | None = None) -> SpeechGenerator:
+    """A voice: the object as it is, else loaded by its name and warmed up.
+
+    Args:
+        voice: a generator, a speech plugin's name, or a name for `Generator.load`.
+        how: keywords of `Generator.load`.
+
+    Raises:
+        CsmkitError: as `csmkit.speech.generator.Generator.load`.
+    """
+    if not isinstance(voice, str):
+        return voice
+    if voice != "csm" and (voice in plugins.available("speech") or ":" in voice):
+        loaded = _made("speech", voice)
+    else:
+        loaded = plugins.load("speech", "csm")(voice, **({} if how is None else how.keywords()))
+    loaded.warm_up()
+    return loaded  # type: ignore[no-any-return]
+
+
+def load_language_model(llm: LLM | str, options: Mapping[str, Any] | None = None) -> LLM:
+    """A language model: the object as it is, else loaded by its name and warmed up.
+
+    Args:
+        llm: a language model, an llm plugin's name, or a name for `TransformersLLM`.
+        options: keywords of `TransformersLLM`; a plugin is made without any.
+
+    Raises:
+        CsmkitError: as `csmkit.llm.transformers.TransformersLLM`.
+    """
+    if not isinstance(llm, str):
+        return llm
+    if llm in plugins.available("llm") or ":" in llm:
+        return _made("llm", llm)  # type: ignore[no-any-return]
+    loaded = plugins.load("llm", "transformers")(llm, **(options or {}))
+    loaded.warm_up()
+    return loaded  # type: ignore[no-any-return]
+
+
+def load_recogniser(
+    asr: StreamingWhisperASR | str, preset: str, device: str | None = None, plugin: str = "whisper"
+) -> StreamingWhisperASR:
+    """A recogniser: the object, else loaded by its name and warmed up on a moment of silence.
+
+    Args:
+        asr: a recogniser, an asr plugin's name, or a model's name such as ``base.en``.
+        preset: whose model such a name means.
+        device: where Whisper runs; None chooses.
+        plugin: the asr plugin that transcribes as ``asr``; ``whisper`` is `StreamingWhisperASR`'s own.
+
+    Raises:
+        CsmkitError: as `StreamingWhisperASR.prepare`.
+    """
+    import numpy as np
+
+    from csmkit.asr.streaming import StreamingWhisperASR
+    from csmkit.audio import SAMPLE_RATE
+
+    if not isinstance(asr, str):
+        asr.prepare()
+        return asr
+    if plugin == "whisper" and (asr in plugins.available("asr") or ":" in asr):
+        plugin = asr
+    if plugin == "whisper":
+        chosen = {} if device is None else {"device": device}
+        loaded = StreamingWhisperASR(asr, preset=preset, **chosen)
+    else:
+        loaded = StreamingWhisperASR(asr, transcriber=_made("asr", plugin))
+    loaded.transcribe(np.zeros(int(_WARM_UP_S * SAMPLE_RATE), np.float32))
+    return loaded
 
 
 class Stack:
-    """One voice and several recognisers.
+    """One voice, one language model and several recognisers; each is loaded when it is first asked for, and kept.
+
+    Chatbots, servers and notebooks share models by sharing a stack. Any thread may ask.
 
     Args:
         preset: ``pocket``, ``sesame``, or models of your own; None asks CSMKIT_PRESET and means pocket.
+        voice: how the voice is loaded.
+        asr_device: where Whisper runs; None chooses.
+        asr_plugin: the asr plugin that transcribes; ``whisper`` is the usual one.
+
+    Attributes:
+        models: their names.
+        load_s: seconds that loading and warming up took, by part: ``speech``, ``llm``, ``asr``.
 
     Raises:
         InputError: an unknown preset.
     """
 
-    def __init__(self, preset: str | ChatModels | None = None) -> None:
-        self.models = chat_models(preset)
+    def __init__(
+        self,
+        preset: str | Models | None = None,
+        *,
+        voice: VoiceLoading | None = None,
+        asr_device: str | None = None,
+        asr_plugin: str = "whisper",
+    ) -> None:
+        self.models = find_models(preset)
+        self.load_s: dict[str, float] = {}
+        self._how, self._asr_device, self._asr_plugin = voice, asr_device, asr_plugin
+        self._loaded: dict[str, Any] = {}
         self._recognisers: dict[str, StreamingWhisperASR] = {}
+        self._lock = threading.RLock()
 
-    @cached_property
+    @property
     def voice(self) -> SpeechGenerator:
-        """The voice, warmed up.
+        """The voice, warmed up; raises CsmkitError where it cannot be loaded."""
+        return self._once("speech", lambda: load_voice(self.models.speech, self._how))  # type: ignore[no-any-return]
+
+    @property
+    def language_model(self) -> LLM:
+        """The language model, warmed up, without a seed; raises CsmkitError where it cannot be loaded."""
+        models = self.models
+        return self._once("llm", lambda: load_language_model(models.llm, models.llm_options))  # type: ignore[no-any-return]
+
+    def recogniser(self, name: str | None = None) -> StreamingWhisperASR:
+        """The recogniser of a model's name, warmed up; None for the preset's.
 
         Raises:
-            CsmkitError: it cannot be loaded; the leaf says why.
+            CsmkitError: as `StreamingWhisperASR.prepare`.
         """
-        voice = Generator.load(self.models.speech)
-        voice.warm_up()
-        return voice
-
-    def recogniser(self, name: str) -> StreamingWhisperASR:
-        """The recogniser of a model's name, such as ``base.en``, warmed up on a moment of silence.
-
-        Raises:
-            CsmkitError: as `StreamingWhisperASR.transcribe`.
-        """
-        if name not in self._recognisers:
-            recogniser = StreamingWhisperASR(name, preset=self.models.asr_preset)
-            recogniser.transcribe(np.zeros(SAMPLE_RATE // 2, np.float32))
-            self._recognisers[name] = recogniser
-        return self._recognisers[name]
+        name = name or self.models.asr
+        with self._lock:
+            if name not in self._recognisers:
+                with timed(self.load_s, "asr"):
+                    self._recognisers[name] = load_recogniser(
+                        name, self.models.asr_preset, self._asr_device, self._asr_plugin
+                    )
+            return self._recognisers[name]
 
     def close(self) -> None:
-        """Let the recognisers and the voice go; what is asked for later is loaded again."""
-        while self._recognisers:
-            self._recognisers.popitem()[1].close()
-        vars(self).pop("voice", None)
+        """Let all models go; what is asked for later is loaded again."""
+        with self._lock:
+            while self._recognisers:
+                self._recognisers.popitem()[1].close()
+            self._loaded.clear()
+
+    def _once(self, part: str, load: Callable[[], Any]) -> Any:
+        with self._lock:
+            if part not in self._loaded:
+                with timed(self.load_s, part):
+                    self._loaded[part] = load()
+            return self._loaded[part]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+@contextmanager
+def timed(load_s: dict[str, float], part: str) -> Iterator[None]:
+    """Note how many seconds a part takes to load, and log it."""
+    started = perf_counter()
+    yield
+    load_s[part] = perf_counter() - started
+    log.info("%s ready after %.2f s", part, load_s[part])
+
+
+def _made(kind: str, name: str) -> Any:
+    """A plugin by its name alone; InputError where it cannot be made without more."""
+    factory = plugins.load(kind, name)
+    try:
+        inspect.signature(factory).bind()
+    except ValueError:  # a factory whose signature cannot be read
+        pass
+    except TypeError as error:
+        raise InputError(f"{kind} plugin {name!r} by its name alone: {error}; make it and give the object") from error
+    return factory()

@@ -29,7 +29,7 @@ runner = CliRunner()
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chatbot of fakes behind the commands."""
 
-    def load(which, whisper, teller, **options):
+    def load(which, whisper, console, **options):
         asr = StreamingWhisperASR(whisper, transcriber=FakeTranscriber())
         return StreamingConversationalChatbot(generator=FakeGenerator(), asr=asr, llm=FakeLLM(), **options)
 
@@ -119,7 +119,7 @@ def test_chat_holds_the_first_chunk_back_as_long_as_it_is_told(fakes: None, monk
 
 
 def test_chat_says_that_it_was_slower_than_real_time_and_what_would_help(monkeypatch: pytest.MonkeyPatch):
-    def load(given, whisper, teller, **options):
+    def load(given, whisper, console, **options):
         asr = StreamingWhisperASR(whisper, transcriber=FakeTranscriber())
         voice = FakeGenerator(frame_s=0.1)
         return StreamingConversationalChatbot(generator=voice, asr=asr, llm=FakeLLM(), **options)
@@ -131,7 +131,7 @@ def test_chat_says_that_it_was_slower_than_real_time_and_what_would_help(monkeyp
 
 
 def test_say_writes_what_it_speaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(models, "load_generator", lambda which, teller: FakeGenerator())
+    monkeypatch.setattr(models, "load_generator", lambda which, console: FakeGenerator())
     out = runner.invoke(cli.app, ["say", "three words here", "--save", str(tmp_path / "a.wav"), "--json"])
     assert out.exit_code == 0, out.output
     row = json.loads(out.output.splitlines()[-1])
@@ -149,7 +149,7 @@ def recording(tmp_path: Path) -> Path:
 
 def test_say_speaks_in_the_voice_of_a_recording(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recording: Path):
     voice = FakeGenerator()
-    monkeypatch.setattr(models, "load_generator", lambda which, teller: voice)
+    monkeypatch.setattr(models, "load_generator", lambda which, console: voice)
     arguments = ["say", "three words here", "--save", str(tmp_path / "a.wav"), "--speaker", "1", "--json"]
     out = runner.invoke(cli.app, [*arguments, "--voice", str(recording), "--voice-text", "Mm."])
     assert out.exit_code == 0, out.output
@@ -174,7 +174,7 @@ def test_chat_keeps_the_voice_of_a_recording_and_the_switch_of_the_guards(
 
 
 def test_say_ends_a_voice_that_runs_away_unless_it_is_told_not_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(models, "load_generator", lambda which, teller: voice_of(20, pause(1000)))
+    monkeypatch.setattr(models, "load_generator", lambda which, console: voice_of(20, pause(1000)))
     for switch, reason in (("on", "silence"), ("off", "max_length")):
         out = runner.invoke(cli.app, ["say", "Hello", "--save", str(tmp_path / "a.wav"), "--json", "--guards", switch])
         assert json.loads(out.output.splitlines()[-1])["finish_reason"] == reason
@@ -227,7 +227,7 @@ def test_what_cannot_be_is_said_before_any_model_is_loaded(monkeypatch: pytest.M
 
 
 def test_who_answers_can_be_chosen(monkeypatch: pytest.MonkeyPatch):
-    def load(which, whisper, teller, **options):
+    def load(which, whisper, console, **options):
         return StreamingConversationalChatbot(generator=FakeGenerator(), asr=False, **options)
 
     monkeypatch.setattr(models, "load_chatbot", load)
@@ -241,7 +241,7 @@ def test_who_answers_can_be_chosen(monkeypatch: pytest.MonkeyPatch):
 def test_the_voice_hears_as_many_turns_as_it_is_told_to(monkeypatch: pytest.MonkeyPatch):
     voice = FakeGenerator()
 
-    def load(which, whisper, teller, **options):
+    def load(which, whisper, console, **options):
         return StreamingConversationalChatbot(generator=voice, llm=FakeLLM(["Hello there."]), asr=False, **options)
 
     monkeypatch.setattr(models, "load_chatbot", load)

@@ -65,7 +65,7 @@ def assert_clean(chatbot: StreamingConversationalChatbot) -> None:
     events = list(chatbot.process_streaming("Hi"))
     assert events[-1]["finish_reason"] == "end_of_speech" and events[-1]["metrics"]["asr_error"] is None
     assert chatbot.history[-1]["content"] == ANSWER
-    alone = [chatbot.generator.generate(text, 0, seed=1 + n) for n, text in enumerate(clauses(events))]
+    alone = [chatbot.generator.generate(text, 0, seed=1 + n, raw_text=True) for n, text in enumerate(clauses(events))]
     assert torch.equal(sound_of(events), torch.cat(alone))
 
 
@@ -96,10 +96,10 @@ def test_within_one_frame_the_turn_is_over_and_says_so(chatbot: StreamingConvers
 
 
 def test_cutting_in_before_a_clause_has_begun_makes_no_frame_of_it(chatbot: StreamingConversationalChatbot):
-    generate = chatbot.generator.generate_streaming
+    speak = chatbot.generator.speak
 
     def late(*given: Any, **asked: Any) -> Any:
-        speech = generate(*given, **asked)
+        speech = speak(*given, **asked)
         thread = threading.Thread(target=chatbot.interrupt)
         thread.start()
         thread.join()  # when nobody knows of this speech yet
@@ -109,11 +109,11 @@ def test_cutting_in_before_a_clause_has_begun_makes_no_frame_of_it(chatbot: Stre
         if event["type"] == "clause":
             chatbot.interrupt()
     assert event["finish_reason"] == "interrupted" and alarm(chatbot).n_frames == 0
-    chatbot.generator.generate_streaming = late  # type: ignore[method-assign]
+    chatbot.generator.speak = late  # type: ignore[method-assign]
     try:
         *_, complete = chatbot.process_streaming("Hi")
     finally:
-        del chatbot.generator.generate_streaming  # type: ignore[method-assign]
+        del chatbot.generator.speak  # type: ignore[method-assign]
     assert complete["finish_reason"] == "interrupted" and alarm(chatbot).n_frames == 0
     assert chatbot.history == []
     assert_clean(chatbot)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from csmkit.cli.console import Teller
+from csmkit.cli.console import Console
 from csmkit.cli.loudspeaker import Loudspeaker, SoundCard, find_loudspeaker
 from csmkit.errors import DeviceError, InputError, MissingDependencyError
 
@@ -96,19 +96,19 @@ def test_where_there_is_no_card_auto_goes_on_and_yes_says_why(
         raise sounddevice.PortAudioError("no default device")
 
     monkeypatch.setattr(sounddevice, "OutputStream", missing)
-    assert type(find_loudspeaker("auto", Teller(False))) is Loudspeaker
+    assert type(find_loudspeaker("auto", Console(False))) is Loudspeaker
     assert "Not played here: no sound card that can be used (no default device)" in capsys.readouterr().out
     with pytest.raises(DeviceError, match="no default device"):
-        find_loudspeaker("yes", Teller(False))
+        find_loudspeaker("yes", Console(False))
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'csmkit\[play\]'"):
-        find_loudspeaker("yes", Teller(False))
+        find_loudspeaker("yes", Console(False))
 
 
 def test_nothing_is_played_unless_asked_for(sounddevice: ModuleType):
-    assert type(find_loudspeaker("no", Teller(False))) is Loudspeaker and made == []
+    assert type(find_loudspeaker("no", Console(False))) is Loudspeaker and made == []
     with pytest.raises(InputError, match="--play 'loud': give yes, no, or auto"):
-        find_loudspeaker("loud", Teller(False))
+        find_loudspeaker("loud", Console(False))
 
 
 def test_a_command_plays_what_it_says(sounddevice: ModuleType, tmp_path, monkeypatch: pytest.MonkeyPatch):

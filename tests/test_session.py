@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from csmkit.lab.notebook.session import Job, Progress, Session
 from csmkit.lab.trials.trial import TrialRun, TrialSettings, run_trial
 from csmkit.speech.base import SpeechGenerator
 from csmkit.speech.generator import FakeGenerator
-from csmkit.stack import Stack
+from csmkit.stack import Stack, find_models
 
 TEXT = "one two three four five six"
 FAKE = TrialSettings(codec="fake", seed=1)
@@ -65,8 +66,7 @@ class FakeStack(Stack):
     """Models without weights."""
 
     def __init__(self, voice: SpeechGenerator, preset: str = "pocket") -> None:
-        super().__init__(preset)
-        vars(self)["voice"] = voice
+        super().__init__(replace(find_models(preset), speech=voice))
 
     def recogniser(self, name: str) -> StreamingWhisperASR:
         if name != "fake":

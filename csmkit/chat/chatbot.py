@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from time import perf_counter
@@ -18,21 +17,19 @@ from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE, WavWriter, as_mono, read, resample
 from csmkit.chat.conversation import Conversation
 from csmkit.chat.events import Event
-from csmkit.chat.parts import find_language_model, find_recogniser, find_voice
 from csmkit.chat.saved_conversation import load_conversation, save_conversation
-from csmkit.chat.settings import ChatModels, TurnOptions, chat_models
+from csmkit.chat.settings import TurnOptions, turn_options
 from csmkit.chat.turn import Stage, Turn
 from csmkit.checks import is_finite
 from csmkit.errors import InputError, StateError
 from csmkit.llm.transformers import LLM, Message
+from csmkit.stack import Models, Stack, find_models, load_language_model, load_recogniser, load_voice, timed
 
 if TYPE_CHECKING:
     import numpy as np
 
     from csmkit.audio import Waveform
     from csmkit.speech.base import SpeechGenerator
-
-log = logging.getLogger(__name__)
 
 
 class StreamingConversationalChatbot:
@@ -46,13 +43,15 @@ class StreamingConversationalChatbot:
         asr: the recogniser; False for none. One that is given as an object may be shared with other chatbots, and is
             not closed.
         llm: the language model.
-        preset: ``pocket`` or ``sesame``, or models of your own; None asks CSMKIT_PRESET and means pocket.
+        preset: ``pocket`` or ``sesame``, or models of your own; None asks CSMKIT_PRESET and means pocket. A `Stack`
+            lends its models, which it keeps: several chatbots then share them.
         options: how turns are spoken; None is the preset's way.
         clock: seconds, never decreasing; times what a turn measures. Give a recogniser of yours the same one.
         changes: fields of `TurnOptions` to change, such as ``chunk_frames=4``.
 
     Attributes:
-        load_s: seconds that loading took, by part: ``speech``, ``llm``, ``asr``.
+        load_s: seconds that loading and warming up took, by part: ``speech``, ``llm``, ``asr``. What is given as an
+            object is not warmed up here.
 
     Raises:
         InputError: an unknown preset or option, or a value out of its range.
@@ -66,22 +65,25 @@ class StreamingConversationalChatbot:
         generator: SpeechGenerator | str | None = None,
         asr: StreamingWhisperASR | str | bool | None = None,
         llm: LLM | str | None = None,
-        preset: str | ChatModels | None = None,
+        preset: str | Models | Stack | None = None,
         options: TurnOptions | None = None,
         clock: Callable[[], float] = perf_counter,
         **changes: Any,
     ) -> None:
-        models = chat_models(preset)
-        self.options = (options or models.options).changed(**changes)
+        models = preset.models if isinstance(preset, Stack) else find_models(preset)
+        self.options = (options or turn_options(models)).changed(**changes)
+        seed = {"seed": self.options.seed}
+        own = Stack(replace(models, llm_options={**seed, **models.llm_options}))
+        stack = preset if isinstance(preset, Stack) else own
         self.load_s: dict[str, float] = {}
-        with self._timed("speech"):
-            self.generator: SpeechGenerator = find_voice(models.speech if generator is None else generator)
+        with timed(self.load_s, "speech"):
+            self.generator: SpeechGenerator = stack.voice if generator is None else load_voice(generator)
         self._check_room()
-        with self._timed("llm"):
-            self.llm: LLM = find_language_model(models if llm is None else llm, self.options.seed)
-        with self._timed("asr"):
-            self.asr = find_recogniser(models.asr if asr is None or asr is True else asr, models.asr_preset)
-        self._owns_asr = self.asr is not asr
+        with timed(self.load_s, "llm"):
+            self.llm: LLM = stack.language_model if llm is None else load_language_model(llm, seed)
+        with timed(self.load_s, "asr"):
+            self.asr = _recogniser(asr, stack)
+        self._owns_asr = isinstance(asr, str) or (asr is not self.asr and stack is own)
         self._conversation = Conversation()
         self._clock = clock
         self._pace: float | None = None  # of the last turn that had one
@@ -253,13 +255,6 @@ class StreamingConversationalChatbot:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
-        started = perf_counter()
-        yield
-        self.load_s[part] = perf_counter() - started
-        log.info("%s ready after %.2f s", part, self.load_s[part])
-
     def _follow(self, turn: Turn) -> Generator[Event, None, None]:
         leave = atexit.register(partial(_leave, self._events))
         try:
@@ -299,6 +294,15 @@ class StreamingConversationalChatbot:
         if voice:
             request = self.generator.request("Hello.", context=list(voice), max_audio_length_ms=length)
             self.generator.fit(request, n_lead=len(voice))
+
+
+def _recogniser(asr: StreamingWhisperASR | str | bool | None, stack: Stack) -> StreamingWhisperASR | None:
+    """The recogniser asked for: the stack's own for None and True, none for False."""
+    if asr is False:
+        return None
+    if asr is None or isinstance(asr, bool):
+        return stack.recogniser()
+    return load_recogniser(asr, stack.models.asr_preset)
 
 
 def _leave(events: weakref.ref[Generator[Event, None, None]] | None) -> None:

@@ -1,10 +1,9 @@
-"""Which models talk, and how: the defaults of a chatbot, once."""
+"""How turns are spoken and heard: the options of a chatbot, each with its default."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from csmkit.checks import is_finite, is_integer
@@ -13,12 +12,18 @@ from csmkit.errors import InputError
 from csmkit.speech.guards import ORDINARY, Guards
 from csmkit.speech.settings import Request, check_speaker
 from csmkit.speech.streams import chunk_schedule
+from csmkit.stack import PRESETS, SPOKEN_STYLE, Models, find_models
 from csmkit.timing import Hold
 
 if TYPE_CHECKING:
     from csmkit.speech.settings import Segment
 
-SPOKEN_STYLE = "You are heard, not read: answer in one or two short sentences of plain words."
+__all__ = [
+    "PRESETS", "SPOKEN_STYLE", "ChatModels", "TurnOptions", "chat_models", "turn_options",
+]  # fmt: skip
+
+ChatModels, chat_models = Models, find_models  # their former names
+MOST_WORDS = 24  # of a clause: a longer one makes the first sound of the next wait
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class TurnOptions:
         voice: segments that always lead the context, to keep one voice, such as a `voice_prompt`. Never left out.
         context_turns: earlier turns, beside the clauses of this one, that the voice hears before it speaks; 0 for none,
             not even those clauses. Where they do not fit, the oldest third is left out from then on.
-        first_words: the first clause has at most so many words.
-        most_words: so has any other.
+        first_words: the most words of the first clause.
+        most_words: the most words of any other clause; None is 24, or fewer where the voice carries fewer.
         prebuffer_ms: how long the first chunk is held back, so that a slow voice plays without a gap: milliseconds, or
             "auto" for until the pace so far says that the rest will be in time. An answer that is made sooner is not
             held longer, and what is held back was not heard yet: not by the recogniser, the file or the history.
@@ -59,7 +64,7 @@ class TurnOptions:
     voice: Sequence[Segment] = ()
     context_turns: int = 0
     first_words: int = 12
-    most_words: int = 24
+    most_words: int | None = None
     prebuffer_ms: Hold = 0.0
     asr_timeout_s: float = 60.0
 
@@ -76,7 +81,8 @@ class TurnOptions:
         Sampling(**{name: value for name, value in given.items() if value is not None})
         length = Request.max_audio_length_ms if self.max_audio_length_ms is None else self.max_audio_length_ms
         Request("Hello.", self.speaker, max_audio_length_ms=length, seed=self.seed)  # raises where a turn would
-        if not all(is_integer(number) and number >= 1 for number in (self.first_words, self.most_words)):
+        limits = [self.first_words, *([] if self.most_words is None else [self.most_words])]
+        if not all(is_integer(number) and number >= 1 for number in limits):
             raise InputError(f"first_words={self.first_words!r}, most_words={self.most_words!r}: give at least 1")
         if self.prebuffer_ms != "auto" and not (is_finite(self.prebuffer_ms) and 0 <= self.prebuffer_ms <= 60_000):
             raise InputError(f"prebuffer_ms={self.prebuffer_ms!r}: give milliseconds from 0 to 60000, or 'auto'")
@@ -92,48 +98,6 @@ class TurnOptions:
         return replace(self, **changes)
 
 
-@dataclass(frozen=True)
-class ChatModels:
-    """The models of a preset, by the names that their loaders take.
-
-    Attributes:
-        speech: for `Generator.load`.
-        llm: for `TransformersLLM`.
-        asr: for `StreamingWhisperASR`.
-        asr_preset: whose model ``asr`` means, if it is a name such as ``base.en``.
-        llm_options: keywords of `TransformersLLM`.
-        options: how turns are spoken, where the caller leaves it out.
-    """
-
-    speech: str = "pocket"
-    llm: str = "pocket"
-    asr: str = "base.en"
-    asr_preset: str = "pocket"
-    llm_options: dict[str, Any] = field(default_factory=dict)
-    options: TurnOptions = field(default_factory=TurnOptions)
-
-
-PRESETS: dict[str, ChatModels] = {
-    "pocket": ChatModels(options=TurnOptions(first_words=10, most_words=14)),  # no longer than what it learned to say
-    "sesame": ChatModels(
-        speech="sesame/csm-1b",
-        llm="meta-llama/Llama-3.2-1B-Instruct",
-        asr_preset="sesame",
-        llm_options={"system_prompt": SPOKEN_STYLE},
-        options=TurnOptions(context_turns=2),  # without its earlier sound, CSM-1B takes a new voice for every clause
-    ),
-}
-
-
-def chat_models(preset: str | ChatModels | None = None) -> ChatModels:
-    """The models of a preset: the argument, else the variable CSMKIT_PRESET, else pocket.
-
-    Raises:
-        InputError: no preset of that name.
-    """
-    if isinstance(preset, ChatModels):
-        return preset
-    name = preset or os.environ.get("CSMKIT_PRESET") or "pocket"
-    if name not in PRESETS:
-        raise InputError(f"preset {name!r}: the presets are {', '.join(PRESETS)}")
-    return PRESETS[name]
+def turn_options(models: Models) -> TurnOptions:
+    """How turns are spoken with a preset's models, where the caller leaves it out."""
+    return models.options if isinstance(models.options, TurnOptions) else TurnOptions(**models.options)

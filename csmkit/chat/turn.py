@@ -19,7 +19,7 @@ from csmkit.audio import FRAME_MS, SAMPLE_RATE, WavWriter
 from csmkit.chat.conversation import Conversation, by_user
 from csmkit.chat.events import Event
 from csmkit.chat.listening import Listener
-from csmkit.chat.settings import TurnOptions
+from csmkit.chat.settings import MOST_WORDS, TurnOptions
 from csmkit.chat.spoken_clause import LETTERS_PER_S, Delivery
 from csmkit.chat.turn_row import Measured, Sources, turn_metrics, turn_notes, turn_spans
 from csmkit.llm.reader_thread import ReadAhead
@@ -87,7 +87,8 @@ class Turn:
         self._by_user: list[Segment] = []
         self._stage, self._conversation, self._wav = stage, conversation, wav
         self._stop = threading.Event()
-        self._splitter = ClauseSplitter(stage.options.first_words, stage.options.most_words)
+        most_words = stage.options.most_words or min(MOST_WORDS, stage.generator.abilities.most_words)
+        self._splitter = ClauseSplitter(min(stage.options.first_words, most_words), most_words)
         self._clauses: deque[Clause] = deque()
         self._answer: list[str] = []
         self._answered = False
@@ -192,6 +193,8 @@ class Turn:
         if done:
             self._answered = True
             self._clauses.extend(self._splitter.flush())
+        self.measured.unsaid += [clause.written for clause in self._clauses if not clause.spoken]
+        self._clauses = deque(clause for clause in self._clauses if clause.spoken)
         if self._clauses and self.measured.first_clause_at is None:
             self.measured.first_clause_at = self._clock()
         if done:
@@ -227,10 +230,9 @@ class Turn:
             "seed": None if options.seed is None else options.seed + len(deliveries),
             "guards": options.guards,
         }
-        context = self._context(generator.request(clause, options.speaker, **asked))
-        return generator.generate_streaming(
-            clause, options.speaker, context, chunk_frames=options.chunk_frames, **asked
-        )
+        request = generator.request(clause, options.speaker, **asked)
+        context = self._context(request)
+        return generator.speak(replace(request, context=tuple(context)), chunk_schedule(options.chunk_frames))
 
     def _context(self, request: Request) -> list[Segment]:
         """What the voice hears before a clause: the segments that lead, earlier turns, the user's words, this answer.
@@ -308,7 +310,7 @@ class Turn:
             time_to_first_audio=self.measured.arrivals.first_s,
             finish_reason=reason,
             metrics=metrics,
-            notes=turn_notes(metrics, self.measured.deliveries),
+            notes=turn_notes(metrics, self.measured),
             spans=turn_spans(sources),
         )
 

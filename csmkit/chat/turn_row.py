@@ -38,6 +38,8 @@ class Measured:
         arrivals: chunks as they were handed out.
         made: chunks as they were made, on a clock that stands still while the listener has the turn.
         away_s: how long it had it so far.
+        deliveries: the clauses that were spoken.
+        unsaid: clauses without a word that can be spoken, as they were written.
     """
 
     started: float
@@ -50,6 +52,7 @@ class Measured:
     first_made_at: float | None = None
     final_at: float | None = None
     deliveries: list[Delivery] = field(default_factory=list)
+    unsaid: list[str] = field(default_factory=list)
     _audible: list[np.ndarray] = field(default_factory=list)
     _onset: int | None = None
 
@@ -162,10 +165,11 @@ def turn_spans(sources: Sources) -> list[Span]:
     return [_span(sources, *row) for row in rows]
 
 
-def turn_notes(metrics: dict[str, Metric], deliveries: Sequence[Delivery] = ()) -> list[str]:
+def turn_notes(metrics: dict[str, Metric], measured: Measured | None = None) -> list[str]:
     """What a person should know about a turn, a sentence each."""
     notes = []
-    silent = [delivery.clause.written for delivery in deliveries if delivery.is_silent]
+    deliveries, unsaid = ([], []) if measured is None else (measured.deliveries, measured.unsaid)
+    silent = unsaid + [delivery.clause.written for delivery in deliveries if delivery.is_silent]
     if silent:
         notes.append(f"nothing can be heard of {' '.join(silent)!r}: this voice cannot say it")
     rtf, delay_ms = metrics["rtf"], metrics["start_delay_ms"]

@@ -16,7 +16,7 @@ import typer
 
 from csmkit.audio import check_wav_path
 from csmkit.cli import models
-from csmkit.cli.console import Teller
+from csmkit.cli.console import Console
 from csmkit.cli.loudspeaker import Loudspeaker, find_loudspeaker
 from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, parse_prebuffer, takes_options
 from csmkit.errors import CsmkitError, InputError
@@ -53,7 +53,7 @@ def chat(
     """Answer aloud, and transcribe what was spoken while it is spoken."""
     if text is not None and not text.strip():
         raise InputError(f"text {text!r}: give some text to answer, or leave it out for a conversation")
-    teller, files = Teller(as_json, quiet), Files(save, timeline)
+    console, files = Console(as_json, quiet), Files(save, timeline)
     options = speech.sampling() | {"speaker": speech.speaker, "voice": speech.voice_prompt()}
     options["prebuffer_ms"] = parse_prebuffer(prebuffer)
     if context_turns is not None:
@@ -61,12 +61,12 @@ def chat(
     models.check_turn(load, **options)
     if (answering := models.choose_llm(llm, llm_url, speech.seed)) is not None:
         options["llm"] = answering
-    with find_loudspeaker(play, teller) as speaker, models.load_chatbot(load, whisper, teller, **options) as chatbot:
+    with find_loudspeaker(play, console) as speaker, models.load_chatbot(load, whisper, console, **options) as chatbot:
         if text is None:
-            converse(chatbot, files, teller, speaker)
+            converse(chatbot, files, console, speaker)
             return
-        teller.say(f"You: {text}", user=text)
-        take_turn(chatbot, text, files, teller, speaker)
+        console.say(f"You: {text}", user=text)
+        take_turn(chatbot, text, files, console, speaker)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Files:
 
 
 def take_turn(
-    chatbot: StreamingConversationalChatbot, text: str, files: Files, teller: Teller, speaker: Loudspeaker
+    chatbot: StreamingConversationalChatbot, text: str, files: Files, console: Console, speaker: Loudspeaker
 ) -> None:
     """One turn, told as it happens; Ctrl-C interrupts it, which leaves valid files of what was spoken."""
     told: list[Event] = []
@@ -109,15 +109,15 @@ def take_turn(
                 speaker.put(event["data"])
             elif event["type"] == "complete" and event["finish_reason"] == INTERRUPTED:
                 speaker.silence()
-            teller.event(event)
+            console.event(event)
             told.append(event)
     if files.save is not None:
-        teller.say(f"Saved {files.save}", saved=str(files.save))
+        console.say(f"Saved {files.save}", saved=str(files.save))
     if files.timeline is not None:
         from csmkit.lab.report.timeline import save_timeline
 
         if save_timeline(told, files.timeline) is not None:
-            teller.say(f"Drew {files.timeline}", timeline=str(files.timeline))
+            console.say(f"Drew {files.timeline}", timeline=str(files.timeline))
     speaker.wait()
 
 
@@ -139,33 +139,33 @@ def interrupted_by_key(chatbot: StreamingConversationalChatbot) -> Iterator[None
         signal.signal(signal.SIGINT, before)
 
 
-def converse(chatbot: StreamingConversationalChatbot, files: Files, teller: Teller, speaker: Loudspeaker) -> None:
+def converse(chatbot: StreamingConversationalChatbot, files: Files, console: Console, speaker: Loudspeaker) -> None:
     """Turns at a prompt until the input ends; every turn gets files of its own name."""
-    teller.say("Type what you say; Ctrl-C interrupts an answer, Ctrl-D or an empty line ends.")
+    console.say("Type what you say; Ctrl-C interrupts an answer, Ctrl-D or an empty line ends.")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # a byte that is no letter here ends no conversation
     turn = 0
-    while text := ask(teller):
+    while text := ask(console):
         turn += 1
-        if teller.as_json:
-            teller.say("", user=text)
+        if console.as_json:
+            console.say("", user=text)
         try:
-            take_turn(chatbot, text, files.of_turn(turn), teller, speaker)
+            take_turn(chatbot, text, files.of_turn(turn), console, speaker)
         except KeyboardInterrupt:
-            teller.say("Broken off.", broken_off=True)
+            console.say("Broken off.", broken_off=True)
         except CsmkitError as error:
-            teller.say(f"This turn failed: {error}", error=str(error))
+            console.say(f"This turn failed: {error}", error=str(error))
 
 
-def ask(teller: Teller) -> str:
+def ask(console: Console) -> str:
     """What is typed at the prompt; empty at the end. Ctrl-C comes too late for an answer here, and asks again."""
     while True:
         try:
-            return input("" if teller.as_json else "> ").strip()
+            return input("" if console.as_json else "> ").strip()
         except EOFError:
-            teller.say("")
+            console.say("")
             return ""
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise
-            teller.say("")
+            console.say("")

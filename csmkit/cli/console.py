@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SHOWN_QUIETLY = {"user", "error", "broken_off"}  # the facts of lines that a quiet conversation shows, too
 
 
-class Teller:
+class Console:
     """Prints events as lines for people, or as JSON for programs.
 
     Args:

@@ -11,9 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from csmkit.asr.directory import NAMES, check_directory, resolve
-from csmkit.chat.settings import PRESETS
 from csmkit.errors import CsmkitError
 from csmkit.files.hub import find_voice
+from csmkit.stack import PRESETS
 
 PACKAGES = {  # package: the extra that brings it, None for what is always needed
     "torch": None,

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from csmkit.audio import SAMPLE_RATE
-from csmkit.cli.console import Teller
+from csmkit.cli.console import Console
 from csmkit.errors import DeviceError, InputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class SoundCard(Loudspeaker):
         out[n_done:] = 0
 
 
-def find_loudspeaker(play: str, teller: Teller) -> Loudspeaker:
+def find_loudspeaker(play: str, console: Console) -> Loudspeaker:
     """The sound card, or none: not wanted, or with ``auto`` not there, which is said in a line.
 
     Raises:
@@ -107,7 +107,7 @@ def find_loudspeaker(play: str, teller: Teller) -> Loudspeaker:
     except (MissingDependencyError, DeviceError) as error:
         if play == "yes":
             raise
-        teller.say(f"Not played here: {error}")
+        console.say(f"Not played here: {error}")
         return Loudspeaker()
 
 

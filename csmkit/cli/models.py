@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 import csmkit
-from csmkit.cli.console import Teller
+from csmkit.cli.console import Console
 from csmkit.cli.options import ModelOptions
 from csmkit.cli.speaker_options import time_reading
 from csmkit.errors import InputError
@@ -17,24 +18,45 @@ if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
     from csmkit.llm.transformers import LLM
     from csmkit.speech.generator import Generator
+    from csmkit.stack import Stack
 
 
-def describe_device(device: Any) -> str:
-    """What the optimisations rest on, in a line."""
+CUDA_MODES = ("graph", "compiled")  # executions that take the launches of single kernels off a frame's time
+
+
+def open_stack(load: ModelOptions, seed: int | None = None) -> Stack:
+    """The models that a command's options name; nothing is loaded yet.
+
+    Raises:
+        InputError: an unknown preset or dtype, or modes that exclude each other.
+    """
+    from csmkit.stack import Stack, VoiceLoading, find_models
+
+    models = find_models(load.preset)
+    models = replace(models, llm_options={"seed": seed, **models.llm_options}, speech=load.model or models.speech)
+    how = VoiceLoading(load.codec_weights, load.device, load.dtype, load.mode())
+    return Stack(models, voice=how)
+
+
+def describe_voice(generator: Generator) -> str:
+    """On what a voice runs, by which execution mode and with which weights, in a line."""
     import torch
 
+    device, mode = generator.model.device, generator.execution
+    weights = str(generator.model.projection.dtype).removeprefix("torch.")
     if device.type == "cuda":
-        return f"CUDA optimizations enabled on {torch.cuda.get_device_name(device)} (bfloat16)"
+        state = "enabled" if mode in CUDA_MODES else "off"
+        return f"CUDA optimizations {state} on {torch.cuda.get_device_name(device)} ({mode}, {weights})"
     n_threads = torch.get_num_threads()
     threads = f"{n_threads} thread{'s' * (n_threads > 1)}"
-    return f"running on the CPU ({threads}, float32): CUDA optimizations are off"
+    return f"running on the CPU ({threads}, {mode}, {weights}): CUDA optimizations are off"
 
 
 def check_turn(load: ModelOptions, **options: Any) -> None:
-    """Raise InputError for a preset or an option of the turns that cannot be, before anything is loaded."""
-    from csmkit.chat.settings import chat_models
+    """Raise InputError for a model option or an option of the turns that cannot be used, before anything is loaded."""
+    from csmkit.chat.settings import turn_options
 
-    chat_models(load.preset).options.changed(**options)
+    turn_options(open_stack(load).models).changed(**options)
 
 
 def choose_llm(name: str | None, url: str | None, seed: int | None = None) -> LLM | str | None:
@@ -48,47 +70,44 @@ def choose_llm(name: str | None, url: str | None, seed: int | None = None) -> LL
         return name
     if name is None:
         raise InputError(f"--llm-url {url} without --llm: give the name that the model has on that server")
-    from csmkit.chat.settings import SPOKEN_STYLE
     from csmkit.llm.server import ServerLLM
+    from csmkit.stack import SPOKEN_STYLE
 
     return ServerLLM(name, base_url=url, system_prompt=SPOKEN_STYLE, seed=seed)
 
 
-def load_generator(load: ModelOptions, teller: Teller) -> Generator:
-    """The preset's voice, announced."""
-    from csmkit.chat.settings import chat_models
-    from csmkit.speech.generator import Generator
+def load_generator(load: ModelOptions, console: Console) -> Generator:
+    """The voice that the options name, warmed up and announced."""
+    return announce_voice(open_stack(load), console)
 
-    start = time.perf_counter()
-    generator = Generator.load(chat_models(load.preset).speech, device=load.device, execution=load.mode())
-    generator.warm_up()
-    seconds = time.perf_counter() - start
-    where = generator.model.device
-    teller.say(f"csmkit {csmkit.__version__}, {describe_device(where)}", csmkit=csmkit.__version__)
-    facts = {"csm_ready_s": seconds, "device": str(where), "execution": generator.execution}
-    teller.say(f"CSM ready on {where} ({seconds:.1f}s)", **facts)
+
+def announce_voice(stack: Stack, console: Console) -> Generator:
+    """Load the voice of a stack, and say on what it runs."""
+    generator = cast("Generator", stack.voice)
+    seconds, where = stack.load_s["speech"], generator.model.device
+    console.say(f"csmkit {csmkit.__version__}, {describe_voice(generator)}", csmkit=csmkit.__version__)
+    dtype = str(generator.model.projection.dtype).removeprefix("torch.")
+    facts = {"csm_ready_s": seconds, "device": str(where), "execution": generator.execution, "dtype": dtype}
+    console.say(f"CSM ready on {where} ({seconds:.1f}s)", **facts)
     return generator
 
 
 @contextmanager
 def load_chatbot(
-    load: ModelOptions, whisper: str, teller: Teller, **options: Any
+    load: ModelOptions, whisper: str, console: Console, **options: Any
 ) -> Iterator[StreamingConversationalChatbot]:
-    """All of the preset's models, announced one by one; closed at the end."""
-    from csmkit.asr.streaming import StreamingWhisperASR
+    """All models that the options name, announced one by one; closed at the end."""
     from csmkit.chat.chatbot import StreamingConversationalChatbot
-    from csmkit.chat.settings import chat_models
 
-    generator = load_generator(load, teller)
-    start = time.perf_counter()
-    asr = StreamingWhisperASR(whisper, preset=chat_models(load.preset).asr_preset)
-    asr.prepare()
-    seconds = time.perf_counter() - start
-    teller.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)
-    start = time.perf_counter()
-    with asr, StreamingConversationalChatbot(generator=generator, asr=asr, preset=load.preset, **options) as chatbot:
-        seconds = time.perf_counter() - start
-        teller.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
-        if chatbot.options.voice:
-            teller.voice(time_reading(generator, chatbot.options.voice))
-        yield chatbot
+    with open_stack(load, options.get("seed")) as stack:
+        generator = announce_voice(stack, console)
+        asr = stack.recogniser(whisper)
+        seconds = stack.load_s["asr"]
+        console.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)
+        start = time.perf_counter()
+        with StreamingConversationalChatbot(asr=asr, preset=stack, **options) as chatbot:
+            seconds = time.perf_counter() - start
+            console.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
+            if chatbot.options.voice:
+                console.voice(time_reading(generator, chatbot.options.voice))
+            yield chatbot

@@ -26,7 +26,16 @@ class ModelOptions:
     """Which models run, and where."""
 
     preset: Annotated[str | None, typer.Option(help="pocket or sesame; default CSMKIT_PRESET, else pocket.")] = None
+    model: Annotated[
+        str | None, typer.Option(help="Voice in place of the preset's: a checkpoint directory or a hub id.")
+    ] = None
+    codec_weights: Annotated[
+        str | None, typer.Option(help="Weights of the codec: a directory, a file or a hub id; default the voice's own.")
+    ] = None
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default CUDA where there is one.")] = None
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the voice: float32, bfloat16, float16; default by the device.")
+    ] = None
     execution: Annotated[str, typer.Option(help="How a frame runs: auto, eager, graph, compiled, int8, int4.")] = "auto"
     int8: Annotated[bool, typer.Option("--int8", help="Weights of 8 bits on a CPU; short for --execution int8.")] = (
         False

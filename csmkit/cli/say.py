@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from csmkit.cli import models
-from csmkit.cli.console import Teller
+from csmkit.cli.console import Console
 from csmkit.cli.loudspeaker import find_loudspeaker
 from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, takes_options
 from csmkit.cli.speaker_options import time_reading
@@ -30,26 +30,26 @@ def say(
     from csmkit.speech.streams import chunk_schedule
     from csmkit.timing import Arrivals
 
-    teller = Teller(as_json)
+    console = Console(as_json)
     options, context = speech.sampling(), speech.voice_prompt()
-    generator = models.load_generator(load, teller)
+    generator = models.load_generator(load, console)
     if context:
-        teller.voice(time_reading(generator, context))
+        console.voice(time_reading(generator, context))
     arrivals, start = Arrivals(), time.perf_counter()
     schedule = chunk_schedule(options.pop("chunk_frames"))
     page = Page(generator.request(text, speech.speaker, context, **options), each_ms=speech.max_audio_ms or 0)
     stream = speak_text(generator, page, schedule)
-    with find_loudspeaker(play, teller) as speaker, WavWriter(save) as wav, stream:
+    with find_loudspeaker(play, console) as speaker, WavWriter(save) as wav, stream:
         for chunk in stream:
             arrivals.add(time.perf_counter() - start, len(chunk) / SAMPLE_RATE)
             wav.write(chunk)
             speaker.put(chunk)
             first = "  <- first audio" if len(arrivals) == 1 else ""
             now = arrivals.times_s[-1]
-            teller.say(f"Chunk {len(arrivals)} ready at {now:.2f}s{first}", chunk=len(arrivals), t=now)
+            console.say(f"Chunk {len(arrivals)} ready at {now:.2f}s{first}", chunk=len(arrivals), t=now)
         row = arrivals.row() | {"finish_reason": stream.finish_reason, "seed": stream.seed, "saved": str(wav.path)}
         rtf = "-" if row["rtf"] is None else f"{row['rtf']:.2f}"
-        teller.say(
+        console.say(
             f"{row['audio_s']:.2f}s of speech, real-time factor {rtf}, {stream.finish_reason}: {wav.path}", **row
         )
         speaker.wait()

@@ -156,6 +156,12 @@ class TransformersLLM:
         self._prefixes = PrefixCache() if prefix_caching else None
         self._n_tokens = lru_cache(maxsize=4096)(lambda text: len(self._tokens(text)))
 
+    def warm_up(self) -> None:
+        """Write one token of an answer that nobody sees, so that the first real call meets allocated memory."""
+        import torch
+
+        self._next(self._prompt([{"role": "user", "content": "Hello."}]), Prefix(), torch.Generator(self.device))
+
     def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
         """Answer, token by token; the oldest turns are left out when the conversation outgrows the model.
 

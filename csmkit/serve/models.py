@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from csmkit.audio import SAMPLE_RATE
-from csmkit.chat.settings import TurnOptions, chat_models
+from csmkit.chat.settings import TurnOptions, turn_options
 from csmkit.serve.errors import RequestError, invalid
 from csmkit.speech.shared import SharedGenerator
+from csmkit.stack import VoiceLoading, find_models, load_language_model, load_voice
 
 if TYPE_CHECKING:
     from csmkit.asr.streaming import StreamingWhisperASR
@@ -159,11 +160,9 @@ class ModelChoice:
             CsmkitError: a model cannot be loaded; the leaf says why.
         """
         from csmkit.asr.streaming import StreamingWhisperASR
-        from csmkit.chat.parts import find_language_model
-        from csmkit.speech.generator import Generator
 
-        chosen = chat_models(self.preset)
-        generator = Generator.load(chosen.speech, device=self.device, execution=self.execution)
+        chosen = find_models(self.preset)
+        generator = load_voice(chosen.speech, VoiceLoading(device=self.device, execution=self.execution))
         # A passage may begin before the place of the one before it is free: as many may wait as may speak.
         voice = SharedGenerator(generator, self.max_streams, self.max_streams)
         asr = StreamingWhisperASR(self.whisper or chosen.asr, preset=chosen.asr_preset, max_audio_s=self.max_audio_s)
@@ -173,8 +172,8 @@ class ModelChoice:
             name=chosen.speech,
             voice=voice,
             asr=asr,
-            llm=find_language_model(chosen),
-            options=chosen.options,
+            llm=load_language_model(chosen.llm, chosen.llm_options),
+            options=turn_options(chosen),
             speakers={speaker.name: speaker for speaker in named},
         )
         models.warm_up()

@@ -10,7 +10,7 @@ from stream2sentence import SentenceSplitter
 
 from csmkit.errors import InputError
 from csmkit.text.markup import speakable
-from csmkit.text.normalize import in_words
+from csmkit.text.normalize import in_latin_letters, in_words
 
 _BREAK = re.compile(r"[,;:.!?]$")
 
@@ -21,7 +21,7 @@ class Clause:
 
     Attributes:
         written: as the language model wrote it, without markup.
-        spoken: the same in words alone: what the voice is given.
+        spoken: the same in words alone, as the voice is given it; empty where nothing can be spoken.
     """
 
     written: str
@@ -65,7 +65,7 @@ class ClauseSplitter:
     def _clauses(self, sentences: list[str]) -> list[Clause]:
         plain = [speakable(sentence) for sentence in sentences]
         pieces = [piece for sentence in plain if sentence for piece in split_long(sentence, self._most_words)]
-        return [Clause(piece, in_words(piece)) for piece in pieces]
+        return [Clause(piece, in_latin_letters(in_words(piece))) for piece in pieces]
 
 
 def split_long(sentence: str, most_words: int) -> list[str]:

@@ -6,6 +6,7 @@ English. Numbers are spelled by num2words; what a number stands for is decided h
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 
 from csmkit.text import numbers as amounts
@@ -64,6 +65,21 @@ def in_words(text: str) -> str:
         text = text.replace(sign, f" {word} ")
     text = re.sub(r"\s+([,.;:!?])", r"\1", " ".join(text.split()))
     return re.sub(r",+(?=[,.;:!?])|^, |\.(?=,)", "", text)
+
+
+def in_latin_letters(text: str) -> str:
+    """A text without its words of other alphabets; empty where no letter and no digit is left."""
+    words = text.split()
+    kept = [word for word in words if not is_of_another_alphabet(word)]
+    if len(kept) == len(words):
+        return text
+    return " ".join(kept) if any(letter.isalnum() for word in kept for letter in word) else ""
+
+
+def is_of_another_alphabet(word: str) -> bool:
+    """Whether a word has letters, none of them Latin."""
+    letters = [letter for letter in word if letter.isalpha()]
+    return bool(letters) and not any("LATIN" in unicodedata.name(letter, "") for letter in letters)
 
 
 def _short_form(match: re.Match[str]) -> str:

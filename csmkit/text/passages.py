@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
 
 from csmkit.text.markup import speakable
-from csmkit.text.normalize import in_words
+from csmkit.text.normalize import in_latin_letters, in_words, is_of_another_alphabet
 
 _PARAGRAPH_END = re.compile(r"\n\s*\n|\n(?=\s*(?:#{1,6}|[-*+•>]|\d+[.)])\s)")  # a blank line, or before a list item
 _SENTENCE_END = re.compile(r"""(?<=[.!?…])\s+|(?<=[.!?…]["'”’])\s+""")
@@ -22,12 +21,12 @@ def spoken_text(text: str) -> str:
     Returns:
         The text as it is where there is none of these; empty where nothing can be spoken.
     """
-    return _in_latin_letters(in_words(speakable(text)))
+    return in_latin_letters(in_words(speakable(text)))
 
 
 def unspeakable(text: str) -> str:
     """The words of a text, separated by blanks, that `spoken_text` leaves out: those without Latin letters."""
-    return " ".join(word for word in in_words(speakable(text)).split() if _is_of_another_alphabet(word))
+    return " ".join(word for word in in_words(speakable(text)).split() if is_of_another_alphabet(word))
 
 
 def cut_passages(text: str, most_words: int, most_sentences: int | None = None) -> Iterator[str]:
@@ -76,19 +75,6 @@ def _pieces(sentence: str, most_words: int) -> Iterator[str]:
         yield " ".join(words[:n_cut])
         words = words[n_cut:]
     yield " ".join(words)
-
-
-def _in_latin_letters(text: str) -> str:
-    words = text.split()
-    kept = [word for word in words if not _is_of_another_alphabet(word)]
-    if len(kept) == len(words):
-        return text
-    return " ".join(kept) if any(letter.isalnum() for word in kept for letter in word) else ""
-
-
-def _is_of_another_alphabet(word: str) -> bool:
-    letters = [letter for letter in word if letter.isalpha()]
-    return bool(letters) and not any("LATIN" in unicodedata.name(letter, "") for letter in letters)
 
 
 def shortened(text: str) -> str:

@@ -9,11 +9,11 @@ import ipywidgets
 
 from csmkit.asr.directory import NAMES
 from csmkit.audio import FRAME_MS
-from csmkit.chat.settings import PRESETS, chat_models
 from csmkit.errors import InputError
 from csmkit.lab.notebook.session import Job
 from csmkit.lab.trials.trial import TrialSettings
 from csmkit.speech.settings import Request
+from csmkit.stack import PRESETS, find_models
 
 SCHEDULES: tuple[int | tuple[int, ...], ...] = (1, 2, 3, 4, 6, 8, 10, 12, (1, 2, 4, 6), (1, 3, 6, 12))
 TEMPERATURES = tuple(step / 20 for step in range(31))
@@ -44,7 +44,7 @@ class Controls:
         preset: str | None = None,
         schedules: Sequence[int | tuple[int, ...]] = SCHEDULES,
     ) -> None:
-        models = chat_models(preset)
+        models = find_models(preset)
         chosen = next((name for name, known in PRESETS.items() if known is models), None)
         self.fields: dict[str, Any] = {
             "text": ipywidgets.Textarea(text, rows=2, layout={"width": "100%", "max_width": "680px"}),

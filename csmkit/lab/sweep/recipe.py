@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from csmkit import plugins
-from csmkit.chat.settings import PRESETS, chat_models
 from csmkit.checks import is_finite
 from csmkit.errors import InputError
 from csmkit.lab.metrics.registry import Measure
 from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, check_integer, nearest
 from csmkit.lab.texts import TEXT_SETS, draw_texts, read_texts
+from csmkit.stack import PRESETS, find_models
 from csmkit.text.markup import speakable
 from csmkit.text.normalize import in_words
 
@@ -202,11 +202,11 @@ def _checked_axes(table: Mapping[str, Any], preset: str) -> dict[str, tuple[Any,
         listed = values if isinstance(values, list) else [values]
         if not listed:
             raise InputError(f"axis {name} has no values: give at least one, or leave the axis out")
-        checked = tuple(AXES[name].check(value, chat_models(preset).asr_preset) for value in listed)
+        checked = tuple(AXES[name].check(value, find_models(preset).asr_preset) for value in listed)
         if len(set(checked)) < len(checked):
             raise InputError(f"axis {name}={listed} names a value twice: give each once, and repeats for repetitions")
         axes[name] = checked
-    default_whisper = chat_models(preset).asr
+    default_whisper = find_models(preset).asr
     for name, axis in AXES.items():
         axes.setdefault(name, (default_whisper if name == "whisper" else axis.default,))
     return axes
@@ -285,8 +285,8 @@ def _checked_baseline(table: Mapping[str, Any], axes: Mapping[str, tuple[Any, ..
     for name, values in axes.items():
         if len(values) < 2:
             continue
-        default = chat_models(preset).asr if name == "whisper" else AXES[name].default
-        value = AXES[name].check(table[name], chat_models(preset).asr_preset) if name in table else default
+        default = find_models(preset).asr if name == "whisper" else AXES[name].default
+        value = AXES[name].check(table[name], find_models(preset).asr_preset) if name in table else default
         if value not in values and name in table:
             raise InputError(f"baseline {name}={table[name]!r}: choose among the values of the axis, {list(values)}")
         baseline[name] = value if value in values else values[0]

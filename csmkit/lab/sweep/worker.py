@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
@@ -16,12 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import csmkit
-from csmkit import plugins
 from csmkit.asr.directory import local_directory, resolve
-from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE
-from csmkit.chat.settings import chat_models
 from csmkit.chat.turn_row import versions
 from csmkit.files.hub import find_voice
 from csmkit.lab.metrics.registry import metrics_version
@@ -32,8 +28,10 @@ from csmkit.lab.trials.batch import run_trials_together
 from csmkit.lab.trials.trial import Trial, TrialRun
 from csmkit.machine import checksum, environment
 from csmkit.speech.settings import Segment
+from csmkit.stack import Stack, find_models
 
 if TYPE_CHECKING:
+    from csmkit.asr.streaming import StreamingWhisperASR
     from csmkit.speech.base import SpeechGenerator
 
 
@@ -78,7 +76,7 @@ def model_checksums(recipe: Recipe) -> dict[str, str | None]:
     """
     whispers: dict[str, str | None] = dict.fromkeys(recipe.axes["whisper"])
     if recipe.hears and recipe.asr == "whisper":
-        preset = chat_models(recipe.preset).asr_preset
+        preset = find_models(recipe.preset).asr_preset
         for name in set(whispers) - {NO_RECOGNISER}:
             whispers[name] = checksum(local_directory(resolve(name, preset)))
     voice = checksum(find_voice(voice_name(recipe))) if recipe.speech == "csm" else None
@@ -87,7 +85,7 @@ def model_checksums(recipe: Recipe) -> dict[str, str | None]:
 
 def voice_name(recipe: Recipe) -> str:
     """What `Generator.load` is given."""
-    return recipe.voice or chat_models(recipe.preset).speech
+    return recipe.voice or find_models(recipe.preset).speech
 
 
 class Worker:
@@ -108,10 +106,10 @@ class Worker:
             torch.set_num_threads(threads)
         self._recipe = recipe
         self._checksums = model_checksums(recipe)
-        factory = plugins.load("speech", recipe.speech)
-        self.generator: SpeechGenerator = factory(voice_name(recipe)) if recipe.speech == "csm" else factory()
-        self.generator.warm_up()
-        self._recognisers: dict[str, StreamingWhisperASR] = {}
+        speech = voice_name(recipe) if recipe.speech == "csm" else recipe.speech
+        models = replace(find_models(recipe.preset), speech=speech)
+        self._stack = Stack(models, asr_device=recipe.asr_device, asr_plugin=recipe.asr)
+        self.generator: SpeechGenerator = self._stack.voice
         self._segments: dict[tuple[str, int, str], Segment] = {}
         self._warm: set[tuple[str, str]] = set()
         self._origin = origin() | {"device": _device(self.generator)}
@@ -180,16 +178,7 @@ class Worker:
     def _recogniser(self, name: str) -> StreamingWhisperASR | None:
         if not self._recipe.hears or name == NO_RECOGNISER:
             return None
-        if name not in self._recognisers:
-            self._recognisers[name] = self._new_recogniser(name)
-            self._recognisers[name].prepare()
-        return self._recognisers[name]
-
-    def _new_recogniser(self, name: str) -> StreamingWhisperASR:
-        if self._recipe.asr == "fake":
-            return StreamingWhisperASR(name, transcriber=FakeTranscriber())
-        preset = chat_models(self._recipe.preset).asr_preset
-        return StreamingWhisperASR(name, device=self._recipe.asr_device, preset=preset)
+        return self._stack.recogniser(name)
 
     def _context(self, trial: Planned) -> list[Segment]:
         """The turns before: two speakers in turn, the other one last, as the voice itself speaks them."""
