@@ -24,32 +24,63 @@ if TYPE_CHECKING:
     from csmkit.asr.streaming import StreamingWhisperASR
     from csmkit.audio import SAMPLE_RATE
     from csmkit.chat.chatbot import StreamingConversationalChatbot
+    from csmkit.chat.settings import TurnOptions
+    from csmkit.csm.config import Sampling
     from csmkit.errors import CsmkitError
+    from csmkit.llm.server import ServerLLM
+    from csmkit.llm.transformers import EchoLLM, FakeLLM, TransformersLLM
+    from csmkit.speech.abilities import Abilities
+    from csmkit.speech.base import FakeGenerator
     from csmkit.speech.generator import Generator
     from csmkit.speech.guards import Guards
-    from csmkit.speech.settings import Segment
+    from csmkit.speech.settings import Request, Segment, SpeechSettings
     from csmkit.speech.speaker_prompt import voice_prompt
+    from csmkit.stack import Models, Stack
 
 __version__ = "0.1.0"
 __all__ = [
     "SAMPLE_RATE",
+    "Abilities",
     "CsmkitError",
+    "EchoLLM",
+    "FakeGenerator",
+    "FakeLLM",
     "Generator",
     "Guards",
+    "Models",
+    "Request",
+    "Sampling",
     "Segment",
+    "ServerLLM",
+    "SpeechSettings",
+    "Stack",
     "StreamingConversationalChatbot",
     "StreamingWhisperASR",
+    "TransformersLLM",
+    "TurnOptions",
     "voice_prompt",
 ]
 
 _HOME = {
     "SAMPLE_RATE": "csmkit.audio",
+    "Abilities": "csmkit.speech.abilities",
     "CsmkitError": "csmkit.errors",
+    "EchoLLM": "csmkit.llm.transformers",
+    "FakeGenerator": "csmkit.speech.base",
+    "FakeLLM": "csmkit.llm.transformers",
     "Generator": "csmkit.speech.generator",
     "Guards": "csmkit.speech.guards",
+    "Models": "csmkit.stack",
+    "Request": "csmkit.speech.settings",
+    "Sampling": "csmkit.csm.config",
     "Segment": "csmkit.speech.settings",
+    "ServerLLM": "csmkit.llm.server",
+    "SpeechSettings": "csmkit.speech.settings",
+    "Stack": "csmkit.stack",
     "StreamingConversationalChatbot": "csmkit.chat.chatbot",
     "StreamingWhisperASR": "csmkit.asr.streaming",
+    "TransformersLLM": "csmkit.llm.transformers",
+    "TurnOptions": "csmkit.chat.settings",
     "voice_prompt": "csmkit.speech.speaker_prompt",
 }
 
