@@ -140,7 +140,9 @@ def _reached(start: str, graph: dict[str, set[str]]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", ["csmkit", "csmkit.errors", "csmkit.timing", "csmkit.plugins"])
+@pytest.mark.parametrize(
+    "module", ["csmkit", "csmkit.errors", "csmkit.timing", "csmkit.plugins", "csmkit.stack", "csmkit.cli"]
+)
 def test_importing_it_loads_no_model_library(module: str) -> None:
     code = (
         f"import sys, {module}; "

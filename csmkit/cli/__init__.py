@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import typer
 
-from csmkit.cli import chat, convert, doctor, listen, say, serve, sweep
 from csmkit.errors import CsmkitError
 
+# Modules of commands import neither torch nor a model library, so that --help is quick: tests/test_layers.py checks it.
+COMMANDS = {
+    "csmkit.cli.chat": ("chat",),
+    "csmkit.cli.say": ("say",),
+    "csmkit.cli.serve": ("serve",),
+    "csmkit.cli.sweep": ("sweep", "report"),
+    "csmkit.cli.convert": ("convert",),
+    "csmkit.cli.doctor": ("doctor",),
+}
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-SWEEPS = (sweep.sweep, sweep.report, listen.listen)
-for command in (chat.chat, say.say, serve.serve, *SWEEPS, convert.convert, doctor.doctor):
-    app.command()(command)
+for module, commands in COMMANDS.items():
+    for command in commands:
+        app.command()(getattr(import_module(module), command))
 
 
 def run(command: Callable[[], Any] = app) -> None:

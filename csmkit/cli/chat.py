@@ -16,11 +16,10 @@ import typer
 
 from csmkit.audio import check_wav_path
 from csmkit.cli import models
-from csmkit.cli.console import Console
+from csmkit.cli.console import Console, is_interruption
 from csmkit.cli.loudspeaker import Loudspeaker, find_loudspeaker
 from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, parse_prebuffer, takes_options
 from csmkit.errors import CsmkitError, InputError
-from csmkit.speech.streams import INTERRUPTED
 
 if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
@@ -107,7 +106,7 @@ def take_turn(
         for event in chatbot.process_streaming(text, save_audio_path=files.save):
             if event["type"] == "audio_chunk":
                 speaker.put(event["data"])
-            elif event["type"] == "complete" and event["finish_reason"] == INTERRUPTED:
+            elif event["type"] == "complete" and is_interruption(event["finish_reason"]):
                 speaker.silence()
             console.event(event)
             told.append(event)

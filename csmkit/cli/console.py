@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
-from csmkit.speech.streams import INTERRUPTED
 
 if TYPE_CHECKING:
     from csmkit.chat.events import Event
@@ -70,11 +69,11 @@ class Console:
                 print(f"You: {event['text']}", flush=True)
             case "llm_response":
                 print(f"csmkit: {event['text']}", flush=True)
-            case "complete" if event["finish_reason"] == INTERRUPTED:
+            case "complete" if is_interruption(event["finish_reason"]):
                 print("Interrupted.", flush=True)
 
     def _complete(self, metrics: dict[str, Any], first_s: float | None) -> None:
-        if metrics["finish_reason"] == INTERRUPTED:
+        if is_interruption(metrics["finish_reason"]):
             print("Interrupted.")
         if first_s is None:
             print(f"Nothing was spoken ({metrics['finish_reason']}).", flush=True)
@@ -83,3 +82,10 @@ class Console:
         audio_s, rtf = metrics["audio_s"], metrics["rtf"]
         made = f"{audio_s:.2f}s of speech in {audio_s * rtf:.2f}s"  # to the last chunk, as the factor is defined
         print(f"{made}, real-time factor {rtf:.2f}, {metrics['finish_reason']}", flush=True)
+
+
+def is_interruption(finish_reason: str) -> bool:
+    """Whether a turn ended because it was interrupted."""
+    from csmkit.speech.streams import INTERRUPTED  # brings torch, which `csmkit --help` does without
+
+    return finish_reason == INTERRUPTED

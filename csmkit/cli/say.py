@@ -33,6 +33,7 @@ def say(
     console = Console(as_json)
     options, context = speech.sampling(), speech.voice_prompt()
     generator = models.load_generator(load, console)
+    models.check_follows(generator, context)
     if context:
         console.voice(time_reading(generator, context))
     arrivals, start = Arrivals(), time.perf_counter()
