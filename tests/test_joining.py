@@ -154,14 +154,15 @@ def test_a_prompt_read_in_pieces_between_frames_lets_others_go_on(generator: Gen
     batch = generator.new_batch(None)
     first = batch.open(generator.request(TEXTS[0], seed=1, max_audio_length_ms=1_600), 1)
     assert batch.prepare(first)
-    long = generator.request(TEXTS[1], 0, (LONG,), seed=2, max_audio_length_ms=800)
+    new = Segment(1, "not read before. " * 4, codes=LONG.codes.flip(1))
+    long = generator.request(TEXTS[1], 0, (new,), seed=2, max_audio_length_ms=800)
     second = batch.open(long, 2)
     n_pieces = 0
     made = batch.make([first])
     while not batch.prepare(second):
         made += batch.make([first])
         n_pieces += 1
-    assert n_pieces >= 3, "a prompt of 160 rows is more than two pieces"
+    assert n_pieces == 3, "65 rows of text, 91 of sound, then the text to speak"
     expected = codes_alone(generator, generator.request(TEXTS[0], seed=1, max_audio_length_ms=1_600))
     assert torch.equal(torch.stack([frame.codes for frame in made], dim=1), expected[:, : len(made)])
     (frame,) = batch.make([second])
@@ -371,6 +372,43 @@ def test_leaving_frees_the_state(generator: Generator, monkeypatch: pytest.Monke
     second.close()
     gc.collect()
     assert seen and all(reference() is None for reference in seen) and scheduler.n_streams == 0
+
+
+@pytest.mark.parametrize("execution", ["eager", "static"])
+def test_in_bfloat16_too_what_was_read_beside_others_leaves_the_codes_as_they_are(
+    voice_directory: Path, execution: str
+):
+    how = {"device": "cpu", "dtype": torch.bfloat16, "execution": execution}
+    used, fresh = (Generator.load(voice_directory, **how) for _ in range(2))
+    asked = [(TEXTS[i], i % 2, (LONG, SHORT)[: 1 + i % 2]) for i in range(4)]
+    with SharedGenerator(used, n_streams=4) as shared:
+        streams = [shared.frames(*one, max_audio_length_ms=400, seed=5) for one in asked]
+        assert all(len(list(stream)) == 5 for stream in streams)
+    for text, speaker, context in asked:
+        again, alone = (
+            torch.stack(list(voice.frames(text, speaker, context, max_audio_length_ms=800, seed=9)))
+            for voice in (used, fresh)
+        )
+        assert torch.equal(again, alone)
+
+
+def test_each_conversation_goes_on_from_its_own_prompt(generator: Generator, monkeypatch: pytest.MonkeyPatch):
+    n_read: list[int] = []
+    read = generator.step.read
+
+    def counting(state: Any, tokens: torch.Tensor, mask: torch.Tensor) -> None:
+        n_read.append(tokens.shape[1])
+        read(state, tokens, mask)
+
+    monkeypatch.setattr(generator.step, "read", counting)
+    histories = [[Segment(i % 2, f"conversation {i}, turn {turn}.") for turn in range(3)] for i in range(3)]
+    with SharedGenerator(generator, n_streams=3) as shared:
+        for n_turns in (1, 2, 3):
+            for history in histories:
+                n_read.clear()
+                assert len(list(shared.frames("yes.", 0, history[:n_turns], max_audio_length_ms=80, seed=1))) == 1
+                assert len(n_read) == 2, "the new turn, and the text"
+    generator.keep_prompts(1)
 
 
 def test_codes_alone_can_be_shared_too(generator: Generator):

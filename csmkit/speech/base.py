@@ -96,6 +96,12 @@ class SpeechGenerator(ABC):
             ContextOverflowError: the text and those segments are too long.
         """
 
+    def keep_prompts(self, n_prompts: int) -> None:  # noqa: B027
+        """Keep what was read of so many of the last prompts, so that it is not read again; 1 unless this is called.
+
+        A prompt of CSM-1B's 2 048 positions takes 67 MB in bfloat16.
+        """
+
     def start(
         self, requests: Sequence[Request], schedules: Sequence[Sequence[int]], codec: Codec | None
     ) -> list[ScheduledUtterance]:

@@ -134,6 +134,9 @@ class Generator(SpeechGenerator):
         engine = Engine(self.model, self.step, self.prompts, self._prefixes)
         return RunningBatch(engine, None if step_decodes else codec, step_decodes)
 
+    def keep_prompts(self, n_prompts: int) -> None:
+        self._prefixes.n_prompts = n_prompts
+
     def fit(self, request: Request, n_lead: int = 0) -> Request:
         return self.prompts.fit(request, n_lead)
 

@@ -1,4 +1,4 @@
-"""Context that was read before is not read again: what the backbone made of the last prompt is kept.
+"""Context that was read before is not read again: what the backbone made of the last prompts is kept.
 
 Prompts are read a block at a time, cut at the same rows whether or not something is kept. A block that is restored is
 therefore, bit for bit and in every dtype, the block that would have been computed: history cannot change the codes. For
@@ -26,24 +26,30 @@ class KeptBlock:
 
 
 class PrefixStore:
-    """The cache rows of one prompt's turns. Streams copy from it and never write to it: they may run side by side."""
+    """The cache rows of the turns of the last prompts. Streams copy from it and never write to it.
 
-    def __init__(self) -> None:
-        self._kept: tuple[KeptBlock, ...] = ()  # replaced as a whole: another thread reads the old or the new one
+    Args:
+        n_prompts: number of prompts to keep, at least 1; turns that several begin with are kept once.
+    """
+
+    def __init__(self, n_prompts: int = 1) -> None:
+        self.n_prompts = n_prompts
+        # The last one first; replaced as a whole, so that another thread reads the old ones or the new ones.
+        self._kept: tuple[tuple[KeptBlock, ...], ...] = ()
 
     def restore(self, blocks: Sequence[Block], cache: KvCache) -> int:
         """Copy the leading blocks that are known into an empty cache, and count them."""
-        kept = _shared(self._kept, blocks)
-        for block in kept:
+        known = self._longest_shared(blocks)
+        for block in known:
             n_rows = block.layers[0].shape[2]
             for layer, rows in zip(cache.layers, block.layers, strict=True):
                 layer.narrow(2, cache.length, n_rows).copy_(rows)
             cache.advance(n_rows)
-        return len(kept)
+        return len(known)
 
     def copy(self, blocks: Sequence[Block], cache: KvCache) -> tuple[KeptBlock, ...]:
-        """The rows of ``blocks``, which fill ``cache`` from its start: what `keep` takes."""
-        kept = _shared(self._kept, blocks)
+        """Copy the rows of ``blocks``, which fill ``cache`` from its start, for `keep`."""
+        kept = self._longest_shared(blocks)
         start = sum(block.n_rows for block in blocks[: len(kept)])
         for block in blocks[len(kept) :]:
             layers = tuple(layer.narrow(2, start, block.n_rows).clone() for layer in cache.layers)
@@ -52,8 +58,15 @@ class PrefixStore:
         return tuple(kept)
 
     def keep(self, blocks: tuple[KeptBlock, ...]) -> None:
-        """Keep these in place of what was kept, once it is known that they are finite; none change nothing."""
-        self._kept = blocks or self._kept
+        """Keep a prompt, once it is known to be finite, in place of the oldest and of those it goes on from."""
+        if blocks:
+            keys = [block.key for block in blocks]
+            others = [old for old in self._kept if [block.key for block in old] != keys[: len(old)]]
+            self._kept = (blocks, *others)[: self.n_prompts]
+
+    def _longest_shared(self, blocks: Sequence[Block]) -> list[KeptBlock]:
+        """The longest beginning of ``blocks`` that is kept."""
+        return max((_shared(kept, blocks) for kept in self._kept), key=len, default=[])
 
 
 def _shared(kept: Sequence[KeptBlock], blocks: Sequence[Block]) -> list[KeptBlock]:

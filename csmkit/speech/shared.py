@@ -32,7 +32,8 @@ class SharedGenerator(SpeechGenerator):
     concerns, and is raised where they are read; the others go on.
 
     Args:
-        generator: makes the frames. It may go on being used alone.
+        generator: makes the frames. It may go on being used alone. It keeps what was read of as many prompts as streams
+            may speak, so that each conversation goes on from its own.
         n_streams: number of streams that speak at once, at least 1.
         n_waiting: number of streams that wait until one of those has ended, at least 0. More are refused at the call
             with `csmkit.errors.CapacityError`.
@@ -55,6 +56,7 @@ class SharedGenerator(SpeechGenerator):
         super().__init__(generator.codec, generator.sampling)
         self.generator = generator
         self.abilities, self.n_warm_ups = generator.abilities, generator.n_warm_ups
+        generator.keep_prompts(n_streams)
         self._limits = Limits(n_streams, n_waiting, ahead_ms / 1000)
         self._scheduler = Scheduler(generator.new_batch(generator.codec), self._limits)
 
