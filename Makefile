@@ -26,7 +26,7 @@ $(BIN)/python:
 demo: .venv/asr.stamp .venv/play.stamp  ## say an answer, aloud where there is a sound card; writes response.wav
 	$(BIN)/csmkit chat "Hello! Can you tell me a joke?" --save response.wav --play auto --seed 3
 
-test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp .venv/docs.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
+test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp .venv/search.stamp .venv/docs.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
 	$(BIN)/python -m pytest -q
 
 test-sagemaker:  ## the same with the older line that SageMaker ships, in an environment of its own

@@ -76,5 +76,5 @@ def test_a_search_that_cannot_be_is_refused(changes, message):
 
 
 def test_a_sweep_without_search_is_no_search(tmp_path: Path):
-    with pytest.raises(InputError, match="has no .search.: run it as a sweep"):
+    with pytest.raises(InputError, match=r"has no .search.: run it as a sweep"):
         run_search(make_recipe("plain", {"texts": ["a"], "speech": "fake", "axes": {"codec": "fake"}}), tmp_path)
