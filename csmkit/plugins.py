@@ -68,6 +68,7 @@ _BUILTIN: dict[str, dict[str, Builtin]] = {
     },
     "tracker": {
         "mlflow": Builtin("csmkit.lab.report.tracking:MlflowTracker", "mlflow"),
+        "wandb": Builtin("csmkit.lab.report.tracking:WandbTracker", "wandb"),
         "fake": Builtin("csmkit.lab.report.tracking:FakeTracker"),
     },
 }

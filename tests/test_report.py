@@ -17,7 +17,7 @@ from csmkit.lab.analysis.pairs import HIGHER, LOWER, NOT_SHOWN, SAME, TOO_FEW, p
 from csmkit.lab.analysis.statistics import crossed_interval
 from csmkit.lab.report import analyse, build_report, sentences
 from csmkit.lab.report.folder import REMADE, copy_results, results_folder
-from csmkit.lab.report.tracking import FakeTracker, MlflowTracker
+from csmkit.lab.report.tracking import FakeTracker, MlflowTracker, WandbTracker
 from csmkit.lab.sweep import make_recipe, run_sweep
 from experiments.log import NOT_MEASURED
 from experiments.log import main as fill_log
@@ -95,21 +95,22 @@ def test_pairs_share_all_units_and_repeats_count_once():
     assert [(row["seed"], row["v"]) for row in paired_rows(rows, others, "v")] == [(0, 1.0), (1, 4.0)]
 
 
+def small_table() -> dict[str, Any]:
+    return {
+        "title": "A <small> sweep",
+        "question": "Is it?",
+        "texts": [f"one two {name}" for name in "abcdefghijkl"],
+        "seeds": [0, 1, 2],
+        "metrics": ["latency", "seams"],
+        "speech": "fake",
+        "axes": {"codec": "fake", "chunk_frames": [2, 4, [1, 2]]},
+    }
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results") / "small"
-    recipe = make_recipe(
-        "small",
-        {
-            "title": "A <small> sweep",
-            "question": "Is it?",
-            "texts": [f"one two {name}" for name in "abcdefghijkl"],
-            "seeds": [0, 1, 2],
-            "metrics": ["latency", "seams"],
-            "speech": "fake",
-            "axes": {"codec": "fake", "chunk_frames": [2, 4, [1, 2]]},
-        },
-    )
+    recipe = make_recipe("small", small_table())
     run_sweep(recipe, folder, progress=False)
     build_report(folder, command="csmkit sweep small.toml")
     return folder
@@ -215,8 +216,30 @@ def test_mlflow_gets_parameters_figures_and_files(swept: Path, tmp_path: Path, m
     assert outer.data.params["axis_chunk_frames"] == "[2, 4, [1, 2]]" and outer.data.metrics["n_rows"] == 108
     assert {run.data.params["chunk_frames"] for run in inner} == {"2", "4", "1-2"}
     assert all(run.data.metrics["ttfa_ms_low"] <= run.data.metrics["ttfa_ms"] for run in inner)
+    tracker, recipe = MlflowTracker(), make_recipe("small", small_table())
+    tracker.start(swept, recipe)  # the same sweep, told again and gone on with
+    tracker.row({"ttfa_ms": 12.0, "rtf": 0.5, "text": "one", "seed": 3})
+    assert tracker.track(swept) == address
+    again = client.search_runs([experiment])
+    assert {run.info.run_id for run in again} == {run.info.run_id for run in runs}
+    live = client.get_metric_history(outer.info.run_id, "ttfa_ms")
+    assert [(item.value, item.step) for item in live] == [(12.0, 1)] and "seed" not in outer.data.metrics
     files = {item.path for item in client.list_artifacts(outer.info.run_id)}
     assert {"rows.jsonl", "report.html", "figures", "table.csv"} <= files
+
+
+@pytest.mark.filterwarnings("ignore")  # of wandb's own
+def test_wandb_gets_trials_and_settings_without_a_network(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    need("wandb", extra="wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    tracker = WandbTracker()
+    tracker.start(swept, make_recipe("small", small_table()))
+    tracker.row({"ttfa_ms": 12.0, "text": "one"})
+    address = tracker.track(swept)
+    (log,) = tmp_path.rglob("run-*.wandb")
+    assert str(tmp_path) in address and b"ttfa_ms" in log.read_bytes() and b"settings" in log.read_bytes()
 
 
 def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):

@@ -6,34 +6,60 @@ address that is its ARN once the package sagemaker-mlflow is installed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from csmkit.errors import MissingDependencyError, ResultsError
+from csmkit.lab.analysis.columns import columns
 from csmkit.lab.analysis.findings import Findings, analyse
 from csmkit.lab.analysis.pairs import shown
+from csmkit.lab.analysis.rows import is_number
+from csmkit.lab.analysis.sentences import interval_rows
 from csmkit.lab.report.folder import MANIFEST
-from csmkit.lab.sweep.row_file import read_rows
+from csmkit.lab.sweep.row_file import plain, read_rows
+
+if TYPE_CHECKING:
+    from csmkit.lab.sweep.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 LONGEST = 500  # letters of a parameter that MLflow keeps
 
 
 class Tracker(Protocol):
-    """What a tracker plugin makes."""
+    """What a tracker plugin makes. A tracker may also have ``start(folder, recipe)``, called before the first trial,
+    and ``row(row)``, called with each row once it is on the disk."""
 
     def track(self, folder: Path) -> str:
         """Tell of a folder of results, once its report is built; returns where to look."""
         ...
 
 
+def run_key(folder: Path, recipe: Mapping[str, Any]) -> str:
+    """What a sweep is known by to a tracker: the same folder and recipe are the same run, however often it is told."""
+    told = json.dumps([str(folder.resolve()), plain(recipe)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """The measured columns of a row, which a tracker draws trial by trial."""
+    known = {name for name, column in columns().items() if column.margin is not None or name.endswith("_ms")}
+    return {name: float(value) for name, value in row.items() if name in known and is_number(value)}
+
+
 class MlflowTracker:
     """One MLflow run a sweep, with a run inside it for each combination of settings.
 
-    The sweep's has the recipe as parameters, and figures, tables and page as artifacts; the inner ones have their
-    settings as parameters and the median or mean of each figure, with the ends of its interval, as metrics.
+    While the sweep runs, the figures of each trial are logged as it ends. At the end the run has the recipe as
+    parameters, and figures, tables and page as artifacts; the inner runs have their settings as parameters and the
+    median or mean of each figure, with the ends of its interval, as metrics. A sweep that is told twice, or that goes
+    on after an interruption, is the same run: it is found by the tag ``csmkit.run``.
 
     Raises:
         MissingDependencyError: mlflow is not installed.
@@ -46,7 +72,28 @@ class MlflowTracker:
         except ImportError as error:
             raise MissingDependencyError.for_extra("mlflow", "mlflow") from error
         self._mlflow: Any = mlflow
+        self._live: str | None = None
+        self._step = 0
         logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every table it makes
+
+    def start(self, folder: Path, recipe: Recipe) -> None:
+        """Begin the sweep's run, or find it; raises ResultsError where the server refuses."""
+        with self._told():
+            self._live = self._run(run_key(folder, recipe.as_json()), recipe.name)
+            history = self._mlflow.MlflowClient().get_run(self._live).data.metrics
+            self._step = int(history.get("trials_done", 0))
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Log a trial. A server that refuses is a warning: the row is safe on the disk."""
+        if self._live is None:
+            return
+        self._step += 1
+        try:
+            found = {**numbers(row), "trials_done": self._step}
+            batch = [self._mlflow.entities.Metric(name, value, 0, self._step) for name, value in found.items()]
+            self._mlflow.MlflowClient().log_batch(self._live, metrics=batch)
+        except self._mlflow.exceptions.MlflowException as error:
+            logger.warning("MLflow refuses a trial (%s): its row is on the disk", error)
 
     def track(self, folder: Path) -> str:
         """Log the sweep; returns the run's address.
@@ -54,32 +101,114 @@ class MlflowTracker:
         Raises:
             ResultsError: no rows, no report yet, or the server refuses.
         """
-        manifest_path = folder / MANIFEST
-        if not manifest_path.is_file():
-            raise ResultsError(f"no report in {str(folder)!r} yet: run `csmkit report {folder}` first")
-        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        manifest = _manifest(folder)
         findings = analyse(read_rows(folder), manifest["recipe"].get("baseline"))
-        try:
-            with self._mlflow.start_run(run_name=manifest["experiment"]) as run:
-                self._mlflow.log_params(_parameters(manifest))
+        key = run_key(folder, manifest["recipe"])
+        with self._told():
+            run_id = self._run(key, manifest["experiment"])
+            with self._mlflow.start_run(run_id=run_id):
+                known = self._mlflow.MlflowClient().get_run(run_id).data.params
+                told = _parameters(manifest)
+                self._mlflow.log_params({name: value for name, value in told.items() if name not in known})
                 self._mlflow.log_metrics({"n_rows": manifest["n_rows"], "n_failed": manifest["n_failed"]})
                 self._mlflow.log_artifacts(str(folder))
-                self._points(findings)
+                self._points(findings, key)
+        return f"{self._mlflow.get_tracking_uri()} run {run_id}"
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except self._mlflow.exceptions.MlflowException as error:
             raise ResultsError(f"MLflow refuses ({error}): check MLFLOW_TRACKING_URI; the results are whole") from error
-        return f"{self._mlflow.get_tracking_uri()} run {run.info.run_id}"
 
-    def _points(self, findings: Findings) -> None:
+    def _run(self, key: str, name: str) -> str:
+        """The run of a key, made where there is none yet."""
+        client = self._mlflow.MlflowClient()
+        places = [experiment.experiment_id for experiment in client.search_experiments()]
+        found = client.search_runs(places, f"tags.`csmkit.run` = '{key}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        with self._mlflow.start_run(run_name=name, tags={"csmkit.run": key}, nested=True) as run:
+            return str(run.info.run_id)
+
+    def _points(self, findings: Findings, key: str) -> None:
         for row in findings.table:
             settings = {name: shown(row[name]) for name in findings.axes}
             name = ", ".join(f"{axis} {value}" for axis, value in settings.items()) or "all trials"
-            with self._mlflow.start_run(run_name=name, nested=True):
-                self._mlflow.log_params(settings)
-                for item in findings.headlines:
-                    interval = row[item.column]
-                    ends = {"": interval.median, "_low": interval.low, "_high": interval.high}
-                    known = {item.column + end: value for end, value in ends.items() if value is not None}
-                    self._mlflow.log_metrics({**known, "n": row["n"]})
+            run_id = self._run(f"{key} {name}", name)
+            with self._mlflow.start_run(run_id=run_id, nested=True):
+                known = self._mlflow.MlflowClient().get_run(run_id).data.params
+                self._mlflow.log_params({axis: value for axis, value in settings.items() if axis not in known})
+                self._mlflow.log_metrics({**_ends(findings, row), "n": row["n"]})
+
+
+class WandbTracker:
+    """One Weights & Biases run a sweep: each trial as it ends, at the end the table of settings and the page.
+
+    Told twice, or gone on with, it is the same run. ``WANDB_PROJECT`` and ``WANDB_MODE=offline`` are heeded.
+
+    Raises:
+        MissingDependencyError: wandb is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise MissingDependencyError.for_extra("wandb", "wandb") from error
+        self._wandb: Any = wandb
+        self._run: Any = None
+
+    def start(self, folder: Path, recipe: Recipe) -> None:
+        """Begin the sweep's run, or go on with it."""
+        self._begin(run_key(folder, recipe.as_json()), recipe.name, recipe.as_json())
+
+    def _begin(self, key: str, name: str, config: Mapping[str, Any]) -> None:
+        if self._run is None:
+            project = os.environ.get("WANDB_PROJECT", "csmkit")
+            self._run = self._wandb.init(project=project, id=key, name=name, config=dict(config), resume="allow")
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Log a trial."""
+        if self._run is not None:
+            self._run.log(numbers(row))
+
+    def track(self, folder: Path) -> str:
+        """Log the table of settings and the page, and end the run; returns its address, or its folder offline.
+
+        Raises:
+            ResultsError: no rows, or no report yet.
+        """
+        manifest = _manifest(folder)
+        findings = analyse(read_rows(folder), manifest["recipe"].get("baseline"))
+        self._begin(run_key(folder, manifest["recipe"]), manifest["experiment"], manifest["recipe"])
+        rows = interval_rows(findings)
+        data = [[str(value) for value in row.values()] for row in rows]
+        self._run.log({"settings": self._wandb.Table(columns=list(rows[0]), data=data)})
+        self._run.summary.update({"n_rows": manifest["n_rows"], "n_failed": manifest["n_failed"]})
+        self._run.save(str(folder / "report.html"), base_path=str(folder), policy="now")
+        address = str(self._run.url or self._run.dir)
+        self._run.finish()
+        self._run = None
+        return address
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ResultsError(f"no report in {str(folder)!r} yet: run `csmkit report {folder}` first")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _ends(findings: Findings, row: Mapping[str, Any]) -> dict[str, float]:
+    """Each figure of a setting and the ends of its interval."""
+    found: dict[str, float] = {}
+    for item in findings.headlines:
+        interval = row[item.column]
+        ends = {"": interval.median, "_low": interval.low, "_high": interval.high}
+        found |= {item.column + end: value for end, value in ends.items() if value is not None}
+    return found
 
 
 def _parameters(manifest: dict[str, Any]) -> dict[str, str]:
