@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from csmkit.cli.options import EngineChoice, takes_options
 from csmkit.errors import InputError
+
+if TYPE_CHECKING:
+    from csmkit.lab.sweep import Recipe
 
 Against = Annotated[Path | None, typer.Option(help="Folder of a former sweep to compare with.")]
 
@@ -46,7 +49,7 @@ def sweep(
     from csmkit import plugins
     from csmkit.lab.analysis.search import run_search
     from csmkit.lab.report import build_report
-    from csmkit.lab.report.folder import RowsMirror, copy_results, results_folder
+    from csmkit.lab.report.folder import copy_results, results_folder
     from csmkit.lab.sweep import EngineOptions, load_recipe, run_sweep
 
     loaded = load_recipe(recipe, overrides or ())
@@ -62,21 +65,11 @@ def sweep(
     tracker = None if track is None else plugins.load("tracker", track)()
     part = parse_shard(shard)
     folder = results_folder(results, loaded.name if part is None else f"{loaded.name}-{part[0]}-of-{part[1]}")
-    mirror = RowsMirror(results, folder) if results is not None and "://" in results else None
-    if mirror is not None and not fresh:
-        mirror.pull()
-    told = [each for each in (mirror, getattr(tracker, "row", None)) if each is not None]
-    if tracker is not None and hasattr(tracker, "start"):
-        tracker.start(folder, loaded)
-
-    def on_row(row: Mapping[str, Any]) -> None:
-        for each in told:
-            each(row)
-
+    on_row = _follow(folder, loaded, tracker, results if results is not None and "://" in results else None, fresh)
     again = {"retry_failed": retry_failed, "fresh": fresh, "renew": renew}
     try:
         run = run_search if loaded.search else run_sweep
-        done = run(loaded, folder, engine=chosen, shard=part, on_row=on_row if told else None, **again)
+        done = run(loaded, folder, engine=chosen, shard=part, on_row=on_row, **again)
     except KeyboardInterrupt:
         typer.echo(f"Stopped; what is done is kept in {folder}, the same command goes on.", err=True)
         raise
@@ -91,6 +84,29 @@ def sweep(
     if done.n_failed:
         typer.echo("error: some trials failed: see the report, and run again with --retry-failed", err=True)
         raise SystemExit(1)
+
+
+def _follow(
+    folder: Path, recipe: Recipe, tracker: Any, address: str | None, fresh: bool
+) -> Callable[[Mapping[str, Any]], None]:
+    """What is called with each row: the copy at an address, whose rows are fetched first, and a live tracker."""
+    from csmkit.lab.report.folder import RowsMirror
+
+    told: list[Callable[[Mapping[str, Any]], None]] = []
+    if address is not None:
+        mirror = RowsMirror(address, folder)
+        told.append(mirror)
+        if not fresh:
+            mirror.pull()
+    if hasattr(tracker, "start"):
+        tracker.start(folder, recipe)
+        told.append(tracker.row)
+
+    def on_row(row: Mapping[str, Any]) -> None:
+        for each in told:
+            each(row)
+
+    return on_row
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
