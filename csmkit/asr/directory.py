@@ -28,7 +28,8 @@ def resolve(name: str, preset: str = "pocket") -> str:
     """Turn a model name into a directory, or into a hub id.
 
     Args:
-        name: one of `NAMES`, a directory, or a hub id such as ``Systran/faster-whisper-base.en``.
+        name: one of `NAMES`; ``openai/base.en`` and its like, for OpenAI's weights whatever the preset; a directory; a
+            hub id such as ``Systran/faster-whisper-base.en``.
         preset: ``pocket`` takes the bundled model of that name, ``sesame`` OpenAI's from the hub.
 
     Raises:
@@ -37,6 +38,9 @@ def resolve(name: str, preset: str = "pocket") -> str:
     """
     if preset not in ("pocket", "sesame"):
         raise InputError(f"preset={preset!r}: the presets are pocket and sesame")
+    published = name.removeprefix("openai/").removeprefix("whisper-") if name.startswith("openai/") else ""
+    if published in NAMES:
+        return f"Systran/faster-whisper-{published}"
     if name in NAMES:
         if preset == "sesame":
             return f"Systran/faster-whisper-{name}"
@@ -48,6 +52,20 @@ def resolve(name: str, preset: str = "pocket") -> str:
         return name
     allowed = f"give one of {', '.join(NAMES)}, a directory with a CTranslate2 Whisper, or a hub id 'owner/name'"
     raise CheckpointNotFoundError(f"no Whisper model {name!r}: {allowed}")
+
+
+def live_note(name: str, preset: str = "pocket") -> str | None:
+    """A sentence for who speaks to a bundled Whisper with their own voice; None for any other model.
+
+    Raises:
+        InputError, CheckpointNotFoundError: as `resolve`.
+    """
+    if Path(resolve(name, preset)).parent != Path(str(resources.files("csmkit") / "pocket")):
+        return None
+    return (
+        "The bundled Whispers know synthetic voices only and will misunderstand a person: "
+        "csmkit talk --whisper openai/base.en downloads OpenAI's"
+    )
 
 
 def check_directory(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: csmkit chat | say | serve | sweep | report | convert | doctor."""
+"""The command line: csmkit chat | talk | say | serve | sweep | report | convert | doctor."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from csmkit.errors import CsmkitError
 # Modules of commands import neither torch nor a model library, so that --help is quick: tests/test_layers.py checks it.
 COMMANDS = {
     "csmkit.cli.chat": ("chat",),
+    "csmkit.cli.talk": ("talk",),
     "csmkit.cli.say": ("say",),
     "csmkit.cli.serve": ("serve",),
     "csmkit.cli.sweep": ("sweep", "report"),

@@ -17,6 +17,7 @@ from csmkit.live.turn_times import TurnTimes
 from csmkit.live.user_turn import UserTurn
 
 _ONSET_SAMPLES = SAMPLE_RATE // 100  # 10 ms, what `first_audible` looks at
+_LEAD_WINDOWS = 2  # of 10 ms of silence that are kept before the first sound
 
 
 class State(Enum):
@@ -59,7 +60,7 @@ class Answer:
     called_s: float = 0.0
     reported: bool = False
     playback: Playback = field(default_factory=Playback)
-    _audible: list[np.ndarray] = field(default_factory=list)
+    _n_left_out: int = 0  # samples of silence before the first sound
 
     def step(
         self, chatbot: StreamingConversationalChatbot, clock: Callable[[], float]
@@ -107,23 +108,29 @@ class Answer:
             self.complete = content
         return [(kind, content)]
 
-    def hand_out(self, kind: str, content: dict[str, Any], now: float) -> None:
-        """Note what reaches the listener now."""
-        if kind != "audio_chunk":
-            return
-        samples = content["data"].numpy()
-        if self.times.handed_out is None:
-            self.times.handed_out = now
-        if self.times.audible is None:
-            self._note_onset(samples)
-        self.playback.add(samples, now)
+    def hand_out(self, content: dict[str, Any], now: float) -> bool:
+        """Note a chunk of sound that reaches the listener now; False if it is left out.
 
-    def _note_onset(self, samples: np.ndarray) -> None:
-        self._audible.append(audible_windows(samples))
-        onset = first_audible(np.concatenate(self._audible))
-        if onset is not None:
-            assert self.times.handed_out is not None
-            self.times.audible = self.times.handed_out + onset * _ONSET_SAMPLES / SAMPLE_RATE
+        The silence that the voice begins with is left out, but for 20 ms: a listener who waits should not wait for it.
+        """
+        samples = content["data"]
+        if self.times.handed_out is None:
+            n_silent = _silent_samples(samples.numpy())
+            self._n_left_out += n_silent
+            samples = content["data"] = samples[n_silent:]
+            if not len(samples):
+                return False
+            self.times.handed_out = now
+            onset = first_audible(audible_windows(samples.numpy())) or 0
+            self.times.audible = now + onset * _ONSET_SAMPLES / SAMPLE_RATE
+        self.playback.add(samples.numpy(), now)
+        return True
+
+    @property
+    def made_ms(self) -> float:
+        """How much of the chatbot's sound was played, in milliseconds, with the silence that was left out."""
+        played_ms = self.playback.played_ms(0.0)
+        return played_ms + self._n_left_out / SAMPLE_RATE * 1000 if played_ms else 0.0
 
     def silence(self, chatbot: StreamingConversationalChatbot) -> str:
         """Let the chatbot stop, and keep what was played; its text."""
@@ -131,7 +138,7 @@ class Answer:
             return ""
         if not self.over:
             chatbot.interrupt()
-        return chatbot.truncate(self.playback.played_ms(0.0))
+        return chatbot.truncate(self.made_ms)
 
     def _abandon(self, chatbot: StreamingConversationalChatbot) -> None:
         """End the chatbot's turn without a trace in its history."""
@@ -144,3 +151,9 @@ class Answer:
         """Take an answer that is dropped out of the history, where the chatbot has ended it already."""
         if self.over and self.events is not None:
             chatbot.truncate(0)
+
+
+def _silent_samples(samples: np.ndarray) -> int:
+    """How many samples before the first sound can be left out; all where there is none."""
+    onset = first_audible(audible_windows(samples))
+    return len(samples) if onset is None else max(0, onset - _LEAD_WINDOWS) * _ONSET_SAMPLES

@@ -330,7 +330,8 @@ class LiveConversation:
         for kind, content in made:
             if kind == "audio_chunk" and answer.state is State.INTERRUPTED:
                 continue
-            answer.hand_out(kind, content, now)
+            if kind == "audio_chunk" and not answer.hand_out(content, now):
+                continue
             if kind == "nothing_heard":
                 content["breaks_in"] = answer.turn.breaks_in
             self._emit(kind, answer.turn.number, **content)

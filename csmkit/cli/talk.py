@@ -1,0 +1,218 @@
+"""csmkit talk: a spoken conversation, by microphone and loudspeaker or from a recording."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from csmkit.audio import SAMPLE_RATE, check_wav_path, read, write
+from csmkit.cli import models
+from csmkit.cli.console import Teller
+from csmkit.cli.loudspeaker import SoundCard, _sounddevice
+from csmkit.cli.options import Json, ModelOptions, SpeechOptions, takes_options
+from csmkit.errors import DeviceError, InputError
+
+if TYPE_CHECKING:
+    from csmkit.live.conversation import LiveConversation
+    from csmkit.live.events import LiveEvent
+    from csmkit.live.recorded import Conversation
+
+FRAME_MS = 20  # of the microphone
+
+
+@takes_options
+def talk(
+    load: ModelOptions,
+    speech: SpeechOptions,
+    input_: Annotated[
+        Path | None, typer.Option("--input", help="A recording in place of the microphone; needs --save.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="WAV file of both sides; with --input.")] = None,
+    whisper: Annotated[
+        str, typer.Option(help="openai/base.en for a person; tiny.en, base.en, small.en, a directory or a hub id.")
+    ] = "base.en",
+    llm: Annotated[
+        str | None, typer.Option(help="Who answers: a plugin such as echo, a directory or a hub id.")
+    ] = None,
+    llm_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server that has the model of --llm.")] = None,
+    threshold: Annotated[float, typer.Option(help="Probability from which on sound is speech.")] = 0.5,
+    silence_ms: Annotated[float, typer.Option(help="Silence that ends what you say, in milliseconds.")] = 500.0,
+    end_of_turn: Annotated[Path | None, typer.Option(help="End-of-turn model: ONNX, like smart-turn v3.")] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only who says what.")] = False,
+) -> None:
+    """Talk: speak, be answered when you stop, and break in when you like. Headphones are best. Ctrl-C ends it."""
+    from csmkit.asr.directory import live_note
+    from csmkit.chat.settings import chat_models
+    from csmkit.live.recorded import SoundClock
+
+    teller = Teller(as_json, quiet)
+    recording = _check_files(input_, save)
+    options = speech.sampling() | {"speaker": speech.speaker, "voice": speech.voice_prompt()}
+    models.check_turn(load, **options)
+    note = live_note(whisper, chat_models(load.preset).asr_preset)
+    if (answering := models.choose_llm(llm, llm_url, speech.seed)) is not None:
+        options["llm"] = answering
+    clock = SoundClock() if recording is not None else None
+    with ExitStack() as stack:
+        sound_card = None if recording is not None else stack.enter_context(_open_sound_card())
+        detector = _detector(threshold, silence_ms, end_of_turn)
+        live = _load(stack, load, whisper, teller, clock or time.perf_counter, detector, options)
+        if note is not None:
+            teller.say(note, note=note)
+        if recording is not None:
+            assert clock is not None and save is not None
+            _talk_to_recording(live, recording, save, teller, clock)
+        else:
+            assert sound_card is not None
+            _talk_by_devices(live, sound_card, teller)
+
+
+def _check_files(recording: Path | None, save: Path | None) -> Any:
+    """The sound of a recording, or None for the microphone.
+
+    Raises:
+        InputError: only one of the two files is given.
+        AudioFileError: one cannot be read, or written.
+    """
+    if (recording is None) != (save is None):
+        given, missing = ("--save", "--input") if recording is None else ("--input", "--save")
+        raise InputError(f"{given} without {missing}: give both, or none for the microphone and the loudspeaker")
+    if recording is None or save is None:
+        return None
+    check_wav_path(save)
+    return read(recording)
+
+
+def _detector(threshold: float, silence_ms: float, end_of_turn: Path | None) -> Any:
+    from csmkit.live.end_of_turn import EndOfTurnModel
+    from csmkit.live.turn_detector import TurnDetection, TurnDetector
+
+    usual = TurnDetection()
+    wanted = TurnDetection(
+        threshold=threshold,
+        silence_ms=silence_ms,
+        probable_end_ms=min(usual.probable_end_ms, silence_ms),
+        barge_in_threshold=max(usual.barge_in_threshold, threshold),
+    )
+    return TurnDetector(wanted, end_of_turn=None if end_of_turn is None else EndOfTurnModel(end_of_turn))
+
+
+def _load(
+    stack: ExitStack,
+    load: ModelOptions,
+    whisper: str,
+    teller: Teller,
+    clock: Callable[[], float],
+    detector: Any,
+    options: dict[str, Any],
+) -> LiveConversation:
+    """All models, announced one by one; closed with the stack."""
+    from csmkit.asr.streaming import StreamingWhisperASR
+    from csmkit.chat.chatbot import StreamingConversationalChatbot
+    from csmkit.chat.settings import chat_models
+    from csmkit.live.conversation import LiveConversation
+
+    generator = models.load_generator(load, teller)
+    began = time.perf_counter()
+    asr = stack.enter_context(StreamingWhisperASR(whisper, preset=chat_models(load.preset).asr_preset, duty=1.0))
+    asr.prepare()
+    seconds = time.perf_counter() - began
+    teller.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)
+    began = time.perf_counter()
+    chatbot = StreamingConversationalChatbot(generator=generator, asr=False, preset=load.preset, clock=clock, **options)
+    stack.enter_context(chatbot)
+    seconds = time.perf_counter() - began
+    teller.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
+    return LiveConversation(chatbot, asr, detector, clock)
+
+
+def _talk_to_recording(live: LiveConversation, recording: Any, save: Path, teller: Teller, clock: Any) -> None:
+    """Hold the conversation on the clock of the recording, and keep both sides."""
+    from csmkit.live.recorded import Recording, converse
+
+    held = converse(live, Recording(recording), clock, frame_ms=FRAME_MS, on_event=lambda event: show(event, teller))
+    write(save, _mixed(held))
+    teller.say(f"Saved {save}", saved=str(save))
+
+
+def _mixed(held: Conversation) -> Any:
+    import numpy as np
+
+    n_samples = max(len(held.microphone), len(held.voice))
+    return sum(np.pad(sound, (0, n_samples - len(sound))) for sound in (held.microphone, held.voice))
+
+
+def _open_sound_card() -> SoundCard:
+    """The loudspeaker, opened before any model is loaded.
+
+    Raises:
+        MissingDependencyError: sounddevice is not installed.
+        DeviceError: no sound card, or one that cannot be used.
+    """
+    try:
+        return SoundCard()
+    except DeviceError as error:
+        cure = "on a machine without a sound card give --input speech.wav --save both.wav, or use Talk() in a notebook"
+        raise DeviceError(f"{error}; {cure}") from error
+
+
+def _talk_by_devices(live: LiveConversation, speaker: SoundCard, teller: Teller) -> None:
+    """Talk until Ctrl-C."""
+    sounddevice = _sounddevice()
+    n_frame = SAMPLE_RATE * FRAME_MS // 1000
+
+    def hear(samples: Any, n_samples: int, at: Any, status: Any) -> None:
+        live.put(samples[:, 0].copy())
+
+    try:
+        microphone = sounddevice.InputStream(SAMPLE_RATE, blocksize=n_frame, channels=1, dtype="float32", callback=hear)
+    except sounddevice.PortAudioError as error:
+        raise DeviceError(f"no microphone that can be used ({error}): plug one in, or give --input") from error
+    with live, microphone:
+        teller.say("Speak; break in when you like, Ctrl-C ends it.")
+        reader = threading.Thread(target=_play_events, args=(live, speaker, teller), daemon=True)
+        reader.start()
+        try:
+            while reader.is_alive():
+                reader.join(0.2)
+        except KeyboardInterrupt:
+            speaker.silence()
+
+
+def _play_events(live: LiveConversation, speaker: SoundCard, teller: Teller) -> None:
+    for event in live.events():
+        if event["type"] == "audio_chunk":
+            speaker.put(event["data"])
+        elif event["type"] in ("interrupted", "answer_dropped"):
+            speaker.silence()
+        show(event, teller)
+
+
+def show(event: LiveEvent, teller: Teller) -> None:
+    """One event, as a line for people or as JSON."""
+    facts: dict[str, Any] = {k: v if k != "data" else len(v) for k, v in event.items()}
+    if teller.as_json:
+        teller.say("", **facts)
+        return
+    match event["type"]:
+        case "user_text":
+            teller.say(f"You: {event['text']}", user=event["text"])
+        case "nothing_heard":
+            teller.say("(no words)", nothing_heard=True)
+        case "llm_response":
+            teller.say(f"csmkit: {event['text']}", user=event["text"])
+        case "interrupted":
+            teller.say(f"Interrupted after: {event['text']!r}", broken_off=True)
+        case "error":
+            teller.say(f"This turn failed: {event['message']}", error=event["message"])
+        case "turn_done":
+            audible_ms = event["metrics"]["end_to_audible_ms"]
+            if audible_ms is not None:
+                teller.say(f"  heard {audible_ms:.0f} ms after you stopped", audible_ms=audible_ms)

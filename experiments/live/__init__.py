@@ -1,0 +1,1 @@
+"""A live conversation, tested with recorded voices that no model here was trained on."""

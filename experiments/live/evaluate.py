@@ -1,0 +1,231 @@
+"""How well turns are found and how soon they are answered, over recorded conversations.
+
+    python -m experiments.live.evaluate [--out results/live] [--voices flite-awb] [--sweep]
+
+Five voices that no model here was trained on (espeak-ng, flite) hold a conversation each with the bundled models, over
+noise at 40, 20 and 10 dB below the speech, with pauses inside sentences, coughs, interruptions, and the voice's echo at
+25 dB below what is played. The clock is the sound's; work counts as processor time (see `csmkit.live.recorded`).
+
+With ``--sweep``, threshold and silence are varied, and fakes answer: it is about turns alone, and takes a minute.
+
+One row a turn goes to ``turns.jsonl``, and a table to ``turns.md``; with ``--sweep`` to ``sweep.jsonl``, ``sweep.md``.
+The last line printed is one JSON object with the figures of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from csmkit.asr.fake import FakeTranscriber
+from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.audio import SAMPLE_RATE
+from csmkit.chat.chatbot import StreamingConversationalChatbot
+from csmkit.live.conversation import LiveConversation
+from csmkit.live.recorded import Conversation, SoundClock, converse
+from csmkit.live.turn_detector import TurnDetection, TurnDetector
+from csmkit.llm.transformers import FakeLLM
+from csmkit.speech.base import FakeGenerator, SpeechGenerator
+from experiments.live.users import SPEECH_DBFS, VOICES, Said, ScriptedUser, script
+
+NOISES_DB = (40.0, 20.0, 10.0)  # below the speech
+ECHO_DB = -25.0  # of the voice at the microphone
+ECHO_DELAY = round(0.06 * SAMPLE_RATE)
+THRESHOLDS, SILENCES_MS = (0.3, 0.5, 0.7), (300.0, 500.0, 700.0, 1000.0)
+FAKE_ANSWER = "well that is a nice thing to say and i am glad to hear it"
+EARLY_S = 0.15  # an end found earlier than this before the true one has cut the turn off
+
+
+class Echo:
+    """What comes back of the voice: later, and less loud."""
+
+    def __init__(self) -> None:
+        self._late = np.zeros(ECHO_DELAY, np.float32)
+
+    def __call__(self, played: np.ndarray) -> np.ndarray:
+        joined = np.concatenate([self._late, played])
+        self._late = joined[len(played) :]
+        return joined[: len(played)] * np.float32(10 ** (ECHO_DB / 20))
+
+
+def hold(
+    voice: str, noise_db: float, detection: TurnDetection, models: tuple[SpeechGenerator, Any, StreamingWhisperASR]
+) -> tuple[ScriptedUser, Conversation]:
+    """One conversation. The user's clips are the same for every setting."""
+    clock, seed = SoundClock(), list(VOICES).index(voice)
+    generator, llm, asr = models
+    user = ScriptedUser(script(voice, np.random.default_rng(seed)), SPEECH_DBFS - noise_db, seed)
+    chatbot = StreamingConversationalChatbot(generator=generator, llm=llm, asr=False, clock=clock, seed=seed)
+    with chatbot:
+        live = LiveConversation(chatbot, asr, TurnDetector(detection), clock)
+        return user, converse(live, user, clock, echo=Echo())
+
+
+def rows_of(user: ScriptedUser, held: Conversation, **columns: Any) -> list[dict[str, Any]]:
+    """One row for each thing that the user did, and one for the conversation's false interruptions."""
+    rows = [_row(said, held) | columns for said in user.said]
+    false = [event for event in held.events if event["type"] == "interrupted" and not _during_speech(event, user.said)]
+    minutes = len(held.microphone) / SAMPLE_RATE / 60
+    voice_minutes = float(np.count_nonzero(held.voice)) / SAMPLE_RATE / 60
+    return [*rows, columns | {"kind": "conversation", "n_false_barge_ins": len(false), "minutes": minutes,
+                              "voice_minutes": voice_minutes}]  # fmt: skip
+
+
+def _during_speech(event: dict[str, Any], said: Sequence[Said]) -> bool:
+    spoken = (done for done in said if done.item.kind != "cough")
+    return any(done.start_s - 0.1 <= event["time_s"] <= done.end_s + 0.3 for done in spoken)
+
+
+def _row(said: Said, held: Conversation) -> dict[str, Any]:
+    row: dict[str, Any] = {"kind": said.item.kind, "text": said.item.text, "start_s": said.start_s, "end_s": said.end_s}
+    if said.item.kind == "cough":
+        answered = [
+            e for e in held.events if e["type"] == "user_text" and said.start_s < e["time_s"] < said.end_s + 1.5
+        ]
+        return row | {"answered": bool(answered)}
+    stops = [event for event in held.events if event["type"] == "speech_stopped"]
+    inside = [event for event in stops if said.start_s < event["audio_s"] < said.end_s - EARLY_S]
+    ends = [e for e in stops if said.end_s - EARLY_S <= e["audio_s"] <= said.end_s + 0.5]
+    row |= {"found": bool(ends), "cut_off": bool(inside)}
+    broken = [e for e in held.events if e["type"] == "interrupted" and 0 <= e["time_s"] - said.start_s < 1.5]
+    if said.item.kind == "barge_in":
+        row["to_silence_ms"] = (broken[0]["time_s"] + 0.02 - said.start_s) * 1000 if broken else None
+    if ends:
+        row |= _answer(said, held, ends[0])
+    return row
+
+
+def _answer(said: Said, held: Conversation, stop: dict[str, Any]) -> dict[str, Any]:
+    of_turn = [event for event in held.events if event["turn"] == stop["turn"]]
+    row: dict[str, Any] = {"detected_ms": (stop["time_s"] - said.end_s) * 1000}
+    texts = [event["text"] for event in of_turn if event["type"] == "user_text"]
+    row["heard"] = texts[-1] if texts else ""
+    done = [event["metrics"] for event in of_turn if event["type"] == "turn_done"]
+    if done and done[-1]["end_to_audible_ms"] is not None:
+        figures = done[-1]
+        own_end_ms = (stop["audio_s"] - said.end_s) * 1000  # how far the end that was found is from the true one
+        row["audible_ms"] = figures["end_to_audible_ms"] + own_end_ms
+        row["own_ms"] = row["audible_ms"] - figures["silence_ms"]
+        row |= {name: figures[name] for name in ("end_to_prepared_ms", "end_to_text_ms", "end_to_first_word_ms",
+                "end_to_first_audio_ms", "end_to_handed_out_ms", "n_dropped_answers", "audio_s")}  # fmt: skip
+    return row
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of many rows; times are medians in milliseconds."""
+    turns = [row for row in rows if row["kind"] in ("turn", "barge_in")]
+    whole = [row for row in rows if row["kind"] == "conversation"]
+    coughs = [row for row in rows if row["kind"] == "cough"]
+    minutes = sum(row["minutes"] for row in whole)
+    silences = [row["to_silence_ms"] for row in rows if row.get("to_silence_ms") is not None]
+    breaks = [row for row in rows if row["kind"] == "barge_in"]
+    return {
+        "n_turns": len(turns),
+        "found": _mean([row["found"] for row in turns]),
+        "cut_off": _mean([row["cut_off"] for row in turns]),
+        "false_barge_ins_per_10_min": 10 * sum(row["n_false_barge_ins"] for row in whole) / minutes,
+        "minutes": minutes,
+        "coughs_answered": sum(row["answered"] for row in coughs),
+        "n_coughs": len(coughs),
+        "barge_ins_found": sum(row["to_silence_ms"] is not None for row in breaks),
+        "n_barge_ins": len(breaks),
+        "to_silence_p50_ms": _percentile(silences, 50),
+        "to_silence_p95_ms": _percentile(silences, 95),
+        "detected_p50_ms": _percentile([row["detected_ms"] for row in turns if "detected_ms" in row], 50),
+        "audible_p50_ms": _percentile([row["audible_ms"] for row in turns if "audible_ms" in row], 50),
+        "audible_p95_ms": _percentile([row["audible_ms"] for row in turns if "audible_ms" in row], 95),
+        "own_p50_ms": _percentile([row["own_ms"] for row in turns if "own_ms" in row], 50),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _percentile(values: Sequence[float], percent: float) -> float | None:
+    return float(np.percentile(values, percent)) if len(values) else None
+
+
+def table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """A Markdown table of the summaries, by the values of some columns."""
+    settings = sorted({tuple(row[name] for name in names) for row in rows})
+    summaries = [
+        summary([row for row in rows if tuple(row[name] for name in names) == setting]) for setting in settings
+    ]
+    head = [*names, *summaries[0]]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for setting, figures in zip(settings, summaries, strict=True):
+        lines.append(f"| {' | '.join([*map(_shown, setting), *map(_shown, figures.values())])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    return str(value)
+
+
+def evaluate(voices: Sequence[str], keep: Callable[[list[dict[str, Any]]], None]) -> list[dict[str, Any]]:
+    """All conversations of the default settings, with the bundled models; ``keep`` gets the rows so far after each."""
+    import torch
+
+    from csmkit.chat.parts import find_language_model, find_voice
+    from csmkit.chat.settings import chat_models
+
+    torch.set_num_threads(1)
+    preset, rows = chat_models("pocket"), []
+    generator, llm = find_voice(preset.speech), find_language_model(preset)
+    generator.warm_up()
+    with StreamingWhisperASR(preset.asr, duty=1.0) as asr:
+        asr.transcribe(np.zeros(SAMPLE_RATE, np.float32))
+        for noise_db, voice in product(NOISES_DB, voices):
+            user, held = hold(voice, noise_db, TurnDetection(), (generator, llm, asr))
+            rows += rows_of(user, held, voice=voice, noise_db=noise_db)
+            print(voice, noise_db, json.dumps(summary(rows)), flush=True)
+            keep(rows)
+    return rows
+
+
+def sweep(voices: Sequence[str], keep: Callable[[list[dict[str, Any]]], None]) -> list[dict[str, Any]]:
+    """All conversations for each threshold and silence; fakes recognise and answer, since only turns count."""
+    rows = []
+    for threshold, silence_ms in product(THRESHOLDS, SILENCES_MS):
+        detection = TurnDetection(threshold=threshold, silence_ms=silence_ms, probable_end_ms=min(200.0, silence_ms))
+        with StreamingWhisperASR(transcriber=FakeTranscriber("yes " * 500), duty=1.0) as asr:
+            for voice, noise_db in product(voices, NOISES_DB):
+                models = (FakeGenerator(), FakeLLM([FAKE_ANSWER]), asr)
+                user, held = hold(voice, noise_db, detection, models)
+                rows += rows_of(user, held, voice=voice, noise_db=noise_db, threshold=threshold, silence_ms=silence_ms)
+        print(threshold, silence_ms, flush=True)
+        keep(rows)
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results/live"))
+    parser.add_argument("--voices", nargs="+", choices=list(VOICES), default=list(VOICES))
+    parser.add_argument("--sweep", action="store_true")
+    given = parser.parse_args(arguments)
+    name, by = ("sweep", ("threshold", "silence_ms")) if given.sweep else ("turns", ("noise_db",))
+    given.out.mkdir(parents=True, exist_ok=True)
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        (given.out / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        (given.out / f"{name}.md").write_text(table(rows, by))
+
+    rows = (sweep if given.sweep else evaluate)(given.voices, keep)
+    print(json.dumps(summary(rows)))
+
+
+if __name__ == "__main__":
+    main()
