@@ -142,7 +142,7 @@ def test_the_bundled_models_hold_a_spoken_conversation() -> None:
     talk = Talk("pocket")
     (row,) = talk.say(script.audio)
     assert "how are you" in row["user_text"]
-    assert talk.turns[0]["voice"] and len(talk.answers[0]) % 1920 == 0 and len(talk.answers[0])
+    assert talk.turns[0]["voice"] and len(talk.answers[0]) > 12_000
     talk.close()
 
 
