@@ -18,6 +18,7 @@ COMMANDS = {
     "csmkit.cli.say": ("say",),
     "csmkit.cli.serve": ("serve",),
     "csmkit.cli.sweep": ("sweep", "report"),
+    "csmkit.cli.listen": ("listen",),
     "csmkit.cli.convert": ("convert",),
     "csmkit.cli.doctor": ("doctor",),
 }

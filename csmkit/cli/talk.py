@@ -13,7 +13,7 @@ import typer
 
 from csmkit.audio import SAMPLE_RATE, check_wav_path, read, write
 from csmkit.cli import models
-from csmkit.cli.console import Teller
+from csmkit.cli.console import Console
 from csmkit.cli.loudspeaker import SoundCard, _sounddevice
 from csmkit.cli.options import Json, ModelOptions, SpeechOptions, takes_options
 from csmkit.errors import DeviceError, InputError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from csmkit.live.conversation import LiveConversation
     from csmkit.live.events import LiveEvent
     from csmkit.live.recorded import Conversation
+    from csmkit.stack import Stack
 
 FRAME_MS = 20  # of the microphone
 
@@ -49,29 +50,29 @@ def talk(
 ) -> None:
     """Talk: speak, be answered when you stop, and break in when you like. Headphones are best. Ctrl-C ends it."""
     from csmkit.asr.directory import live_note
-    from csmkit.chat.settings import chat_models
     from csmkit.live.recorded import SoundClock
 
-    teller = Teller(as_json, quiet)
+    console = Console(as_json, quiet)
     recording = _check_files(input_, save)
     options = speech.sampling() | {"speaker": speech.speaker, "voice": speech.voice_prompt()}
     models.check_turn(load, **options)
-    note = live_note(whisper, chat_models(load.preset).asr_preset)
     if (answering := models.choose_llm(llm, llm_url, speech.seed)) is not None:
         options["llm"] = answering
     clock = SoundClock() if recording is not None else None
-    with ExitStack() as stack:
-        sound_card = None if recording is not None else stack.enter_context(_open_sound_card())
-        detector = _detector(threshold, silence_ms, end_of_turn)
-        live = _load(stack, load, whisper, teller, clock or time.perf_counter, detector, options)
+    with ExitStack() as opened:
+        sound_card = None if recording is not None else opened.enter_context(_open_sound_card())
+        stack = opened.enter_context(models.open_stack(load, speech.seed))
+        note = live_note(whisper, stack.models.asr_preset)
+        live = _load(opened, stack, whisper, console, clock or time.perf_counter, options)
+        live.detector = _detector(threshold, silence_ms, end_of_turn)
         if note is not None:
-            teller.say(note, note=note)
+            console.say(note, note=note)
         if recording is not None:
             assert clock is not None and save is not None
-            _talk_to_recording(live, recording, save, teller, clock)
+            _talk_to_recording(live, recording, save, console, clock)
         else:
             assert sound_card is not None
-            _talk_by_devices(live, sound_card, teller)
+            _talk_by_devices(live, sound_card, console)
 
 
 def _check_files(recording: Path | None, save: Path | None) -> Any:
@@ -105,41 +106,35 @@ def _detector(threshold: float, silence_ms: float, end_of_turn: Path | None) -> 
 
 
 def _load(
-    stack: ExitStack,
-    load: ModelOptions,
+    opened: ExitStack,
+    stack: Stack,
     whisper: str,
-    teller: Teller,
+    console: Console,
     clock: Callable[[], float],
-    detector: Any,
     options: dict[str, Any],
 ) -> LiveConversation:
-    """All models, announced one by one; closed with the stack."""
-    from csmkit.asr.streaming import StreamingWhisperASR
+    """All models, announced one by one; the chatbot is closed with what was opened."""
     from csmkit.chat.chatbot import StreamingConversationalChatbot
-    from csmkit.chat.settings import chat_models
     from csmkit.live.conversation import LiveConversation
 
-    generator = models.load_generator(load, teller)
+    models.check_follows(models.announce_voice(stack, console), options.get("voice", ()))
+    asr = stack.recogniser(whisper)
+    seconds = stack.load_s["asr"]
+    console.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)
     began = time.perf_counter()
-    asr = stack.enter_context(StreamingWhisperASR(whisper, preset=chat_models(load.preset).asr_preset, duty=1.0))
-    asr.prepare()
+    chatbot = opened.enter_context(StreamingConversationalChatbot(asr=False, preset=stack, clock=clock, **options))
     seconds = time.perf_counter() - began
-    teller.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)
-    began = time.perf_counter()
-    chatbot = StreamingConversationalChatbot(generator=generator, asr=False, preset=load.preset, clock=clock, **options)
-    stack.enter_context(chatbot)
-    seconds = time.perf_counter() - began
-    teller.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
-    return LiveConversation(chatbot, asr, detector, clock)
+    console.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
+    return LiveConversation(chatbot, asr, clock=clock)
 
 
-def _talk_to_recording(live: LiveConversation, recording: Any, save: Path, teller: Teller, clock: Any) -> None:
+def _talk_to_recording(live: LiveConversation, recording: Any, save: Path, console: Console, clock: Any) -> None:
     """Hold the conversation on the clock of the recording, and keep both sides."""
     from csmkit.live.recorded import Recording, converse
 
-    held = converse(live, Recording(recording), clock, frame_ms=FRAME_MS, on_event=lambda event: show(event, teller))
+    held = converse(live, Recording(recording), clock, frame_ms=FRAME_MS, on_event=lambda event: show(event, console))
     write(save, _mixed(held))
-    teller.say(f"Saved {save}", saved=str(save))
+    console.say(f"Saved {save}", saved=str(save))
 
 
 def _mixed(held: Conversation) -> Any:
@@ -163,7 +158,7 @@ def _open_sound_card() -> SoundCard:
         raise DeviceError(f"{error}; {cure}") from error
 
 
-def _talk_by_devices(live: LiveConversation, speaker: SoundCard, teller: Teller) -> None:
+def _talk_by_devices(live: LiveConversation, speaker: SoundCard, console: Console) -> None:
     """Talk until Ctrl-C."""
     sounddevice = _sounddevice()
     n_frame = SAMPLE_RATE * FRAME_MS // 1000
@@ -176,8 +171,8 @@ def _talk_by_devices(live: LiveConversation, speaker: SoundCard, teller: Teller)
     except sounddevice.PortAudioError as error:
         raise DeviceError(f"no microphone that can be used ({error}): plug one in, or give --input") from error
     with live, microphone:
-        teller.say("Speak; break in when you like, Ctrl-C ends it.")
-        reader = threading.Thread(target=_play_events, args=(live, speaker, teller), daemon=True)
+        console.say("Speak; break in when you like, Ctrl-C ends it.")
+        reader = threading.Thread(target=_play_events, args=(live, speaker, console), daemon=True)
         reader.start()
         try:
             while reader.is_alive():
@@ -186,33 +181,33 @@ def _talk_by_devices(live: LiveConversation, speaker: SoundCard, teller: Teller)
             speaker.silence()
 
 
-def _play_events(live: LiveConversation, speaker: SoundCard, teller: Teller) -> None:
+def _play_events(live: LiveConversation, speaker: SoundCard, console: Console) -> None:
     for event in live.events():
         if event["type"] == "audio_chunk":
             speaker.put(event["data"])
         elif event["type"] in ("interrupted", "answer_dropped"):
             speaker.silence()
-        show(event, teller)
+        show(event, console)
 
 
-def show(event: LiveEvent, teller: Teller) -> None:
+def show(event: LiveEvent, console: Console) -> None:
     """One event, as a line for people or as JSON."""
     facts: dict[str, Any] = {k: v if k != "data" else len(v) for k, v in event.items()}
-    if teller.as_json:
-        teller.say("", **facts)
+    if console.as_json:
+        console.say("", **facts)
         return
     match event["type"]:
         case "user_text":
-            teller.say(f"You: {event['text']}", user=event["text"])
+            console.say(f"You: {event['text']}", user=event["text"])
         case "nothing_heard":
-            teller.say("(no words)", nothing_heard=True)
+            console.say("(no words)", nothing_heard=True)
         case "llm_response":
-            teller.say(f"csmkit: {event['text']}", user=event["text"])
+            console.say(f"csmkit: {event['text']}", user=event["text"])
         case "interrupted":
-            teller.say(f"Interrupted after: {event['text']!r}", broken_off=True)
+            console.say(f"Interrupted after: {event['text']!r}", broken_off=True)
         case "error":
-            teller.say(f"This turn failed: {event['message']}", error=event["message"])
+            console.say(f"This turn failed: {event['message']}", error=event["message"])
         case "turn_done":
             audible_ms = event["metrics"]["end_to_audible_ms"]
             if audible_ms is not None:
-                teller.say(f"  heard {audible_ms:.0f} ms after you stopped", audible_ms=audible_ms)
+                console.say(f"  heard {audible_ms:.0f} ms after you stopped", audible_ms=audible_ms)
