@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
@@ -32,6 +33,7 @@ from csmkit.live.recorded import Conversation, SoundClock, converse
 from csmkit.live.turn_detector import TurnDetection, TurnDetector
 from csmkit.llm.transformers import FakeLLM
 from csmkit.speech.base import FakeGenerator, SpeechGenerator
+from csmkit.stack import Stack
 from experiments.live.users import SPEECH_DBFS, VOICES, Said, ScriptedUser, script
 
 NOISES_DB = (40.0, 20.0, 10.0)  # below the speech
@@ -175,19 +177,12 @@ def _shown(value: Any) -> str:
 
 def evaluate(voices: Sequence[str], keep: Callable[[list[dict[str, Any]]], None]) -> list[dict[str, Any]]:
     """All conversations of the default settings, with the bundled models; ``keep`` gets the rows so far after each."""
-    import torch
-
-    from csmkit.chat.parts import find_language_model, find_voice
-    from csmkit.chat.settings import chat_models
-
-    torch.set_num_threads(1)
-    preset, rows = chat_models("pocket"), []
-    generator, llm = find_voice(preset.speech), find_language_model(preset)
-    generator.warm_up()
-    with StreamingWhisperASR(preset.asr, duty=1.0) as asr:
-        asr.transcribe(np.zeros(SAMPLE_RATE, np.float32))
+    rows: list[dict[str, Any]] = []
+    with Stack("pocket") as stack:
+        torch.set_num_threads(1)
+        models = (stack.voice, stack.language_model, stack.recogniser())
         for noise_db, voice in product(NOISES_DB, voices):
-            user, held = hold(voice, noise_db, TurnDetection(), (generator, llm, asr))
+            user, held = hold(voice, noise_db, TurnDetection(), models)
             rows += rows_of(user, held, voice=voice, noise_db=noise_db)
             print(voice, noise_db, json.dumps(summary(rows)), flush=True)
             keep(rows)
