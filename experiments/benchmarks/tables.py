@@ -240,11 +240,13 @@ def rounding(report: dict[str, Any] | None) -> str:
         "seconds",
     )
     header = ["weights", "word error rate, %", "95 %", "more than float32, points", "95 %", "ended by itself, %"]
+    rows = [[row[key] for key in keys] for row in report["rows"]]
+    rows[0][3:5] = None, None  # float32 itself
     return (
         f"**What rounding costs** the bundled voice (weights of checksum {report['weights']}): {report['n_texts']} "
         f"texts, {report['n_seeds']} seeds each, understood by the bundled {report['whisper']}; intervals over texts "
         f"and seeds ({where(report)}):\n\n"
-        + table([*header, "variety", "seconds"], [[row[key] for key in keys] for row in report["rows"]])
+        + table([*header, "variety", "seconds"], rows)
         + "\nThis is what a small voice loses. What CSM-1B loses is not measured: its weights are not here.\n"
     )
 
