@@ -23,8 +23,13 @@ $(BIN)/python:
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps moshi==0.2.13
 	@touch $@
 
-demo: .venv/asr.stamp .venv/play.stamp  ## say an answer, aloud where there is a sound card; writes response.wav
+demo: .venv/demo.stamp  ## say an answer, aloud where there is a sound card; writes response.wav
 	$(BIN)/csmkit chat "Hello! Can you tell me a joke?" --save response.wav --play auto --seed 3
+	@echo
+	@echo "Next, from this folder (or put csmkit on the path once: source $(BIN)/activate):"
+	@echo "  $(BIN)/csmkit say 'It costs \$$3.50 at 10:30.' --play auto"
+	@echo "  $(BIN)/csmkit chat --play auto --quiet"
+	@echo "  make lab"
 
 test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp .venv/search.stamp .venv/docs.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
 	$(BIN)/python -m pytest -q

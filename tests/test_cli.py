@@ -19,7 +19,9 @@ from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.cli import models
 from csmkit.cli.options import parse_schedule
 from csmkit.errors import CsmkitError, InputError, LanguageModelError
+from csmkit.files.hub import find_voice
 from csmkit.llm.transformers import FakeLLM
+from csmkit.speech.abilities import Abilities
 from csmkit.speech.base import FakeGenerator
 
 runner = CliRunner()
@@ -263,3 +265,32 @@ def test_the_figures_of_a_turn_fit_each_other(fakes: None):
     assert f"Time to first audio: {first[1]}s" in out.output
     audio, made, factor = re.search(r"([\d.]+)s of speech in ([\d.]+)s, real-time factor ([\d.]+)", out.output).groups()
     assert float(made) / float(audio) == pytest.approx(float(factor), abs=0.02)
+
+
+def test_a_converted_voice_is_heard_by_the_command_line(tmp_path: Path):
+    target = tmp_path / "voice"
+    out = runner.invoke(cli.app, ["convert", "pocket", str(target), "--to", "sesame"])
+    assert out.exit_code == 0, out.output
+    spoken = []
+    for model in (["--model", str(target), "--dtype", "float32", "--execution", "eager"], []):
+        path = tmp_path / f"{len(spoken)}.wav"
+        out = runner.invoke(
+            cli.app, ["say", "Good morning.", "--seed", "1", "--device", "cpu", "--save", str(path), *model]
+        )
+        assert out.exit_code == 0, out.output
+        spoken.append(read(path))
+        assert not model or "eager, float32" in out.output.splitlines()[0]
+    assert len(spoken[0]) == len(spoken[1]) and np.abs(spoken[0] - spoken[1]).max() < 1e-3
+
+
+def test_a_voice_that_cannot_follow_a_recording_refuses_it(recording: Path, tmp_path: Path):
+    arguments = ["say", "Hi.", "--preset", "pocket", "--save", str(tmp_path / "a.wav"), "--device", "cpu"]
+    out = runner.invoke(cli.app, [*arguments, "--voice", str(recording), "--voice-text", "Mm."])
+    if not Abilities.read(find_voice("pocket")).follows_prompt:
+        assert isinstance(out.exception, InputError) and "cannot speak like a recording" in str(out.exception)
+    out = runner.invoke(cli.app, [*arguments, "--speaker", "7"])
+    assert isinstance(out.exception, InputError) and "speaker=7: this voice has the speakers 0 to 1" in str(
+        out.exception
+    )
+    out = runner.invoke(cli.app, [*arguments, "--dtype", "int8"])
+    assert isinstance(out.exception, InputError) and "dtype='int8': give float32" in str(out.exception)

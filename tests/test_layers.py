@@ -159,3 +159,11 @@ def test_former_names_of_public_modules_still_lead_to_what_they_were() -> None:
 
     for old, new in MOVED.items():
         assert import_module(old) is import_module(new)
+
+
+def test_public_names_are_there_and_say_what_there_is_otherwise() -> None:
+    assert {"ServerLLM", "TransformersLLM", "EchoLLM", "Guards", "Request", "Sampling"} <= set(csmkit.__all__)
+    for name in csmkit.__all__:
+        assert getattr(csmkit, name).__module__.startswith("csmkit") if name != "SAMPLE_RATE" else True
+    with pytest.raises(AttributeError, match=r"public are .*Generator"):
+        _ = csmkit.Nothing
