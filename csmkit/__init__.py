@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from csmkit.chat.settings import TurnOptions
     from csmkit.csm.config import Sampling
     from csmkit.errors import CsmkitError
+    from csmkit.live.conversation import LiveConversation
     from csmkit.llm.server import ServerLLM
     from csmkit.llm.transformers import EchoLLM, FakeLLM, TransformersLLM
     from csmkit.speech.abilities import Abilities
@@ -47,6 +48,7 @@ __all__ = [
     "FakeLLM",
     "Generator",
     "Guards",
+    "LiveConversation",
     "Models",
     "Request",
     "Sampling",
@@ -78,6 +80,7 @@ _HOME = {
     "SpeechSettings": "csmkit.speech.settings",
     "Stack": "csmkit.stack",
     "StreamingConversationalChatbot": "csmkit.chat.chatbot",
+    "LiveConversation": "csmkit.live.conversation",
     "StreamingWhisperASR": "csmkit.asr.streaming",
     "TransformersLLM": "csmkit.llm.transformers",
     "TurnOptions": "csmkit.chat.settings",
