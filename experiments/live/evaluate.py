@@ -183,8 +183,9 @@ def evaluate(voices: Sequence[str], keep: Callable[[list[dict[str, Any]]], None]
         models = (stack.voice, stack.language_model, stack.recogniser())
         for noise_db, voice in product(NOISES_DB, voices):
             user, held = hold(voice, noise_db, TurnDetection(), models)
-            rows += rows_of(user, held, voice=voice, noise_db=noise_db)
-            print(voice, noise_db, json.dumps(summary(rows)), flush=True)
+            fresh = rows_of(user, held, voice=voice, noise_db=noise_db)
+            print(voice, noise_db, json.dumps(summary(fresh)), flush=True)
+            rows += fresh
             keep(rows)
     return rows
 
