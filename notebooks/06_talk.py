@@ -32,7 +32,6 @@ from csmkit.lab import plots
 from csmkit.lab.notebook import Talk, hear
 from csmkit.lab.trials import conversation
 from csmkit.live.turn_detector import TurnDetection
-from csmkit.live.turn_times import moved_spans
 from csmkit.machine import machine
 from csmkit.stack import Stack
 
@@ -96,8 +95,7 @@ pandas.DataFrame(conversation.turn_rows(user, middle))[columns].round(0)
 # **Where the time of a turn goes.** The time axis begins with the user's speech.
 
 # %%
-spans = next(event["spans"] for event in middle.events if event["type"] == "turn_done")
-plots.turn_timeline(moved_spans(spans, -min(span["start_ms"] for span in spans)))
+plots.turn_timeline(conversation.timeline_rows(middle))
 
 # %% [markdown]
 # **Both sides**, as a listener hears them.

@@ -145,7 +145,6 @@ def test_the_studio_fits_a_page_of_600_pixels_and_a_long_error_leaves_its_button
           .map((one) => one.outerHTML)"""
     )
     assert outside == []
-    lab.picture(".csmkit-studio", "studio_600")
     lab.page.set_viewport_size(size)
 
 

@@ -12,9 +12,11 @@ from csmkit.lab.trials.conversation import (
     UserTurn,
     hold_conversation,
     speak_user_side,
+    timeline_rows,
     turn_rows,
     with_silence,
 )
+from csmkit.live.recorded import Conversation
 from csmkit.live.turn_detector import TurnDetection, TurnDetector
 from csmkit.live.voice_activity import LoudnessActivity
 from csmkit.llm.transformers import FakeLLM
@@ -29,13 +31,17 @@ def user() -> UserSide:
     return speak_user_side(FakeGenerator(), TURNS)
 
 
-def rows(user: UserSide, silence_ms: float) -> list[dict]:
+def hold(user: UserSide, silence_ms: float) -> Conversation:
     asr = StreamingWhisperASR("fake", transcriber=FakeTranscriber("one two three four", word_s=0.16))
     detection = with_silence(TurnDetection(), silence_ms)
     detector = TurnDetector(detection, LoudnessActivity())
     held = hold_conversation(user, FakeGenerator(), FakeLLM([ANSWER]), asr, detection, detector)
     asr.close()
-    return turn_rows(user, held, silence_ms=silence_ms)
+    return held
+
+
+def rows(user: UserSide, silence_ms: float) -> list[dict]:
+    return turn_rows(user, hold(user, silence_ms), silence_ms=silence_ms)
 
 
 def test_the_ends_of_the_turns_are_where_their_sound_ends(user: UserSide) -> None:
@@ -65,6 +71,13 @@ def test_who_speaks_before_the_answer_has_ended_breaks_in() -> None:
     first, second = rows(user, 500)
     assert (first["breaks_in"], second["breaks_in"]) == (False, True)
     assert first["barge_in_to_silence_ms"] > 0 and second["barge_in_to_silence_ms"] is None
+
+
+def test_the_timeline_of_a_turn_begins_with_the_user_and_ends_within_its_conversation(user: UserSide) -> None:
+    spans = timeline_rows(hold(user, 500))
+    assert min(span["start_ms"] for span in spans) == 0 and spans[0]["lane"] == "user"
+    longest_ms = 1000 * len(user.audio) / 24_000
+    assert all((span["end_ms"] or span["start_ms"]) < longest_ms for span in spans)
 
 
 def test_the_probable_end_comes_no_later_than_the_end() -> None:

@@ -119,7 +119,6 @@ def test_a_microphone_that_is_refused_absent_or_silent_is_named_with_the_remedy(
         "autoGainControl": True,
         "channelCount": 1,
     }
-    lab.picture(".csmkit-talk", f"talk_{kind}")
     if kind == "silent":
         press(lab, "Stop")
     lab.run_until("talk.running", "False")

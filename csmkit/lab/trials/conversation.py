@@ -13,6 +13,7 @@ from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.live.conversation import LiveConversation
 from csmkit.live.recorded import Conversation, Recording, SoundClock, converse
 from csmkit.live.turn_detector import TurnDetection, TurnDetector
+from csmkit.live.turn_times import moved_spans
 
 if TYPE_CHECKING:
     from csmkit.asr.streaming import StreamingWhisperASR
@@ -142,6 +143,21 @@ def turn_rows(user: UserSide, held: Conversation, **columns: Any) -> list[dict[s
 
 
 FIGURES = ("end_to_audible_ms", "own_ms", "breaks_in", "barge_in_to_silence_ms", "played_ms")
+
+
+def timeline_rows(held: Conversation, place: int = 0) -> list[Any]:
+    """The timeline of one answered turn, in ms from the beginning of the user's speech.
+
+    Args:
+        held: the conversation.
+        place: among the answered turns, from 0.
+
+    Returns:
+        Rows for `csmkit.lab.plots.turn_timeline`, without the generator's frames, which another clock times.
+    """
+    done = [event["spans"] for event in held.events if event["type"] == "turn_done"]
+    spans = [span for span in done[place] if span["lane"] != "frames"]
+    return moved_spans(spans, -min(span["start_ms"] for span in spans))
 
 
 def both_sides(held: Conversation) -> np.ndarray:
