@@ -27,7 +27,6 @@ turns = [
 # %%
 import pandas
 
-from csmkit.chat.parts import find_language_model
 from csmkit.lab import plots
 from csmkit.lab.notebook import Talk, hear
 from csmkit.lab.trials import conversation
@@ -36,7 +35,7 @@ from csmkit.machine import machine
 from csmkit.stack import Stack
 
 stack = Stack(preset)
-asr, llm = stack.recogniser(whisper), find_language_model(stack.models)
+asr, llm = stack.recogniser(whisper), stack.language_model
 machine()
 
 # %% [markdown]

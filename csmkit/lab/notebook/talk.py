@@ -16,7 +16,6 @@ from csmkit.asr.directory import NAMES
 from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE, as_mono, read
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.settings import chat_models
 from csmkit.errors import CsmkitError, StateError
 from csmkit.lab.notebook.output import Output
 from csmkit.lab.notebook.player import ANSWER_S
@@ -24,6 +23,7 @@ from csmkit.lab.notebook.talk_text import TalkText
 from csmkit.lab.notebook.widget import PlayerWidget, joined
 from csmkit.live.conversation import LiveConversation
 from csmkit.live.turn_detector import TurnDetection, TurnDetector
+from csmkit.stack import find_models
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
@@ -102,7 +102,7 @@ class Talk:
         asr: StreamingWhisperASR | None = None,
         make_detector: Callable[[TurnDetection], TurnDetector] = TurnDetector,
     ) -> None:
-        self._models, self._whisper = chat_models(preset), whisper
+        self._models, self._whisper = find_models(preset), whisper
         self.detection = detection or TurnDetection()
         self.chatbot, self.asr = chatbot, asr
         self._make_detector = make_detector
