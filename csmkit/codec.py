@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from csmkit import plugins
 from csmkit.errors import InputError, PluginError
+from csmkit.plugins import load as load_plugin
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
@@ -206,7 +206,7 @@ def load_codec(name: str, path: Any, **options: Any) -> Codec:
     Raises:
         PluginError: the plugin is no class with a ``load``, or that does not return a `Codec`.
     """
-    plugin = plugins.load("codec", name)
+    plugin = load_plugin("codec", name)
     load = getattr(plugin, "load", None)
     if not callable(load):
         raise PluginError(
