@@ -133,12 +133,16 @@ def prepare(samples: np.ndarray, phones: list[tuple[str, float]]) -> tuple[np.nd
 
 def make_shard(out: Path, name: str, jobs: list[tuple[str, int]]) -> int:
     """Speak ``(text, speaker)`` jobs into one shard; how many utterances it holds comes back."""
-    rows, parts, offset = [], [], 0
     with tempfile.TemporaryDirectory() as scratch:
-        for text, speaker in jobs:
-            prepared = prepare(*speak(text, VOICES[speaker], Path(scratch)))
-            if prepared is None:
-                continue
+        spoken = [(text, speaker, prepare(*speak(text, VOICES[speaker], Path(scratch)))) for text, speaker in jobs]
+    return write_shard(out, name, spoken)
+
+
+def write_shard(out: Path, name: str, spoken: list[tuple[str, int, tuple[np.ndarray, list[int]] | None]]) -> int:
+    """Write (text, speaker, (samples, phone ids)) into one shard, without those that are None; their number."""
+    rows, parts, offset = [], [], 0
+    for text, speaker, prepared in spoken:
+        if prepared is not None:
             audio, labels = prepared
             rows.append({"text": text, "speaker": speaker, "offset": offset, "n_samples": len(audio), "phones": labels})
             parts.append(audio)

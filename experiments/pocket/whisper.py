@@ -125,6 +125,8 @@ class WordEnds:
     def _prefixes(self, utterance: Utterance) -> list[tuple[str, float]]:
         from difflib import SequenceMatcher
 
+        if utterance.phones[0] < 0:  # of a voice whose phones are not known
+            return []
         words = utterance.text.split()
         expected: list[str] = []
         ends: list[int] = []
@@ -182,10 +184,32 @@ def vary(clip: Clip, utterance: Utterance, ends: WordEnds, random: np.random.Gen
             text, second = cuts[int(random.integers(len(cuts)))]
             stop = int((second + random.uniform(-0.01, 0.06)) * WHISPER_RATE)
             audio, phones = audio[:stop], phones[: stop // 320]
+    clip = replace(clip, audio=audio, text=text, phones=phones)
+    if random.random() < 0.3:
+        clip = faster(clip, random.uniform(0.88, 1.14))
+    audio = in_room(clip.audio, random) if random.random() < 0.2 else clip.audio
     gain = 10 ** random.uniform(-0.7, 0.5)
     if random.random() < 0.3:
-        audio = audio + random.standard_normal(len(audio)).astype(np.float32) * 10 ** random.uniform(-4, -2.2)
-    return replace(clip, audio=(audio * gain).astype(np.float32), text=text, phones=phones)
+        audio = audio + random.standard_normal(len(audio)).astype(np.float32) * 10 ** random.uniform(-4, -2.0)
+    return replace(clip, audio=(audio * gain).astype(np.float32))
+
+
+def faster(clip: Clip, factor: float) -> Clip:
+    """A clip at another speed, and with that at another pitch."""
+    audio = soxr.resample(clip.audio, WHISPER_RATE * factor, WHISPER_RATE, quality="QQ")
+    at = np.minimum((np.arange(len(audio) // 320) * factor).astype(np.int64), len(clip.phones) - 1)
+    spans = [(round(first / factor), round(last / factor)) if last >= 0 else (-1, -1) for first, last in clip.spans]
+    return replace(clip, audio=audio, phones=clip.phones[at], spans=spans)
+
+
+def in_room(audio: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Sound with the reverberation of a room: noise that decays by 60 dB in 0.1 to 0.5 s, 3 to 20 dB below it."""
+    n = int(WHISPER_RATE * random.uniform(0.1, 0.5))
+    tail = random.standard_normal(n) * 10 ** (-3 * np.arange(n) / n)
+    size = 1 << (len(audio) + n).bit_length()
+    late = np.fft.irfft(np.fft.rfft(audio, size) * np.fft.rfft(tail, size), size)[: len(audio)]
+    late *= 10 ** (-random.uniform(3, 20) / 20) * np.sqrt(np.mean(audio**2) / (np.mean(late**2) + 1e-12))
+    return (audio + late).astype(np.float32)
 
 
 def join(first: Clip, second: Clip, random: np.random.Generator) -> Clip:
