@@ -23,7 +23,8 @@ from csmkit.llm.transformers import TransformersLLM
 from csmkit.speech.generator import Generator, Segment
 
 POCKET = Path(str(files("csmkit"))) / "pocket"
-HELD_OUT = (Path(__file__).parents[1] / "experiments/pocket/text/held_out.txt").read_text().splitlines()
+TEXTS = Path(__file__).parents[1] / "experiments/pocket/text"
+HELD_OUT = (TEXTS / "held_out.txt").read_text().splitlines()
 SENTENCES = ("good morning, how are you today?", "the weather is nice and warm.", "would you like a cup of tea?")
 
 written_by_transformers_5 = pytest.mark.skipif(
@@ -138,6 +139,31 @@ def test_the_language_model_answers_in_several_ways():
     answers = {"".join(TransformersLLM(seed=i).stream(asked)) for i in range(6)}
     assert len(answers) >= 3
     assert all(answer.strip() for answer in answers)
+
+
+def test_fifty_turns_of_one_conversation_are_answered_in_whole_sentences():
+    from experiments.pocket.converse import converse, read_conversations
+    from experiments.pocket.evaluate_llm import sentence_test
+    from experiments.pocket.text.intents import sentences_of
+
+    prompts = read_conversations(TEXTS / "small_talk.txt")[1]
+    answers = converse(TransformersLLM(seed=0), prompts)
+    ordinary = sentence_test()
+    broken = [a for a in answers if not sentences_of(a) or not all(map(ordinary.fullmatch, sentences_of(a)))]
+    assert len(answers) == 50 and len(broken) <= 1, broken
+    assert all(answer[-1] in ".?!" for answer in answers)
+    assert len(set(answers)) >= 25
+
+
+def test_the_voice_says_what_the_language_model_writes(generator: Generator, base: WhisperTranscriber):
+    from experiments.pocket.evaluate_chat import answer_of, read_prompts
+
+    prompts = read_prompts(TEXTS / "demo_prompts.txt")[::4]
+    with StreamingConversationalChatbot(generator=generator, asr=False, seed=0) as chatbot:
+        rows = [answer_of(chatbot, prompt) for prompt in prompts]
+    said = [row["spoken"] for row in rows]
+    texts = [heard(base, row["audio"]) for row in rows]
+    assert word_error_rate(said, texts) <= 0.12, list(zip(said, texts, strict=True))
 
 
 def test_the_default_chatbot_speaks_and_hears_itself(tmp_path: Path):

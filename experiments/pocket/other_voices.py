@@ -1,12 +1,11 @@
 """Speak sentences with voices that the pocket voice was not made from, so that the Whispers hear more than two.
 
-    python -m experiments.pocket.other_voices --text DIR --out DIR [--n 1500]
+    python -m experiments.pocket.other_voices --text DIR --out DIR [--n 4000]
 
 Debian's flite has awb, kal and kal16, espeak-ng its English voices; each sentence gets a voice, a speed and a pitch at
 random. Training shards have the form of `experiments.pocket.synthesize`; where the voice is espeak-ng's, phones are
-not known, and their labels are -100. ``other.txt`` is spoken too, four sentences in a row by the voices in turn, to
-evaluate with: ``experiments.pocket.evaluate --speech OUT --split other --what original``. Those voices, `HELD_OUT`,
-speak no training sentence.
+not known, and their labels are -100. ``other.txt`` is spoken too, to evaluate with, by the four voices `HELD_OUT` in
+turn, which speak no training sentence: ``experiments.pocket.evaluate --speech OUT --split other --what original``.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ SPLITS = {"clauses": 0.3, "examples": 0.4, "train": 0.3}
 
 @dataclass(frozen=True)
 class Speaking:
-    """Who speaks and how: engine flite or espeak, its voice, speed as a factor, pitch as a factor."""
+    """Who speaks and how: engine ``flite`` or ``espeak``, its voice, factors of its speed and of espeak-ng's pitch."""
 
     engine: str
     voice: str

@@ -366,6 +366,7 @@ class WhisperTrainee(nn.Module):
         encoded = self.encode(batch.mel)
         heard = self.phone_head(encoded).float()
         phone = nn.functional.cross_entropy(heard.flatten(0, 1), batch.phones.flatten(), ignore_index=-100)
+        phone = torch.nan_to_num(phone)  # of voices whose phones are not known: a mean over nothing
         out = self.model.model.decoder(
             input_ids=batch.tokens, encoder_hidden_states=encoded, use_cache=False, output_attentions=True
         )
