@@ -71,7 +71,8 @@ def earlier_turns(chosen: list[Utterance], n_turns: int, typed: bool) -> list[li
 
 def interval(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The word error rate of rows by words, with its 95 % interval over their texts (and seeds, from three on)."""
-    found = crossed_interval(rows, "wer", weight="words")
+    units = [unit for unit in ("text", "seed") if all(unit in row for row in rows)]
+    found = crossed_interval(rows, "wer", units=units, weight="words")
     bounds = None if found.low is None or found.high is None else [round(found.low, 4), round(found.high, 4)]
     return {"wer": round(found.median or 0.0, 4), "interval": bounds}
 

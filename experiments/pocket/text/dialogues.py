@@ -57,7 +57,8 @@ _BEFORE = (
     "hey, ", "hi, ", "so, ", "well, ", "um, ", "ok, ", "hello, ", "and ", "now ", "oh, ", "but ", "please ", "okay, ",
     "hey pocket, ", "pocket, ", "by the way, ", "actually, ", "so ", "well ", "oh ", "anyway, ", "hmm, ", "listen, ",
     "you know, ", "um ", "uh, ", "yes, ", "no, ", "okay so ", "thanks, ", "i see, ", "cool, ", "honestly, ", "just ",
-    "ha, ", "haha, ", "aw, ", "oh i see, ", "right, ", "right. ", "alright, ", "ok so ", "yeah, ", "cool. ", "great. ", "ok. ",
+    "ha, ", "haha, ", "aw, ", "oh i see, ", "right, ", "right. ", "alright, ", "ok so ", "yeah, ", "cool. ", "great. ",
+    "ok. ",
 )  # fmt: skip
 _AFTER = (
     " please",
