@@ -9,7 +9,8 @@ import pytest
 from lab_server import need
 
 from csmkit.errors import InputError
-from csmkit.lab.analysis.search import pareto_front, run_search
+from csmkit.lab.analysis.rows import pareto_front
+from csmkit.lab.analysis.search import run_search
 from csmkit.lab.report import build_report
 from csmkit.lab.sweep import make_recipe, read_rows
 

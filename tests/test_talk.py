@@ -1,4 +1,4 @@
-"""Talk without a browser: what it does with frames, what it shows of events, what it says where nothing can be heard."""
+"""Talk without a browser: what it does with frames, what it shows of events, what it says where nothing is heard."""
 
 from __future__ import annotations
 

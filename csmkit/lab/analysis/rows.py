@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -53,3 +53,25 @@ def measured(value: Any) -> float | None:
     except (TypeError, ValueError) as error:
         raise InputError(f"value {value!r} is no number: give a column that was measured") from error
     return None if math.isnan(number) else number
+
+
+def pareto_front(rows: Sequence[Mapping[str, Any]], aims: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    """The rows that no other row beats: none is as good in every aim and better in one.
+
+    Args:
+        rows: with a figure for each aim.
+        aims: column to "lower" or "higher".
+    """
+    signs = {name: 1 if way == "lower" else -1 for name, way in aims.items()}
+
+    def costs(row: Mapping[str, Any]) -> tuple[float, ...]:
+        return tuple(sign * row[name] for name, sign in signs.items())
+
+    def beaten(row: Mapping[str, Any]) -> bool:
+        mine = costs(row)
+        return any(
+            other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in map(costs, rows)
+        )
+
+    first = list({repr(sorted(row.items())): row for row in rows}.values())
+    return sorted((row for row in first if not beaten(row)), key=costs)

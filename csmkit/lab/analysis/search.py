@@ -8,7 +8,7 @@ the same file: a search that is stopped goes on, and a report is made as usual. 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from csmkit.errors import InputError, MissingDependencyError
 from csmkit.lab.analysis.columns import column_of
 from csmkit.lab.analysis.findings import with_derived
+from csmkit.lab.analysis.rows import pareto_front
 from csmkit.lab.analysis.statistics import central
 from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.plan import plan
@@ -58,28 +59,6 @@ def run_search(recipe: Recipe, folder: Path, **options: Any) -> SweepSummary:
     write_whole(folder / FRONT, json.dumps(plain(pareto_front(found, aims)), indent=1).encode() + b"\n")
     counts = [sum(getattr(item, name) for item in done) for name in ("n_trials", "n_skipped", "n_run", "n_failed")]
     return SweepSummary(folder, *counts)
-
-
-def pareto_front(rows: Sequence[Mapping[str, Any]], aims: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    """The rows that no other row beats: none is as good in every aim and better in one.
-
-    Args:
-        rows: with a figure for each aim.
-        aims: column to "lower" or "higher".
-    """
-    signs = {name: 1 if way == "lower" else -1 for name, way in aims.items()}
-
-    def costs(row: Mapping[str, Any]) -> tuple[float, ...]:
-        return tuple(sign * row[name] for name, sign in signs.items())
-
-    def beaten(row: Mapping[str, Any]) -> bool:
-        mine = costs(row)
-        return any(
-            other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in map(costs, rows)
-        )
-
-    first = list({json.dumps(plain(row), sort_keys=True): row for row in rows}.values())
-    return sorted((row for row in first if not beaten(row)), key=costs)
 
 
 def _study(recipe: Recipe) -> Any:

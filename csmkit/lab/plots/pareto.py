@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label
-from csmkit.lab.analysis.rows import records
-from csmkit.lab.analysis.search import pareto_front
+from csmkit.lab.analysis.rows import pareto_front, records
 from csmkit.lab.plots.paper import COLOURS, GREY, paper
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from csmkit.lab import plots
 from csmkit.lab.analysis.columns import Column, in_words
 from csmkit.lab.analysis.findings import Findings
 from csmkit.lab.analysis.pairs import CLEAR, setting, shown
-from csmkit.lab.analysis.rows import is_number
-from csmkit.lab.analysis.search import pareto_front
+from csmkit.lab.analysis.rows import is_number, pareto_front
 from csmkit.lab.analysis.statistics import UNITS
 from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.runner import FIGURES
