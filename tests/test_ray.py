@@ -21,6 +21,10 @@ need("ray", extra="sweep")
 HERE = Path(__file__).parent
 
 
+@pytest.mark.skipif(
+    "CSMKIT_TEST_CLUSTER" not in os.environ,
+    reason="on two busy cores a cluster of two nodes may not finish in time: set CSMKIT_TEST_CLUSTER=1",
+)
 def test_a_sweep_goes_on_when_a_node_is_killed_and_has_every_row_once(tmp_path: Path):
     paths = os.pathsep.join([str(HERE.parent), str(HERE)])
     patience = {"RAY_agent_register_timeout_ms": "200000", "RAY_raylet_start_wait_time_s": "200"}  # a busy machine
