@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 
 @pytest.mark.skipif(
     "CSMKIT_TEST_CLUSTER" not in os.environ,
-    reason="on two busy cores a cluster of two nodes may not finish in time: set CSMKIT_TEST_CLUSTER=1",
+    reason="a sweep whose node is killed does not always end here, not yet understood: set CSMKIT_TEST_CLUSTER=1",
 )
 def test_a_sweep_goes_on_when_a_node_is_killed_and_has_every_row_once(tmp_path: Path):
     paths = os.pathsep.join([str(HERE.parent), str(HERE)])
