@@ -31,7 +31,7 @@ demo: .venv/demo.stamp  ## say an answer, aloud where there is a sound card; wri
 	@echo "  $(BIN)/csmkit chat --play auto --quiet"
 	@echo "  make lab"
 
-test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp .venv/search.stamp .venv/docs.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
+test: .venv/moshi.stamp .venv/browser.stamp .venv/sweep.stamp .venv/mlflow.stamp .venv/search.stamp .venv/wandb.stamp .venv/docs.stamp  ## all tests that a CPU can run; those in a browser where there is a chromium
 	$(BIN)/python -m pytest -q
 
 test-sagemaker:  ## the same with the older line that SageMaker ships, in an environment of its own
