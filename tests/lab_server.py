@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import pytest
 HERE = Path(__file__).parent
 SILENCE_MS = 300  # within which Stop silences
 START_S = 180  # of a server or a page on a busy machine
+SILENT = "heard.lastLoudMs > 0 && performance.now() - heard.lastLoudMs > 500"
 UNTIL_S = 60  # for the kernel and the browser to agree
 SCREENSHOTS = os.environ.get("CSMKIT_SCREENSHOTS")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -182,10 +185,35 @@ class LabPage:
             element.scroll_into_view_if_needed()
             element.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", animations="disabled")
 
+    def moving_picture(self, selector: str, name: str, most_s: float = 12.0) -> None:
+        """Film the last element of that kind until nothing is audible: a GIF, if CSMKIT_SCREENSHOTS names a folder."""
+        if not SCREENSHOTS:
+            return
+        from PIL import Image
+
+        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+        element = self.page.locator(selector).last
+        element.scroll_into_view_if_needed()
+        times, frames = [], []
+        while not times or (time.monotonic() - times[0] < most_s and not self.page.evaluate(SILENT)):
+            times.append(time.monotonic())
+            frames.append(Image.open(io.BytesIO(element.screenshot(type="png", scale="css"))).convert("RGB"))
+        palette = frames[-1].quantize(64)
+        frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+        lengths_ms = [round(1000 * (after - before)) for before, after in pairwise(times)] + [1500]
+        frames[0].save(
+            Path(SCREENSHOTS) / f"{name}.gif",
+            save_all=True,
+            append_images=frames[1:],
+            duration=lengths_ms,
+            loop=0,
+            optimize=True,
+        )
+
     def wait_for_sound(self) -> None:
         """Wait until the output is audible."""
         self.page.wait_for_function("heard.lastLoudMs > 0")
 
     def wait_for_silence(self) -> None:
         """Wait until nothing was audible for half a second."""
-        self.page.wait_for_function("heard.lastLoudMs > 0 && performance.now() - heard.lastLoudMs > 500")
+        self.page.wait_for_function(SILENT)

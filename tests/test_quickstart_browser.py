@@ -89,6 +89,8 @@ def test_stop_silences_the_voice_and_ends_it(lab: LabPage) -> None:
 
 def speak(lab: LabPage, n_recordings: int) -> None:
     lab.page.locator(".csmkit-studio-speak").click()
+    if n_recordings == 2:
+        lab.moving_picture(".csmkit-studio", "studio")
     lab.page.wait_for_function(
         "n => document.querySelectorAll('.csmkit-studio-recordings button').length === 2 * n", arg=n_recordings
     )

@@ -1,4 +1,4 @@
-"""Speaking clause by clause while the language model writes, against waiting for its whole answer.
+"""Speaking clause by clause while the language model writes, against waiting for its answer, or for all its sound.
 
     python -m experiments.benchmarks.clauses [--rounds 3] [--token-ms 0 30] [--save results/benchmarks/clauses.json]
 
@@ -30,6 +30,7 @@ FIGURES = {
     "text_ttfs_ms": "first words to speak",
     "ttfa_ms": "first audio",
     "ttfa_audible_ms": "audible onset",
+    "sound_done_ms": "whole sound, without streaming the first that is heard",
     "start_delay_ms": "pre-buffer for seamless play",
     "total_ms": "whole turn",
 }
@@ -56,11 +57,12 @@ class Paced:
 
 
 def turn(chatbot: StreamingConversationalChatbot, llm: LLM, prompt: str) -> dict[str, Any]:
-    """The row of a first turn."""
+    """The row of a first turn, with ``sound_done_ms``: from the question to the last chunk of the answer."""
     chatbot.llm = llm
-    *_, complete = chatbot.process_streaming(prompt)
+    *events, complete = chatbot.process_streaming(prompt)
     chatbot.reset()
-    return dict(complete["metrics"])
+    times = [event["t"] * 1000 for event in events if event["type"] == "audio_chunk"]
+    return {**complete["metrics"], "sound_done_ms": max(times, default=None)}
 
 
 def compare(chatbot: StreamingConversationalChatbot, model: LLM, token_ms: float, rounds: int) -> list[dict[str, Any]]:
