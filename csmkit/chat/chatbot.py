@@ -127,7 +127,7 @@ class StreamingConversationalChatbot:
         if not isinstance(user_input, str) or not user_input.strip():
             raise InputError(f"user_input={user_input!r}: give some text to answer")
         sound = None if user_audio is None else as_mono(user_audio)
-        return self._begin(user_input.strip(), save_audio_path, sound)
+        return self._begin(user_input.strip(), sound, save_audio_path)
 
     def process_streaming_audio(
         self,
@@ -162,18 +162,18 @@ class StreamingConversationalChatbot:
         if len(sound) > self.asr.max_audio_s * SAMPLE_RATE:
             seconds, limit = len(sound) / SAMPLE_RATE, self.asr.max_audio_s
             raise InputError(f"{seconds:.1f} s of sound: the recogniser takes {limit:g} s, give a shorter recording")
-        return self._begin(sound, save_audio_path)
+        return self._begin("", sound, save_audio_path)
 
     def _begin(
         self,
-        said: str | np.ndarray,
+        user_text: str,
+        user_audio: np.ndarray | None,
         save_audio_path: str | PathLike[str] | None,
-        sound: np.ndarray | None = None,
     ) -> Generator[Event, None, None]:
         self._close_turn()
         wav = None if save_audio_path is None else WavWriter(save_audio_path)
         stage = Stage(self.generator, self.llm, self.asr, self.options, self._pace, self._clock)
-        self._turn = turn = Turn(stage, self._conversation, said, wav, sound)
+        self._turn = turn = Turn(stage, self._conversation, user_text, user_audio, wav)
         events = self._follow(turn)
         self._events = weakref.ref(events)
         return events
@@ -212,7 +212,7 @@ class StreamingConversationalChatbot:
             turn.played_ms = played_ms
             if turn is self._last_turn:
                 self._keep(turn)
-            return turn.heard()[0]
+            return turn.delivered()[0]
 
     def reset(self) -> None:
         """Forget the conversation.
@@ -266,14 +266,14 @@ class StreamingConversationalChatbot:
                 self._last_turn = turn
                 if self._turn is turn:
                     self._turn = None
-            self._pace = turn.measured.made.pace or self._pace
+            self._pace = turn.pace or self._pace
 
     def _keep(self, turn: Turn) -> None:
         """Add what was heard of a turn to the conversation, in place of what was added of it before."""
         if self._kept_turn is turn:
             self._conversation.remove_last()
         self._kept_turn = None
-        answer, segments = turn.heard()
+        answer, segments = turn.delivered()
         if answer:
             self._conversation.add(turn.user_text, answer, segments)
             self._kept_turn = turn

@@ -62,9 +62,9 @@ class Conversation:
         self._n_forgotten = 0
 
 
-def by_user(text: str, sound: np.ndarray | None, speaker: int) -> list[Segment]:
-    """The user's words as the voice hears them, with their sound where they were spoken; none without a word."""
-    if sound is not None:
-        return [Segment(speaker, text, sound)]
+def user_segments(text: str, audio: np.ndarray | None, speaker: int) -> list[Segment]:
+    """The user's turn as context, with its audio where it was spoken; empty where it has no word."""
+    if audio is not None:
+        return [Segment(speaker, text, audio)]
     plain = in_words(speakable(text))
     return [Segment(speaker, plain)] if plain else []

@@ -36,7 +36,7 @@ class Listener:
         self._asr = asr
         self._turn_id = turn_id
         self._cancelled = False
-        self._told = ""
+        self._partial = ""
         self._stream: TranscriptionStream | None = None
 
     def hear_user(self, sound: np.ndarray, timeout_s: float) -> str | None:
@@ -85,8 +85,8 @@ class Listener:
         except CsmkitError as error:
             self._fail(error)
 
-    def news(self) -> str | None:
-        """The partial text, if it is not the one returned before."""
+    def changed_partial(self) -> str | None:
+        """The partial text, if it differs from the one that was returned before; else None."""
         if self._stream is None or self.error is not None:
             return None
         try:
@@ -94,9 +94,9 @@ class Listener:
         except CsmkitError as error:
             self._fail(error)
             return None
-        if partial == self._told:
+        if partial == self._partial:
             return None
-        self._told = partial
+        self._partial = partial
         return partial
 
     def conclude(self, timeout_s: float) -> str | None:

@@ -1,4 +1,4 @@
-"""Reading ahead: the language model writes in a thread of its own while its first words are spoken."""
+"""The language model writes in a thread of its own while its first words are spoken."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from time import perf_counter
 from csmkit.errors import DeviceMemoryError, LanguageModelError
 
 
-class ReadAhead:
-    """Runs a stream of text pieces in one thread, a bounded number of them ahead of the reader.
+class ReaderThread:
+    """Runs a stream of text pieces in a thread; a bounded number of pieces waits to be taken.
 
     Args:
-        start: gives the stream; called in the thread.
-        depth: pieces that may wait for the reader; then the stream waits.
-        clock: seconds.
+        start: returns the stream; called in the thread.
+        depth: number of pieces that may wait; at that number the stream pauses.
+        clock: returns the present moment in seconds.
 
     Attributes:
-        started_at: when the stream was started, by the clock.
-        first_at: when the first piece came; None before.
-        ended_at: when the stream ended; None before.
+        started_at: moment when the stream was started.
+        first_at: moment of the first piece; None before.
+        ended_at: moment when the stream ended; None before.
     """
 
     def __init__(
@@ -45,20 +45,22 @@ class ReadAhead:
         self._thread.start()
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more will come, not even an error: all was taken, or the stream was closed."""
+    def exhausted(self) -> bool:
+        """Whether the stream ended by itself, without an error, and every piece was taken."""
         with self._changed:
-            return self._closed or (self.ended_at is not None and not self._pieces and self._error is None)
+            ended = self.ended_at is not None and self._error is None
+            return ended and not self._pieces and not self._closed
 
     def take(self, timeout: float | None) -> list[str]:
-        """Take the pieces that are there.
+        """Take the pieces that wait.
 
         Args:
-            timeout: seconds to wait for the first one; None for as long as the stream goes on, 0 not at all.
+            timeout: seconds to wait for the first piece; 0 does not wait, None waits until there is one or the stream
+                ends.
 
         Raises:
-            LanguageModelError: the stream failed, after the pieces before it were taken; the cause is its error.
-            DeviceMemoryError: it failed for want of memory.
+            LanguageModelError: the stream failed, and all pieces before that were taken; the cause is its error.
+            DeviceMemoryError: the stream failed because the device is out of memory.
         """
         with self._changed:
             if timeout is None or timeout > 0:
@@ -74,7 +76,7 @@ class ReadAhead:
         return pieces
 
     def close(self, timeout: float | None = 0) -> None:
-        """Stop the stream before its next piece and wait for that, at most ``timeout`` seconds. From any thread."""
+        """Stop the stream before its next piece, and wait at most ``timeout`` seconds for it; from any thread."""
         with self._changed:
             self._closed = True
             self._pieces.clear()
@@ -88,7 +90,7 @@ class ReadAhead:
                 for piece in stream:
                     if not self._put(piece):
                         break
-        except BaseException as failure:  # the thread's top frame: the reader gets it as a cause
+        except BaseException as failure:  # the thread's top frame: `take` raises it as a cause
             error = failure
         with self._changed:
             self._error = error

@@ -1,0 +1,191 @@
+"""The speech of an answer: each clause is one generation, in the context of what was spoken before."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from csmkit.audio import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
+from csmkit.chat.conversation import Conversation
+from csmkit.chat.settings import TurnOptions
+from csmkit.chat.turn_clock import TurnClock
+from csmkit.speech.settings import Segment
+from csmkit.speech.streams import INTERRUPTED, REPETITION, SpeechStream, chunk_schedule
+from csmkit.text.clauses import Clause, spoken_part
+
+if TYPE_CHECKING:
+    from csmkit.speech.base import SpeechGenerator
+    from csmkit.speech.settings import Request
+
+LETTERS_PER_S = 14.0  # pace of ordinary speech: which words of an interrupted clause were spoken, how long a text lasts
+
+
+@dataclass
+class SpokenClause:
+    """A clause and its speech.
+
+    Attributes:
+        clause: its text.
+        speech: the stream of its sound.
+        started_at: moment when the generation began.
+        ended_at: moment when it ended; None before.
+        n_delivered: number of samples that were given to the caller of the turn.
+    """
+
+    clause: Clause
+    speech: SpeechStream
+    started_at: float
+    ended_at: float | None = None
+    n_delivered: int = 0
+
+    @property
+    def reason(self) -> str:
+        """Why the speech ended, one of the reasons in `csmkit.speech.streams`."""
+        return self.speech.finish_reason or INTERRUPTED
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it was spoken to its end, and none of it can be heard."""
+        return self.ended_at is not None and self.reason != INTERRUPTED and not self.speech.has_spoken
+
+    def delivered(self, speaker: int, n_played: float = math.inf) -> tuple[str, Segment | None]:
+        """What reached the listener: the words of it, and a segment of context where later speech should follow it.
+
+        Args:
+            speaker: speaker of the segment.
+            n_played: number of samples that the listener has played, where they are fewer than were delivered.
+        """
+        return self._beginning(int(min(self.n_delivered, n_played)), speaker)
+
+    def generated(self, speaker: int) -> Segment | None:
+        """A segment of everything that was generated, delivered or not."""
+        return self._beginning(self._n_generated, speaker)[1]
+
+    @property
+    def _n_generated(self) -> int:
+        """Number of samples of all frames, also of a chunk that was lost to an interruption."""
+        return self.speech.n_frames * FRAME_SAMPLES
+
+    def _beginning(self, n_samples: int, speaker: int) -> tuple[str, Segment | None]:
+        """The first samples as text and as a segment: all words, those that fit into the samples, or none.
+
+        The text is the written one, for the history; the segment has the words that were spoken.
+        """
+        audio_s = n_samples / SAMPLE_RATE
+        share = n_samples / self._n_generated if self._n_generated else 0.0
+        if self.reason == INTERRUPTED:
+            share = min(1.0, audio_s * LETTERS_PER_S / len(self.clause.spoken))
+        written, spoken = (spoken_part(text, share) for text in (self.clause.written, self.clause.spoken))
+        if not (written and spoken and n_samples and self.speech.has_spoken):
+            return "", None
+        if self.reason == REPETITION:  # as context it would make the model repeat itself again
+            return written, None
+        codes = self.speech.codes[:, : round(audio_s * FRAME_RATE)]  # without frames that were not delivered
+        return written, Segment(speaker, spoken, codes=codes)
+
+
+class ClauseSpeaker:
+    """Speaks the clauses of one answer, one after another.
+
+    Args:
+        generator: makes the speech.
+        options: of the turn.
+        conversation: earlier turns; their segments are context.
+        clock: of the turn.
+
+    Attributes:
+        clauses: the clauses that were begun, in order.
+        user_segments: the user's turn as context; empty before it is known.
+    """
+
+    def __init__(
+        self, generator: SpeechGenerator, options: TurnOptions, conversation: Conversation, clock: TurnClock
+    ) -> None:
+        self.clauses: list[SpokenClause] = []
+        self.user_segments: list[Segment] = []
+        self._generator, self._options, self._conversation, self._clock = generator, options, conversation, clock
+        self._stopped = False
+        self._speech: SpeechStream | None = None
+        self._thread: int | None = None  # reads the speech
+
+    @contextmanager
+    def speaking(self, clause: Clause) -> Iterator[SpokenClause]:
+        """Start the speech of a clause for a ``with`` block, which reads it; its end closes the speech."""
+        self._thread = threading.get_ident()
+        started_at = self._clock()
+        self._speech = speech = self._start(clause.spoken)
+        spoken = SpokenClause(clause, speech, started_at)
+        self.clauses.append(spoken)
+        if self._stopped:  # perhaps before there was speech to stop
+            speech.stop_soon()
+        try:
+            yield spoken
+        finally:
+            speech.close()
+            self._speech = None
+            spoken.ended_at = self._clock()
+
+    def stop(self) -> None:
+        """End the speech within the frame being made, and any that begins later; from any thread or signal handler."""
+        self._stopped = True
+        speech = self._speech
+        if speech is None:
+            return
+        if threading.get_ident() == self._thread:  # perhaps a handler inside a frame, where close() is not possible
+            speech.stop_soon()
+        else:
+            speech.close()
+
+    def delivered(self, played_ms: float | None) -> tuple[str, list[Segment]]:
+        """What reached the listener: the text of the answer, and the segments of the turn, the user's first.
+
+        Args:
+            played_ms: milliseconds of the answer that the listener has played; None for all that was delivered.
+        """
+        parts = []
+        n_left = math.inf if played_ms is None else round(played_ms / 1000 * SAMPLE_RATE)
+        for spoken in self.clauses:
+            parts.append(spoken.delivered(self._options.speaker, n_left))
+            n_left = max(0, n_left - spoken.n_delivered)
+        text = " ".join(text for text, _ in parts if text)
+        return text, [*self.user_segments, *(segment for _, segment in parts if segment is not None)]
+
+    def _start(self, text: str) -> SpeechStream:
+        options, generator = self._options, self._generator
+        settings: dict[str, Any] = {
+            "max_audio_length_ms": options.max_audio_length_ms,
+            "temperature": options.temperature,
+            "topk": options.topk,
+            "seed": None if options.seed is None else options.seed + len(self.clauses),
+            "guards": options.guards,
+        }
+        request = generator.request(text, options.speaker, **settings)
+        request = replace(request, context=tuple(self._context(request)))
+        return generator.speak(request, chunk_schedule(options.chunk_frames))
+
+    def _context(self, request: Request) -> list[Segment]:
+        """The context of a clause: the speaker prompt, earlier turns, the user's turn, the clauses before it.
+
+        Where that does not fit, the oldest third after the speaker prompt is left out at once: so the beginning of the
+        context stays the same for some turns, and the generator does not read it again.
+        """
+        options, n_turns = self._options, self._options.context_turns
+        lead, earlier, present = list(options.voice), self._conversation.earlier(n_turns), list[Segment]()
+        if n_turns:
+            answer = [spoken.generated(options.speaker) for spoken in self.clauses]
+            present = [*self.user_segments, *(segment for segment in answer if segment is not None)]
+        context = [*lead, *earlier, *present]
+        if not context:
+            return []
+        fitting = self._generator.fit(replace(request, context=tuple(context)), n_lead=len(lead)).context
+        if len(fitting) == len(context):
+            return context
+        n_kept = len(fitting) - len(lead)
+        n_kept -= n_kept // 3
+        n_left_out = len(earlier) + len(present) - n_kept
+        self._conversation.forget(n_turns, min(n_left_out, len(earlier)))
+        return [*lead, *[*earlier, *present][n_left_out:]]
