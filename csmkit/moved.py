@@ -17,6 +17,7 @@ MOVED = {
     "csmkit.chat.parts": "csmkit.stack",
     "csmkit.chat.options": "csmkit.chat.settings",
     "csmkit.chat.server_llm": "csmkit.llm.server",
+    "csmkit.chat.spoken_clause": "csmkit.chat.speaking",
     "csmkit.csm.guards": "csmkit.speech.guards",
     "csmkit.csm.prompt": "csmkit.speech.prompt",
     "csmkit.csm.voice_prompt": "csmkit.speech.speaker_prompt",
