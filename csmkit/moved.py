@@ -10,6 +10,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "csmkit.asr.fake": "csmkit.asr.transcriber",
+    "csmkit.asr.hypothesis": "csmkit.asr.transcriber",
     "csmkit.asr.thread": "csmkit.asr.worker",
     "csmkit.batch": "csmkit.speech.batch",
     "csmkit.chat.clauses": "csmkit.text.clauses",

@@ -47,7 +47,7 @@ _BUILTIN: dict[str, dict[str, Builtin]] = {
     },
     "asr": {
         "whisper": Builtin("csmkit.asr.whisper:WhisperTranscriber", "asr"),
-        "fake": Builtin("csmkit.asr.fake:FakeTranscriber"),
+        "fake": Builtin("csmkit.asr.transcriber:FakeTranscriber"),
     },
     "metric": {
         "wer": Builtin("csmkit.lab.metrics.words:word_error_rate", "eval"),

@@ -12,8 +12,8 @@ from http.client import HTTPConnection
 from time import monotonic, sleep
 from typing import Any
 
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.llm.transformers import FakeLLM
 from csmkit.serve import Limits, ServedModels, ServeOptions, Server
 from csmkit.serve.models import ModelChoice

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from csmkit.asr.agreement import Agreement, match_prefix, normalise
-from csmkit.asr.hypothesis import RATE_HZ, Hypothesis, Word
+from csmkit.asr.transcriber import RATE_HZ, Hypothesis, Word
 from csmkit.asr.windows import last_pause, snap, transcribe_long
 
 

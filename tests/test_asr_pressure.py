@@ -16,10 +16,8 @@ import psutil
 import pytest
 
 from csmkit.asr.directory import NAMES
-from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.hypothesis import Hypothesis
 from csmkit.asr.streaming import StreamingWhisperASR
-from csmkit.asr.utterance import Transcript
+from csmkit.asr.transcriber import FakeTranscriber, Hypothesis, Transcript
 from csmkit.asr.whisper import WhisperTranscriber
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import InputError, TranscriptionError

@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 import soxr
 
-from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.hypothesis import RATE_HZ, Hypothesis, Word
 from csmkit.asr.streaming import StreamingWhisperASR
-from csmkit.asr.utterance import Transcript
+from csmkit.asr.transcriber import RATE_HZ, FakeTranscriber, Hypothesis, Transcript, Word
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import CheckpointNotFoundError, InputError, StateError, TranscriptionError
 

@@ -17,9 +17,8 @@ import pytest
 import soundfile
 import torch
 
-from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.hypothesis import Hypothesis
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber, Hypothesis
 from csmkit.audio import WavWriter
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.settings import ChatModels, TurnOptions, chat_models
@@ -560,8 +559,8 @@ def test_all_speech_is_made_on_the_readers_thread() -> None:
 def test_a_program_that_ends_in_the_middle_of_a_turn_ends_quietly() -> None:
     program = """
 from csmkit import StreamingConversationalChatbot, StreamingWhisperASR
-from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.hypothesis import Hypothesis
+from csmkit.asr.transcriber import FakeTranscriber
+from csmkit.asr.transcriber import Hypothesis
 from csmkit.llm.transformers import FakeLLM
 asr = StreamingWhisperASR(transcriber=FakeTranscriber(decode_s=0.3))
 chatbot = StreamingConversationalChatbot(generator="fake", llm=FakeLLM(["So, word " * 900], word_s=0.01), asr=asr)

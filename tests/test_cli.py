@@ -12,8 +12,8 @@ from runaway import pause, voice_of
 from typer.testing import CliRunner
 
 from csmkit import Guards, cli
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.audio import SAMPLE_RATE, read, write
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.cli import models

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from csmkit import Segment
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.audio import write
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.saved_conversation import load_conversation, save_conversation

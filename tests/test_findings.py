@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import InputError
 from csmkit.lab.analysis.findings import analyse

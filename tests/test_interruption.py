@@ -14,8 +14,7 @@ import torch
 from watched_step import WatchedStep
 
 from csmkit import Generator, StreamingConversationalChatbot, StreamingWhisperASR
-from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.hypothesis import Hypothesis
+from csmkit.asr.transcriber import FakeTranscriber, Hypothesis
 from csmkit.audio import read
 from csmkit.errors import TranscriptionError
 from csmkit.llm.transformers import FakeLLM, TransformersLLM

@@ -12,8 +12,8 @@ from tiny import save_voice, tiny_csm
 from watched_step import WatchedStep
 
 from csmkit import Generator, Segment, StreamingConversationalChatbot
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.llm.transformers import FakeLLM
 from csmkit.speech.generator import FakeGenerator
 

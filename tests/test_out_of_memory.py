@@ -10,8 +10,8 @@ import torch
 from watched_step import WatchedStep
 
 from csmkit import Generator
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.asr.whisper import WhisperTranscriber
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import DeviceError, DeviceMemoryError, TranscriptionError

@@ -258,7 +258,7 @@ def test_once_a_player_was_answered_the_next_cell_waits_until_its_sound_was_hear
 
 
 WORDS = """
-from csmkit.asr.hypothesis import Word
+from csmkit.asr.transcriber import Word
 levels = np.repeat(np.float32([0.1, 0.2, 0.3]), 24_000)
 player = Player()
 player.play([levels[:30_000], levels[30_000:]])

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from csmkit import plugins
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import InputError, LanguageModelError
 from csmkit.llm.server import ServerLLM

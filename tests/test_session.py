@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.audio import read
 from csmkit.errors import AudioFileError, CheckpointNotFoundError, StateError
 from csmkit.lab.notebook.recordings import ROWS, Recording, keep

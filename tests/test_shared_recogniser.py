@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from csmkit.asr.fake import FakeTranscriber
-from csmkit.asr.hypothesis import RATE_HZ, Hypothesis
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import RATE_HZ, FakeTranscriber, Hypothesis
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import StateError

@@ -7,8 +7,8 @@ import pandas
 import pytest
 import torch
 
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import InputError
 from csmkit.lab.analysis.rows import records

@@ -16,8 +16,8 @@ need("anywidget", "ipykernel", "nbclient", "faster_whisper")
 import nbclient
 from talk_script import make_script
 
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import AudioFileError, CheckpointNotFoundError, StateError
 from csmkit.lab.notebook import Talk

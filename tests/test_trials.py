@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.errors import DeviceError, InputError, PluginError, TranscriptionError
 from csmkit.lab.metrics.codes import code_metrics, variety
 from csmkit.lab.trials.decoding import codec_of

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.settings import TurnOptions
 from csmkit.chat.turn_row import turn_notes

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tiny_whisper
 
-from csmkit.asr.hypothesis import RATE_HZ, Hypothesis
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import RATE_HZ, Hypothesis
 from csmkit.asr.whisper import WhisperTranscriber, cut_loop, is_silent, resolve
 from csmkit.errors import (
     CheckpointError,

@@ -1,7 +1,6 @@
 """The listening side: Whisper in a worker thread, partial texts while sound arrives, one final text."""
 
-from csmkit.asr.hypothesis import Hypothesis, Transcriber, Word
 from csmkit.asr.streaming import StreamingWhisperASR
-from csmkit.asr.utterance import Transcript
+from csmkit.asr.transcriber import Hypothesis, Transcriber, Transcript, Word
 
 __all__ = ["Hypothesis", "StreamingWhisperASR", "Transcriber", "Transcript", "Word"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from csmkit.asr.hypothesis import Word
+from csmkit.asr.transcriber import Word
 
 HOLD_BACK_S = 0.2  # sound that must follow a word before it is believed: the last word may still grow
 _TAIL_WORDS = 12  # committed words compared with a new hypothesis: enough to find the seam, cheap at any length

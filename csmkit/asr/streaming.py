@@ -1,4 +1,4 @@
-"""A speech recogniser that listens while the speech is still being made, in a thread of its own."""
+"""Speech recognition in a thread of its own, while the sound still arrives: the classes that a program uses."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from csmkit.asr.hypothesis import Transcriber
-from csmkit.asr.utterance import Pass, Transcript, Utterance
+from csmkit.asr.transcriber import Transcriber, Transcript
+from csmkit.asr.utterance import Pass, Utterance
 from csmkit.asr.worker import Worker
 from csmkit.audio import SAMPLE_RATE, as_mono
-from csmkit.errors import CsmkitError, InputError, StateError, TranscriptionError
+from csmkit.errors import InputError, StateError
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
@@ -30,12 +30,13 @@ class TranscriptionStream:
 
     Every method may be called from any thread, and only `get_final` waits. A stream that is dropped is cancelled.
 
-    Attributes:
-        model_name: of the recogniser.
+    Args:
+        worker: decodes the utterance.
+        utterance: a new one, which no worker has.
+        owner: an object that lives at least as long as this stream.
     """
 
-    def __init__(self, worker: Worker, utterance: Utterance, model_name: str, owner: object = None) -> None:
-        self.model_name = model_name
+    def __init__(self, worker: Worker, utterance: Utterance, owner: object = None) -> None:
         self._worker, self._utterance = worker, utterance
         self._owner = owner  # a recogniser that nobody else holds lives as long as its stream
         worker.open(utterance)
@@ -44,14 +45,15 @@ class TranscriptionStream:
     @property
     def settled(self) -> bool:
         """Whether nothing more will come: it has its final text, was cancelled, or the recogniser failed."""
-        return self._utterance.settled or self._worker.error is not None
+        return self._worker.settled(self._utterance)
 
     def put_audio_chunk(self, chunk: Waveform, sample_rate: int = SAMPLE_RATE) -> bool:
         """Hand over ``(samples,)`` at 24 kHz; it is copied, and the call never waits for a decode.
 
         Args:
-            chunk: the samples.
-            sample_rate: of the chunk in Hz, only checked: chunks resampled one by one would not fit together.
+            chunk: ``(samples,)`` as an array or a tensor, in any form that `csmkit.audio.as_mono` takes.
+            sample_rate: rate of the chunk in Hz, which must be 24 000: chunks resampled one by one do not join without
+                clicks.
 
         Returns:
             False if the chunk was rejected: after `finish` or `cancel`, past ``max_audio_s``, or with a dead worker.
@@ -75,28 +77,20 @@ class TranscriptionStream:
         Raises:
             TranscriptionError: the recogniser failed; the cause is its error.
         """
-        self._raise_error()
-        return self._utterance.partial
+        return self._worker.partial(self._utterance)
 
     def get_final(self, timeout: float | None = None) -> Transcript:
         """Wait for the text of the whole utterance.
 
         Args:
-            timeout: in seconds; None waits as long as it takes.
+            timeout: seconds to wait at most; None waits as long as it takes.
 
         Raises:
             TimeoutError: not ready in time; ask again later.
             TranscriptionError: the recogniser failed; the cause is its error.
             StateError: `finish` was not called, or the utterance was cancelled.
         """
-        if self._utterance.open and self._worker.error is None:
-            raise StateError("the utterance is not finished: call finish() before get_final()")
-        if not self._worker.wait_until_settled(self._utterance, timeout):
-            raise TimeoutError(f"no final transcription within {timeout} s: ask again, or give a longer timeout")
-        if self._utterance.final is not None:
-            return self._utterance.final
-        self._raise_error()
-        raise StateError("the utterance was cancelled: call start_processing() for the next one")
+        return self._worker.final(self._utterance, timeout)
 
     def wait_until_read(self, timeout: float | None = None) -> bool:
         """Block until the partial text rests on all sound put so far; False after ``timeout`` seconds."""
@@ -122,11 +116,6 @@ class TranscriptionStream:
         """The decodes so far, in order."""
         return self._worker.passes(self._utterance)
 
-    def _raise_error(self) -> None:
-        error = self._worker.error
-        if error is not None:
-            raise TranscriptionError(f"the recogniser {self.model_name!r} failed: {error}") from error
-
 
 class StreamingWhisperASR:
     """Transcribes speech chunk by chunk while it arrives, then once more as a whole.
@@ -145,9 +134,9 @@ class StreamingWhisperASR:
         max_audio_s: seconds of sound an utterance may have; later chunks are rejected and the final says so.
         duty: share of the time, in (0, 1], that partials may keep a processor busy. The final is not limited.
         device: ``cpu`` or ``cuda``, for ``model_name``.
-        compute_type: of CTranslate2, for ``model_name``.
-        preset: whose ``base.en`` is meant: ``pocket`` or ``sesame``.
-        clock: seconds, never decreasing; times decodes.
+        compute_type: CTranslate2's type of the weights, such as ``int8`` or ``float16``, for ``model_name``.
+        preset: preset that says which model a name means, ``pocket`` or ``sesame``.
+        clock: returns seconds and never decreases; it times decodes.
 
     Raises:
         InputError: a parameter out of its range.
@@ -178,7 +167,7 @@ class StreamingWhisperASR:
         load = partial(_load_whisper, model_name, device, compute_type, preset)
         if transcriber is not None:
             load = partial(_given, transcriber)
-        self._new_worker = partial(Worker, load, duty, clock)
+        self._new_worker = partial(Worker, load, model_name, duty, clock)
         self._preparing = threading.Lock()  # two chatbots that begin at once share one model
         self._worker: Worker | None = None
         self._stream: TranscriptionStream | None = None
@@ -198,7 +187,7 @@ class StreamingWhisperASR:
         Raises:
             CsmkitError, TranscriptionError: as in `prepare`.
         """
-        return TranscriptionStream(self._prepared(), self._new_utterance(), self.model_name, self)
+        return TranscriptionStream(self._prepared(), self._new_utterance(), self)
 
     def start_processing(self) -> None:
         """Begin an utterance. Blocks until the model is loaded, the first time.
@@ -210,7 +199,7 @@ class StreamingWhisperASR:
         if self._stream is not None and not self._stream.settled:
             raise StateError("an utterance is being heard already: call get_final() or cancel() before the next start")
         # Without a reference to this object, which then needs no garbage collector to end.
-        self._stream = TranscriptionStream(self._prepared(), self._new_utterance(), self.model_name)
+        self._stream = TranscriptionStream(self._prepared(), self._new_utterance())
 
     def put_audio_chunk(self, chunk: Waveform, sample_rate: int = SAMPLE_RATE) -> bool:
         """Hand over ``(samples,)`` at 24 kHz, as `TranscriptionStream.put_audio_chunk`.
@@ -249,7 +238,7 @@ class StreamingWhisperASR:
 
         Args:
             audio: ``(samples,)`` at 24 kHz.
-            timeout: in seconds; None waits as long as it takes.
+            timeout: seconds to wait at most; None waits as long as it takes.
 
         Raises:
             TimeoutError: not ready in time; the utterance is dropped.
@@ -310,12 +299,6 @@ class StreamingWhisperASR:
                 weakref.finalize(self, self._worker.stop, timeout=20)  # a dropped object, or the end of the program
             worker = self._worker
         worker.wait_until_loaded()
-        if isinstance(worker.error, CsmkitError):
-            raise worker.error
-        if worker.error is not None:
-            hint = "copy or convert the model again, or take another"
-            said = f"the recogniser {self.model_name!r} could not be loaded ({worker.error}): {hint}"
-            raise TranscriptionError(said) from worker.error
         return worker
 
     def _current(self) -> TranscriptionStream:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from csmkit.asr.directory import WhisperOptions, check_directory, local_directory, resolve
-from csmkit.asr.hypothesis import RATE_HZ, SHORTEST_S, Hypothesis, Transcriber, Word
+from csmkit.asr.transcriber import RATE_HZ, SHORTEST_S, Hypothesis, Transcriber, Word
 from csmkit.audio import SILENT_DBFS, amplitude, window_rms
 from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError, MissingDependencyError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from csmkit.asr.hypothesis import RATE_HZ, SHORTEST_S, Hypothesis, Transcriber, Word
+from csmkit.asr.transcriber import RATE_HZ, SHORTEST_S, Hypothesis, Transcriber, Word
 from csmkit.audio import window_rms
 
 _STEP = RATE_HZ // 50  # 20 ms: the loudness of speech is looked at in steps of this

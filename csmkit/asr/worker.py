@@ -11,62 +11,75 @@ from time import perf_counter
 
 import numpy as np
 
-from csmkit.asr.hypothesis import Transcriber
-from csmkit.asr.utterance import Pass, Utterance
+from csmkit.asr.transcriber import Transcriber, Transcript
+from csmkit.asr.utterance import Pass, Utterance, UtteranceState
+from csmkit.errors import CsmkitError, StateError, TranscriptionError
 
-NICER = 10  # steps of the scheduler's 40; speech being generated is heard, a partial text can wait
+NICER = 10  # steps of the scheduler's 40: the listener hears a late sample, but not a late partial text
 
 
 class State(Enum):
-    """What a worker does."""
+    """What the thread does."""
 
     LOADING = "loading"  # utterances may be opened, nothing is decoded yet
     READY = "ready"
     RETIRED = "retired"  # takes no new utterance; ends after those that are open
     STOPPED = "stopped"
-    FAILED = "failed"
+    FAILED = "failed"  # an error ended it
 
 
 class Worker:
     """Decodes any number of open utterances, one at a time.
 
     A finished utterance goes first; otherwise the one whose last decode is longest ago, up to its newest chunk. Every
-    access to an utterance goes through the methods of this class, which hold the lock, from any thread.
+    method may be called from any thread, and every access to an utterance goes through one of them: they hold the lock.
 
     Args:
         load: returns the recogniser; called in the thread.
+        name: names the recogniser in error messages.
         duty: share of the time, in (0, 1], that partial decodes may take.
-        clock: seconds, never decreasing.
+        clock: returns seconds and never decreases.
     """
 
-    def __init__(self, load: Callable[[], Transcriber], duty: float, clock: Callable[[], float] = perf_counter) -> None:
-        self._changed = threading.Condition()
+    def __init__(
+        self, load: Callable[[], Transcriber], name: str, duty: float, clock: Callable[[], float] = perf_counter
+    ) -> None:
+        # Reentrant: the garbage collector may cancel a dropped stream while this thread holds the lock.
+        self._changed = threading.Condition(threading.RLock())
         self._state = State.LOADING
-        self._error: BaseException | None = None
+        self._error: BaseException | None = None  # of FAILED
         self._open: list[Utterance] = []
         self._decoding: Utterance | None = None
         self._rest_until = 0.0  # no partial is decoded before; the processor is left to the speech generator
-        self._load, self._duty, self._clock = load, duty, clock
+        self._load, self._name, self._duty, self._clock = load, name, duty, clock
         self._thread = threading.Thread(target=self._run, name="csmkit-asr", daemon=True)
         self._thread.start()
 
     @property
     def usable(self) -> bool:
         """Whether it takes new utterances, now or once the recogniser is loaded."""
-        return self._state in (State.LOADING, State.READY)
-
-    @property
-    def error(self) -> BaseException | None:
-        """The error that ended the thread, or None."""
-        return self._error
+        with self._changed:
+            return self._state in (State.LOADING, State.READY)
 
     def wait_until_loaded(self) -> None:
-        """Block until the recogniser is loaded, or the thread has ended."""
+        """Block until the recogniser is loaded, or the thread has ended.
+
+        Raises:
+            CsmkitError: loading failed for a known reason.
+            TranscriptionError: loading failed for another reason; the cause is its error.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._state is not State.LOADING)
+            error = self._error
+        if isinstance(error, CsmkitError):
+            raise error
+        if error is not None:
+            hint = "copy or convert the model again, or use another"
+            message = f"the recogniser {self._name!r} could not be loaded ({error}): {hint}"
+            raise TranscriptionError(message) from error
 
     def open(self, utterance: Utterance) -> None:
-        """Start to serve an utterance; one that a stopped worker gets is cancelled at once."""
+        """Start to serve an utterance; a worker that takes no new ones cancels it at once."""
         with self._changed:
             if self.usable:
                 self._open.append(utterance)
@@ -76,7 +89,7 @@ class Worker:
     def put(self, utterance: Utterance, samples: np.ndarray) -> bool:
         """Add ``(samples,)`` float32 at 24 kHz; False if they are rejected. Never waits for a decode."""
         with self._changed:
-            if self._error is not None:
+            if self._state is State.FAILED:
                 return utterance.reject(samples)
             accepted = not len(samples) or utterance.put(samples, self._clock())
             self._changed.notify_all()
@@ -96,22 +109,47 @@ class Worker:
                 self._open.remove(utterance)
             self._changed.notify_all()
 
-    def wait_until_settled(self, utterance: Utterance, timeout: float | None) -> bool:
-        """Block until it has its final text, is cancelled, or the thread failed; False after ``timeout`` seconds."""
+    def settled(self, utterance: Utterance) -> bool:
+        """Whether an utterance has its final text, is cancelled, or the thread failed."""
         with self._changed:
-            return self._changed.wait_for(lambda: utterance.settled or self._error is not None, timeout)
+            return utterance.settled or self._state is State.FAILED
+
+    def partial(self, utterance: Utterance) -> Transcript:
+        """The latest partial text. Returns at once.
+
+        Raises:
+            TranscriptionError: the recogniser failed; the cause is its error.
+        """
+        with self._changed:
+            self._raise_error()
+            return utterance.partial
+
+    def final(self, utterance: Utterance, timeout: float | None) -> Transcript:
+        """Block until the final text is there, at most ``timeout`` seconds.
+
+        Raises:
+            TimeoutError: the text is not ready in time.
+            TranscriptionError: the recogniser failed; the cause is its error.
+            StateError: the utterance still takes sound, or was cancelled.
+        """
+        with self._changed:
+            if utterance.state is UtteranceState.OPEN and self._state is not State.FAILED:
+                raise StateError("the utterance is not finished: call finish() before get_final()")
+            if not self._changed.wait_for(lambda: self.settled(utterance), timeout):
+                raise TimeoutError(f"no final transcription within {timeout} s: ask again, or give a longer timeout")
+            if utterance.final is not None:
+                return utterance.final
+            self._raise_error()
+            raise StateError("the utterance was cancelled: call start_processing() for the next one")
 
     def wait_until_read(self, utterance: Utterance, timeout: float | None) -> bool:
-        """Block until a decode has seen all sound put so far, or nothing more will be; False after ``timeout`` s."""
+        """Block until a decode has read all sound put so far, or nothing more will be; False after ``timeout`` s."""
+
+        def read() -> bool:
+            return self.settled(utterance) or not (utterance.n_pending or self._decoding is utterance)
+
         with self._changed:
-            return self._changed.wait_for(
-                lambda: (
-                    utterance.settled
-                    or self._error is not None
-                    or not (utterance.n_pending or self._decoding is utterance)
-                ),
-                timeout,
-            )
+            return self._changed.wait_for(read, timeout)
 
     def stats(self, utterance: Utterance) -> dict[str, float]:
         """The counters of an utterance."""
@@ -143,6 +181,10 @@ class Worker:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise TranscriptionError(f"the recogniser {self._name!r} failed: {self._error}") from self._error
+
     def _run(self) -> None:
         try:
             _lower_priority()
@@ -162,7 +204,7 @@ class Worker:
         """Wait for an utterance to decode; None when the thread has to end."""
         with self._changed:
             while self._state is State.READY or (self._state is State.RETIRED and self._open):
-                finished = [utterance for utterance in self._open if utterance.finished]
+                finished = [utterance for utterance in self._open if utterance.state is UtteranceState.FINISHED]
                 if finished:
                     return finished[0]
                 waiting = [utterance for utterance in self._open if utterance.n_pending]
@@ -174,22 +216,17 @@ class Worker:
 
     def _decode(self, transcriber: Transcriber, utterance: Utterance) -> None:
         with self._changed:
-            started, finished = self._clock(), utterance.finished
-            arrived = utterance.take()
+            started, job = self._clock(), utterance.take()
             self._decoding = utterance
-        final = None
-        if finished:
-            final = utterance.conclude(transcriber)
-        else:
-            utterance.listen(transcriber)
+        decode = utterance.transcription.final if job.final else utterance.transcription.partial
+        text = decode(transcriber, job.samples)
         with self._changed:
-            now = self._clock()
+            ended = self._clock()
             self._decoding = None
-            utterance.record(Pass(started, now, finished), arrived)
-            if final is None:
-                self._rest_until = now + (now - started) * (1 / self._duty - 1)
+            utterance.record(job, started, ended, text)
+            if not job.final:
+                self._rest_until = ended + (ended - started) * (1 / self._duty - 1)
             elif utterance in self._open:  # it may have been cancelled during the decode
-                utterance.settle(final)
                 self._open.remove(utterance)
             self._changed.notify_all()
 

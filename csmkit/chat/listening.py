@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from csmkit.asr.streaming import StreamingWhisperASR, TranscriptionStream
-from csmkit.asr.utterance import Pass, Transcript
+from csmkit.asr.transcriber import Transcript
+from csmkit.asr.utterance import Pass
 from csmkit.errors import CsmkitError, StateError, TranscriptionError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from csmkit.asr.streaming import StreamingWhisperASR, TranscriptionStream
-from csmkit.asr.utterance import Transcript
+from csmkit.asr.transcriber import Transcript
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import TranscriptionError
 

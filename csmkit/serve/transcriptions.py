@@ -18,7 +18,7 @@ from csmkit.serve.speech import event
 
 if TYPE_CHECKING:
     from csmkit.asr.streaming import StreamingWhisperASR
-    from csmkit.asr.utterance import Transcript
+    from csmkit.asr.transcriber import Transcript
     from csmkit.serve.service import Service
 
 IGNORED = ("temperature", "prompt")  # hints that a server may leave out; others would change the answer

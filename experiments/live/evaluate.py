@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from csmkit.asr.fake import FakeTranscriber
 from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.live.conversation import LiveConversation

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csmkit.asr.hypothesis import RATE_HZ
+from csmkit.asr.transcriber import RATE_HZ
 from csmkit.asr.windows import transcribe_long
 from csmkit.audio import SAMPLE_RATE, read, resample
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, MissingDependencyError

@@ -16,7 +16,7 @@ from csmkit.lab.notebook.widget import PlayerWidget
 from csmkit.timing import Arrivals
 
 if TYPE_CHECKING:
-    from csmkit.asr.hypothesis import Word
+    from csmkit.asr.transcriber import Word
     from csmkit.audio import Waveform
     from csmkit.chat.chatbot import StreamingConversationalChatbot
     from csmkit.chat.events import Event

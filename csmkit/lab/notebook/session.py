@@ -17,7 +17,7 @@ from csmkit.timing import Arrivals
 if TYPE_CHECKING:
     import numpy as np
 
-    from csmkit.asr.hypothesis import Word
+    from csmkit.asr.transcriber import Word
 
 POLL_S = 0.05  # how often the progress is read: often enough for the eye, and little work beside the generator
 EXIT_S = 20.0  # at the end of the program, time for the frame in progress

@@ -15,7 +15,7 @@ import traitlets
 from csmkit.errors import InputError
 
 if TYPE_CHECKING:
-    from csmkit.asr.hypothesis import Word
+    from csmkit.asr.transcriber import Word
 
 MAX_LEAD_MS = 10_000
 

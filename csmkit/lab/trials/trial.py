@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from csmkit.asr.streaming import StreamingWhisperASR
-    from csmkit.asr.utterance import Transcript
+    from csmkit.asr.transcriber import Transcript
     from csmkit.lab.trials.decoding import Chunks
     from csmkit.speech.base import SpeechGenerator
     from csmkit.speech.settings import Request, Segment
