@@ -589,7 +589,7 @@ def test_parts_may_be_named_and_wrong_options_are_refused() -> None:
         assert chatbot.options.chunk_frames == 2
         assert set(chatbot.load_s) == {"speech", "llm", "asr"}
         assert kinds(list(chatbot.process_streaming("Hi")))[-2:] == ["final_text", "complete"]
-    with pytest.raises(InputError, match=r"no option chunks.*chunk_frames"):
+    with pytest.raises(InputError, match=r"no setting chunks.*chunk_frames"):
         StreamingConversationalChatbot(generator="fake", llm="fake", asr="fake", chunks=2)
     with pytest.raises(InputError, match="context_turns=-1"):
         TurnOptions(context_turns=-1)

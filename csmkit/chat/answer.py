@@ -17,6 +17,7 @@ class AnswerText:
     Args:
         splitter: cuts the text into clauses.
         clock: of the turn.
+        raw_text: speak the clauses as they are written.
 
     Attributes:
         clauses: clauses that wait to be spoken, in order.
@@ -26,13 +27,13 @@ class AnswerText:
         reader: the thread that reads the language model; None before `start`.
     """
 
-    def __init__(self, splitter: ClauseSplitter, clock: TurnClock) -> None:
+    def __init__(self, splitter: ClauseSplitter, clock: TurnClock, raw_text: bool = False) -> None:
         self.clauses: deque[Clause] = deque()
         self.unspeakable: list[str] = []
         self.complete = False
         self.first_clause_at: float | None = None
         self.reader: ReaderThread | None = None
-        self._splitter, self._clock = splitter, clock
+        self._splitter, self._clock, self._raw_text = splitter, clock, raw_text
         self._pieces: list[str] = []
 
     @property
@@ -72,5 +73,7 @@ class AnswerText:
             self.reader.close(timeout_s)
 
     def _add(self, clauses: Sequence[Clause]) -> None:
+        if self._raw_text:
+            clauses = [Clause(clause.written, clause.written) for clause in clauses]
         self.clauses.extend(clause for clause in clauses if clause.spoken)
         self.unspeakable += [clause.written for clause in clauses if not clause.spoken]

@@ -14,7 +14,6 @@ from csmkit.chat.listening import Listener
 from csmkit.chat.settings import TurnOptions
 from csmkit.chat.speaking import SpokenClause
 from csmkit.chat.turn_clock import TurnClock
-from csmkit.speech.streams import chunk_schedule
 from csmkit.timing import Arrivals, Prebuffer
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class AudioOutput:
         wav: file that gets every chunk, or None.
         listener: transcribes every chunk.
         clock: of the turn.
-        pace: seconds of work for a second of speech in an earlier turn; None where that is not known.
+        pace: seconds that a second of speech took in an earlier turn; None where that is not known.
 
     Attributes:
         arrivals: times of the chunks as they were delivered, in seconds since the call.
@@ -48,7 +47,7 @@ class AudioOutput:
         self.arrivals, self.made = Arrivals(), Arrivals()
         self.first_made_at: float | None = None
         self._wav, self._listener, self._clock = wav, listener, clock
-        longest_s = max(chunk_schedule(options.chunk_frames)) * FRAME_MS / 1000
+        longest_s = max(options.schedule) * FRAME_MS / 1000
         self._prebuffer = Prebuffer(options.prebuffer_ms, longest_s, pace)
         self._waiting: deque[tuple[SpokenClause, Tensor]] = deque()
         self._audible: list[np.ndarray] = []  # of the chunks before the first sound

@@ -14,6 +14,8 @@ from csmkit.text.normalize import in_words
 if TYPE_CHECKING:
     import numpy as np
 
+    from csmkit.chat.settings import TurnOptions
+
 
 @dataclass
 class Conversation:
@@ -62,9 +64,15 @@ class Conversation:
         self._n_forgotten = 0
 
 
-def user_segments(text: str, audio: np.ndarray | None, speaker: int) -> list[Segment]:
-    """The user's turn as context, with its audio where it was spoken; empty where it has no word."""
+def user_segments(text: str, audio: np.ndarray | None, options: TurnOptions) -> list[Segment]:
+    """The user's turn as context, with its audio where it was spoken; empty where it has no word.
+
+    Args:
+        text: what the user says.
+        audio: the sound of it, ``(samples,)`` at 24 kHz, or None.
+        options: of the turn.
+    """
     if audio is not None:
-        return [Segment(speaker, text, audio)]
-    plain = in_words(speakable(text))
-    return [Segment(speaker, plain)] if plain else []
+        return [Segment(options.user_speaker, text, audio)]
+    spoken = text if options.raw_text else in_words(speakable(text))
+    return [Segment(options.user_speaker, spoken)] if spoken else []

@@ -1,17 +1,14 @@
-"""How turns are spoken and heard: the options of a chatbot, each with its default."""
+"""The options of a chatbot: how its turns are spoken and transcribed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from csmkit.checks import is_finite, is_integer
-from csmkit.csm.config import Sampling
 from csmkit.errors import InputError
-from csmkit.speech.guards import ORDINARY, Guards
-from csmkit.speech.settings import Request, check_speaker
-from csmkit.speech.streams import chunk_schedule
+from csmkit.speech.settings import SpeechSettings, check_speaker
 from csmkit.stack import PRESETS, SPOKEN_STYLE, Models, find_models
 from csmkit.timing import Hold
 
@@ -26,41 +23,34 @@ ChatModels, chat_models = Models, find_models  # their former names
 MOST_WORDS = 24  # of a clause: a longer one makes the first sound of the next wait
 
 
-@dataclass(frozen=True)
-class TurnOptions:
-    """How turns are spoken and heard.
+@dataclass(frozen=True, kw_only=True)
+class TurnOptions(SpeechSettings):
+    """How the turns of a chatbot are spoken and transcribed; beside these, all of `csmkit.speech.settings`.
+
+    Of those, ``max_audio_length_ms`` and ``guards`` hold for each clause. ``seed`` is that of the first clause, each
+    further one adds 1; it also seeds a language model that the chatbot loads. With ``raw_text`` the generator gets each
+    clause as it is written, with its numbers and signs.
 
     Attributes:
-        speaker: the voice that answers.
-        user_speaker: the voice the user's turns are given in the context.
-        chunk_frames: frames of 80 ms a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats.
-        max_audio_length_ms: of each clause; None is the voice's default.
-        temperature, topk: of the speech; None is the voice's default.
-        seed: of the speech, counted up from clause to clause, and of a language model that the chatbot loads; None
-            differs every time.
-        guards: what ends a clause that has run away; None for nothing.
-        voice: segments that always lead the context, to keep one voice, such as a `voice_prompt`. Never left out.
-        context_turns: earlier turns, beside the clauses of this one, that the voice hears before it speaks; 0 for none,
-            not even those clauses. Where they do not fit, the oldest third is left out from then on.
-        first_words: the most words of the first clause.
-        most_words: the most words of any other clause; None is 24, or fewer where the voice carries fewer.
-        prebuffer_ms: how long the first chunk is held back, so that a slow voice plays without a gap: milliseconds, or
-            "auto" for until the pace so far says that the rest will be in time. An answer that is made sooner is not
-            held longer, and what is held back was not heard yet: not by the recogniser, the file or the history.
-        asr_timeout_s: how long the final transcription may take once everything is spoken.
+        user_speaker: speaker of the user's turns in the context, a non-negative integer.
+        voice: segments at the head of every context, such as a `voice_prompt`, so that all clauses sound alike; never
+            left out.
+        context_turns: number of earlier turns in the context of a clause, at least 0. With 0 the context has neither
+            these nor the clauses before it. Where the context does not fit, the oldest third is left out from then on.
+        first_words: largest number of words of the first clause, at least 1.
+        most_words: largest number of words of any other clause, at least 1; None is 24, or fewer where one generation
+            of the checkpoint carries fewer.
+        prebuffer_ms: milliseconds, 0 to 60 000, that the first chunk is held back after it is made, so that slow
+            generation plays without a gap; "auto" holds it until the pace so far shows that the rest will be in time.
+            An answer that is complete earlier is delivered at once. What is held back has not reached the recogniser,
+            the WAV file or the history.
+        asr_timeout_s: seconds, above 0, that the final transcription may take once everything is spoken.
 
     Raises:
-        InputError: a value out of its range.
+        InputError: a value outside these ranges.
     """
 
-    speaker: int = 0
     user_speaker: int = 1
-    chunk_frames: int | Sequence[int] = 6
-    max_audio_length_ms: float | None = None
-    temperature: float | None = None
-    topk: int | None = None
-    seed: int | None = None
-    guards: Guards | None = ORDINARY
     voice: Sequence[Segment] = ()
     context_turns: int = 0
     first_words: int = 12
@@ -69,18 +59,12 @@ class TurnOptions:
     asr_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.guards, Guards | None):
-            raise InputError(f"guards of type {type(self.guards).__name__}: give Guards(), or None for no guards")
+        super().__post_init__()
+        check_speaker(self.user_speaker)
         if not isinstance(self.voice, Sequence):
             raise InputError(f"voice of type {type(self.voice).__name__}: give a list of segments, such as [prompt]")
         if not is_integer(self.context_turns) or self.context_turns < 0:
             raise InputError(f"context_turns={self.context_turns!r}: give a number of turns, 0 for none")
-        check_speaker(self.user_speaker)
-        chunk_schedule(self.chunk_frames)
-        given = {"temperature": self.temperature, "topk": self.topk}
-        Sampling(**{name: value for name, value in given.items() if value is not None})
-        length = Request.max_audio_length_ms if self.max_audio_length_ms is None else self.max_audio_length_ms
-        Request("Hello.", self.speaker, max_audio_length_ms=length, seed=self.seed)  # raises where a turn would
         limits = [self.first_words, *([] if self.most_words is None else [self.most_words])]
         if not all(is_integer(number) and number >= 1 for number in limits):
             raise InputError(f"first_words={self.first_words!r}, most_words={self.most_words!r}: give at least 1")
@@ -89,15 +73,7 @@ class TurnOptions:
         if not is_finite(self.asr_timeout_s) or self.asr_timeout_s <= 0:
             raise InputError(f"asr_timeout_s={self.asr_timeout_s!r}: give seconds above 0")
 
-    def changed(self, **changes: Any) -> TurnOptions:
-        """These options with other values; raises InputError for a name that is none, or a value out of its range."""
-        known = [field.name for field in fields(self)]
-        unknown = sorted(set(changes) - set(known))
-        if unknown:
-            raise InputError(f"no option {', '.join(unknown)}: the options of a turn are {', '.join(known)}")
-        return replace(self, **changes)
-
 
 def turn_options(models: Models) -> TurnOptions:
-    """How turns are spoken with a preset's models, where the caller leaves it out."""
+    """The options that a preset's models come with."""
     return models.options if isinstance(models.options, TurnOptions) else TurnOptions(**models.options)

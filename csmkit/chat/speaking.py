@@ -6,22 +6,23 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 from csmkit.audio import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 from csmkit.chat.conversation import Conversation
 from csmkit.chat.settings import TurnOptions
 from csmkit.chat.turn_clock import TurnClock
-from csmkit.speech.settings import Segment
-from csmkit.speech.streams import INTERRUPTED, REPETITION, SpeechStream, chunk_schedule
+from csmkit.speech.long_text import LETTERS_PER_S
+from csmkit.speech.settings import Segment, SpeechSettings
+from csmkit.speech.streams import INTERRUPTED, REPETITION, SpeechStream
 from csmkit.text.clauses import Clause, spoken_part
 
 if TYPE_CHECKING:
     from csmkit.speech.base import SpeechGenerator
     from csmkit.speech.settings import Request
 
-LETTERS_PER_S = 14.0  # pace of ordinary speech: which words of an interrupted clause were spoken, how long a text lasts
+_SPEECH_SETTINGS = [field.name for field in fields(SpeechSettings)]
 
 
 @dataclass
@@ -155,17 +156,12 @@ class ClauseSpeaker:
         return text, [*self.user_segments, *(segment for _, segment in parts if segment is not None)]
 
     def _start(self, text: str) -> SpeechStream:
-        options, generator = self._options, self._generator
-        settings: dict[str, Any] = {
-            "max_audio_length_ms": options.max_audio_length_ms,
-            "temperature": options.temperature,
-            "topk": options.topk,
-            "seed": None if options.seed is None else options.seed + len(self.clauses),
-            "guards": options.guards,
-        }
-        request = generator.request(text, options.speaker, **settings)
+        settings = {name: getattr(self._options, name) for name in _SPEECH_SETTINGS}
+        if self._options.seed is not None:
+            settings["seed"] = self._options.seed + len(self.clauses)
+        request = self._generator.request(text, **settings)
         request = replace(request, context=tuple(self._context(request)))
-        return generator.speak(request, chunk_schedule(options.chunk_frames))
+        return self._generator.speak(request, self._options.schedule)
 
     def _context(self, request: Request) -> list[Segment]:
         """The context of a clause: the speaker prompt, earlier turns, the user's turn, the clauses before it.

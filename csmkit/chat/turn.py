@@ -19,11 +19,12 @@ from csmkit.chat.conversation import Conversation, user_segments
 from csmkit.chat.events import Event
 from csmkit.chat.listening import Listener
 from csmkit.chat.settings import MOST_WORDS, TurnOptions
-from csmkit.chat.speaking import LETTERS_PER_S, ClauseSpeaker
+from csmkit.chat.speaking import ClauseSpeaker
 from csmkit.chat.turn_clock import TurnClock
 from csmkit.chat.turn_row import TurnRecord, turn_metrics, turn_notes, turn_spans
 from csmkit.llm.transformers import LLM
 from csmkit.speech.generator import Segment
+from csmkit.speech.long_text import LETTERS_PER_S
 from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD
 from csmkit.text.clauses import Clause, ClauseSplitter
 
@@ -42,7 +43,7 @@ class Stage:
         llm: writes the answer.
         asr: transcribes the answer, and the user's audio; None for no transcription.
         options: how the turn is spoken.
-        pace: seconds of work for a second of speech in an earlier turn; None where there was none.
+        pace: seconds that a second of speech took in an earlier turn; None where that is not known.
         clock: returns the present moment in seconds.
     """
 
@@ -82,7 +83,7 @@ class Turn:
         self._stage, self._conversation, self._user_audio = stage, conversation, user_audio
         self._stop = threading.Event()
         self._clock = TurnClock(stage.clock)
-        self._answer = AnswerText(_splitter(stage), self._clock)
+        self._answer = AnswerText(_splitter(stage), self._clock, stage.options.raw_text)
         self._speaker = ClauseSpeaker(stage.generator, stage.options, conversation, self._clock)
         self._listener = Listener(stage.asr, self._clock.turn_id)
         self._output = AudioOutput(stage.options, wav, self._listener, self._clock, stage.pace)
@@ -91,7 +92,7 @@ class Turn:
 
     @property
     def pace(self) -> float | None:
-        """Seconds of work for a second of speech; None before there was enough speech to tell."""
+        """Seconds that a second of speech took; None before there were two chunks."""
         return self._output.made.pace
 
     def events(self) -> Generator[Event, None, None]:
@@ -134,8 +135,7 @@ class Turn:
             if not self.user_text:
                 yield self._complete(INTERRUPTED if self._stop.is_set() else NOTHING_HEARD)
                 return
-        user_speaker = self._stage.options.user_speaker
-        self._speaker.user_segments = user_segments(self.user_text, self._user_audio, user_speaker)
+        self._speaker.user_segments = user_segments(self.user_text, self._user_audio, self._stage.options)
         self._answer.start(self._stage.llm, self._conversation.messages(self.user_text))
         self._listener.start()
         while not self._stop.is_set():

@@ -53,7 +53,7 @@ def chat(
     if text is not None and not text.strip():
         raise InputError(f"text {text!r}: give some text to answer, or leave it out for a conversation")
     console, files = Console(as_json, quiet), Files(save, timeline)
-    options = speech.sampling() | {"speaker": speech.speaker, "voice": speech.voice_prompt()}
+    options = speech.given() | {"voice": speech.voice_prompt()}
     options["prebuffer_ms"] = parse_prebuffer(prebuffer)
     if context_turns is not None:
         options["context_turns"] = context_turns

@@ -54,34 +54,48 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class SpeechOptions:
-    """How a text is spoken."""
+    """How a text is spoken; None for the default of the preset, or else of `csmkit.speech.settings.SpeechSettings`."""
 
-    chunk_frames: Annotated[str, typer.Option(help="Frames of 80 ms a chunk, or a schedule such as 1,2,4,6.")] = "6"
-    temperature: Annotated[float | None, typer.Option(help="Of the voice; 0 is greedy, default the voice's own.")] = (
+    chunk_frames: Annotated[
+        str | None, typer.Option(help="Frames of 80 ms in a chunk, or a schedule such as 1,2,4,6; default 6.")
+    ] = None
+    temperature: Annotated[
+        float | None, typer.Option(help="Of sampling; 0 is greedy; default the checkpoint's own.")
+    ] = None
+    topk: Annotated[int | None, typer.Option(help="Number of codes to sample from; default the checkpoint's own.")] = (
         None
     )
-    topk: Annotated[int | None, typer.Option(help="Of the voice; default the voice's own.")] = None
-    max_audio_ms: Annotated[float | None, typer.Option(help="Longest clause in milliseconds; default 8000.")] = None
-    speaker: Annotated[int, typer.Option(help="Which of the voices speaks.")] = 0
+    max_audio_ms: Annotated[
+        float | None, typer.Option(help="Longest sound of a clause, in milliseconds; default 8000.")
+    ] = None
+    speaker: Annotated[int | None, typer.Option(help="Number of the speaker; default 0.")] = None
     voice: Annotated[Path | None, typer.Option(help="Recording to speak like, up to 30 s; with --voice-text.")] = None
     voice_text: Annotated[str | None, typer.Option(help="What is said in the recording, word for word.")] = None
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same words and the same sound.")] = None
-    guards: Annotated[str, typer.Option(help="on ends speech that has run away; off lets it run.")] = "on"
+    guards: Annotated[str | None, typer.Option(help="on ends speech that has run away, off does not; default on.")] = (
+        None
+    )
+    raw_text: Annotated[
+        bool, typer.Option("--raw-text", help="Give the voice the text as it is written, with its numbers and signs.")
+    ] = False
 
-    def sampling(self) -> dict[str, Any]:
-        """The keywords that a generator's and a chatbot's turns share.
+    def given(self) -> dict[str, Any]:
+        """The fields of `SpeechSettings` that were given on the command line.
 
         Raises:
             InputError: a schedule or a switch that is none.
         """
-        return {
-            "chunk_frames": parse_schedule(self.chunk_frames),
+        settings = {
+            "chunk_frames": None if self.chunk_frames is None else parse_schedule(self.chunk_frames),
             "temperature": self.temperature,
             "topk": self.topk,
             "max_audio_length_ms": self.max_audio_ms,
+            "speaker": self.speaker,
             "seed": self.seed,
-            "guards": parse_guards(self.guards),
+            "guards": None if self.guards is None else parse_guards(self.guards),
+            "raw_text": self.raw_text or None,
         }
+        return {name: value for name, value in settings.items() if value is not None}
 
     def voice_prompt(self) -> list[Segment]:
         """The segments of ``--voice``; `read_voice` says what it raises."""

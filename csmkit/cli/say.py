@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,10 @@ from csmkit.cli.console import Console
 from csmkit.cli.loudspeaker import find_loudspeaker
 from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, takes_options
 from csmkit.cli.speaker_options import time_reading
+
+if TYPE_CHECKING:
+    from csmkit.speech.long_text import PassageStream
+    from csmkit.speech.streams import SpeechStream
 
 
 @takes_options
@@ -27,19 +31,22 @@ def say(
     """Speak a text of any length, without a chatbot."""
     from csmkit.audio import SAMPLE_RATE, WavWriter
     from csmkit.speech.long_text import Page, speak_text
-    from csmkit.speech.streams import chunk_schedule
+    from csmkit.speech.settings import SpeechSettings
     from csmkit.timing import Arrivals
 
     console = Console(as_json)
-    options, context = speech.sampling(), speech.voice_prompt()
+    given, context = speech.given(), speech.voice_prompt()
+    settings = SpeechSettings(**given)
     generator = models.load_generator(load, console)
     models.check_follows(generator, context)
     if context:
         console.voice(time_reading(generator, context))
     arrivals, start = Arrivals(), time.perf_counter()
-    schedule = chunk_schedule(options.pop("chunk_frames"))
-    page = Page(generator.request(text, speech.speaker, context, **options), each_ms=speech.max_audio_ms or 0)
-    stream = speak_text(generator, page, schedule)
+    request = generator.request(text, context=context, **given)
+    if settings.raw_text:
+        stream: SpeechStream | PassageStream = generator.speak(request, settings.schedule)
+    else:
+        stream = speak_text(generator, Page(request, each_ms=speech.max_audio_ms or 0), settings.schedule)
     with find_loudspeaker(play, console) as speaker, WavWriter(save) as wav, stream:
         for chunk in stream:
             arrivals.add(time.perf_counter() - start, len(chunk) / SAMPLE_RATE)

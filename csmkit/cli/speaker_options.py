@@ -28,7 +28,7 @@ def parse_guards(text: str) -> Guards:
     return Guards() if text == "on" else Guards.off()
 
 
-def read_voice(path: Path | None, text: str | None, speaker: int) -> list[Segment]:
+def read_voice(path: Path | None, text: str | None, speaker: int | None) -> list[Segment]:
     """The segments that lead the context: the voice prompt, or none.
 
     Raises:
@@ -40,9 +40,10 @@ def read_voice(path: Path | None, text: str | None, speaker: int) -> list[Segmen
     if path is None or text is None:
         given, missing = ("--voice-text", "--voice") if path is None else ("--voice", "--voice-text")
         raise InputError(f"{given} without {missing}: give the recording and the words that are said in it")
+    from csmkit.speech.settings import SpeechSettings
     from csmkit.speech.speaker_prompt import voice_prompt
 
-    return [voice_prompt(path, text, speaker)]
+    return [voice_prompt(path, text, SpeechSettings.speaker if speaker is None else speaker)]
 
 
 def time_reading(generator: SpeechGenerator, voice: Sequence[Segment]) -> dict[str, float]:

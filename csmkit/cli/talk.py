@@ -54,7 +54,7 @@ def talk(
 
     console = Console(as_json, quiet)
     recording = _check_files(input_, save)
-    options = speech.sampling() | {"speaker": speech.speaker, "voice": speech.voice_prompt()}
+    options = speech.given() | {"voice": speech.voice_prompt()}
     models.check_turn(load, **options)
     if (answering := models.choose_llm(llm, llm_url, speech.seed)) is not None:
         options["llm"] = answering
