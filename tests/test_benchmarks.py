@@ -155,6 +155,7 @@ def test_a_frame_of_csm_1b_reads_what_its_sizes_say():
     assert gpu.bytes_a_frame(config, 2) == pytest.approx(9.1e9, rel=0.02)  # some 9.1 GB, whence 1.9 ms on an H200
 
 
+@pytest.mark.results
 @pytest.mark.parametrize("name", tables.PAGES)
 def test_the_tables_of_the_pages_are_those_of_the_results(name: str):
     text = (ROOT / name).read_text(encoding="utf-8")
@@ -162,6 +163,7 @@ def test_the_tables_of_the_pages_are_those_of_the_results(name: str):
     assert tables.written(name) == text, "run: python -m experiments.benchmarks.tables --write"
 
 
+@pytest.mark.results
 def test_the_readme_has_five_figures_with_the_real_size_first():
     rows = tables.headlines().splitlines()[2:]
     assert len(rows) == 5 and rows[0].startswith("| CSM-1B's size")
@@ -172,6 +174,7 @@ def test_a_page_without_marks_is_refused():
         tables.inserted("# A page\n", "a table\n")
 
 
+@pytest.mark.results
 def test_the_last_line_of_all_benchmarks_is_json(monkeypatch, capsys):
     run(tables, monkeypatch, "")
     last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
@@ -179,6 +182,7 @@ def test_the_last_line_of_all_benchmarks_is_json(monkeypatch, capsys):
     assert last["pocket"]["frame_median_ms"] > 0 and "rows" not in last["pocket"]
 
 
+@pytest.mark.results
 def test_a_benchmark_without_a_result_says_so(tmp_path: Path):
     text = tables.speed(tmp_path)
     assert text.count("ot measured yet") == len(tables.SECTIONS)

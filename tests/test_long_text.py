@@ -221,6 +221,7 @@ def errors(voice: Generator, base: WhisperTranscriber, n_texts: int, n_sentences
     return word_error_rate(said, heard)
 
 
+@pytest.mark.bundled
 @pytest.mark.parametrize(("n_texts", "n_sentences"), [(5, 2), (4, 5), (1, 18)])
 def test_a_paragraph_is_understood_to_its_end(
     pocket: Generator, base: WhisperTranscriber, n_texts: int, n_sentences: int

@@ -72,6 +72,7 @@ def test_the_voice_loads_in_plain_transformers_and_says_the_same(generator: Gene
     assert len(ours) >= 15
 
 
+@pytest.mark.bundled
 @pytest.mark.parametrize("speaker", [0, 1])
 def test_what_the_voice_says_is_understood(generator: Generator, base: WhisperTranscriber, speaker: int):
     said = HELD_OUT[:20]
@@ -79,12 +80,14 @@ def test_what_the_voice_says_is_understood(generator: Generator, base: WhisperTr
     assert word_error_rate(said, texts) <= 0.22, texts  # about 0.11 on all of them
 
 
+@pytest.mark.bundled
 def test_it_ends_by_itself(generator: Generator):
     for i, text in enumerate(SENTENCES):
         stream = generator.generate_streaming(text, seed=i)
         assert list(stream) and stream.finish_reason == "end_of_speech"
 
 
+@pytest.mark.bundled
 def test_it_speaks_after_earlier_turns_too(generator: Generator, base: WhisperTranscriber):
     context = [Segment(1, "hello, who are you?", generator.generate("hello, who are you?", 1, seed=1))]
     texts = [heard(base, generator.generate(text, 0, context, seed=3)) for text in SENTENCES]
@@ -134,6 +137,7 @@ def test_the_language_model_loads_in_plain_transformers():
     assert len(answer.split()) >= 2
 
 
+@pytest.mark.bundled
 def test_the_language_model_answers_in_several_ways():
     asked = [{"role": "user", "content": "Tell me a joke."}]
     answers = {"".join(TransformersLLM(seed=i).stream(asked)) for i in range(6)}
@@ -141,6 +145,7 @@ def test_the_language_model_answers_in_several_ways():
     assert all(answer.strip() for answer in answers)
 
 
+@pytest.mark.bundled
 def test_fifty_turns_of_one_conversation_are_answered_in_whole_sentences():
     from experiments.pocket.converse import converse, read_conversations
     from experiments.pocket.evaluate_llm import sentence_test
@@ -155,6 +160,7 @@ def test_fifty_turns_of_one_conversation_are_answered_in_whole_sentences():
     assert len(set(answers)) >= 25
 
 
+@pytest.mark.bundled
 def test_the_voice_says_what_the_language_model_writes(generator: Generator, base: WhisperTranscriber):
     from experiments.pocket.evaluate_chat import answer_of, read_prompts
 

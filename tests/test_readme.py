@@ -38,6 +38,7 @@ def test_there_are_examples_of_the_command_line_and_of_python() -> None:
     assert len(COMMANDS) >= 2 and len(PROGRAMS) >= 2
 
 
+@pytest.mark.bundled
 @pytest.mark.parametrize("example", COMMANDS)
 def test_a_command_prints_what_the_readme_shows(example: str, tmp_path: Path) -> None:
     command, expected = example.split("\n", 1)
@@ -46,6 +47,7 @@ def test_a_command_prints_what_the_readme_shows(example: str, tmp_path: Path) ->
     assert _without_numbers(printed) == _without_numbers(expected)
 
 
+@pytest.mark.bundled
 @pytest.mark.parametrize(("program", "expected"), PROGRAMS)
 def test_a_program_prints_what_the_readme_shows(program: str, expected: str, tmp_path: Path) -> None:
     printed = _run([sys.executable, "-c", program], tmp_path)

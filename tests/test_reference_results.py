@@ -17,6 +17,8 @@ from csmkit.lab.sweep.plan import plan
 from csmkit.lab.sweep.worker import model_checksums
 from experiments.log import NOT_MEASURED, filled, section
 
+pytestmark = pytest.mark.results
+
 ROOT = Path(__file__).parents[1]
 LOG = ROOT / "experiments" / "LOG.md"
 RECIPES = sorted(path.stem for path in (ROOT / "experiments").glob("*.toml"))
