@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -25,14 +25,6 @@ def sound(seconds: float) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 0.1, round(seconds * SAMPLE_RATE)).astype(np.float32)
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    """Wait for the worker; a test that fails here would have hung."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the worker did not get there in time"
-        time.sleep(0.002)
-
-
 def recogniser_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == "csmkit-asr"}
 
@@ -48,7 +40,7 @@ class GatedTranscriber(FakeTranscriber):
 
     def transcribe(self, audio_16k: np.ndarray, *, final: bool) -> Hypothesis:
         self.inside.set()
-        assert self.gate.wait(10)
+        self.gate.wait()
         self.heard.append(audio_16k.copy())
         return super().transcribe(audio_16k, final=final)
 
@@ -67,9 +59,8 @@ def feed(asr: StreamingWhisperASR, seconds: float, chunk_s: float = 0.48) -> lis
     whole = sound(seconds)
     step = round(chunk_s * SAMPLE_RATE)
     for start in range(0, len(whole), step):
-        n_decodes = asr.stats()["n_decodes"]
         assert asr.put_audio_chunk(whole[start : start + step])
-        until(lambda before=n_decodes: asr.stats()["n_decodes"] > before)
+        assert asr.wait_until_read()
         partials.append(asr.get_latest_partial())
     return partials
 
@@ -80,7 +71,7 @@ def test_partials_come_while_sound_arrives_and_the_final_holds_all() -> None:
         assert asr.get_latest_partial() == ""
         partials = feed(asr, 4.8)
         asr.finish()
-        final = asr.get_final(timeout=5)
+        final = asr.get_final()
     assert partials[0] == "the"
     assert len(set(partials)) >= len(partials) - 1, "a new partial for about every chunk"
     assert final == "the quick brown fox jumps over the lazy dog and runs far"
@@ -112,7 +103,7 @@ def test_a_transcript_is_a_plain_text_that_does_not_change() -> None:
 def test_put_never_waits_for_a_decode(gated: tuple[StreamingWhisperASR, GatedTranscriber]) -> None:
     asr, transcriber = gated
     asr.start_processing()
-    assert asr.put_audio_chunk(sound(0.2)) and transcriber.inside.wait(5)
+    assert asr.put_audio_chunk(sound(0.2)) and transcriber.inside.wait()
     assert all(asr.put_audio_chunk(sound(0.08)) for _ in range(60))
     assert not transcriber.heard, "the decode that began before them waits for the gate still"
     assert asr.stats()["received_s"] == pytest.approx(5.0)
@@ -126,12 +117,12 @@ def test_chunks_that_find_no_slot_share_one_and_nothing_is_lost(
     whole = sound(4.0)
     for chunk in np.array_split(whole, 25):
         asr.put_audio_chunk(chunk)
-        assert transcriber.inside.wait(5)
+        transcriber.inside.wait()
     assert asr.stats()["n_pending"] == 4
     assert asr.stats()["n_coalesced"] == 20
     asr.finish()
     transcriber.gate.set()
-    assert asr.get_final(timeout=5).complete
+    assert asr.get_final().complete
     expected = soxr.resample(whole, SAMPLE_RATE, RATE_HZ)
     np.testing.assert_array_equal(transcriber.heard[-1], expected)
 
@@ -144,15 +135,15 @@ def test_a_slow_recogniser_gives_fewer_partials_but_the_same_final(
         quick.start_processing()
         partials = feed(quick, 4.0, chunk_s=0.2)
         quick.finish()
-        final = quick.get_final(timeout=5)
+        final = quick.get_final()
         assert len(partials) == 20 and quick.stats()["n_decodes"] == 21
     asr.start_processing()
     for chunk in np.array_split(sound(4.0), 20):
         asr.put_audio_chunk(chunk)
-        assert transcriber.inside.wait(5)
+        transcriber.inside.wait()
     asr.finish()
     transcriber.gate.set()
-    assert asr.get_final(timeout=5) == final != ""
+    assert asr.get_final() == final != ""
     assert asr.stats()["n_decodes"] == 2, "the one that took as long as all the sound, and the final"
 
 
@@ -178,19 +169,20 @@ def test_the_duty_limit_leaves_the_processor_to_the_generator() -> None:
         with StreamingWhisperASR(transcriber=Taking20Ms(SCRIPT), duty=duty, clock=clock) as asr:
             asr.start_processing()
             asr.put_audio_chunk(sound(0.5))
-            until(lambda asr=asr: asr.stats()["n_decodes"] == 1)
+            asr.wait_until_read()
+            assert asr.stats()["n_decodes"] == 1
             for _ in range(10 if rest_s else 0):  # looked at while the clock stands within the rest
                 clock.now_s += rest_s / 11
                 asr.put_audio_chunk(sound(0.1))
             if rest_s:
                 clock.now_s += rest_s / 11 + 1e-9
             asr.put_audio_chunk(sound(0.1))
-            until(lambda asr=asr: asr.stats()["n_decodes"] >= 2)
+            asr.wait_until_read()
             first, second = asr.passes()[:2]
             assert second.started - first.ended >= rest_s * (1 - 1e-9)
             n_decodes = asr.stats()["n_decodes"]
             asr.finish()
-            asr.get_final(timeout=5)
+            asr.get_final()
             assert asr.stats()["n_decodes"] <= n_decodes + 2, "the final comes without a rest"
 
 
@@ -201,7 +193,7 @@ def test_sound_past_the_limit_is_rejected_counted_and_the_final_says_so() -> Non
         assert not asr.put_audio_chunk(sound(0.2))
         assert not asr.put_audio_chunk(sound(0.05)), "a hole in the sound would be worse than an end"
         asr.finish()
-        final = asr.get_final(timeout=5)
+        final = asr.get_final()
         stats = asr.stats()
     assert not final.complete
     assert final == "the quick brown fox"
@@ -217,7 +209,7 @@ def test_sound_after_the_finish_is_rejected_and_counted() -> None:
         asr.finish()
         asr.finish()
         assert not asr.put_audio_chunk(sound(0.5))
-        assert asr.get_final(timeout=5) == asr.get_final(timeout=5) == "the quick"
+        assert asr.get_final() == asr.get_final() == "the quick"
         assert asr.stats()["n_rejected"] == 1
 
 
@@ -229,7 +221,7 @@ def test_the_same_object_takes_the_next_utterance_without_loading_again() -> Non
             asr.start_processing()
             asr.put_audio_chunk(sound(seconds))
             asr.finish()
-            finals.append(asr.get_final(timeout=5))
+            finals.append(asr.get_final())
         threads = recogniser_threads() - before
     assert finals == ["the quick", "the quick brown fox jumps"]
     assert len(threads) == 1
@@ -243,7 +235,7 @@ def test_an_utterance_without_sound_has_an_empty_final() -> None:
             for chunk in chunks:
                 assert asr.put_audio_chunk(chunk)
             asr.finish()
-            final = asr.get_final(timeout=5)
+            final = asr.get_final()
             assert final == "" and final.complete
     assert transcriber.n_calls == 0, "less than a tenth of a second is not decoded"
 
@@ -256,7 +248,7 @@ def test_a_timeout_leaves_the_state_usable(gated: tuple[StreamingWhisperASR, Gat
     with pytest.raises(TimeoutError, match=r"within 0\.05 s"):
         asr.get_final(timeout=0.05)
     transcriber.gate.set()
-    assert asr.get_final(timeout=5) == "the quick"
+    assert asr.get_final() == "the quick"
 
 
 def test_an_error_in_the_worker_reaches_the_reader_with_its_cause_and_not_the_producer() -> None:
@@ -264,7 +256,8 @@ def test_an_error_in_the_worker_reaches_the_reader_with_its_cause_and_not_the_pr
         asr.start_processing()
         feed(asr, 0.48)
         asr.put_audio_chunk(sound(0.5))
-        until(lambda: not asr.put_audio_chunk(sound(0.01)))
+        asr.wait_until_read()
+        assert not asr.put_audio_chunk(sound(0.01))
         asr.finish()
         for ask in (asr.get_latest_partial, asr.get_final):
             with pytest.raises(TranscriptionError, match="told to fail at call 2") as raised:
@@ -274,7 +267,7 @@ def test_an_error_in_the_worker_reaches_the_reader_with_its_cause_and_not_the_pr
         asr.start_processing()
         asr.put_audio_chunk(sound(1.0))
         asr.finish()
-        assert asr.get_final(timeout=5) == "the quick", "a new worker takes the next utterance"
+        assert asr.get_final() == "the quick", "a new worker takes the next utterance"
 
 
 def test_a_missing_model_is_an_error_of_start_processing(tmp_path: object) -> None:
@@ -292,17 +285,17 @@ def test_cancel_returns_at_once_and_the_next_utterance_is_clean(
     asr.cancel()
     asr.start_processing()
     asr.put_audio_chunk(sound(3.0))
-    assert transcriber.inside.wait(5)
+    transcriber.inside.wait()
     asr.cancel()
     assert not transcriber.heard, "it did not wait for the decode, which waits for the gate"
     assert not asr.put_audio_chunk(sound(0.1))
     with pytest.raises(StateError, match="cancelled"):
-        asr.get_final(timeout=1)
+        asr.get_final()
     asr.start_processing()
     asr.put_audio_chunk(sound(1.0))
     asr.finish()
     transcriber.gate.set()
-    assert asr.get_final(timeout=5) == "the quick"
+    assert asr.get_final() == "the quick"
 
 
 def test_cancelling_wakes_whoever_waits_for_the_final(gated: tuple[StreamingWhisperASR, GatedTranscriber]) -> None:
@@ -310,9 +303,11 @@ def test_cancelling_wakes_whoever_waits_for_the_final(gated: tuple[StreamingWhis
     asr.start_processing()
     asr.put_audio_chunk(sound(1.0))
     asr.finish()
-    threading.Timer(0.05, asr.cancel).start()
-    with pytest.raises(StateError, match="cancelled"):
-        asr.get_final(timeout=5)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(asr.get_final)
+        asr.cancel()
+        with pytest.raises(StateError, match="cancelled"):
+            waiting.result()
 
 
 def test_calls_in_the_wrong_order_say_what_to_call() -> None:
@@ -340,7 +335,7 @@ def test_closing_joins_the_thread_and_may_be_repeated() -> None:
     assert not recogniser_threads() - before
     asr.start_processing()
     asr.finish()
-    assert asr.get_final(timeout=5) == ""
+    assert asr.get_final() == ""
     asr.close()
 
 
@@ -348,11 +343,12 @@ def test_an_object_that_is_dropped_takes_its_thread_along() -> None:
     before = recogniser_threads()
     asr = StreamingWhisperASR(transcriber=FakeTranscriber())
     asr.start_processing()
+    (thread,) = recogniser_threads() - before
     gone = weakref.ref(asr)
     del asr
     gc.collect()
     assert gone() is None
-    until(lambda: not recogniser_threads() - before)
+    thread.join()
 
 
 @pytest.mark.parametrize(
@@ -394,7 +390,7 @@ def test_the_caller_may_reuse_its_buffer(gated: tuple[StreamingWhisperASR, Gated
     buffer[:] = 0
     asr.finish()
     transcriber.gate.set()
-    asr.get_final(timeout=5)
+    asr.get_final()
     np.testing.assert_array_equal(transcriber.heard[-1], expected)
 
 
@@ -421,12 +417,11 @@ def test_partials_and_final_of_sound_longer_than_the_window_miss_and_repeat_no_w
     with StreamingWhisperASR(transcriber=LevelTranscriber(), duty=1.0) as asr:
         asr.start_processing()
         for chunk in np.array_split(whole, 30):
-            n_decodes = asr.stats()["n_decodes"]
             asr.put_audio_chunk(chunk)
-            until(lambda before=n_decodes: asr.stats()["n_decodes"] > before)
+            asr.wait_until_read()
         partial = asr.get_latest_partial()
         asr.finish()
-        final = asr.get_final(timeout=5)
+        final = asr.get_final()
     expected = " ".join(f"w{k}" for k in range(1, 21))
     assert final == expected
     assert partial == expected

@@ -121,11 +121,11 @@ def test_the_methods_of_the_recogniser_and_its_streams_do_not_touch_each_other(a
         stream.finish()
     streams[1].cancel()
     assert asr.transcribe(noise(0.16)) == words(1)
-    assert [stream.get_final(5) for stream in streams[::2]] == [words(3), words(5)]
+    assert [stream.get_final() for stream in streams[::2]] == [words(3), words(5)]
     with pytest.raises(StateError, match="cancelled"):
-        streams[1].get_final(5)
+        streams[1].get_final()
     asr.finish()
-    assert asr.get_final(5) == words(2)
+    assert asr.get_final() == words(2)
 
 
 class Gated(FakeTranscriber):
@@ -138,7 +138,7 @@ class Gated(FakeTranscriber):
 
     def transcribe(self, audio_16k: np.ndarray, *, final: bool) -> Hypothesis:
         self.inside.set()
-        assert self.gate.wait(20)
+        self.gate.wait()
         self.lengths.append(len(audio_16k))
         return super().transcribe(audio_16k, final=final)
 
@@ -148,16 +148,16 @@ def test_streams_take_turns_and_a_finished_one_goes_first():
     with StreamingWhisperASR(transcriber=transcriber, duty=1.0) as asr:
         busy, early, late, done = (asr.stream() for _ in range(4))
         busy.put_audio_chunk(noise(0.5))
-        assert transcriber.inside.wait(10)  # the worker is in a decode: what comes now waits
+        transcriber.inside.wait()  # the worker is in a decode: what comes now waits
         early.put_audio_chunk(noise(1.0))
         late.put_audio_chunk(noise(1.5))
         done.put_audio_chunk(noise(2.0))
         done.finish()
         transcriber.gate.set()
-        assert done.get_final(10) == words(12)
+        assert done.get_final() == words(12)
         for stream in (busy, early, late):
             stream.finish()
-            stream.get_final(10)
+            stream.get_final()
     seconds = [length / RATE_HZ for length in transcriber.lengths]
     assert seconds[:2] == pytest.approx([0.5, 2.0], abs=0.05)
     assert sorted(set(np.round(seconds, 1))) == [0.5, 1.0, 1.5, 2.0]
@@ -169,7 +169,7 @@ def test_behind_a_blocked_recogniser_at_most_as_many_chunks_wait_as_the_queue_ha
     with StreamingWhisperASR(transcriber=transcriber, queue_size=queue_size, max_audio_s=3600) as asr:
         asr.start_processing()
         asr.put_audio_chunk(sound[:4800])
-        assert transcriber.inside.wait(10)
+        transcriber.inside.wait()
         tracemalloc.start()
         for start in range(4800, len(sound), 24):  # 20 000 chunks of a millisecond
             assert asr.put_audio_chunk(sound[start : start + 24])
@@ -181,7 +181,7 @@ def test_behind_a_blocked_recogniser_at_most_as_many_chunks_wait_as_the_queue_ha
         assert peak < 3 * sound.nbytes, "the sound itself, and room for it to grow"
         asr.finish()
         transcriber.gate.set()
-        text = asr.get_final(20)
+        text = asr.get_final()
     assert text.complete and text.audio_s == pytest.approx(20), "nothing is lost"
     assert transcriber.lengths[-1] == pytest.approx(20 * RATE_HZ, abs=1)
 

@@ -233,6 +233,14 @@ class StreamingWhisperASR:
         """
         return self._current().get_final(timeout)
 
+    def wait_until_read(self, timeout: float | None = None) -> bool:
+        """Block until the partial text rests on all sound put so far; False after ``timeout`` seconds.
+
+        Raises:
+            StateError: nothing was started.
+        """
+        return self._current().wait_until_read(timeout)
+
     def transcribe(self, audio: Waveform, timeout: float | None = None) -> Transcript:
         """Transcribe a whole waveform and wait for its text; a stream of its own, so that any thread may call it.
 
