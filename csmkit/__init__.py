@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from csmkit.csm.config import Sampling
     from csmkit.errors import CsmkitError
     from csmkit.live.conversation import LiveConversation
+    from csmkit.llm.contract import EchoLLM, FakeLLM
     from csmkit.llm.server import ServerLLM
-    from csmkit.llm.transformers import EchoLLM, FakeLLM, TransformersLLM
+    from csmkit.llm.transformers import TransformersLLM
     from csmkit.speech.abilities import Abilities
     from csmkit.speech.base import FakeGenerator
     from csmkit.speech.generator import Generator
@@ -67,9 +68,9 @@ _HOME = {
     "SAMPLE_RATE": "csmkit.audio",
     "Abilities": "csmkit.speech.abilities",
     "CsmkitError": "csmkit.errors",
-    "EchoLLM": "csmkit.llm.transformers",
+    "EchoLLM": "csmkit.llm.contract",
     "FakeGenerator": "csmkit.speech.base",
-    "FakeLLM": "csmkit.llm.transformers",
+    "FakeLLM": "csmkit.llm.contract",
     "Generator": "csmkit.speech.generator",
     "Guards": "csmkit.speech.guards",
     "Models": "csmkit.stack",

@@ -32,8 +32,8 @@ _BUILTIN: dict[str, dict[str, Builtin]] = {
     "llm": {
         "transformers": Builtin("csmkit.llm.transformers:TransformersLLM"),
         "openai": Builtin("csmkit.llm.server:ServerLLM", "server"),
-        "echo": Builtin("csmkit.llm.transformers:EchoLLM"),
-        "fake": Builtin("csmkit.llm.transformers:FakeLLM"),
+        "echo": Builtin("csmkit.llm.contract:EchoLLM"),
+        "fake": Builtin("csmkit.llm.contract:FakeLLM"),
     },
     "speech": {
         "csm": Builtin("csmkit.speech.generator:Generator.load"),

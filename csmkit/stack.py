@@ -19,7 +19,7 @@ from csmkit.errors import InputError
 
 if TYPE_CHECKING:
     from csmkit.asr.streaming import StreamingWhisperASR
-    from csmkit.llm.transformers import LLM
+    from csmkit.llm.contract import LLM
     from csmkit.speech.base import SpeechGenerator
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.audio import write
 from csmkit.chat.chatbot import StreamingConversationalChatbot
-from csmkit.chat.saved_conversation import load_conversation, save_conversation
+from csmkit.chat.conversation import load_conversation, save_conversation
 from csmkit.errors import AudioFileError, CheckpointError, CheckpointNotFoundError, InputError
 from csmkit.llm.transformers import FakeLLM
 from csmkit.speech.base import FakeGenerator

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from csmkit.cli.doctor_checks import examine, front_end
+from csmkit.cli.tools import examine, front_end
 
 
 def test_the_packages_of_the_notebook_are_looked_for():

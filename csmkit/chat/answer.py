@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from csmkit.chat.turn_clock import TurnClock
+from csmkit.llm.contract import LLM, Message
 from csmkit.llm.reader_thread import ReaderThread
-from csmkit.llm.transformers import LLM, Message
 from csmkit.text.clauses import Clause, ClauseSplitter
 
 

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE, WavWriter, as_mono, read, resample
-from csmkit.chat.conversation import Conversation
+from csmkit.chat.conversation import Conversation, load_conversation, save_conversation
 from csmkit.chat.events import Event
-from csmkit.chat.saved_conversation import load_conversation, save_conversation
 from csmkit.chat.settings import TurnOptions, turn_options
 from csmkit.chat.turn import Stage, Turn
 from csmkit.checks import is_finite
 from csmkit.errors import InputError, StateError
-from csmkit.llm.transformers import LLM, Message
+from csmkit.llm.contract import LLM, Message
 from csmkit.stack import Models, Stack, find_models, load_language_model, load_recogniser, load_voice, timed
 
 if TYPE_CHECKING:
@@ -225,7 +224,7 @@ class StreamingConversationalChatbot:
         self._conversation.clear()
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Keep the conversation in a folder; errors as `csmkit.chat.saved_conversation.save_conversation`."""
+        """Keep the conversation in a folder; errors as `csmkit.chat.conversation.save_conversation`."""
         save_conversation(folder, self.history, self._conversation.turns)
 
     def load(self, folder: str | PathLike[str]) -> None:

@@ -183,5 +183,5 @@ class ClauseSpeaker:
         n_kept = len(fitting) - len(lead)
         n_kept -= n_kept // 3
         n_left_out = len(earlier) + len(present) - n_kept
-        self._conversation.forget(n_turns, min(n_left_out, len(earlier)))
+        self._conversation.leave_out(n_turns, min(n_left_out, len(earlier)))
         return [*lead, *[*earlier, *present][n_left_out:]]

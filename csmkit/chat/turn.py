@@ -22,7 +22,7 @@ from csmkit.chat.settings import MOST_WORDS, TurnOptions
 from csmkit.chat.speaking import ClauseSpeaker
 from csmkit.chat.turn_clock import TurnClock
 from csmkit.chat.turn_row import TurnRecord, turn_metrics, turn_notes, turn_spans
-from csmkit.llm.transformers import LLM
+from csmkit.llm.contract import LLM
 from csmkit.speech.generator import Segment
 from csmkit.speech.long_text import LETTERS_PER_S
 from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD

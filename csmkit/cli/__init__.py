@@ -17,10 +17,8 @@ COMMANDS = {
     "csmkit.cli.talk": ("talk",),
     "csmkit.cli.say": ("say",),
     "csmkit.cli.serve": ("serve",),
-    "csmkit.cli.sweep": ("sweep", "report"),
-    "csmkit.cli.listen": ("listen",),
-    "csmkit.cli.convert": ("convert",),
-    "csmkit.cli.doctor": ("doctor",),
+    "csmkit.cli.sweep": ("sweep", "report", "listen"),
+    "csmkit.cli.tools": ("convert", "doctor"),
 }
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 import csmkit
 from csmkit.cli.console import Console
 from csmkit.cli.options import ModelOptions
-from csmkit.cli.speaker_options import time_reading
 from csmkit.errors import InputError
 
 if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
-    from csmkit.llm.transformers import LLM
+    from csmkit.llm.contract import LLM
     from csmkit.speech.base import SpeechGenerator
     from csmkit.speech.generator import Generator
     from csmkit.speech.settings import Segment
@@ -123,3 +122,17 @@ def load_chatbot(
             if chatbot.options.voice:
                 console.voice(time_reading(generator, chatbot.options.voice))
             yield chatbot
+
+
+def time_reading(generator: SpeechGenerator, voice: Sequence[Segment]) -> dict[str, float]:
+    """Let the generator encode and read a voice prompt before the first text waits for it; seconds of both.
+
+    Raises:
+        ContextOverflowError: the prompt leaves no room to speak.
+    """
+    from csmkit.audio import FRAME_RATE
+
+    start = time.perf_counter()
+    generator.warm_up(voice)
+    seconds = time.perf_counter() - start
+    return {"voice_ready_s": seconds, "voice_s": sum(segment.n_frames for segment in voice) / FRAME_RATE}

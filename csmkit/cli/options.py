@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from csmkit.cli.speaker_options import parse_guards, read_voice
 from csmkit.errors import InputError
 
 if TYPE_CHECKING:
+    from csmkit.speech.guards import Guards
     from csmkit.speech.settings import Segment
 
 Play = Annotated[str, typer.Option(help="On this machine's sound card: yes, no, or auto, where there is one.")]
@@ -140,6 +140,37 @@ def parse_prebuffer(text: str) -> float | Literal["auto"]:
         return float(text)
     except ValueError as error:
         raise InputError(f"--prebuffer {text!r}: give milliseconds such as 500, or auto") from error
+
+
+def parse_guards(text: str) -> Guards:
+    """``"on"`` or ``"off"``.
+
+    Raises:
+        InputError: anything else.
+    """
+    from csmkit.speech.guards import Guards
+
+    if text not in ("on", "off"):
+        raise InputError(f"--guards {text!r}: give on or off")
+    return Guards() if text == "on" else Guards.off()
+
+
+def read_voice(path: Path | None, text: str | None, speaker: int | None) -> list[Segment]:
+    """The segments that lead the context: the voice prompt, or none.
+
+    Raises:
+        AudioFileError: the file is absent or not a sound file.
+        InputError: one of the two is missing, only silence, or too long.
+    """
+    if path is None and text is None:
+        return []
+    if path is None or text is None:
+        given, missing = ("--voice-text", "--voice") if path is None else ("--voice", "--voice-text")
+        raise InputError(f"{given} without {missing}: give the recording and the words that are said in it")
+    from csmkit.speech.settings import SpeechSettings
+    from csmkit.speech.speaker_prompt import voice_prompt
+
+    return [voice_prompt(path, text, SpeechSettings.speaker if speaker is None else speaker)]
 
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -12,7 +12,6 @@ from csmkit.cli import models
 from csmkit.cli.console import Console
 from csmkit.cli.loudspeaker import find_loudspeaker
 from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, takes_options
-from csmkit.cli.speaker_options import time_reading
 
 if TYPE_CHECKING:
     from csmkit.speech.long_text import PassageStream
@@ -40,7 +39,7 @@ def say(
     generator = models.load_generator(load, console)
     models.check_follows(generator, context)
     if context:
-        console.voice(time_reading(generator, context))
+        console.voice(models.time_reading(generator, context))
     arrivals, start = Arrivals(), time.perf_counter()
     request = generator.request(text, context=context, **given)
     if settings.raw_text:

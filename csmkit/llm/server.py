@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from csmkit.errors import InputError, LanguageModelError, MissingDependencyError
-from csmkit.llm.transformers import Message
+from csmkit.llm.contract import Message
 
 
 class ServerLLM:

@@ -1,78 +1,21 @@
-"""The language models that answer, behind one method."""
+"""Language models in transformers' layout, the bundled one among them."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Sequence
 from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceMemoryError, InputError, LanguageModelError
+from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceMemoryError, InputError
+from csmkit.llm.contract import LLM, EchoLLM, FakeLLM, Message
 from csmkit.llm.prefix_cache import Prefix, PrefixCache, n_common
 
 if TYPE_CHECKING:
     import torch
 
-Message = dict[str, str]
-
-
-class LLM(Protocol):
-    """A language model; write one to plug in another, an online service for instance."""
-
-    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
-        """Answer, piece by piece.
-
-        Args:
-            messages: ``{"role": "user" or "assistant", "content": text}``, oldest first; the last one is the user's.
-
-        Yields:
-            Pieces of text as soon as they are known. Closing the generator stops the model within one token.
-        """
-        ...
-
-
-class EchoLLM:
-    """Says what the user said, word by word."""
-
-    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
-        """The words of the last message; interface as in `LLM`."""
-        for number, word in enumerate(messages[-1]["content"].split()):
-            yield f" {word}" if number else word
-
-
-class FakeLLM:
-    """Says prepared answers in turn, word by word: for tests, and as a template for plugins.
-
-    Args:
-        answers: one a turn; after the last the first comes again.
-        word_s: seconds before each word.
-        fail_after: raise LanguageModelError after this many words of an answer; -1 never does.
-    """
-
-    def __init__(
-        self, answers: Sequence[str] = ("Hello there. How are you?",), *, word_s: float = 0.0, fail_after: int = -1
-    ) -> None:
-        if isinstance(answers, str) or not answers:
-            raise InputError(f"answers={answers!r}: give a list of at least one answer")
-        self.seen: list[list[Message]] = []
-        self.n_words = 0
-        self._answers = list(answers)
-        self._word_s = word_s
-        self._fail_after = fail_after
-
-    def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
-        """The next answer; the messages are kept in ``seen``."""
-        answer = self._answers[len(self.seen) % len(self._answers)]
-        self.seen.append([dict(message) for message in messages])
-        for number, word in enumerate(answer.split(" ")):
-            if number == self._fail_after:
-                raise LanguageModelError(f"the fake language model was told to fail after {number} words")
-            if self._word_s:
-                time.sleep(self._word_s)
-            self.n_words += 1
-            yield f" {word}" if number else word
+__all__ = ["LLM", "EchoLLM", "FakeLLM", "Message", "TransformersLLM"]
 
 
 class TransformersLLM:

@@ -1,4 +1,4 @@
-"""What is installed, what works, and what to do about the rest."""
+"""csmkit convert and csmkit doctor: a checkpoint in another layout, and what is installed and works here."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated
 
-from csmkit.asr.directory import NAMES, check_directory, resolve
+import typer
+
+import csmkit
 from csmkit.errors import CsmkitError
-from csmkit.files.hub import find_voice
-from csmkit.stack import PRESETS
 
-PACKAGES = {  # package: the extra that brings it, None for what is always needed
+PACKAGES = {  # package: the extra of csmkit that installs it; None where every installation has it
     "torch": None,
     "transformers": None,
     "numpy": None,
@@ -36,18 +37,54 @@ PACKAGES = {  # package: the extra that brings it, None for what is always neede
 }
 
 
+def convert(
+    source: Annotated[str, typer.Argument(help="A checkpoint directory, pocket or a hub id.")],
+    target: Annotated[Path, typer.Argument(help="A directory that is empty or does not exist yet.")],
+    to: Annotated[
+        str | None, typer.Option(help="transformers, sesame, int4 or int8; default the layout that SOURCE is not in.")
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(help="A Mimi directory, moshi's file, a hub id, or none; default SOURCE's own."),
+    ] = None,
+) -> None:
+    """Convert a checkpoint from Sesame's layout to transformers', or back; or round its weights to 4 or 8 bits."""
+    from csmkit.convert import convert as convert_checkpoint
+
+    done = convert_checkpoint(source, target, to=to, codec=codec)
+    print(f"{' -> '.join(done.layouts)}: {done.n_tensors} tensors, {done.n_bytes / 1e6:.1f} MB in {done.target}")
+    for note in done.notes:
+        print(f"  {note}")
+
+
+def doctor() -> None:
+    """Show what is installed, which devices and presets work, and what to do about the rest."""
+    print(f"csmkit {csmkit.__version__}")
+    for finding in examine():
+        mark = "ok" if finding.ok else "--"
+        remedy = f"  -> {finding.remedy}" if finding.remedy and not finding.ok else ""
+        print(f"{mark}  {finding.subject:34} {finding.result}{remedy}")
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: what was looked at, whether it is fine, what was seen, what to do about it."""
+    """One line of the report.
+
+    Attributes:
+        subject: what was examined.
+        ok: whether it can be used.
+        result: what was found.
+        remedy: what to do where it cannot be used; empty where there is nothing to do.
+    """
 
     subject: str
     ok: bool
-    seen: str
+    result: str
     remedy: str = ""
 
 
 def examine() -> list[Finding]:
-    """Look at Python, packages, devices and presets; nothing is downloaded, no model is loaded."""
+    """Examine Python, packages, devices and presets; nothing is downloaded, no model is loaded."""
     packages = [_package(name, extra) for name, extra in PACKAGES.items()]
     return [_python(), *packages, front_end(), *_devices(), *_presets()]
 
@@ -70,9 +107,9 @@ def _package(name: str, extra: str | None) -> Finding:
 
 
 def front_end() -> Finding:
-    """Whether a JupyterLab of this environment has the JavaScript of the player.
+    """Whether the JupyterLab of this environment has the JavaScript of the player.
 
-    One that runs in another environment, as on notebook instances with several, needs anywidget there.
+    A JupyterLab in another environment, as on notebook instances with several of them, needs anywidget there.
     """
     roots = (sys.prefix, site.getuserbase())
     places = [Path(root) / "share" / "jupyter" / "labextensions" / "anywidget" for root in roots]
@@ -89,7 +126,7 @@ def _devices() -> list[Finding]:
         return []
     from csmkit import machine
 
-    found = [Finding(subject, True, seen) for subject, seen in machine.describe()]
+    found = [Finding(subject, True, result) for subject, result in machine.describe()]
     if not torch.cuda.is_available():
         remedy = "" if torch.version.cuda else "this is a CPU build of torch; install a CUDA build to use a GPU"
         return [*found, Finding("cuda", False, "no CUDA device", remedy)]
@@ -100,6 +137,10 @@ def _devices() -> list[Finding]:
 
 
 def _presets() -> list[Finding]:
+    from csmkit.asr.directory import NAMES, check_directory, resolve
+    from csmkit.files.hub import find_voice
+    from csmkit.stack import PRESETS
+
     chosen = os.environ.get("CSMKIT_PRESET") or "pocket"
     found = [Finding("preset", chosen in PRESETS, f"{chosen} is the default", f"choose one of {', '.join(PRESETS)}")]
     try:
