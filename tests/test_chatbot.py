@@ -24,6 +24,7 @@ from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.settings import ChatModels, TurnOptions, chat_models
 from csmkit.errors import AudioFileError, ContextOverflowError, DeviceError, InputError, LanguageModelError, StateError
 from csmkit.llm.transformers import EchoLLM, FakeLLM, Message
+from csmkit.speech.abilities import Abilities
 from csmkit.speech.generator import FakeGenerator, Generator, Segment
 
 ANSWER = "Well of course, I can help you with that today. It is an easy thing to do. Shall we begin at once?"
@@ -541,6 +542,14 @@ def test_a_voice_that_leaves_no_room_to_speak_is_refused_before_the_first_turn()
         make(generator=Full(), voice=[Segment(0, "This is how I sound.", torch.zeros(1920))])
     with pytest.raises(InputError, match="voice of type Segment: give a list of segments"):
         TurnOptions(voice=Segment(0, "This is how I sound."))  # type: ignore[arg-type]
+
+
+def test_a_voice_that_cannot_follow_a_recording_refuses_one() -> None:
+    generator = FakeGenerator()
+    generator.abilities = Abilities(follows_prompt=False)
+    with pytest.raises(InputError, match=r"cannot speak like a recording.*speaker= \(--speaker\)"):
+        make(generator=generator, voice=[Segment(0, "This is how I sound.", torch.zeros(1920))])
+    make(generator=generator).close()
 
 
 def test_all_speech_is_made_on_the_readers_thread() -> None:

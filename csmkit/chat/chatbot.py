@@ -53,8 +53,9 @@ class StreamingConversationalChatbot:
             object is not warmed up here.
 
     Raises:
-        InputError: an unknown preset or option, or a value out of its range.
-        ContextOverflowError: a voice prompt that leaves no room to speak.
+        InputError: an unknown preset or option, a value out of its range, or a speaker prompt in the option ``voice``
+            for a checkpoint that cannot follow one, such as the bundled one.
+        ContextOverflowError: a speaker prompt that leaves no room to speak.
         CsmkitError: a model cannot be loaded; the leaf says why.
     """
 
@@ -77,7 +78,7 @@ class StreamingConversationalChatbot:
         self.load_s: dict[str, float] = {}
         with timed(self.load_s, "speech"):
             self.generator: SpeechGenerator = stack.voice if generator is None else load_voice(generator)
-        self._check_room()
+        self._check_prompt()
         with timed(self.load_s, "llm"):
             self.llm: LLM = stack.language_model if llm is None else load_language_model(llm, seed)
         with timed(self.load_s, "asr"):
@@ -287,12 +288,13 @@ class StreamingConversationalChatbot:
             self._turn.end()
         self._turn = self._events = None
 
-    def _check_room(self) -> None:
-        """Raise ContextOverflowError where the voice prompt is too long even for a word, here and not in a turn."""
-        voice, length = self.options.voice, self.options.max_audio_length_ms
-        if voice:
-            request = self.generator.request("Hello.", context=list(voice), max_audio_length_ms=length)
-            self.generator.fit(request, n_lead=len(voice))
+    def _check_prompt(self) -> None:
+        """Raise here, not in the first turn, for a speaker prompt that the generator cannot use."""
+        prompt, length = self.options.voice, self.options.max_audio_length_ms
+        self.generator.abilities.check_prompt(prompt)
+        if prompt:
+            request = self.generator.request("Hello.", context=list(prompt), max_audio_length_ms=length)
+            self.generator.fit(request, n_lead=len(prompt))
 
 
 def _recogniser(asr: StreamingWhisperASR | str | bool | None, stack: Stack) -> StreamingWhisperASR | None:

@@ -77,15 +77,6 @@ def choose_llm(name: str | None, url: str | None, seed: int | None = None) -> LL
     return ServerLLM(name, base_url=url, system_prompt=SPOKEN_STYLE, seed=seed)
 
 
-def check_follows(generator: SpeechGenerator, prompt: Sequence[Segment]) -> None:
-    """Raise InputError for a recording to speak like, where the voice cannot speak like one."""
-    if prompt and not generator.abilities.follows_prompt:
-        raise InputError(
-            "--voice with a voice that cannot speak like a recording: leave out --voice and --voice-text and choose "
-            "one of its own speakers by --speaker, or give a voice that can, such as --model sesame/csm-1b"
-        )
-
-
 def load_generator(load: ModelOptions, console: Console) -> Generator:
     """The voice that the options name, warmed up and announced."""
     return announce_voice(open_stack(load), console)
@@ -111,7 +102,7 @@ def load_chatbot(
 
     with open_stack(load, options.get("seed")) as stack:
         generator = announce_voice(stack, console)
-        check_follows(generator, options.get("voice", ()))
+        generator.abilities.check_prompt(options.get("voice", ()))
         asr = stack.recogniser(whisper)
         seconds = stack.load_s["asr"]
         console.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)

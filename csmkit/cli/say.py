@@ -37,7 +37,7 @@ def say(
     given, context = speech.given(), speech.voice_prompt()
     settings = SpeechSettings(**given)
     generator = models.load_generator(load, console)
-    models.check_follows(generator, context)
+    generator.abilities.check_prompt(context)
     if context:
         console.voice(models.time_reading(generator, context))
     arrivals, start = Arrivals(), time.perf_counter()

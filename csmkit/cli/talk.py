@@ -117,7 +117,7 @@ def _load(
     from csmkit.chat.chatbot import StreamingConversationalChatbot
     from csmkit.live.conversation import LiveConversation
 
-    models.check_follows(models.announce_voice(stack, console), options.get("voice", ()))
+    models.announce_voice(stack, console).abilities.check_prompt(options.get("voice", ()))
     asr = stack.recogniser(whisper)
     seconds = stack.load_s["asr"]
     console.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
@@ -74,3 +75,12 @@ class Abilities:
         if self.n_speakers is not None and speaker >= self.n_speakers:
             last = self.n_speakers - 1
             raise InputError(f"speaker={speaker}: this voice has the speakers 0 to {last}, give one of them")
+
+    def check_prompt(self, prompt: Sequence[object]) -> None:
+        """Raise InputError for a speaker prompt where the voice does not follow one."""
+        if prompt and not self.follows_prompt:
+            raise InputError(
+                "a speaker prompt (voice= or --voice) for a voice that cannot speak like a recording: "
+                "leave it out and choose one of the voice's own speakers by speaker= (--speaker), or load a voice that "
+                "can, such as sesame/csm-1b"
+            )
