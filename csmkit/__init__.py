@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from csmkit import moved
+from csmkit.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from csmkit.asr.streaming import StreamingWhisperASR
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from csmkit.speech.speaker_prompt import voice_prompt
     from csmkit.stack import Models, Stack
 
-__version__ = "0.1.0"
 __all__ = [
     "SAMPLE_RATE",
     "Abilities",

@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 
-import csmkit
 from csmkit.errors import InputError
+from csmkit.version import __version__
 
 PACKAGES = (
     "torch",
@@ -168,7 +168,7 @@ def installed(package: str) -> str | None:
 def environment() -> dict[str, Any]:
     """List the hardware and the versions that figures depend on, as a flat row."""
     return {
-        "csmkit": csmkit.__version__,
+        "csmkit": __version__,
         "commit": commit(),
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -189,7 +189,7 @@ def machine() -> str:
 @cache
 def commit() -> str | None:
     """The commit that csmkit runs from, with "-dirty" where tracked files differ; None outside a checkout of it."""
-    folder = Path(csmkit.__file__).parent
+    folder = Path(__file__).parent
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:  # installed, maybe below someone's checkout
         return None
     head = _git(folder, "rev-parse", "HEAD")

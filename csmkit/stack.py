@@ -14,7 +14,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from csmkit import plugins
+import csmkit.plugins as plugins
 from csmkit.errors import InputError
 
 if TYPE_CHECKING:

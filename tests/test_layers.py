@@ -15,7 +15,7 @@ PACKAGE = Path(csmkit.__file__).parent
 
 # From the ground up; rooms of one line know each other's public names only where ROOMS_APART does not forbid it.
 LAYERS = (
-    ("errors", "checks", "moved"),
+    ("errors", "checks", "moved", "version"),
     ("audio", "timing", "plugins", "machine", "codec", "kernels"),
     ("text", "files"),
     ("csm", "mimi"),
@@ -45,15 +45,16 @@ def _modules() -> dict[str, Path]:
 
 
 def _imports(path: Path, modules: dict[str, Path]) -> set[str]:
+    """The modules of csmkit that a file imports; of ``from package import module``, both."""
     found = set()
-    for node in ast.walk(_without_type_checking(ast.parse(path.read_text()))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    # A package's names for annotations are those that it imports when they are first used.
+    for node in ast.walk(tree if path.name == "__init__.py" else _without_type_checking(tree)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {
-                full if (full := f"{node.module}.{alias.name}") in modules else node.module for alias in node.names
-            }
-    return {name for name in found if name.split(".")[0] == "csmkit"}
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found & set(modules)
 
 
 def _without_type_checking(tree: ast.Module) -> ast.Module:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csmkit import __version__, plugins
+import csmkit.plugins as plugins
 from csmkit.asr.utterance import Utterance
 from csmkit.errors import MissingDependencyError
 from csmkit.machine import PACKAGES, installed
+from csmkit.version import __version__
 
 if TYPE_CHECKING:
     from csmkit.chat.answer import AnswerText

@@ -17,8 +17,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-import csmkit
-from csmkit.serve import page, speech, transcriptions
+import csmkit.serve.page as page
+import csmkit.serve.speech as speech
+import csmkit.serve.transcriptions as transcriptions
 from csmkit.serve.errors import RequestError, as_request_error, invalid
 from csmkit.serve.metrics import process_gauges
 from csmkit.serve.realtime import route as realtime
@@ -26,6 +27,7 @@ from csmkit.serve.security import App, Guard
 from csmkit.serve.service import Service
 from csmkit.serve.sound_formats import MEDIA_TYPES
 from csmkit.serve.streaming import StreamedAnswer, unless_left
+from csmkit.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +122,7 @@ async def _no_route(request: Request, error: Exception) -> JSONResponse:
 
 async def health(_: Request, service: Service) -> Response:
     """Whether the process answers at all."""
-    return JSONResponse({"status": "ok", "csmkit": csmkit.__version__})
+    return JSONResponse({"status": "ok", "csmkit": __version__})
 
 
 async def ready(_: Request, service: Service) -> Response:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from csmkit import plugins
+import csmkit.plugins as plugins
 from csmkit.codec import Codec, CodecStream
 from csmkit.csm.config import Sampling
 from csmkit.errors import DeviceError, DeviceMemoryError, InputError

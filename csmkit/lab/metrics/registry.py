@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from csmkit import plugins
+import csmkit.plugins as plugins
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
 from csmkit.errors import PluginError
 from csmkit.lab.metrics.distances import distances

@@ -12,10 +12,10 @@ from typing import Any
 
 import ipywidgets
 
-import csmkit
 from csmkit.audio import write
 from csmkit.errors import AudioFileError
 from csmkit.lab.trials.trial import Trial
+from csmkit.version import __version__
 
 ROWS = "recordings.jsonl"
 
@@ -56,7 +56,7 @@ class Recording:
     @property
     def row(self) -> dict[str, Any]:
         """The trial's row, with the recording's number, the preset and the version of csmkit."""
-        return {"recording": self.number, "preset": self.preset, "csmkit": csmkit.__version__, **self.trial.row}
+        return {"recording": self.number, "preset": self.preset, "csmkit": __version__, **self.trial.row}
 
 
 def keep(recording: Recording, folder: str | PathLike[str]) -> Path:

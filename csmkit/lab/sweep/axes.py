@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from csmkit import plugins
+import csmkit.plugins as plugins
 from csmkit.asr.directory import NAMES, resolve
 from csmkit.checks import is_integer
 from csmkit.csm.config import Sampling

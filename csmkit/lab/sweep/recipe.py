@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from csmkit import plugins
+import csmkit.plugins as plugins
 from csmkit.checks import is_finite
 from csmkit.errors import InputError
 from csmkit.lab.metrics.registry import Measure

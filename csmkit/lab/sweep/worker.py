@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import csmkit
 from csmkit.asr.directory import local_directory, resolve
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.turn_row import versions
@@ -45,7 +44,7 @@ def origin() -> dict[str, Any]:
 @cache
 def code_checksum() -> str:
     """The first twelve digits of a SHA-256 over csmkit's source files: it tells two states of the code apart."""
-    package = Path(csmkit.__file__).parent
+    package = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(str(path.relative_to(package)).encode() + path.read_bytes())

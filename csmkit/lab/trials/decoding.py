@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from csmkit import plugins
+import csmkit.plugins as plugins
 from csmkit.errors import InputError
 from csmkit.mimi.codecs import Codec, IndependentCodec, MimiCodec
 from csmkit.speech.streams import FrameStream

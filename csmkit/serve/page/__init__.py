@@ -10,10 +10,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-import csmkit
-
 HERE = Path(__file__).parent
-PLAYER = Path(csmkit.__file__).parent / "lab" / "notebook"  # read as files: the widget's Python is not needed here
+PLAYER = Path(__file__).parents[2] / "lab" / "notebook"  # read as files: the widget's Python is not needed here
 PLAYER_SCRIPTS = ("sound.js", "player.js", "widget.js")  # one module together
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
