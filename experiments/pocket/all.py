@@ -4,7 +4,7 @@
 
 Each step is a command of its own, printed before it runs. What is finished is not done again, and a training that was
 stopped goes on from its checkpoint, so the whole can be interrupted at any time. ``--scale`` multiplies the minutes of
-every training. Debian's packages flite and wordnet are needed; a GPU is used when there is one.
+every training. Debian's packages flite, espeak-ng and wordnet are needed; a GPU is used when there is one.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Step:
 def steps(work: Path, out: Path) -> list[Step]:
     """All steps in an order that can be run one after another."""
     text, speech, codes = work / "text", work / "speech", work / "codes"
-    quantiser, copies = codes / "quantiser.safetensors", work / "speech_codec"
+    quantiser, copies, voices = codes / "quantiser.safetensors", work / "speech_codec", work / "speech_voices"
     tokens = ("--data", f"{speech}", "--codes", f"{codes}", "--quantiser", f"{quantiser}")
     base = work / "whisper-base.en"
 
     def whisper(size: str, minutes: float, *more: str) -> Step:
         run = work / f"whisper-{size}"
-        folders = ("--data", f"{speech}", f"{copies}", "--text", f"{text}", "--out", f"{run}")
+        folders = ("--data", f"{speech}", f"{copies}", f"{voices}", "--text", f"{text}", "--out", f"{run}")
         return Step(f"whisper-{size}", "train_whisper", ("--size", size, *folders, *more), None, minutes)
 
     def export_whisper(size: str) -> Step:
@@ -62,6 +62,7 @@ def steps(work: Path, out: Path) -> list[Step]:
             "reconstruct",
             (*tokens, "--decoder", f"{runs['decoder']}", "--out", f"{copies}", "--shards", "12"),
         ),
+        Step("other_voices", "other_voices", ("--text", f"{text}", "--out", f"{voices}")),
         whisper("base.en", 145),
         whisper("tiny.en", 50, "--start-from", f"base.en={base}", "--rate", "0.5"),
         whisper("small.en", 135, "--start-from", f"base.en={base}", "--rate", "0.5"),
@@ -85,8 +86,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=None, help="names of steps")
     parser.add_argument("--list", action="store_true", help="show the commands and stop")
     args = parser.parse_args()
-    if not args.list and shutil.which("flite") is None:
-        raise SystemExit("flite is not installed: apt-get install flite wordnet")
+    missing = [name for name in ("flite", "espeak-ng") if shutil.which(name) is None]
+    if not args.list and missing:
+        raise SystemExit(f"not installed: {', '.join(missing)}; apt-get install flite espeak-ng wordnet")
     for step in steps(args.work, args.out):
         if args.only is not None and step.name not in args.only:
             continue

@@ -27,12 +27,11 @@ UNKNOWING = re.compile(
     r"wish i knew|outside my little world|nobody told me|can't tell|know simple things|i can't do that|can only talk|"
     r"only a voice|just a voice"
 )
-TEMPERATURE = 0.7
 _SUM = re.compile(r"(\w+) (plus|minus) (\w+) (?:is|makes) (\w+)")
 
 
 class Answerer:
-    """Answers prompts in batches with the checkpoint's own sampling at temperature 0.7."""
+    """Answers prompts in batches with the checkpoint's own sampling."""
 
     def __init__(self, folder: Path) -> None:
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
@@ -48,7 +47,7 @@ class Answerer:
         ]
         batch = self.tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
         prompt = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        tokens = self.model.generate(**prompt, do_sample=True, temperature=TEMPERATURE)
+        tokens = self.model.generate(**prompt)
         return self.tokenizer.batch_decode(tokens[:, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
 
 

@@ -118,12 +118,34 @@ def _labels(ids: list[int], learn: list[bool], header_end: int, turn_end: int) -
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """The miniature Llama with fresh weights."""
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=8,
+        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=704, num_hidden_layers=6, num_attention_heads=8,
         num_key_value_heads=2, head_dim=32, max_position_embeddings=N_POSITIONS, rope_theta=10_000.0,
         tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return LlamaForCausalLM(config)
+
+
+@torch.no_grad()
+def deepened(given: LlamaForCausalLM, n_layers: int) -> LlamaForCausalLM:
+    """A model of more layers that says what ``given`` says: the new ones, between its own, begin by adding nothing.
+
+    Raises:
+        ValueError: fewer layers than it has.
+    """
+    n_given = given.config.num_hidden_layers
+    if n_layers < n_given:
+        raise ValueError(f"--layers {n_layers}: the model given has {n_given}, give as many or more")
+    config = LlamaConfig.from_dict(given.config.to_dict() | {"num_hidden_layers": n_layers})
+    model = LlamaForCausalLM(config)
+    model.load_state_dict({k: v for k, v in given.state_dict().items() if ".layers." not in k}, strict=False)
+    places = [(number + 1) * n_layers // n_given - 1 for number in range(n_given)]
+    for place, layer in zip(places, given.model.layers, strict=True):
+        model.model.layers[place].load_state_dict(layer.state_dict())
+    for place in set(range(n_layers)) - set(places):
+        model.model.layers[place].self_attn.o_proj.weight.zero_()
+        model.model.layers[place].mlp.down_proj.weight.zero_()
+    return model
 
 
 def batches(examples: list[Example], pad: int, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -211,6 +233,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="where the training keeps its checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint directory to write")
     parser.add_argument("--start-from", type=Path, default=None, help="an exported language model")
+    parser.add_argument("--layers", type=int, default=None, help="at least as many as the exported model's; its own")
     parser.add_argument("--rate", type=float, default=1.0, help="of the usual learning rates")
     parser.add_argument("--minutes", type=float, default=15.0)
     arguments = parser.parse_args()
@@ -220,6 +243,8 @@ def main() -> None:
     examples = encode(tokenizer, dialogues)
     given = arguments.start_from
     model = LlamaForCausalLM.from_pretrained(given, dtype=torch.float32) if given else build_model(tokenizer)
+    if given and arguments.layers:
+        model = deepened(model, arguments.layers)
     model.to(device())
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
