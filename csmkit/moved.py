@@ -15,6 +15,7 @@ MOVED = {
     "csmkit.asr.thread": "csmkit.asr.worker",
     "csmkit.batch": "csmkit.speech.batch",
     "csmkit.chat.clauses": "csmkit.text.clauses",
+    "csmkit.chat.listening": "csmkit.chat.transcription",
     "csmkit.chat.llm": "csmkit.llm.transformers",
     "csmkit.chat.parts": "csmkit.stack",
     "csmkit.chat.saved_conversation": "csmkit.chat.conversation",

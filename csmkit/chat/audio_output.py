@@ -10,9 +10,9 @@ import numpy as np
 
 from csmkit.audio import FRAME_MS, ONSET_MS, SAMPLE_RATE, WavWriter, audible_windows, first_audible
 from csmkit.chat.events import Event
-from csmkit.chat.listening import Listener
 from csmkit.chat.settings import TurnOptions
 from csmkit.chat.speaking import SpokenClause
+from csmkit.chat.transcription import TurnTranscription
 from csmkit.chat.turn_clock import TurnClock
 from csmkit.timing import Arrivals, Prebuffer
 
@@ -26,7 +26,7 @@ class AudioOutput:
     Args:
         options: of the turn.
         wav: file that gets every chunk, or None.
-        listener: transcribes every chunk.
+        transcription: gets every chunk.
         clock: of the turn.
         pace: seconds that a second of speech took in an earlier turn; None where that is not known.
 
@@ -40,13 +40,13 @@ class AudioOutput:
         self,
         options: TurnOptions,
         wav: WavWriter | None,
-        listener: Listener,
+        transcription: TurnTranscription,
         clock: TurnClock,
         pace: float | None = None,
     ) -> None:
         self.arrivals, self.made = Arrivals(), Arrivals()
         self.first_made_at: float | None = None
-        self._wav, self._listener, self._clock = wav, listener, clock
+        self._wav, self._transcription, self._clock = wav, transcription, clock
         longest_s = max(options.schedule) * FRAME_MS / 1000
         self._prebuffer = Prebuffer(options.prebuffer_ms, longest_s, pace)
         self._waiting: deque[tuple[SpokenClause, Tensor]] = deque()
@@ -86,12 +86,12 @@ class AudioOutput:
         spoken, chunk = self._waiting.popleft()
         if self._wav is not None:
             self._wav.write(chunk)  # first: a chunk that cannot be written was not delivered
-        self._listener.hear(chunk)
+        self._transcription.add(chunk)
         event = self._clock.event("audio_chunk", data=chunk, chunk_num=len(self.arrivals) + 1)
         self._note(chunk, event["t"])
         spoken.n_delivered += len(chunk)
         yield event
-        partial = self._listener.changed_partial()
+        partial = self._transcription.changed_partial()
         if partial is not None:
             yield self._clock.event("partial_text", text=partial)
 

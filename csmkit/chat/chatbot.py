@@ -1,4 +1,4 @@
-"""StreamingConversationalChatbot: the whole conversation, as a generator of events."""
+"""StreamingConversationalChatbot: a spoken conversation; each turn is a generator of events."""
 
 from __future__ import annotations
 
@@ -32,31 +32,32 @@ if TYPE_CHECKING:
 
 
 class StreamingConversationalChatbot:
-    """Answers aloud, and hears itself while it does.
+    """Answers messages aloud, and transcribes its own speech.
 
-    A part is given as an object, as a plugin's name such as ``fake``, or as the name of a model; what is left out comes
-    from the preset. Everything is loaded here, so that a turn only waits for its answer.
+    ``generator``, ``asr`` and ``llm`` are each an object, the name of a plugin such as ``fake``, or the name of a
+    model; None is the model of the preset. The constructor loads and warms up all models, and blocks meanwhile.
 
     Args:
-        generator: the voice.
-        asr: the recogniser; False for none. One that is given as an object may be shared with other chatbots, and is
-            not closed.
-        llm: the language model.
-        preset: ``pocket`` or ``sesame``, or models of your own; None asks CSMKIT_PRESET and means pocket. A `Stack`
-            lends its models, which it keeps: several chatbots then share them.
-        options: how turns are spoken; None is the preset's way.
-        clock: seconds, never decreasing; times what a turn measures. Give a recogniser of yours the same one.
+        generator: makes the speech.
+        asr: transcribes the speech and the user's audio; False for no transcription. A recogniser that is given as an
+            object may be shared with other chatbots; it is not warmed up and not closed.
+        llm: writes the answers.
+        preset: ``pocket``, ``sesame`` or `Models`; None for the variable CSMKIT_PRESET, else pocket. Or a `Stack`,
+            whose loaded models are used and stay loaded, so that several chatbots share them.
+        options: how turns are spoken and transcribed; None for the preset's.
+        clock: returns the present moment in seconds, never less than before; all times of a turn are taken from it. A
+            recogniser that is given as an object should have the same clock.
         changes: fields of `TurnOptions` to change, such as ``chunk_frames=4``.
 
     Attributes:
-        load_s: seconds that loading and warming up took, by part: ``speech``, ``llm``, ``asr``. What is given as an
-            object is not warmed up here.
+        options: the options of the next turn; may be replaced between turns.
+        load_s: seconds of loading and warming up, by part: ``speech``, ``llm``, ``asr``.
 
     Raises:
         InputError: an unknown preset or option, a value out of its range, or a speaker prompt in the option ``voice``
             for a checkpoint that cannot follow one, such as the bundled one.
         ContextOverflowError: a speaker prompt that leaves no room to speak.
-        CsmkitError: a model cannot be loaded; the leaf says why.
+        CsmkitError: a model cannot be loaded; the subclass says why.
     """
 
     def __init__(
@@ -86,17 +87,20 @@ class StreamingConversationalChatbot:
         self._owns_asr = isinstance(asr, str) or (asr is not self.asr and stack is own)
         self._conversation = Conversation()
         self._clock = clock
-        self._pace: float | None = None  # of the last turn that had one
+        self._pace: float | None = None  # of the last turn with two chunks or more
         self._turn: Turn | None = None
-        self._last_turn: Turn | None = None  # the last that ended; it may still be truncated
-        self._kept_turn: Turn | None = None  # the one at the end of the history
+        self._last_turn: Turn | None = None  # the last that ended; `truncate` may still change it
+        self._kept_turn: Turn | None = None  # the turn at the end of the history
         self._keeping = threading.Lock()
-        # Weak, so that leaving a for loop drops the generator, which closes it and with it the turn.
+        # Weak: a caller who leaves its for loop drops the generator, which then closes the turn.
         self._events: weakref.ref[Generator[Event, None, None]] | None = None
 
     @property
     def history(self) -> list[Message]:
-        """``{"role", "content"}`` of what was spoken, oldest first. A turn nobody heard leaves no trace."""
+        """``{"role", "content"}`` of each message, oldest first; an answer is the part of it that was delivered.
+
+        A turn without any delivered speech is left out.
+        """
         return self._conversation.history
 
     def process_streaming(
@@ -105,29 +109,29 @@ class StreamingConversationalChatbot:
         save_audio_path: str | PathLike[str] | None = None,
         user_audio: Waveform | None = None,
     ) -> Generator[Event, None, None]:
-        """Answer a message. Taking an event asks for the next work; closing the generator stops everything at once.
+        """Answer a message. The work is done while events are taken; closing the generator stops it at once.
 
-        A turn that was left half read is closed first.
+        A turn that is still open is closed first.
 
         Args:
             user_input: what the user says.
-            save_audio_path: a WAV file that grows with every chunk, or None.
-            user_audio: the sound of ``user_input`` at 24 kHz, where it was spoken and recognised elsewhere: the voice
-                hears it as the user's turn.
+            save_audio_path: WAV file of the answer, written chunk by chunk, or None.
+            user_audio: the sound of ``user_input``, samples at 24 kHz, where the user spoke it; it becomes part of the
+                generator's context.
 
         Yields:
-            Events, see `csmkit.chat.events`; the first as soon as the language model writes.
+            Events, see `csmkit.chat.events`; the first with the first text of the language model.
 
         Raises:
-            InputError: no text, or sound that cannot be used; at the call.
-            AudioFileError: the file cannot be written; at the call, before anything is generated.
+            InputError: no text, or samples that cannot be used; at the call.
+            AudioFileError: the file cannot be written; at the call.
             StateError: another thread is reading a turn; at the call.
-            LanguageModelError: the language model failed, while reading; the next turn is not affected.
+            LanguageModelError: the language model failed; from an event. The next turn is not affected.
         """
         if not isinstance(user_input, str) or not user_input.strip():
             raise InputError(f"user_input={user_input!r}: give some text to answer")
-        sound = None if user_audio is None else as_mono(user_audio)
-        return self._begin(user_input.strip(), sound, save_audio_path)
+        samples = None if user_audio is None else as_mono(user_audio)
+        return self._begin(user_input.strip(), samples, save_audio_path)
 
     def process_streaming_audio(
         self,
@@ -135,34 +139,34 @@ class StreamingConversationalChatbot:
         sample_rate: int | None = None,
         save_audio_path: str | PathLike[str] | None = None,
     ) -> Generator[Event, None, None]:
-        """Answer what the user says aloud: heard by the recogniser, then as `process_streaming`.
+        """Transcribe what the user says, and answer it as `process_streaming` does.
 
         Args:
-            audio: a sound file, or samples in any shape and type that `csmkit.audio.as_mono` takes. The voice hears
-                them too, as the user's turn.
-            sample_rate: of samples, in Hz; None is 24 000. A file knows its own.
-            save_audio_path: as for `process_streaming`.
+            audio: a sound file, or samples in any shape and type that `csmkit.audio.as_mono` takes. They become part of
+                the generator's context.
+            sample_rate: sample rate of samples, in Hz; None for 24 000. Not used for a file.
+            save_audio_path: WAV file of the answer, written chunk by chunk, or None.
 
         Yields:
-            ``heard`` with the text, then as `process_streaming`. Where there was no word, ``complete`` follows at once
-            with the reason "nothing_heard", and the conversation stays as it was.
+            ``heard`` with the text, then the events of `process_streaming`. Where there was no word, ``complete``
+            follows at once with the reason "nothing_heard", and the history stays as it was.
 
         Raises:
-            AudioFileError: no such sound file; at the call.
+            AudioFileError: the sound file does not exist or cannot be read; at the call.
             InputError: samples that cannot be used, or a chatbot without a recogniser; at the call.
-            TranscriptionError: the recogniser failed, or took too long, at the first event.
+            TranscriptionError: the recogniser failed, or took too long; from the first event.
             CsmkitError: as `process_streaming`.
         """
         if self.asr is None:
             raise InputError("this chatbot has no recogniser: make it with asr='base.en', or give text")
         if isinstance(audio, (str, PathLike)):
-            sound = read(audio)
+            samples = read(audio)
         else:
-            sound = resample(audio, SAMPLE_RATE if sample_rate is None else sample_rate)
-        if len(sound) > self.asr.max_audio_s * SAMPLE_RATE:
-            seconds, limit = len(sound) / SAMPLE_RATE, self.asr.max_audio_s
-            raise InputError(f"{seconds:.1f} s of sound: the recogniser takes {limit:g} s, give a shorter recording")
-        return self._begin("", sound, save_audio_path)
+            samples = resample(audio, SAMPLE_RATE if sample_rate is None else sample_rate)
+        if len(samples) > self.asr.max_audio_s * SAMPLE_RATE:
+            seconds, limit = len(samples) / SAMPLE_RATE, self.asr.max_audio_s
+            raise InputError(f"{seconds:.1f} s of audio: the limit is {limit:g} s, give a shorter recording")
+        return self._begin("", samples, save_audio_path)
 
     def _begin(
         self,
@@ -181,27 +185,28 @@ class StreamingConversationalChatbot:
     def interrupt(self) -> None:
         """Stop the present turn, from any thread or a signal handler; its generator ends with ``complete``.
 
-        It takes effect within the frame being made, also while the user is being heard. Nothing to stop is fine.
+        It takes effect within the frame being made, and also ends the transcription of the user's audio. Without a
+        turn it does nothing.
         """
         turn = self._turn
         if turn is not None:
             turn.interrupt()
 
     def truncate(self, played_ms: float) -> str:
-        """Keep of the last answer only what its listener has played, as the history does for what is interrupted.
+        """Keep only the played part of the last answer in the history and the context.
 
-        An answer is usually made faster than it plays. Whoever plays it knows how far it was played when the user broke
-        in. From any thread, during the answer or after it; a later call replaces an earlier one.
+        An answer is usually generated faster than it plays; when the user interrupts it, the caller knows how much was
+        played. From any thread, during the answer or after it; a later call replaces an earlier one.
 
         Args:
-            played_ms: milliseconds of the answer that were played; 0 leaves no trace of the turn.
+            played_ms: milliseconds of the answer that were played, at least 0; 0 removes the turn from the history.
 
         Returns:
-            The text of the answer that was heard, as the history has it.
+            The text of the answer that is kept.
 
         Raises:
             InputError: not a number of milliseconds from 0.
-            StateError: there is no answer to truncate.
+            StateError: there was no answer yet.
         """
         if not is_finite(played_ms) or played_ms < 0:
             raise InputError(f"played_ms={played_ms!r}: give the milliseconds of the answer that were played, from 0")
@@ -215,7 +220,7 @@ class StreamingConversationalChatbot:
             return turn.delivered()[0]
 
     def reset(self) -> None:
-        """Forget the conversation.
+        """Remove every turn from the history and the context.
 
         Raises:
             StateError: another thread is reading a turn.
@@ -225,14 +230,15 @@ class StreamingConversationalChatbot:
         self._conversation.clear()
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Keep the conversation in a folder; errors as `csmkit.chat.conversation.save_conversation`."""
+        """Write the conversation to a folder; raises as `csmkit.chat.conversation.save_conversation`."""
         save_conversation(folder, self.history, self._conversation.turns)
 
     def load(self, folder: str | PathLike[str]) -> None:
-        """Go on with a conversation that was saved, in place of this one.
+        """Replace the conversation by one that `save` wrote.
 
         Raises:
-            CheckpointNotFoundError, CheckpointError: as `load_conversation`; nothing is forgotten.
+            CheckpointNotFoundError, CheckpointError: as `csmkit.chat.conversation.load_conversation`; the present
+                conversation is kept.
             StateError: another thread is reading a turn.
         """
         history, segments = load_conversation(folder, self.generator.codec)
@@ -240,7 +246,7 @@ class StreamingConversationalChatbot:
         self._conversation = Conversation(history, segments)
 
     def close(self) -> None:
-        """End the present turn, and the recogniser if this chatbot loaded it: a given one may be in use elsewhere.
+        """Close the present turn, and the recogniser where this chatbot loaded it.
 
         Raises:
             StateError: another thread is reading a turn.
@@ -269,7 +275,7 @@ class StreamingConversationalChatbot:
             self._pace = turn.pace or self._pace
 
     def _keep(self, turn: Turn) -> None:
-        """Add what was heard of a turn to the conversation, in place of what was added of it before."""
+        """Add the delivered part of a turn to the conversation, in place of one that was added of it before."""
         if self._kept_turn is turn:
             self._conversation.remove_last()
         self._kept_turn = None
@@ -284,7 +290,7 @@ class StreamingConversationalChatbot:
             if events.gi_running:
                 raise StateError("a turn is being read by another thread: call interrupt() and let it end first")
             events.close()
-        if self._turn is not None:  # it was never read, so that closing its events has done nothing
+        if self._turn is not None:  # closing a generator that was never read runs nothing
             self._turn.end()
         self._turn = self._events = None
 
@@ -298,7 +304,7 @@ class StreamingConversationalChatbot:
 
 
 def _recogniser(asr: StreamingWhisperASR | str | bool | None, stack: Stack) -> StreamingWhisperASR | None:
-    """The recogniser asked for: the stack's own for None and True, none for False."""
+    """The recogniser of the argument ``asr``: the stack's own for None and True, none for False."""
     if asr is False:
         return None
     if asr is None or isinstance(asr, bool):
@@ -307,7 +313,7 @@ def _recogniser(asr: StreamingWhisperASR | str | bool | None, stack: Stack) -> S
 
 
 def _leave(events: weakref.ref[Generator[Event, None, None]] | None) -> None:
-    """Close a turn that is left open when the program ends; later, torch is not there any more to be closed with."""
+    """Close a turn that is open when the program ends, before torch is unloaded."""
     open_turn = None if events is None else events()
     if open_turn is not None and not open_turn.gi_running:
         open_turn.close()

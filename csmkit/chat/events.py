@@ -1,7 +1,7 @@
-"""What a turn tells while it runs: plain dicts, each with its ``type``, its ``turn_id`` and ``t``.
+"""The events of a turn: plain dicts, each with ``type``, ``turn_id`` and ``t``.
 
-``turn_id`` is the same in all events of a turn and unlike any other turn's, so that rows can be joined on it. ``t`` is
-in seconds since `process_streaming` was called.
+``turn_id`` is the same in all events of a turn and differs from that of any other turn, so that rows can be joined on
+it. ``t`` is in seconds since `process_streaming` was called.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class _Stamped(TypedDict):
 
 
 class Heard(_Stamped):
-    """What the recogniser understood of the user's sound; empty where there was no word in it."""
+    """The transcription of the user's audio; empty where there was no word in it."""
 
     type: Literal["heard"]
     text: str
@@ -35,14 +35,14 @@ class LlmDelta(_Stamped):
 
 
 class LlmResponse(_Stamped):
-    """The whole answer, once the language model is done; with clause pipelining sound may come earlier."""
+    """The whole answer, when the language model is done. Its first clauses may have been spoken before."""
 
     type: Literal["llm_response"]
     text: str
 
 
 class ClauseStarted(_Stamped):
-    """The voice begins with a clause; ``spoken`` is its text in words alone, without numbers, signs and markup."""
+    """The generator begins a clause; ``spoken`` is its text in words alone, without numbers, signs and markup."""
 
     type: Literal["clause"]
     text: str
@@ -50,7 +50,7 @@ class ClauseStarted(_Stamped):
 
 
 class AudioChunk(_Stamped):
-    """Sound: ``(samples,)`` float32 on the CPU at 24 kHz. Chunks are counted from 1."""
+    """A chunk of sound, ``(samples,)`` float32 on the CPU at 24 kHz; ``chunk_num`` counts from 1."""
 
     type: Literal["audio_chunk"]
     data: Tensor
@@ -58,21 +58,21 @@ class AudioChunk(_Stamped):
 
 
 class PartialText(_Stamped):
-    """What the recogniser understood so far; only sent when it changed."""
+    """The transcription of the answer so far; sent where it has changed."""
 
     type: Literal["partial_text"]
     text: str
 
 
 class FinalText(_Stamped):
-    """What the recogniser understood of the whole answer. Missing if it failed or the turn was interrupted."""
+    """The transcription of the whole answer; not sent where it failed or the turn was interrupted."""
 
     type: Literal["final_text"]
     text: str
 
 
 class Span(TypedDict):
-    """What one of the `LANES` was busy with; milliseconds from the call, ``end_ms`` None for a moment."""
+    """Work of one of the `LANES`, in milliseconds from the call; ``end_ms`` is None where it has no duration."""
 
     lane: str
     label: str
@@ -81,10 +81,10 @@ class Span(TypedDict):
 
 
 class Complete(_Stamped):
-    """The end of a turn; times in seconds, ``time_to_first_audio`` None if nothing was spoken.
+    """The end of a turn; times in seconds, ``time_to_first_audio`` None where nothing was spoken.
 
-    ``metrics`` is one flat row, the same keys in every turn, defined in docs/metrics.md. ``notes`` are sentences for a
-    person, such as that the turn was slower than real time. ``spans`` tell who was busy when.
+    ``metrics`` is one flat row with the same keys in every turn, see docs/metrics.md. ``notes`` are sentences for a
+    person, for example that the turn was slower than real time. ``spans`` list when each part of the turn was busy.
     """
 
     type: Literal["complete"]

@@ -17,9 +17,9 @@ from csmkit.chat.answer import AnswerText
 from csmkit.chat.audio_output import AudioOutput
 from csmkit.chat.conversation import Conversation, user_segments
 from csmkit.chat.events import Event
-from csmkit.chat.listening import Listener
 from csmkit.chat.settings import MOST_WORDS, TurnOptions
 from csmkit.chat.speaking import ClauseSpeaker
+from csmkit.chat.transcription import TurnTranscription
 from csmkit.chat.turn_clock import TurnClock
 from csmkit.chat.turn_row import TurnRecord, turn_metrics, turn_notes, turn_spans
 from csmkit.llm.contract import LLM
@@ -85,8 +85,8 @@ class Turn:
         self._clock = TurnClock(stage.clock)
         self._answer = AnswerText(_splitter(stage), self._clock, stage.options.raw_text)
         self._speaker = ClauseSpeaker(stage.generator, stage.options, conversation, self._clock)
-        self._listener = Listener(stage.asr, self._clock.turn_id)
-        self._output = AudioOutput(stage.options, wav, self._listener, self._clock, stage.pace)
+        self._transcription = TurnTranscription(stage.asr, self._clock.turn_id)
+        self._output = AudioOutput(stage.options, wav, self._transcription, self._clock, stage.pace)
         self._user_span: tuple[float, float] | None = None
         self._final_at: float | None = None
 
@@ -115,14 +115,14 @@ class Turn:
         """Stop whatever the turn does; `events` ends with ``complete``. From any thread, and in a signal handler."""
         self._stop.set()
         self._answer.close()
-        self._listener.cancel()
+        self._transcription.cancel()
         self._speaker.stop()
 
     def end(self) -> None:
         """Stop the language model and the recogniser, and complete the file; may be called again."""
         self._stop.set()
         self._answer.close(_JOIN_S)
-        self._listener.cancel()
+        self._transcription.cancel()
         self._output.close()
 
     def delivered(self) -> tuple[str, list[Segment]]:
@@ -137,7 +137,7 @@ class Turn:
                 return
         self._speaker.user_segments = user_segments(self.user_text, self._user_audio, self._stage.options)
         self._answer.start(self._stage.llm, self._conversation.messages(self.user_text))
-        self._listener.start()
+        self._transcription.start()
         while not self._stop.is_set():
             yield from self._read(0 if self._answer.clauses else self._output.wait_left_s)
             yield from self._deliver()
@@ -150,7 +150,7 @@ class Turn:
 
     def _recognise_user(self, audio: np.ndarray) -> Iterator[Event]:
         started_at = self._clock()
-        text = self._listener.hear_user(audio, self._stage.options.asr_timeout_s)
+        text = self._transcription.transcribe_user(audio, self._stage.options.asr_timeout_s)
         self._user_span = (started_at, self._clock())
         if text is not None:
             self.user_text = text
@@ -192,7 +192,7 @@ class Turn:
         """Deliver what still waits, and wait for the final text."""
         self._output.end_prebuffer()
         yield from self._deliver()
-        final = self._listener.conclude(self._stage.options.asr_timeout_s)
+        final = self._transcription.conclude(self._stage.options.asr_timeout_s)
         if final is not None:
             self._final_at = self._clock()
             yield self._clock.event("final_text", text=final)
@@ -210,7 +210,7 @@ class Turn:
             self._answer,
             self._speaker.clauses,
             self._output,
-            self._listener,
+            self._transcription,
             asr_model=None if asr is None else asr.model_name,
             device=device,
             user_span=self._user_span,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from csmkit.chat.answer import AnswerText
     from csmkit.chat.audio_output import AudioOutput
     from csmkit.chat.events import Metric, Span
-    from csmkit.chat.listening import Listener
     from csmkit.chat.speaking import SpokenClause
+    from csmkit.chat.transcription import TurnTranscription
     from csmkit.chat.turn_clock import TurnClock
 
 
@@ -32,11 +32,11 @@ class TurnRecord:
     """The parts of a turn that its row is computed from.
 
     Attributes:
-        clock: times of the call.
-        answer: text of the language model.
+        clock: clock of the turn.
+        answer: the language model's text and its times.
         clauses: the clauses that were begun, in order.
         output: times of the chunks.
-        listener: transcription of the answer.
+        transcription: the recogniser's text of the answer and its times.
         asr_model: name of the recogniser's model; None without a recogniser.
         device: device of the generator.
         user_span: moments between which the user's audio was transcribed; None where there was none.
@@ -47,7 +47,7 @@ class TurnRecord:
     answer: AnswerText
     clauses: Sequence[SpokenClause]
     output: AudioOutput
-    listener: Listener
+    transcription: TurnTranscription
     asr_model: str | None
     device: str
     user_span: tuple[float, float] | None = None
@@ -65,10 +65,10 @@ def turn_metrics(record: TurnRecord) -> dict[str, Metric]:
 
     The keys are the same in every turn.
     """
-    ms, output, reader, listener = record.clock.ms, record.output, record.answer.reader, record.listener
-    final, first_s, onset_s = listener.final, output.arrivals.first_s, output.onset_s
+    ms, output, reader, transcription = record.clock.ms, record.output, record.answer.reader, record.transcription
+    final, first_s, onset_s = transcription.final, output.arrivals.first_s, output.onset_s
     frames_ms = [1000 * (end - start) for spoken in record.clauses for start, end in spoken.speech.frame_spans]
-    stats = dict.fromkeys(_asr_figures()) | listener.stats()
+    stats = dict.fromkeys(_asr_figures()) | transcription.stats()
     return {
         "heard_ms": None if record.user_span is None else ms(record.user_span[1]),
         "llm_ttft_ms": None if reader is None else ms(reader.first_at),
@@ -83,25 +83,25 @@ def turn_metrics(record: TurnRecord) -> dict[str, Metric]:
         "frame_p50_ms": float(np.percentile(frames_ms, 50)) if frames_ms else None,
         "frame_p95_ms": float(np.percentile(frames_ms, 95)) if frames_ms else None,
         "final_text_ms": ms(record.final_at),
-        "wer": word_errors(record.clauses, listener),
+        "wer": word_errors(record.clauses, transcription),
         "total_ms": ms(record.clock()),
         "asr_model": record.asr_model,
         "asr_complete": None if final is None else final.complete,
         "asr_revised": None if final is None else final.revised,
-        "asr_error": listener.error,
+        "asr_error": transcription.error,
         **{f"asr_{name}": value for name, value in stats.items()},
         "device": record.device,
         **versions(),
     }
 
 
-def word_errors(clauses: Sequence[SpokenClause], listener: Listener) -> float | None:
+def word_errors(clauses: Sequence[SpokenClause], transcription: TurnTranscription) -> float | None:
     """Word error rate of the final text against the text of the clauses; None without a complete one, or jiwer."""
     reference = " ".join(spoken.clause.spoken for spoken in clauses)
-    if listener.final is None or not listener.final.complete or not reference:
+    if transcription.final is None or not transcription.final.complete or not reference:
         return None
     try:
-        return float(plugins.load("metric", "wer")(reference, str(listener.final)))
+        return float(plugins.load("metric", "wer")(reference, str(transcription.final)))
     except MissingDependencyError:
         return None
 
@@ -127,7 +127,7 @@ def turn_spans(record: TurnRecord) -> list[Span]:
         rows += [("frames", "frame", *span) for span in spoken.speech.frame_spans]
     if record.answer.first_clause_at is not None:
         rows.append(("clauses", "first clause", record.answer.first_clause_at, None))
-    for decode in record.listener.passes():
+    for decode in record.transcription.passes():
         label = "final pass" if decode.final else "pass"
         rows.append(("recogniser", label, decode.started, decode.ended))
     return [_span(record.clock, *row) for row in rows]
@@ -145,7 +145,7 @@ def turn_notes(metrics: dict[str, Metric], silent_text: Sequence[str] = ()) -> l
         notes.append(f"nothing can be heard of {' '.join(silent_text)!r}: this voice cannot say it")
     rtf, delay_ms = metrics["rtf"], metrics["start_delay_ms"]
     if isinstance(rtf, float) and rtf > 1 and isinstance(delay_ms, float):
-        cure = "it was slow to begin, and had no gap"
+        cure = "the first chunk came late, but there was no gap"
         if delay_ms > 0:
             cure = (
                 f"a pre-buffer of {np.ceil(delay_ms):.0f} ms would have played it without a gap "

@@ -1,4 +1,4 @@
-"""The recogniser in a turn: for the user's words, and beside the voice, where its failure must not stop the speech."""
+"""The recogniser in a turn: it transcribes the user's audio, and the answer while it is spoken."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Listener:
-    """Transcribes one turn, in streams of its own: others may use the same recogniser at the same time.
+class TurnTranscription:
+    """Transcribes one turn, in streams of its own: other turns may use the same recogniser at the same time.
 
-    After an error in the answer it transcribes nothing more, logs one warning, and keeps the text of the error.
+    An error of the recogniser does not stop the answer: the log gets a warning, and the rest is not transcribed.
 
     Args:
-        asr: the recogniser, or None for a turn without one.
-        turn_id: for the log.
+        asr: the recogniser, or None for no transcription.
+        turn_id: names the turn in the log.
 
     Attributes:
-        error: the first error, or None.
-        final: the whole text, once there is one.
+        error: class and message of the first error; None without one.
+        final: text of the whole answer; None before `conclude`, and where that failed.
     """
 
     def __init__(self, asr: StreamingWhisperASR | None, turn_id: str) -> None:
@@ -40,26 +40,26 @@ class Listener:
         self._partial = ""
         self._stream: TranscriptionStream | None = None
 
-    def hear_user(self, sound: np.ndarray, timeout_s: float) -> str | None:
-        """Transcribe what the user says; empty without a word, None after `cancel`.
+    def transcribe_user(self, audio: np.ndarray, timeout_s: float) -> str | None:
+        """Transcribe the user's audio; blocks. Empty where there is no word in it, None after `cancel`.
 
         Args:
-            sound: ``(samples,)`` at 24 kHz.
-            timeout_s: seconds that the recogniser may take.
+            audio: ``(samples,)`` at 24 kHz.
+            timeout_s: seconds that this may take.
 
         Raises:
-            TranscriptionError: the recogniser failed or took too long.
+            TranscriptionError: the recogniser failed, or took longer.
         """
         assert self._asr is not None
         stream = self._open(self._asr)
         try:
-            stream.put_audio_chunk(sound)
+            stream.put_audio_chunk(audio)
             stream.finish()
             return str(stream.get_final(timeout_s)).strip()
         except TimeoutError as error:
             stream.abandon()
             hint = "give a longer asr_timeout_s, or a smaller Whisper"
-            raise TranscriptionError(f"hearing the user took longer than {timeout_s:g} s: {hint}") from error
+            raise TranscriptionError(f"transcribing the user took longer than {timeout_s:g} s: {hint}") from error
         except StateError:
             if self._cancelled:
                 return None
@@ -69,7 +69,7 @@ class Listener:
             self._stream = None
 
     def start(self) -> None:
-        """Begin with the answer; waits for the model if it is not loaded yet."""
+        """Open the stream for the answer; blocks while the model is loaded."""
         if self._asr is None:
             return
         try:
@@ -77,8 +77,8 @@ class Listener:
         except CsmkitError as error:
             self._fail(error)
 
-    def hear(self, chunk: Tensor) -> None:
-        """Take a chunk of the answer; never waits."""
+    def add(self, chunk: Tensor) -> None:
+        """Transcribe a chunk of the answer, ``(samples,)`` at 24 kHz; returns at once."""
         if self._stream is None or self.error is not None:
             return
         try:
@@ -101,7 +101,7 @@ class Listener:
         return partial
 
     def conclude(self, timeout_s: float) -> str | None:
-        """Wait for the final text; None if there is none, be it for an error, the time or `cancel`."""
+        """Wait at most ``timeout_s`` seconds for the final text; None after an error, that time, or `cancel`."""
         if self._stream is None or self.error is not None:
             return None
         try:
@@ -116,29 +116,29 @@ class Listener:
         return str(self.final)
 
     def cancel(self) -> None:
-        """Transcribe nothing more, and wake whoever waits for the final. From any thread, at once."""
+        """Transcribe nothing more, and end a call of `conclude` that waits; from any thread, at once."""
         self._cancelled = True
         stream = self._stream
         if stream is not None:
             stream.cancel()
 
     def stats(self) -> dict[str, float]:
-        """Counters of the recogniser, also after an error; empty where it never began."""
+        """Counters of the stream, also after an error; empty where no stream was opened."""
         return {} if self._stream is None else self._stream.stats()
 
     def passes(self) -> list[Pass]:
-        """Its decodes so far."""
+        """The passes of the recogniser so far."""
         return [] if self._stream is None else self._stream.passes()
 
     def _open(self, asr: StreamingWhisperASR) -> TranscriptionStream:
         self._stream = stream = asr.stream()
-        if self._cancelled:  # `cancel` may have come before there was a stream
+        if self._cancelled:  # `cancel` may have been called before there was a stream
             stream.cancel()
         return stream
 
     def _fail(self, error: Exception) -> None:
         log.warning("turn %s goes on without transcription: %s", self._turn_id, error)
-        log.debug("where it failed", exc_info=error)
+        log.debug("the error of the recogniser", exc_info=error)
         self.error = f"{type(error).__name__}: {error}"
         if self._stream is not None:
             self._stream.cancel()
