@@ -30,6 +30,7 @@ MOVED = {
     "csmkit.csm.guards": "csmkit.speech.guards",
     "csmkit.csm.prompt": "csmkit.speech.prompt",
     "csmkit.csm.voice_prompt": "csmkit.speech.speaker_prompt",
+    "csmkit.files.safetensors_writer": "csmkit.files.checkpoint_writer",
     "csmkit.generator": "csmkit.speech.generator",
     "csmkit.lab.analysis.comparisons": "csmkit.lab.analysis.questions",
     "csmkit.lab.analysis.headlines": "csmkit.lab.analysis.columns",

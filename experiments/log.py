@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from csmkit.errors import ResultsError
+from csmkit.files.writer import write_whole
 from csmkit.lab.report import Findings, analyse, choice_rule, interval_rows, sentences
 from csmkit.lab.sweep import Recipe, load_recipe, read_rows
 from csmkit.lab.sweep.plan import plan
-from csmkit.lab.sweep.row_file import write_whole
 from csmkit.lab.sweep.worker import model_checksums
 
 EXPERIMENTS = Path(__file__).parent

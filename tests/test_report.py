@@ -12,7 +12,7 @@ import pandas
 import pytest
 from lab_server import need
 
-from csmkit.errors import MissingDependencyError, ResultsError
+from csmkit.errors import InputError, MissingDependencyError, ResultsError
 from csmkit.lab.analysis.pairs import HIGHER, LOWER, NOT_SHOWN, SAME, TOO_FEW, paired_rows
 from csmkit.lab.analysis.statistics import crossed_interval
 from csmkit.lab.report import analyse, build_report, sentences
@@ -191,7 +191,7 @@ def test_results_are_copied_to_an_address_that_fsspec_knows(swept: Path):
     store = fsspec.filesystem("memory")
     assert store.cat_file("/bucket/small/rows.jsonl") == (swept / "rows.jsonl").read_bytes()
     assert len(store.find("/bucket/small")) == sum(path.is_file() for path in swept.rglob("*"))
-    with pytest.raises(ResultsError, match="an address that fsspec knows"):
+    with pytest.raises(InputError, match="no address that fsspec knows"):
         copy_results(swept, "nowhere://bucket")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from csmkit.errors import InputError, MissingDependencyError
+from csmkit.files.writer import write_whole
 from csmkit.lab.analysis.columns import column_of
 from csmkit.lab.analysis.findings import with_derived
 from csmkit.lab.analysis.rows import pareto_front
@@ -21,7 +22,7 @@ from csmkit.lab.analysis.statistics import central
 from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.plan import plan
 from csmkit.lab.sweep.recipe import Recipe
-from csmkit.lab.sweep.row_file import plain, read_rows, write_whole
+from csmkit.lab.sweep.row_file import plain, read_rows
 from csmkit.lab.sweep.runner import RECIPE, SweepSummary, run_sweep
 from csmkit.lab.sweep.worker import model_checksums
 

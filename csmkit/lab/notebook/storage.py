@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import fsspec
-
-from csmkit.errors import InputError, MissingDependencyError, ResultsError
+from csmkit.errors import InputError, ResultsError
+from csmkit.files.addresses import open_address
 from csmkit.lab.texts import draw_texts
 
 ROWS = "rows.jsonl"
@@ -29,7 +28,7 @@ def texts_from(texts: str | Sequence[str], n_texts: int, seed: int = 0) -> list[
     if not isinstance(texts, str) or "://" not in texts:
         return draw_texts(texts, n_texts, seed)
     try:
-        with _open(texts, "r") as file:
+        with open_address(texts, "r") as file:
             lines = [line.strip() for line in file]
     except OSError as error:
         raise InputError(f"cannot read texts={texts!r} ({error}): check the address and your access to it") from error
@@ -54,18 +53,8 @@ def keep_rows(rows: Iterable[Mapping[str, Any]], place: str) -> str:
         return "The rows were not kept: give a folder or an address as `keep`."
     path = f"{place.rstrip('/')}/{ROWS}"
     try:
-        with _open(path, "w") as file:
+        with open_address(path, "w") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
     except OSError as error:
         raise ResultsError(f"cannot write {path!r} ({error}): give a folder or an address you may write to") from error
     return path
-
-
-def _open(path: str, mode: str) -> Any:
-    try:
-        return fsspec.open(path, mode, encoding="utf-8", auto_mkdir=True)
-    except ImportError as error:
-        package = {"s3": "s3fs", "gs": "gcsfs"}.get(path.partition("://")[0], error.name or "fsspec")
-        raise MissingDependencyError(f"{path!r} needs {package}: pip install {package}") from error
-    except ValueError as error:
-        raise InputError(f"{path!r} ({error}): give a folder, or an address such as s3://bucket/path") from error

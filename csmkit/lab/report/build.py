@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from csmkit.errors import MissingDependencyError, ResultsError
+from csmkit.files.writer import write_whole
 from csmkit.lab.analysis.findings import Findings, analyse, recogniser_name
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.analysis.sentences import choice_rule, choice_table, interaction_rows, sentences
@@ -16,7 +17,7 @@ from csmkit.lab.listen import listening_sentences, read_answers
 from csmkit.lab.report.figures import Picture, draw_figures
 from csmkit.lab.report.folder import MANIFEST, write_manifest, write_table
 from csmkit.lab.report.latex import BIBLIOGRAPHY, PAPER, REFERENCES, paper_text
-from csmkit.lab.sweep.row_file import read_rows, write_whole
+from csmkit.lab.sweep.row_file import read_rows
 
 REPORT, RECIPE, PAGE = "report.html", "recipe.json", Path(__file__).with_name("page.html")
 MOST_CLIPS = 12

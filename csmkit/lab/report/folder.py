@@ -12,9 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from csmkit.errors import MissingDependencyError, ResultsError
+from csmkit.errors import ResultsError
+from csmkit.files.addresses import find_store
+from csmkit.files.writer import write_whole
 from csmkit.lab.sweep.axes import AXES
-from csmkit.lab.sweep.row_file import DAMAGED, ROWS, plain, write_whole
+from csmkit.lab.sweep.row_file import DAMAGED, ROWS, plain
 from csmkit.lab.sweep.worker import origin
 
 logger = logging.getLogger(__name__)
@@ -42,11 +44,11 @@ class RowsMirror:
 
     Raises:
         MissingDependencyError: fsspec, or the package of that store, is not installed.
-        ResultsError: an address that fsspec does not know.
+        InputError: an address that fsspec does not know.
     """
 
     def __init__(self, address: str, folder: Path, every_s: float = 30.0) -> None:
-        self._system, self._path = _store(address)
+        self._system, self._path = find_store(address)
         self._address, self._folder, self._every_s = address, folder, every_s
         self._copied_at = -every_s
 
@@ -85,9 +87,10 @@ def copy_results(folder: Path, address: str) -> str:
 
     Raises:
         MissingDependencyError: fsspec, or the package of that store, is not installed.
+        InputError: an address that fsspec does not know.
         ResultsError: the store refuses.
     """
-    system, path = _store(address)
+    system, path = find_store(address)
     try:
         for file in sorted(item for item in folder.rglob("*") if item.is_file() and not item.name.startswith(".")):
             place = f"{path}/{file.relative_to(folder).as_posix()}"
@@ -96,22 +99,6 @@ def copy_results(folder: Path, address: str) -> str:
     except OSError as error:
         raise ResultsError(f"cannot copy to {address!r} ({error}): the results are whole in {str(folder)!r}") from error
     return address
-
-
-def _store(address: str) -> tuple[Any, str]:
-    """The file system of an address, and the path in it."""
-    try:
-        import fsspec
-
-        system, path = fsspec.core.url_to_fs(address)
-    except ImportError as error:
-        package = {"s3": "s3fs", "gs": "gcsfs"}.get(address.partition("://")[0], "fsspec")
-        raise MissingDependencyError(f"{address!r} needs {package}: pip install fsspec {package}") from error
-    except ValueError as error:
-        raise ResultsError(
-            f"--results {address!r} ({error}): give a folder, or an address that fsspec knows"
-        ) from error
-    return system, path.rstrip("/")
 
 
 def write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

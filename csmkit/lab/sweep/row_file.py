@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from csmkit.errors import ResultsError
+from csmkit.files.writer import write_whole
 
 ROWS, DAMAGED = "rows.jsonl", "rows.damaged"
 
@@ -153,20 +154,6 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     if bad:
         logger.warning("%r has %d damaged line(s), which are left out: run the sweep again", str(path), len(bad))
     return list({row["trial_id"]: row for row in rows}.values())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that there is the old or the new one at any moment, never a part; raises OSError."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def plain(value: Any) -> Any:

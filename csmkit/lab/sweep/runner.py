@@ -17,11 +17,12 @@ from typing import Any
 from tqdm import tqdm
 
 from csmkit.errors import InputError, ResultsError
+from csmkit.files.writer import write_whole
 from csmkit.lab.metrics.registry import metrics_version
 from csmkit.lab.sweep.engines import Engine, EngineOptions
 from csmkit.lab.sweep.plan import Planned, plan, tasks
 from csmkit.lab.sweep.recipe import Recipe
-from csmkit.lab.sweep.row_file import ROWS, RowFile, plain, read_rows, write_whole
+from csmkit.lab.sweep.row_file import ROWS, RowFile, plain, read_rows
 from csmkit.lab.sweep.worker import Done, model_checksums, origin, voice_name, write_clip
 from csmkit.lab.trials.progress import bar_file
 

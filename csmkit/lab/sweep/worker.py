@@ -226,7 +226,7 @@ def write_clip(path: Path, audio: np.ndarray) -> None:
 
     import soundfile
 
-    from csmkit.lab.sweep.row_file import write_whole
+    from csmkit.files.writer import write_whole
 
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(audio, -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
