@@ -59,17 +59,15 @@ def test_only_the_likeliest_tokens_are_drawn(directory: Path) -> None:
         TransformersLLM(directory, top_p=0)
 
 
-def test_closing_stops_within_one_token(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_stops_within_one_token(directory: Path) -> None:
     llm = TransformersLLM(directory, temperature=0, max_new_tokens=100)
     n_steps = 0
-    step = llm._next
 
-    def counted(*arguments: object) -> object:
+    def count(*_: object) -> None:
         nonlocal n_steps
         n_steps += 1
-        return step(*arguments)
 
-    monkeypatch.setattr(llm, "_next", counted)
+    llm.model.register_forward_pre_hook(count)
     stream = llm.stream(said("hello"))
     list(islice(stream, 2))
     before = n_steps
@@ -80,11 +78,11 @@ def test_closing_stops_within_one_token(directory: Path, monkeypatch: pytest.Mon
 def test_a_long_conversation_loses_its_oldest_turns(directory: Path) -> None:
     llm = TransformersLLM(directory, max_new_tokens=100, system_prompt="be brief")
     turns = [{"role": role, "content": f"{role} {n} " * 3} for n in range(5) for role in ("user", "assistant")]
-    prompt = llm.tokenizer.decode(llm._prompt([*turns, *said("the question")]))
+    prompt = llm.tokenizer.decode(llm.prompt_ids([*turns, *said("the question")]))
     assert "be brief" in prompt
     assert "the question" in prompt
     assert "user 4" in prompt and "user 0" not in prompt
-    assert len(llm._prompt([*turns, *said("the question")])) <= 256 - 100
+    assert len(llm.prompt_ids([*turns, *said("the question")])) <= 256 - 100
 
 
 def test_a_message_that_cannot_fit_is_refused(directory: Path) -> None:

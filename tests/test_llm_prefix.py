@@ -149,7 +149,7 @@ def test_two_conversations_that_take_turns_each_keep_what_was_read():
             said = answer(llm, history, text)
             histories[text] = [*asked(history, text), {"role": "assistant", "content": said}]
             first_ever = turn == 0 and not histories["do you know the way?"]
-            assert first_ever or reads.n_tokens[0] < 70 < 140 < len(llm._prompt(asked(history, text)))
+            assert first_ever or reads.n_tokens[0] < 70 < 140 < len(llm.prompt_ids(asked(history, text)))
 
 
 def test_a_model_with_a_sliding_window_answers_the_same(directory: Path, tmp_path: Path):
@@ -166,7 +166,7 @@ def test_a_model_with_a_sliding_window_answers_the_same(directory: Path, tmp_pat
 
 def turns_read(llm: TransformersLLM, messages: list[Message]) -> list[str]:
     """What the user says in the part of a conversation that the model reads."""
-    text = llm.tokenizer.decode(llm._prompt(messages))
+    text = llm.tokenizer.decode(llm.prompt_ids(messages))
     return [message["content"] for message in messages if message["role"] == "user" and message["content"] in text]
 
 
@@ -184,7 +184,7 @@ def test_a_conversation_that_is_too_long_loses_whole_turns_seldom_and_keeps_the_
     prompts = list(long_talk(120))
     read = [turns_read(llm, prompt) for prompt in prompts]
     for prompt, turns in zip(prompts, read, strict=True):
-        ids = llm._prompt(prompt)
+        ids = llm.prompt_ids(prompt)
         text = llm.tokenizer.decode(ids)
         assert len(ids) <= 500 and text.startswith("<s>system be brief</s><s>user question")
         assert turns[-1] == prompt[-1]["content"]
@@ -201,7 +201,7 @@ def test_the_length_is_that_of_the_config_and_of_the_tokenizer(tmp_path: Path, c
     (directory / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 300}))
     llm = TransformersLLM(directory, max_new_tokens=100)
     *_, longest = long_talk(60)
-    assert llm.n_positions == 300 and len(llm._prompt(longest)) <= 200
+    assert llm.n_positions == 300 and len(llm.prompt_ids(longest)) <= 200
     assert not caplog.records, "no warning about a prompt that is not used"
 
 
@@ -230,5 +230,5 @@ def test_the_cache_that_is_kept_is_that_of_the_tokens_that_were_read(dtype: torc
     llm = TransformersLLM(directory, temperature=0, max_new_tokens=12, dtype=dtype)
     prompt = asked([], "hello there")
     said = "".join(llm.stream(prompt))
-    prefix = llm._prefixes.take([*llm._prompt(prompt), *llm.tokenizer(said).input_ids, 0], 1)
-    assert len(prefix.ids) == prefix.cache.get_seq_length() >= len(llm._prompt(prompt))
+    prefix = llm.prefixes.take([*llm.prompt_ids(prompt), *llm.tokenizer(said).input_ids, 0], 1)
+    assert len(prefix.ids) == prefix.cache.get_seq_length() >= len(llm.prompt_ids(prompt))

@@ -1,1 +1,1 @@
-"""Language models that answer, behind one method."""
+"""Language models that answer a conversation; all have the one method of `csmkit.llm.contract.LLM`."""

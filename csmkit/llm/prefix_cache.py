@@ -1,4 +1,4 @@
-"""The keys and values of tokens that a language model has read, kept from turn to turn."""
+"""Keys and values of the prompts that a language model has read, kept from turn to turn."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-N_CONVERSATIONS = 2  # that are kept: two chatbots may take turns with one language model
+N_CONVERSATIONS = 2  # number of prompts that are kept, for two chatbots that share one language model
 
 
 @dataclass
 class Prefix:
-    """Tokens that were read, and the model's cache after them. One stream owns it, so that it needs no lock.
+    """Tokens that were read, and the model's cache after them. It belongs to one stream, and needs no lock.
 
     Attributes:
-        ids: the tokens whose keys and values are in the cache.
+        ids: token ids whose keys and values are in the cache.
         cache: transformers' cache object; None before the first token.
-        reading: whether the model is at work on it. What was broken off there must not be used again.
+        reading: whether the model is adding tokens to the cache; where that is interrupted, the cache is not usable.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -25,18 +25,18 @@ class Prefix:
     reading: bool = False
 
     def can_be_cut(self) -> bool:
-        """Whether the cache holds every token, so that any first part of it can go on; not so for sliding windows."""
+        """Whether the cache can be cropped to any length; that of a sliding window cannot."""
         layers = getattr(self.cache, "layers", None)
         return bool(layers) and all(type(layer).__name__ == "DynamicLayer" for layer in layers)
 
     def crop(self, n_tokens: int) -> None:
-        """Forget all but the first tokens."""
+        """Keep only the first ``n_tokens``."""
         if n_tokens < len(self.ids):
-            self.cache.crop(n_tokens - len(self.ids))  # a negative number means the same in transformers 4 and 5
+            self.cache.crop(n_tokens - len(self.ids))  # negative numbers mean the same in transformers 4 and 5
             del self.ids[n_tokens:]
 
     def copy(self, n_tokens: int) -> Prefix:
-        """The first tokens, in memory of their own."""
+        """A copy of the first ``n_tokens``."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
@@ -46,21 +46,21 @@ class Prefix:
 
 
 class PrefixCache:
-    """Lends each stream the kept prefix that has most tokens in common with its prompt. Any thread may call it."""
+    """The prefixes that are kept between streams. Any thread may call it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: list[Prefix] = []
 
     def take(self, ids: Sequence[int], n_head: int) -> Prefix:
-        """The longest known prefix of a prompt, at least one token short of it; empty if there is none.
+        """Remove and return the kept prefix with most tokens in common with a prompt, cropped to those tokens.
 
-        It is taken out: a second stream that comes meanwhile begins with another, or an empty one. Where most of it
-        would be lost, it belongs to another conversation: that keeps it, and this one gets a copy of what they share.
+        It is at least one token shorter than the prompt, and empty where nothing is in common. A kept prefix that would
+        lose more than half of its tokens belongs to another conversation: it stays, and a copy is returned.
 
         Args:
-            ids: the prompt.
-            n_head: tokens that all conversations begin with, such as those of the system prompt.
+            ids: token ids of the prompt.
+            n_head: number of tokens that the prompts of all conversations begin with, such as the system prompt's.
         """
         with self._lock:
             longest = max(self._kept, key=lambda prefix: n_common(prefix.ids, ids), default=None)
@@ -76,18 +76,18 @@ class PrefixCache:
         return longest
 
     def keep(self, prefix: Prefix) -> None:
-        """Keep a prefix for the next turn, unless its stream broke off while the model was reading."""
+        """Keep a prefix for the next turn, unless its stream was interrupted while the model was reading."""
         if prefix.reading or not prefix.ids:
             return
         with self._lock:
             self._kept = [*self._kept, prefix][-N_CONVERSATIONS:]
 
     def clear(self) -> None:
-        """Forget everything, and with it the memory."""
+        """Discard all prefixes, and free their memory."""
         with self._lock:
             self._kept.clear()
 
 
 def n_common(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two sequences have in common from their beginning."""
+    """Number of equal tokens at the beginning of two sequences."""
     return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))

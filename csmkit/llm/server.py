@@ -1,4 +1,4 @@
-"""Language models behind a server that speaks OpenAI's protocol: vLLM, Ollama, llama.cpp, SageMaker endpoints."""
+"""Language models behind a server with OpenAI's protocol: vLLM, Ollama, llama.cpp, SageMaker endpoints."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from csmkit.llm.contract import Message
 
 
 class ServerLLM:
-    """Chat completions of a server, streamed; a plugin under the name ``openai``.
+    """Streamed chat completions of a server; the plugin ``openai``.
 
     Args:
-        model: its name there.
-        base_url: of the server, such as ``http://localhost:11434/v1`` (Ollama) or ``http://localhost:8000/v1`` (vLLM).
-        api_key: of the server; None for the variable OPENAI_API_KEY, else a word that local servers ignore.
-        system_prompt: comes before every conversation; empty for none.
-        temperature: None for the server's own.
-        max_new_tokens: an answer is at most this long.
-        timeout_s: for the connection, for the first piece, and for every piece after it.
-        seed: for servers that take one.
+        model: name of the model on the server.
+        base_url: address of the server, such as ``http://localhost:11434/v1`` (Ollama) or ``http://localhost:8000/v1``
+            (vLLM).
+        api_key: key of the server; None for the variable OPENAI_API_KEY, else a word that local servers ignore.
+        system_prompt: system message before every conversation; empty for none.
+        temperature: temperature of sampling; None for the server's own.
+        max_new_tokens: largest number of tokens of an answer, at least 1.
+        timeout_s: seconds, above 0, that the connection and each piece of the answer may take.
+        seed: seed of sampling, for servers that have one; None sends none.
 
     Raises:
-        MissingDependencyError: the client is not installed.
-        InputError: a parameter out of its range.
+        MissingDependencyError: the package openai is not installed.
+        InputError: an argument outside these ranges.
     """
 
     def __init__(
@@ -56,18 +57,18 @@ class ServerLLM:
         self._options = {name: value for name, value in given.items() if value is not None}
 
     def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
-        """Answer, piece by piece; interface as in `LLM`. Closing it closes the connection, which stops the server.
+        """Answer a conversation; interface as in `LLM`. Closing it closes the connection, which stops the server.
 
         Raises:
-            LanguageModelError: no server there, one that is too slow, that refuses, or that breaks off.
+            LanguageModelError: the server cannot be reached, is too slow, refuses the request, or ends in the middle.
         """
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
-        asked = self._client.chat.completions.with_streaming_response.create(
+        request = self._client.chat.completions.with_streaming_response.create(
             model=self.model, messages=[*system, *messages], stream=True, **self._options
         )
         finished, n_letters = False, 0
         try:
-            with asked as response:
+            with request as response:
                 for data in _server_sent_data(response.iter_lines()):
                     text, ended = self._piece(data)
                     finished = finished or ended
@@ -79,14 +80,17 @@ class ServerLLM:
         except self._too_slow as error:
             raise LanguageModelError(self._slow()) from error
         except self._broken as error:
-            raise LanguageModelError(f"the server at {self.base_url} broke off ({error}): look at its log") from error
+            raise LanguageModelError(
+                f"the server at {self.base_url} closed the connection ({error}): look at its log"
+            ) from error
         if not finished:
             raise LanguageModelError(
-                f"the server at {self.base_url} broke off after {n_letters} characters: look at its log, and try again"
+                f"the answer of the server at {self.base_url} ended after {n_letters} characters without its end mark: "
+                "look at its log, and try again"
             )
 
     def _piece(self, data: str) -> tuple[str, bool]:
-        """The text of a chunk, and whether the answer is complete: some servers say so by ``[DONE]`` alone."""
+        """The text of a chunk, and whether the answer is complete; some servers mark that by ``[DONE]`` alone."""
         if data == "[DONE]":
             return "", True
         try:
@@ -95,15 +99,15 @@ class ServerLLM:
             text = "".join((choice.get("delta") or {}).get("content") or "" for choice in choices)
             ended = any(choice.get("finish_reason") is not None for choice in choices)
         except (ValueError, AttributeError, TypeError) as error:
-            said = f"the server at {self.base_url} sent {data[:80]!r}, which is no chat completion"
-            raise LanguageModelError(f"{said}: check base_url, and that it speaks OpenAI's protocol") from error
+            given = f"the server at {self.base_url} sent {data[:80]!r}, which is no chat completion"
+            raise LanguageModelError(f"{given}: check base_url, and that the server has OpenAI's protocol") from error
         if chunk.get("error"):
             raise LanguageModelError(f"the server at {self.base_url} failed: {chunk['error']}")
         return text, ended
 
     def _slow(self) -> str:
         return (
-            f"the server at {self.base_url} said nothing for {self.timeout_s:g} s: look at its load, or raise timeout_s"
+            f"the server at {self.base_url} sent nothing for {self.timeout_s:g} s: look at its load, or raise timeout_s"
         )
 
     def _explained(self, error: Exception) -> LanguageModelError:
@@ -118,7 +122,7 @@ class ServerLLM:
 
 
 def _server_sent_data(lines: Iterable[str]) -> Iterator[str]:
-    """What the ``data:`` lines of a stream of server-sent events hold; the client's own reader hides ``[DONE]``."""
+    """The contents of the ``data:`` lines of server-sent events; the client's own reader hides ``[DONE]``."""
     for line in lines:
         if line.startswith("data:"):
             yield line.removeprefix("data:").strip()
@@ -133,8 +137,9 @@ def _client_library() -> Any:
 
 
 def _transport_errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
-    """What the client's transport raises while a stream is read: for the time, and for a broken connection."""
-    modules = [import_module(name) for name in ("httpx2", "httpx") if find_spec(name)]  # by the version of the client
+    """The errors of the client's transport: for a timeout, and for a broken connection."""
+    # Which of the two is installed depends on the version of the client.
+    modules = [import_module(name) for name in ("httpx2", "httpx") if find_spec(name)]
     return tuple(m.TimeoutException for m in modules), tuple(m.TransportError for m in modules)
 
 

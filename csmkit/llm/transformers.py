@@ -21,34 +21,40 @@ __all__ = ["LLM", "EchoLLM", "FakeLLM", "Message", "TransformersLLM"]
 class TransformersLLM:
     """A causal language model in transformers' layout, with a chat template.
 
-    A conversation may be longer than the model was trained for: then its oldest turns are left out, whole, and the
-    system prompt stays. A third of the room is freed at once, so that what is left stays the same for some turns and
-    need not be read again. Several threads may stream at the same time.
+    Of a conversation that is longer than the model was trained for, the oldest turns are left out, each as a whole; the
+    system prompt is kept. A third of the positions is freed at once, so that the beginning of the prompt stays the same
+    for some turns and is not read again. Several threads may stream at the same time.
 
     Args:
-        model: ``pocket`` for the bundled one, a directory, or a hub id, which is then downloaded.
-        system_prompt: comes before every conversation; empty for none.
-        temperature: 0 takes the likeliest token; None does as the checkpoint's generation_config says.
-        top_k: the likeliest tokens that stay in play; None as the checkpoint says, else 50.
-        top_p: of those, as few as are likely enough together, in (0, 1]; None as the checkpoint says, else 1.
-        max_new_tokens: an answer is at most this long.
-        device: such as ``cpu`` or ``cuda:0``; None takes the GPU if there is one.
-        dtype: of the weights; None is float32 on the CPU and bfloat16 on a GPU.
-        seed: of the sampling; None differs every time.
-        prefix_caching: keep the keys and values of what was read, so that a turn reads only what is new, and the time
-            to the first word does not grow with the conversation. In float32 the answers are the same without it. In
+        model: ``pocket`` for the bundled model, a directory, or a hub id, which is downloaded.
+        system_prompt: system message before every conversation; empty for none.
+        temperature: temperature of sampling, 0 to 10; 0 always takes the most probable token. None for the value of the
+            checkpoint's generation_config.
+        top_k: number of most probable tokens to sample from, at least 1; None for the checkpoint's, else 50.
+        top_p: sample from the fewest tokens whose probabilities sum to at least this, in (0, 1]; None for the
+            checkpoint's, else 1.
+        max_new_tokens: largest number of tokens of an answer, at least 1.
+        device: such as ``cpu`` or ``cuda:0``; None for the GPU where there is one.
+        dtype: dtype of the weights; None for float32 on the CPU and bfloat16 on a GPU.
+        seed: seed of sampling; None draws a new one for each answer.
+        prefix_caching: keep the keys and values of a prompt, so that the next turn reads only its new tokens and the
+            time to the first word does not grow with the conversation. In float32 the answers do not depend on it. In
             bfloat16 rounding depends on which tokens are read together: turn it off where a seed must give the same
-            words with any history.
+            words after any history.
 
     Attributes:
-        n_positions: tokens of prompt and answer together: what the model was trained for, by its config
-            (``max_position_embeddings``) and its tokenizer (``model_max_length``).
+        model: the transformers model.
+        tokenizer: its tokenizer, with a chat template.
+        n_positions: largest number of tokens of a prompt and its answer together: the smaller of the config's
+            ``max_position_embeddings`` and the tokenizer's ``model_max_length``.
+        prefixes: the kept prompts; None without ``prefix_caching``.
 
     Raises:
-        CheckpointNotFoundError: no model there, or no access to it.
-        CheckpointError: not a causal language model with a chat template.
-        DeviceError: no such device, or one too small for it.
-        InputError: a parameter out of its range.
+        CheckpointNotFoundError: the model does not exist, or may not be downloaded.
+        CheckpointError: the checkpoint is not a causal language model with a chat template.
+        DeviceError: the device does not exist.
+        DeviceMemoryError: the device is too small for the model.
+        InputError: an argument outside these ranges.
     """
 
     def __init__(
@@ -86,7 +92,7 @@ class TransformersLLM:
         self.system_prompt = system_prompt
         self.max_new_tokens = max_new_tokens
         trained: int = self.model.config.get_text_config().max_position_embeddings
-        self.n_positions = min(trained, self.tokenizer.model_max_length)  # of the order of 1e30 where it is not known
+        self.n_positions = min(trained, self.tokenizer.model_max_length)  # about 1e30 where it is unknown
         if max_new_tokens >= self.n_positions:
             raise InputError(f"max_new_tokens={max_new_tokens}: the model has {self.n_positions} positions in all")
         config = self.model.generation_config
@@ -96,17 +102,17 @@ class TransformersLLM:
         self.top_p: float = top_p or config.top_p or 1.0
         self._ends = _end_ids(self.tokenizer.eos_token_id) | _end_ids(config.eos_token_id)
         self._seed = seed
-        self._prefixes = PrefixCache() if prefix_caching else None
+        self.prefixes = PrefixCache() if prefix_caching else None
         self._n_tokens = lru_cache(maxsize=4096)(lambda text: len(self._tokens(text)))
 
     def warm_up(self) -> None:
-        """Write one token of an answer that nobody sees, so that the first real call meets allocated memory."""
+        """Write one token of an answer and discard it, so that the first real call does not wait for allocations."""
         import torch
 
-        self._next(self._prompt([{"role": "user", "content": "Hello."}]), Prefix(), torch.Generator(self.device))
+        self._next(self.prompt_ids([{"role": "user", "content": "Hello."}]), Prefix(), torch.Generator(self.device))
 
     def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
-        """Answer, token by token; the oldest turns are left out when the conversation outgrows the model.
+        """Answer a conversation, token by token; interface as in `LLM`.
 
         Raises:
             InputError: the last message alone is too long.
@@ -114,19 +120,19 @@ class TransformersLLM:
         """
         import torch
 
-        ids = self._prompt(messages)
-        noise = torch.Generator(self.device)  # of this stream alone, whatever other threads draw
+        ids = self.prompt_ids(messages)
+        noise = torch.Generator(self.device)  # own generator: other threads do not change the draws
         _ = noise.seed() if self._seed is None else noise.manual_seed(self._seed)
-        prefix = Prefix() if self._prefixes is None else self._prefixes.take(ids, self._n_head)
+        prefix = Prefix() if self.prefixes is None else self.prefixes.take(ids, self._n_head)
         try:
             yield from self._answer(ids[len(prefix.ids) :], prefix, noise)
         except torch.OutOfMemoryError as error:
-            if self._prefixes is not None:
-                self._prefixes.clear()
+            if self.prefixes is not None:
+                self.prefixes.clear()
             raise DeviceMemoryError.during("the language model wrote", error) from error
         finally:
-            if self._prefixes is not None:
-                self._prefixes.keep(prefix)
+            if self.prefixes is not None:
+                self.prefixes.keep(prefix)
 
     def _answer(self, feed: list[int], prefix: Prefix, noise: torch.Generator) -> Generator[str, None, None]:
         answer: list[int] = []
@@ -138,12 +144,16 @@ class TransformersLLM:
             answer.append(token)
             feed = [token]
             text = self.tokenizer.decode(answer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            if len(text) > n_sent and not text.endswith("\ufffd"):  # half a character waits for its other bytes
+            if len(text) > n_sent and not text.endswith("\ufffd"):  # a character of several bytes is complete later
                 yield text[n_sent:]
                 n_sent = len(text)
 
-    def _prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens of a conversation, without the oldest turns where it is too long."""
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids that the model reads for a conversation: of a long one without the oldest turns.
+
+        Raises:
+            InputError: the last message alone is too long.
+        """
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
         n_leading = next((n for n, message in enumerate(messages) if message["role"] != "system"), 0)
         system, messages = [*system, *messages[:n_leading]], messages[n_leading:]
@@ -155,16 +165,15 @@ class TransformersLLM:
             if len(ids) <= room:
                 return ids
         raise InputError(
-            f"a message of {len(ids)} tokens, but {room} fit beside an answer of {self.max_new_tokens}: "
+            f"a message of {len(ids)} tokens, but {room} fit before an answer of {self.max_new_tokens}: "
             "shorten it, or lower max_new_tokens"
         )
 
     def _first_turn(self, system: Sequence[Message], turns: Sequence[Sequence[Message]], room: int) -> int:
-        """The oldest turn that is read.
+        """Index of the oldest turn that is read.
 
-        It follows from the messages alone, as if each turn had been answered in view of those before it: a turn that
-        does not fit frees a third of the room. So the beginning of the prompt moves seldom, and a conversation that
-        was loaded is cut where it was cut before it was saved.
+        It depends on the messages alone: as the turns came in, each that did not fit freed a third of the room. So the
+        prompt's beginning changes seldom, and a conversation that was loaded is cut where it was cut before.
         """
         n_prompt, n_message = self._n_around
 
@@ -182,7 +191,7 @@ class TransformersLLM:
 
     @cached_property
     def _n_around(self) -> tuple[int, int]:
-        """Tokens that the chat template adds to a prompt, and to each of its messages; at least what it adds."""
+        """Number of tokens that the chat template adds to a prompt, and to each of its messages; upper bounds."""
         one = [{"role": "user", "content": "a"}]
         n_one, n_text = len(self._rendered(one)), self._n_tokens("a")
         n_two = len(self._rendered([*one, {"role": "assistant", "content": "a"}, *one])) - n_one
@@ -191,7 +200,7 @@ class TransformersLLM:
 
     @cached_property
     def _n_head(self) -> int:
-        """Tokens that all prompts begin with."""
+        """Number of tokens that all prompts have in common at their beginning."""
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
         return n_common(*(self._rendered([*system, {"role": "user", "content": text}]) for text in ("a", "b")))
 
@@ -200,12 +209,12 @@ class TransformersLLM:
         return self._tokens(text)
 
     def _tokens(self, text: str) -> list[int]:
-        # Not verbose: the warning for a text that is too long would come for one that is about to be shortened.
+        # Not verbose: the tokenizer would warn of a long text that is shortened afterwards.
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
 
     def _next(self, ids: list[int], prefix: Prefix, noise: torch.Generator) -> int:
-        """Read some tokens and choose the one that follows. Inference mode stays inside, as generators may be left."""
+        """Read tokens and sample the next one. Inference mode ends in here: a generator may be left at any yield."""
         import torch
 
         with torch.inference_mode():
@@ -220,12 +229,12 @@ class TransformersLLM:
                 return int(logits.argmax())
             best = torch.topk(logits, min(self.top_k, len(logits)))
             weights = torch.softmax(best.values / self.temperature, dim=-1)
-            weights[weights.cumsum(-1) - weights >= self.top_p] = 0.0  # the first is always kept
+            weights[weights.cumsum(-1) - weights >= self.top_p] = 0.0  # keeps the first
             return int(best.indices[torch.multinomial(weights, 1, generator=noise)])
 
 
 def turns_of(messages: Sequence[Message]) -> list[list[Message]]:
-    """A conversation's turns: each begins with a message of the user."""
+    """The turns of a conversation: each begins with a message of the user."""
     turns: list[list[Message]] = []
     for message in messages:
         if not turns or message["role"] == "user":
@@ -235,10 +244,10 @@ def turns_of(messages: Sequence[Message]) -> list[list[Message]]:
 
 
 def find(model: str) -> tuple[str, bool]:
-    """Where a language model is: a directory or a hub id, and whether it is local.
+    """The directory or hub id of a language model, and whether it is on this machine.
 
     Raises:
-        CheckpointNotFoundError: neither ``pocket``, nor a directory with a config.json, nor the form of a hub id.
+        CheckpointNotFoundError: the name is neither ``pocket``, nor a directory with a config.json, nor like a hub id.
     """
     path = Path(str(resources.files("csmkit") / "pocket" / "llm")) if model == "pocket" else Path(model)
     if (path / "config.json").is_file():
@@ -258,7 +267,7 @@ def _tokenizer(source: str, local: bool) -> Any:
     except ValueError as error:
         if "TokenizersBackend" not in str(error):
             raise
-        # The class that transformers 5 writes is unknown to 4, which reads the same file under another name.
+        # transformers 4 does not know the class that 5 writes, but reads the same file as this one.
         return PreTrainedTokenizerFast.from_pretrained(source, local_files_only=local)
 
 
@@ -268,7 +277,7 @@ def _load(source: str, local: bool, dtype: torch.dtype) -> tuple[Any, Any]:
 
     shown = notices.is_progress_bar_enabled()
     if local:
-        notices.disable_progress_bar()  # a download is worth watching, reading a file is not
+        notices.disable_progress_bar()  # for downloads only
     try:
         tokenizer = _tokenizer(source, local)
         model = AutoModelForCausalLM.from_pretrained(source, local_files_only=local, dtype=dtype)
