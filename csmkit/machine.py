@@ -37,10 +37,15 @@ SMALL_MODEL = 50_000_000  # weights; the products of a smaller model end before 
 _UNTOUCHED = torch.get_num_threads()  # before csmkit changes it
 
 
+def n_cores() -> int:
+    """Number of cores that this process may use, hyperthreads included."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _cores() -> set[int]:
     """The numbers of threads that torch may choose by itself: the cores, with or without hyperthreads."""
-    n_cores = {os.cpu_count() or 1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1}
-    return n_cores | {max(1, n // 2) for n in n_cores}
+    counts = {os.cpu_count() or 1, n_cores()}
+    return counts | {max(1, n // 2) for n in counts}
 
 
 class _Setting:

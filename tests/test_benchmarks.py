@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from csmkit.csm.config import CsmConfig, TransformerConfig
-from csmkit.errors import DeviceError, InputError
+from csmkit.errors import DeviceError, InputError, StateError
 from csmkit.speech.generator import Generator
 from csmkit.timing import Arrivals
 from experiments.benchmarks import (
@@ -268,3 +269,20 @@ def test_a_listener_s_first_sound_and_its_gaps_are_counted():
     assert listener.n_underruns == 1 and listener.audible_s == pytest.approx(0.7)
     listener.chunks = [silent, 0 * loud]
     assert listener.audible_s is None
+
+
+def test_a_rate_is_carried_if_nobody_waited_was_refused_or_failed():
+    row = {"n_underruns": 0, "n_refused": 0, "n_failed": 0}
+    assert load.is_carried(row)
+    assert not any(load.is_carried(row | {name: 1}) for name in row)
+
+
+def test_a_stream_that_fails_is_counted_and_not_taken_for_a_short_one():
+    def stream():
+        yield torch.zeros(1920)
+        raise StateError("the model was closed")
+
+    shared = SimpleNamespace(speak=lambda request, schedule: stream())
+    listener = load.Listener(time.perf_counter())
+    listener.listen(shared, None, plays=False)
+    assert listener.failed and len(listener.arrivals) == 1

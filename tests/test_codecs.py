@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,28 @@ def test_separate_streams_in_a_batch_begin_and_end_alone() -> None:
     stream = codec.stream()
     assert torch.equal(both[1], stream.decode(codes[1][:, None]))
     assert torch.equal(batch.decode(codes[2:])[0], stream.decode(codes[2][:, None]))
+
+
+def test_many_rows_are_shared_out_to_threads_and_sound_as_they_do_alone(
+    codec: StreamingCodec, codes: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("csmkit.mimi.codecs.n_cores", lambda: 3)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    rows_of: dict[str, set[int]] = {}
+
+    def note(decoder: torch.nn.Module, inputs: tuple, samples: Tensor) -> None:
+        rows_of.setdefault(threading.current_thread().name, set()).add(len(samples))
+
+    batch, alone = codec.streams(9), [codec.stream() for _ in range(9)]
+    hook = codec.decoder.register_forward_hook(note)
+    for frame in range(3):
+        rows = [(frame + row) % N_FRAMES for row in range(9)]
+        together = batch.decode(codes[:, rows].t())
+        assert error(together, torch.stack([alone[i].decode(codes[:, [row]]) for i, row in enumerate(rows)])) <= 1e-5
+    hook.remove()
+    names = rows_of.keys() - {threading.current_thread().name}
+    assert names and all(name.startswith("csmkit-codec") for name in names)
+    assert all(rows_of[name] <= {4, 5} for name in names), "two parts, though there are three cores"
 
 
 def test_every_codec_is_found_by_name() -> None:

@@ -21,10 +21,11 @@ def prefix_span(transformer: Transformer, start: int, n_new: int) -> AttentionSp
     return AttentionSpan(positions, cos, sin, start + n_new, mask)
 
 
-def ragged_span(transformer: Transformer, lengths: Sequence[int]) -> AttentionSpan:
-    """One new position for each stream of a batch, after the rows that this stream has."""
-    positions = torch.tensor(lengths, device=transformer.norm.device)
-    return _one_each(transformer, positions, max(lengths) + 1)
+def separate_span(transformer: Transformer, lengths: Sequence[int]) -> AttentionSpan:
+    """One new position for each stream, after the rows that this stream has in a cache of its own."""
+    positions = torch.tensor(lengths, device=transformer.norm.device).unsqueeze(1)
+    cos, sin = transformer.rotation(positions)
+    return AttentionSpan(positions, cos, sin, [length + 1 for length in lengths])
 
 
 def masked_span(transformer: Transformer, position: Tensor, n_keys: int) -> AttentionSpan:

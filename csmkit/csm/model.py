@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from csmkit.csm.config import CsmConfig
 from csmkit.csm.sampling import Noise, sample
-from csmkit.csm.transformer import AttentionSpan, KvCache, Transformer, new_weight, product
+from csmkit.csm.transformer import AttentionSpan, KvCache, StreamCaches, Transformer, new_weight, product
 
 
 @dataclass
@@ -20,13 +20,14 @@ class CsmState:
     """Everything one batch of streams owns; dropping it ends them.
 
     Attributes:
-        backbone, depth: their caches; the depth decoder's starts anew at every frame.
+        backbone: the caches of the backbone.
+        depth: the cache of the depth decoder, which starts anew at every frame.
         noise: how this batch is sampled.
         hidden: ``(batch, dim)``, the backbone's output at its last position; zeros before the prompt was read.
         codes: ``(batch, n_codebooks)`` int64, the last frame.
     """
 
-    backbone: KvCache
+    backbone: KvCache | StreamCaches
     depth: KvCache
     noise: Noise
     hidden: Tensor
@@ -34,12 +35,12 @@ class CsmState:
 
     @classmethod
     def join(cls, states: Sequence[CsmState]) -> CsmState:
-        """The streams of several states as one batch, in their order; each goes on where it was."""
+        """The streams of several states as one batch, in their order; each continues where it was."""
         if len(states) == 1:
             return states[0]
         return cls(
-            KvCache.join([state.backbone for state in states]),
-            KvCache.join([state.depth for state in states]),
+            StreamCaches.join([state.backbone for state in states]),
+            states[0].depth.resized(sum(len(state.codes) for state in states)),
             Noise.join([state.noise for state in states]),
             torch.cat([state.hidden for state in states]),
             torch.cat([state.codes for state in states]),
@@ -48,9 +49,11 @@ class CsmState:
     def take(self, rows: Sequence[int]) -> CsmState:
         """These streams alone, in this order; the others end."""
         index = list(rows)
+        if not isinstance(self.backbone, StreamCaches):  # one stream
+            return self
         return CsmState(
             self.backbone.take(index),
-            self.depth.take(index),
+            self.depth.resized(len(index)),
             self.noise.take(index),
             self.hidden[index],
             self.codes[index],
@@ -65,7 +68,7 @@ class Stacks(NamedTuple):
         head: as `CsmModel.head`.
     """
 
-    backbone: Callable[[Tensor, AttentionSpan, KvCache], Tensor]
+    backbone: Callable[[Tensor, AttentionSpan, KvCache | StreamCaches], Tensor]
     depth: Callable[[Tensor, AttentionSpan, KvCache], Tensor]
     head: Callable[[int, Tensor], Tensor]
 

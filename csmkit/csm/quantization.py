@@ -57,7 +57,7 @@ class BlockWeight(nn.Module):
         packed: ``(n_outputs, n_blocks, block * bits / 8)`` uint8; at 4 bits the even inputs are the low half. The
             integers are stored with ``2 ** (bits - 1)`` added.
         scale: ``(n_outputs, n_blocks)`` float32.
-        shape: of the weight that this stands for.
+        shape: shape of the floating-point weight.
         bits: 4 or 8.
     """
 
@@ -90,7 +90,7 @@ class BlockWeight(nn.Module):
         return [BlockWeight(packed, scale, self.shape[-2:], self.bits) for packed, scale in parts]
 
     def wide(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The weight with what was rounded off missing, of the original shape."""
+        """The rounded weight as floating-point numbers, in the original shape."""
         half, packed = 2 ** (self.bits - 1), self.packed
         integers = packed if self.bits == 8 else torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
         rows = ((integers.float() - half) * self.scale.unsqueeze(-1)).flatten(1)[:, : self.shape[-2]]
@@ -99,7 +99,7 @@ class BlockWeight(nn.Module):
 
 
 def _round(rows: Tensor, rounding: Rounding) -> tuple[Tensor, Tensor]:
-    """``(n_outputs, n_inputs)`` as `BlockWeight` keeps it."""
+    """Round ``(n_outputs, n_inputs)`` to the two tensors of `BlockWeight`."""
     half, block = 2 ** (rounding.bits - 1), rounding.block
     blocks = F.pad(rows, (0, -rows.shape[1] % block)).unflatten(1, (-1, block))
     largest = blocks.gather(-1, blocks.abs().argmax(dim=-1, keepdim=True))
@@ -118,7 +118,7 @@ def _integers(blocks: Tensor, scale: Tensor, half: int) -> Tensor:
 
 
 def put(owner: nn.Module, name: str, weight: Tensor | BlockWeight) -> None:
-    """Make a weight, or what stands for one, an attribute of a module."""
+    """Set an attribute of a module to a weight or to a module that replaces a weight."""
     if hasattr(owner, name):
         delattr(owner, name)  # a module cannot take the name of a parameter, nor the other way round
     setattr(owner, name, weight if isinstance(weight, nn.Module) else nn.Parameter(weight, requires_grad=False))
@@ -140,7 +140,7 @@ def quantize(model: CsmModel, rounding: Rounding) -> None:
 
 
 def widen(model: CsmModel) -> None:
-    """Turn rounded weights, if there are any, into ordinary ones of the embeddings' dtype; what is lost stays lost."""
+    """Turn rounded weights, if any, into floating-point ones of the embeddings' dtype; the rounding remains."""
     if rounded_bits(model) is None:
         return
     dtype = model.projection.dtype
@@ -164,7 +164,7 @@ def packed_shapes(shape: tuple[int, ...], rounding: Rounding) -> tuple[tuple[int
 
 
 def rounded_places(model: CsmModel) -> Iterator[tuple[nn.Module, str]]:
-    """Who holds each weight that is rounded, and under which name."""
+    """Yield each weight that is rounded, as the module that holds it and the name of its attribute."""
     for stack in (model.backbone, model.depth):
         yield from ((block, name) for block in stack.blocks for name in NAMES)
     yield from ((model, name) for name in HEADS)

@@ -61,29 +61,56 @@ class KvCache:
         # Zeros and not empty: rows behind a mask are still multiplied by their weight of 0, and 0 * NaN is NaN.
         return cls([like.new_zeros(shape) for _ in range(config.n_layers)], [0] * batch)
 
-    @classmethod
-    def join(cls, parts: Sequence[KvCache]) -> KvCache:
-        """The streams of several as one batch, with the room of the longest."""
-        n_positions = max(part.layers[0].shape[2] for part in parts)
-        padded = [
-            [F.pad(layer, (0, 0, 0, n_positions - layer.shape[2])) for layer in layers]
-            for layers in zip(*(part.layers for part in parts), strict=True)
-        ]
-        return cls([torch.cat(layers) for layers in padded], [n for part in parts for n in part.lengths])
-
-    def take(self, rows: Sequence[int]) -> KvCache:
-        """A copy of these streams alone."""
-        return KvCache([layer[list(rows)] for layer in self.layers], [self.lengths[row] for row in rows])
-
     @property
     def length(self) -> int:
         """Positions in use where the batch is one stream."""
         (length,) = self.lengths
         return length
 
+    def resized(self, batch: int) -> KvCache:
+        """An empty cache like this one for another number of streams."""
+        layers = [layer.new_zeros(batch, *layer.shape[1:]) for layer in self.layers]
+        return KvCache(layers, [0] * batch)
+
     def advance(self, n_new: int) -> None:
         """Count positions that every stream has written."""
         self.lengths = [length + n_new for length in self.lengths]
+
+
+@dataclass
+class StreamCaches:
+    """The caches of several streams, each in buffers of its own: streams join and leave without being copied.
+
+    Attributes:
+        streams: a cache of one stream each.
+    """
+
+    streams: list[KvCache]
+
+    @classmethod
+    def join(cls, parts: Sequence[KvCache | StreamCaches]) -> StreamCaches:
+        """The streams of several as one batch, in their order."""
+        return cls([stream for part in parts for stream in (part.streams if isinstance(part, cls) else (part,))])
+
+    def take(self, rows: Sequence[int]) -> KvCache | StreamCaches:
+        """These streams alone, over the same memory; the cache itself where one is left."""
+        streams = [self.streams[row] for row in rows]
+        return streams[0] if len(streams) == 1 else StreamCaches(streams)
+
+    @property
+    def layers(self) -> list[list[Tensor]]:
+        """Of each layer, the tensors of all streams, ``(1, 2 * n_kv_heads, n_positions, head_dim)``."""
+        return [list(layers) for layers in zip(*(stream.layers for stream in self.streams), strict=True)]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Positions in use, of each stream."""
+        return [stream.length for stream in self.streams]
+
+    def advance(self, n_new: int) -> None:
+        """Count positions that every stream has written."""
+        for stream in self.streams:
+            stream.advance(n_new)
 
 
 @dataclass(frozen=True)
@@ -94,7 +121,8 @@ class AttentionSpan:
         positions: ``(n_new,)`` int64, the cache rows they take; ``(batch, 1)`` where every stream takes another.
         cos, sin: ``(*positions.shape, heads, head_dim)``, the rotation of queries and keys; values turn by nothing,
             1 and 0.
-        n_keys: number of cache rows to attend to, from the first on; a host integer.
+        n_keys: number of cache rows to attend to, from the first on; a host integer, or one for each stream where
+            streams have caches of their own.
         mask: bool, True where a query attends to a row: ``(n_new * group, n_keys)``, or ``(batch, 1, group, n_keys)``
             where every stream takes another position; None where all queries attend to all rows.
     """
@@ -102,7 +130,7 @@ class AttentionSpan:
     positions: Tensor
     cos: Tensor
     sin: Tensor
-    n_keys: int
+    n_keys: int | list[int]
     mask: Tensor | None = None
 
 
@@ -152,35 +180,60 @@ class Block(nn.Module):
         self.down = new_weight(config.ffn_dim, config.dim)
         self.register_buffer("floor", norm_floor(config), persistent=False)
 
-    def forward(self, x: Tensor, span: AttentionSpan, cache: Tensor) -> Tensor:
-        """Run ``(batch * n_new, dim)``, writing their keys and values to the layer's cache on the way."""
+    def forward(self, x: Tensor, span: AttentionSpan, cache: Tensor | list[Tensor]) -> Tensor:
+        """Run ``(batch * n_new, dim)``, writing their keys and values to the layer's cache on the way.
+
+        Args:
+            x: hidden states.
+            span: what they attend to.
+            cache: a tensor of `KvCache.layers`, or a list of `StreamCaches.layers`.
+        """
         normed = rms_norm(x, self.attention_norm, self.floor)
         x = x + product(self._attend(product(normed, self.qkv), span, cache), self.out)
         normed = rms_norm(x, self.mlp_norm, self.floor)
         gate, up = product(normed, self.gate_up).chunk(2, dim=-1)
         return x + product(F.silu(gate) * up, self.down)
 
-    def _attend(self, qkv: Tensor, span: AttentionSpan, cache: Tensor) -> Tensor:
-        config = self.config
-        batch, n_new = cache.shape[0], span.positions.shape[-1]
+    def _attend(self, qkv: Tensor, span: AttentionSpan, cache: Tensor | list[Tensor]) -> Tensor:
+        config, batch, n_new = self.config, len(cache), span.positions.shape[-1]
         heads = qkv.view(batch, n_new, -1, config.head_dim)
         heads = torch.addcmul(heads * span.cos, heads.roll(config.head_dim // 2, -1), span.sin)
         query, new = heads.split((config.n_heads, 2 * config.n_kv_heads), dim=2)
+        # The queries of a group take the place of more queries on one head: no key or value is repeated.
+        grouped = query.view(batch, n_new, config.n_kv_heads, config.group, config.head_dim).transpose(1, 2)
+        grouped = grouped.reshape(batch, config.n_kv_heads, n_new * config.group, config.head_dim)
+        if isinstance(cache, list):
+            return _attend_apart(grouped, new, span, cache).view(batch, -1)
         if span.positions.ndim == 1:
             cache.index_copy_(2, span.positions, new.transpose(1, 2))
         else:
             cache[torch.arange(batch, device=cache.device), :, span.positions[:, 0]] = new[:, 0]
         keys, values = cache.narrow(2, 0, span.n_keys).chunk(2, dim=1)
-        # The queries of a group take the place of more queries on one head: no key or value is repeated.
-        grouped = query.view(batch, n_new, config.n_kv_heads, config.group, config.head_dim).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(
-            grouped.reshape(batch, config.n_kv_heads, n_new * config.group, config.head_dim),
-            keys,
-            values,
-            attn_mask=span.mask,
-        )
+        mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=span.mask)
         mixed = mixed.view(batch, config.n_kv_heads, n_new, config.group, config.head_dim).transpose(1, 2)
         return mixed.reshape(batch * n_new, -1)
+
+
+def _attend_apart(query: Tensor, new: Tensor, span: AttentionSpan, caches: list[Tensor]) -> Tensor:
+    """One position of each stream, over caches of their own.
+
+    Args:
+        query: ``(batch, n_kv_heads, group, head_dim)``.
+        new: ``(batch, 1, 2 * n_kv_heads, head_dim)``, keys and values to be written at the last of ``span.n_keys``.
+        span: of the streams; no mask is needed.
+        caches: of each stream.
+
+    Returns:
+        The same shape as ``query``.
+    """
+    mixed = []
+    for row, written, cache, n_keys in zip(
+        query.split(1), new.transpose(1, 2).split(1), caches, span.n_keys, strict=True
+    ):
+        cache.narrow(2, n_keys - 1, 1).copy_(written)
+        keys, values = cache.narrow(2, 0, n_keys).chunk(2, dim=1)
+        mixed.append(F.scaled_dot_product_attention(row, keys, values))
+    return torch.cat(mixed)
 
 
 class Transformer(nn.Module):
@@ -201,7 +254,7 @@ class Transformer(nn.Module):
         self.register_buffer("turns", torch.tensor(turns), persistent=False)
         self.register_buffer("floor", norm_floor(config), persistent=False)
 
-    def forward(self, x: Tensor, span: AttentionSpan, cache: KvCache) -> Tensor:
+    def forward(self, x: Tensor, span: AttentionSpan, cache: KvCache | StreamCaches) -> Tensor:
         """Run ``(batch, n_new, dim)`` at the positions of ``span``; the hidden states after the final norm."""
         rows = x.flatten(0, 1)
         for block, layer in zip(self.blocks, cache.layers, strict=True):

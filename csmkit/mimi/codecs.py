@@ -7,9 +7,12 @@ no weights. "moshi" is in `csmkit.mimi.moshi`.
 from __future__ import annotations
 
 import math
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache, cached_property
+from itertools import pairwise
 from os import PathLike
 from typing import TYPE_CHECKING, Self
 
@@ -19,13 +22,16 @@ from torch import Tensor
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE, as_mono
 from csmkit.codec import Codec, CodecBatch, CodecStream, FrameDecoder
 from csmkit.errors import CheckpointError
+from csmkit.machine import n_cores
 from csmkit.mimi.checkpoint import load_decoder
-from csmkit.mimi.decoder import MimiDecoder
+from csmkit.mimi.decoder import MimiDecoder, MimiState
 from csmkit.mimi.files import CodecFiles
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
     from csmkit.mimi.encoder import WholeEncoder
+
+ROWS_OF_A_THREAD = 4  # fewer are decoded sooner in one pass than by two threads
 
 
 class MimiCodec(Codec):
@@ -125,16 +131,29 @@ class _ExactStream(CodecStream):
 
 
 class _ExactBatch(CodecBatch):
-    """All rows in one pass, so that the weights are read once for all of them."""
+    """All rows in one pass, so that the weights are read once for all of them.
+
+    On a CPU where torch has one thread, many rows are shared out to several: a thread of its own for some rows waits
+    once a frame, where the threads of a product wait for one another at every product.
+    """
 
     def __init__(self, codec: StreamingCodec, batch: int) -> None:
         self._codec, self._state = codec, codec.decoder.new_state(batch)
 
     def decode(self, codes: Tensor) -> Tensor:
-        frames = self._codec.check(codes.t()).t().unsqueeze(2)
+        frames = self._codec.check(codes.t()).t().unsqueeze(2).to(self._codec.device)
+        bounds = _shares(len(frames), self._codec.device)
+        parts = [(frames[start:end], self._state.view(start, end)) for start, end in pairwise(bounds)]
+        others = [_threads(os.getpid()).submit(self._part, *part) for part in parts[1:]]
+        try:
+            samples = [self._part(*parts[0])]
+        finally:
+            wait(others)
+        return torch.cat([*samples, *(other.result() for other in others)])
+
+    def _part(self, frames: Tensor, state: MimiState) -> Tensor:
         with torch.no_grad():
-            samples = self._codec.decoder(frames.to(self._codec.device), self._state)
-        return samples.to("cpu", torch.float32)
+            return self._codec.decoder(frames, state).to("cpu", torch.float32)
 
     def take(self, rows: Sequence[int]) -> None:
         self._state = self._state.take(rows)
@@ -149,6 +168,20 @@ class _ExactBatch(CodecBatch):
 
     def join(self, other: Self) -> None:
         self._state = self._state.join(other._state)
+
+
+def _shares(n_rows: int, device: torch.device) -> list[int]:
+    """Where to cut rows between threads, the first bound 0 and the last ``n_rows``."""
+    n_parts = 1
+    if device.type == "cpu" and torch.get_num_threads() == 1:
+        n_parts = max(1, min(n_cores(), n_rows // ROWS_OF_A_THREAD))
+    return [n_rows * part // n_parts for part in range(n_parts + 1)]
+
+
+@cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """The threads of this process: a fork does not have those of its parent."""
+    return ThreadPoolExecutor(n_cores(), thread_name_prefix="csmkit-codec")
 
 
 class IndependentCodec(StreamingCodec):

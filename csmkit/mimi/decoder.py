@@ -43,6 +43,11 @@ class MimiState:
         histories = [history[:, index] for history in self.histories]
         return MimiState(self.position[index], histories, self.keys[:, index], self.values[:, index])
 
+    def view(self, start: int, end: int) -> MimiState:
+        """The streams from ``start`` up to ``end``, over the same memory."""
+        histories = [history[:, start:end] for history in self.histories]
+        return MimiState(self.position[start:end], histories, self.keys[:, start:end], self.values[:, start:end])
+
     def join(self, other: MimiState) -> MimiState:
         """Copy the streams of both states, those of ``other`` last."""
         pairs = zip(self.histories, other.histories, strict=True)

@@ -42,8 +42,8 @@ class SpeechGenerator(ABC):
         sampling: how codes are drawn where a call does not say.
 
     Attributes:
-        codec: as given.
-        sampling: as given.
+        codec: turns codes into sound and sound into codes.
+        sampling: how codes are drawn where a call does not say.
         abilities: what the checkpoint can do, such as the longest text of one generation.
         n_warm_ups: number of utterances to generate before timings are representative.
         device: where the model runs, such as "cpu" or "cuda:0".
@@ -89,7 +89,7 @@ class SpeechGenerator(ABC):
         """The request without the oldest segments that leave no room; whole segments go, never parts.
 
         Args:
-            request: of any length.
+            request: a request whose prompt may be of any length.
             n_lead: number of segments at the head of its context, such as a speaker prompt, that stay in any case.
 
         Raises:
@@ -109,7 +109,7 @@ class SpeechGenerator(ABC):
 
         Args:
             requests: what is spoken.
-            schedules: of each request, number of frames of each chunk that its listener gets.
+            schedules: a schedule for each request: the number of frames of each chunk that its listener gets.
             codec: decodes the frames; None for codes alone.
 
         Raises:
@@ -134,7 +134,7 @@ class SpeechGenerator(ABC):
 
         Args:
             requests: what is spoken.
-            schedules: of each request, number of frames of each chunk; the last number repeats.
+            schedules: a schedule for each request: the number of frames of each chunk; the last number repeats.
             codec: decodes in place of the generator's own.
         """
         utterances = self.start(requests, schedules, codec or self.codec)
@@ -185,7 +185,7 @@ class SpeechGenerator(ABC):
             speaker: a non-negative integer that the model was trained with.
             context: earlier turns, oldest first.
             max_audio_length_ms: the longest sound, at least 80; None is 8 000.
-            temperature: of sampling; 0 is greedy, None is the checkpoint's own (0.9).
+            temperature: sampling temperature; 0 is greedy, None is the checkpoint's own (0.9).
             topk: number of most probable codes to sample from; None is the checkpoint's own (50).
             chunk_frames: frames of 80 ms a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats. It
                 never changes the sound.
@@ -228,7 +228,7 @@ class SpeechGenerator(ABC):
 
         Args:
             requests: made by `request`, each with its own text, context, sampling, limit, guards and seed.
-            chunk_frames: as for `generate_streaming`, of every row.
+            chunk_frames: frames of each chunk of every row, as for `generate_streaming`.
 
         Yields:
             ``(row, chunk)``; the row is the place among ``requests``. Rows that have ended cost nothing more.

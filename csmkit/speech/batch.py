@@ -26,13 +26,13 @@ from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, End, Frame, Speech
 
 
 class Engine(NamedTuple):
-    """What a generator speaks with.
+    """The model of a generator, and what turns requests into its input.
 
     Attributes:
-        model: the network.
-        step: runs its frames.
-        prompts: lays requests out as rows.
-        prefixes: keeps what was read of earlier prompts.
+        model: the network with its weights.
+        step: computes frames with the model.
+        prompts: turns requests into rows of the prompt.
+        prefixes: keeps the cache rows of earlier prompts.
     """
 
     model: CsmModel
@@ -46,13 +46,13 @@ class Row:
     """An utterance of a running batch.
 
     Attributes:
-        request: what is spoken.
-        seed: the seed of its noise.
-        n_positions: cache rows for its prompt and the longest answer.
-        unread: pieces of its prompt; None before the first was read.
+        request: the text to speak, with its context and settings.
+        seed: seeds the noise of the row.
+        n_positions: number of cache rows for the prompt and the longest answer.
+        unread: pieces of the prompt that were not read yet; None before the first was read.
         context: the pieces before the text to speak.
-        state: its own state, until it makes its first frame.
-        keep: what to keep of its prompt if its first frame is finite.
+        state: state of the model for this row alone; None once it has joined a group.
+        keep: cache rows of the prompt, to be kept if the first frame is finite.
         n_frames: number of frames made.
         began_s: when reading its prompt began.
         is_closed: whether it makes no more frames.
@@ -76,9 +76,9 @@ class Group:
 
     Attributes:
         rows: the rows of ``state``.
-        state: of the model.
+        state: the state of the model.
         sounding: the rows of ``sounds``.
-        sounds: of the codec; None where no sound is made, or the step makes it.
+        sounds: the codec's streams; None where no sound is made, or the step makes it.
     """
 
     rows: list[Row]
@@ -91,7 +91,7 @@ class RunningBatch:
     """Makes frames of its rows with a model, see `csmkit.speech.scheduler.FrameMaker`.
 
     Args:
-        engine: the model.
+        engine: the model and all that it needs to speak.
         codec: decodes the frames; None for codes alone, and where the step decodes them.
         step_decodes: whether the step makes the sound with the frame.
     """
@@ -105,7 +105,7 @@ class RunningBatch:
         return Row(request, seed, self._engine.prompts.check(request) + request.max_frames)
 
     def prepare(self, row: Row) -> bool:
-        """Read one piece of the prompt, but for what is known from earlier ones; returns whether all is read."""
+        """Read one piece of the prompt; pieces known from earlier prompts are skipped. Returns whether all is read."""
         with out_of_memory("reading a prompt"):
             if row.unread is None or row.state is None:
                 row.began_s = perf_counter()
@@ -193,7 +193,7 @@ class RunningBatch:
             self._groups.remove(other)
 
     def _results(self, group: Group, began_s: float) -> dict[Row, Frame | End]:
-        """What one pass of a group made. An error is the end of all its rows; what they hold is dropped."""
+        """The results of one pass of a group. An error ends all its rows, and their states are dropped."""
         rows = group.rows
         try:
             return self._pass(group, began_s)

@@ -37,9 +37,9 @@ class Generator(SpeechGenerator):
     """Speech of a CSM voice. Each call has a state of its own: calls may interleave, also from several threads.
 
     Args:
-        model: with weights, on its device.
-        tokenizer: of its text.
-        codec: of its codes.
+        model: the network with its weights, on its device.
+        tokenizer: splits text into the model's ids.
+        codec: turns codes into sound and sound into codes.
         sampling: where a call leaves it out.
         execution: how a frame runs, see `csmkit.csm.execution.step`.
 
@@ -94,7 +94,7 @@ class Generator(SpeechGenerator):
                 has a codec only where `csmkit convert` put it there.
             tokenizer: tokenizer.json, its directory or a hub id; None for the voice's directory.
             device: None for CUDA where there is one.
-            dtype: of the language model; None for float32 on a CPU, bfloat16 elsewhere and for what "int4" and "int8"
+            dtype: dtype of the model; None for float32 on a CPU, bfloat16 elsewhere and for what "int4" and "int8"
                 do not round. The codec stays in float32.
             execution: how a frame runs: "auto", "eager", "graph", "compiled", "int8" or "int4", see
                 `csmkit.csm.execution.step`; what this machine cannot do falls back, with a warning.

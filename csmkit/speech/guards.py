@@ -28,7 +28,7 @@ class Guards:
     Attributes:
         letters_per_s: the slowest speech. A text may take as long as its letters at this rate, and ``spare_ms``; then
             it ends as "max_length". Capitals, digits and symbols count as words: they may be spelled out.
-        spare_ms: on top of that, for silence before the first word and behind the last.
+        spare_ms: milliseconds added to that, for silence before the first word and behind the last.
         repetition_ms: codes that for so long only say again what came right before end as "repetition". The sound up
             to there is handed out; what is repeated without being heard is left to the limits of silence.
         cycle_frames: the longest cycle that is looked for; 1 finds a frame that stands still.
@@ -109,7 +109,7 @@ class GuardMonitor:
     Whatever it decides depends on the frames alone, never on how they are grouped.
 
     Args:
-        guards: the limits.
+        guards: the limits at which speech is stopped.
         text: the text that is spoken.
         hears: whether the frames have sound; without it no silence is found.
     """

@@ -50,7 +50,8 @@ class Page:
     """A text to be spoken in passages.
 
     Attributes:
-        request: its text is of any length; its limit is that of all passages together, unless ``each_ms`` is given.
+        request: the text, of any length, with its settings; its limit is that of all passages together, unless
+            ``each_ms`` is given.
         each_ms: limit of each passage in milliseconds; the whole text is then spoken. 0 derives the limit of a passage
             from the length of its text.
     """
@@ -176,7 +177,7 @@ def speak_text(generator: SpeechGenerator, page: Page, schedule: Sequence[int], 
     """Speak a text: numbers and signs in words, in as many generations as the voice needs for its length.
 
     Args:
-        generator: the voice.
+        generator: speaks each passage.
         page: the text, and how it is spoken.
         schedule: frames of each chunk; the last number repeats. The last chunk of a passage may be shorter.
         start: how a generation is started; None is the generator's `speak`.

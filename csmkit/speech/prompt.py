@@ -52,10 +52,10 @@ class PromptBuilder:
     A context segment is its text rows, its audio rows and one end frame of zeros; the text to speak comes last.
 
     Args:
-        config: of the model.
-        tokenizer: of its text.
-        encode: from ``(samples,)`` at 24 kHz to ``(n_codebooks or more, n_frames)`` int64. What a segment gave is kept
-            as long as the segment lives, and so are its rows.
+        config: the model's sizes.
+        tokenizer: splits text into the model's ids.
+        encode: turns ``(samples,)`` at 24 kHz into ``(n_codebooks or more, n_frames)`` int64. The codes and rows of
+            a segment are kept for as long as the segment exists.
     """
 
     def __init__(self, config: CsmConfig, tokenizer: TextTokenizer, encode: Callable[[Tensor], Tensor]) -> None:

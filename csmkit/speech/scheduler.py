@@ -175,8 +175,8 @@ class Scheduler:
         """Let utterances join at the next pass; never blocks.
 
         Args:
-            requests: with the seed of each.
-            schedules: of each request, number of frames of each chunk.
+            requests: the requests, each with its seed.
+            schedules: a schedule for each request: the number of frames of each chunk.
             hears: whether frames have sound, so that guards can tell a silence.
 
         Raises:

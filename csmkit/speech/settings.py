@@ -34,7 +34,7 @@ class Segment:
         text: what was said.
         audio: how it sounded, in any shape and type that `csmkit.audio.as_mono` takes; kept as ``(samples,)`` float32
             at 24 kHz. None where only the text is known.
-        sample_rate: of ``audio`` as given, in Hz; 24 000 afterwards.
+        sample_rate: sample rate of ``audio`` as it was given, in Hz; 24 000 afterwards.
         codes: ``(n_codebooks, n_frames)`` int64 of that sound, such as `SpeechStream.codes`: spares encoding ``audio``.
 
     Raises:
@@ -75,11 +75,11 @@ class SpeechSettings:
     Attributes:
         speaker: a non-negative integer that the model was trained with.
         max_audio_length_ms: the longest sound, cut down to whole frames of 80 ms; at least 80. None is the default.
-        temperature: of sampling; 0 is greedy. None is the checkpoint's own, 0.9 where it has none.
+        temperature: sampling temperature; 0 is greedy. None is the checkpoint's own, 0.9 where it has none.
         topk: number of most probable codes to sample from, at least 1. None is the checkpoint's own, or 50.
         chunk_frames: frames of 80 ms in a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats. It
             never changes the sound.
-        seed: of the noise, in [0, 2**63); the same seed gives the same codes. None draws one.
+        seed: seeds the noise, in [0, 2**63); the same seed gives the same codes. None draws one.
         guards: limits that end speech which has run away; None for no limits.
         raw_text: pass the text to the model as it is, in one generation; else numbers and signs are spoken in words,
             and a text longer than one generation carries is spoken in several.
@@ -149,7 +149,7 @@ class Request:
 
     Attributes:
         text: what is said; not blank.
-        speaker, max_audio_length_ms, seed, guards: as in `SpeechSettings`.
+        speaker, max_audio_length_ms, seed, guards: the settings of these names in `SpeechSettings`.
         context: earlier turns, oldest first.
         sampling: how codes are drawn.
 

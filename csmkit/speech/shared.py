@@ -40,7 +40,7 @@ class SharedGenerator(SpeechGenerator):
         ahead_ms: milliseconds of sound that are made before a listener needs them, at least 160.
 
     Attributes:
-        generator: as given.
+        generator: the generator that makes the frames.
 
     Raises:
         InputError: a value outside these ranges.
@@ -83,8 +83,8 @@ class SharedGenerator(SpeechGenerator):
         """Let requests join; never blocks.
 
         Args:
-            requests: what is spoken.
-            schedules: of each request, number of frames of each chunk that its listener gets.
+            requests: the texts to speak, with their settings.
+            schedules: a schedule for each request: the number of frames of each chunk that its listener gets.
             codec: the generator's own, or None for codes alone. With another, the requests share passes of their own,
                 made when they are read.
 

@@ -32,8 +32,8 @@ def voice_prompt(
         source: a sound file, or samples in any shape and type that `csmkit.audio.as_mono` takes. Silence before and
             behind the speech is cut off but for 80 ms; what is left may be 30 s long, and 5 to 15 s are best.
         text: what is said in it, word for word.
-        speaker: as whom the voice will speak.
-        sample_rate: of samples, in Hz; None is 24 000. A file knows its own.
+        speaker: number of the speaker as whom the voice will speak.
+        sample_rate: sample rate of samples, in Hz; None is 24 000. A file knows its own.
 
     Raises:
         AudioFileError: no such file, or not a sound file that libsndfile reads.

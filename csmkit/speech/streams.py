@@ -175,7 +175,7 @@ class SpeechStream(_Stream):
     nor in the codes.
 
     Args:
-        utterance: whose frames have sound.
+        utterance: makes the frames, which have sound.
         schedule: number of frames of each chunk; the last number repeats.
     """
 

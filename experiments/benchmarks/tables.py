@@ -353,8 +353,8 @@ def load(report: dict[str, Any] | None) -> str:
         f"**Many listeners at once**, {what}, mode {report['execution']}, chunks of {report['schedule']} frames, "
         f"{report['seconds_a_step']:.0f} s a row ({where(report)}). `speed`: read as fast as made. `listeners`: as "
         "many at any time, in real time. `arrivals`: at random, so many requests a second, up to the first rate with "
-        "an underrun; the last row is 80 % of the highest without. `first`: from the arrival to the first chunk; "
-        "`audible`: to the first sound, with the silence that the voice begins with:\n\n"
+        "an underrun in both of two attempts; the last row is 80 % of the highest rate without any. `first`: from the "
+        "arrival to the first chunk; `audible`: to the first sound, with the silence that the voice begins with:\n\n"
         + table(keys, [[row[key] for key in keys] for row in report["rows"]])
     )
 

@@ -149,7 +149,7 @@ class PromptBuffers:
 
     Attributes:
         tokens: ``(1, bucket, slots)`` int64 on the device.
-        mask: of the same shape, bool.
+        mask: bool of the same shape as ``tokens``; True for the slots that are used.
         start: ``(1,)`` int64 on the device, the cache row of the first prompt row.
         n_rows: ``(1,)`` int64 on the device, number of rows that are used.
     """

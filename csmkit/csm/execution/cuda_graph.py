@@ -44,7 +44,7 @@ class CudaGraphs:
     where callers have different current streams. See `csmkit.csm.execution.static.Recorder`.
 
     Args:
-        device: with an index; it need not be the current device.
+        device: the CUDA device, with its index; it need not be the current device.
     """
 
     def __init__(self, device: torch.device) -> None:

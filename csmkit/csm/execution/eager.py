@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from csmkit.csm.attention import prefix_span, ragged_span
+from csmkit.csm.attention import prefix_span, separate_span
 from csmkit.csm.execution.step import Made, packed
 from csmkit.csm.model import CsmModel, CsmState, Stacks
 from csmkit.csm.sampling import Noise
-from csmkit.csm.transformer import AttentionSpan
+from csmkit.csm.transformer import AttentionSpan, StreamCaches
 
 
 class EagerStep:
@@ -22,7 +22,7 @@ class EagerStep:
         stacks: functions to call in place of the model's own stacks and heads.
 
     Attributes:
-        stacks: as given.
+        stacks: functions called in place of the model's own; None where the model's are called.
     """
 
     makes_sound = False
@@ -58,10 +58,10 @@ class EagerStep:
     def _advance(self, state: CsmState, n_new: int) -> AttentionSpan:
         """Take the next positions of each stream."""
         cache = state.backbone
-        if len(set(cache.lengths)) == 1:
-            span = prefix_span(self._model.backbone, cache.lengths[0], n_new)
+        if isinstance(cache, StreamCaches):
+            span = separate_span(self._model.backbone, cache.lengths)
         else:
-            span = ragged_span(self._model.backbone, cache.lengths)
+            span = prefix_span(self._model.backbone, cache.length, n_new)
         cache.advance(n_new)
         return span
 

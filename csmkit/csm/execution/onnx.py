@@ -21,7 +21,7 @@ from csmkit.csm.execution.onnx_graph import Graph, head_graph, stack_graph
 from csmkit.csm.execution.step import Made
 from csmkit.csm.model import CsmModel, CsmState, Stacks
 from csmkit.csm.sampling import Noise
-from csmkit.csm.transformer import AttentionSpan, KvCache, Transformer
+from csmkit.csm.transformer import AttentionSpan, KvCache, StreamCaches, Transformer
 from csmkit.errors import DeviceError, MissingDependencyError
 
 try:
@@ -31,7 +31,7 @@ except ImportError as error:
     raise MissingDependencyError.for_extra("onnxruntime", "int4") from error
 
 _REFUSALS = (status.Fail, status.InvalidArgument, status.InvalidGraph, status.NotImplemented, status.RuntimeException)
-PROMPT_ROWS = 128  # of a prompt in one pass; what a pass takes beside its result grows with them
+PROMPT_ROWS = 128  # positions of a prompt in one pass; the memory of a pass grows with them
 N_BOUND = 16  # caches whose addresses stay bound; a stream has one
 
 
@@ -39,7 +39,7 @@ class OnnxStep(EagerStep):
     """See `csmkit.csm.execution.step.Step`. The streams of a batch run one after the other.
 
     Args:
-        model: on the CPU, with rounded weights.
+        model: a model on the CPU with rounded weights.
 
     Raises:
         DeviceError: this ONNX Runtime cannot run it.
@@ -91,7 +91,7 @@ class OnnxStack:
     """A stack in place of `Transformer.forward`.
 
     Args:
-        stack: with rounded weights.
+        stack: a transformer with rounded weights.
         n_positions: the most that it may have.
     """
 
@@ -103,20 +103,24 @@ class OnnxStack:
         self._try()
 
     def _try(self) -> None:
-        """One pass over nothing: what a session accepts, its operators may still refuse."""
+        """Run one pass over zeros: operators may refuse what the session has accepted."""
         cache = KvCache.empty(self._config, 1, 2, torch.empty(0))
         try:
             BoundRow(self._session, cache.layers, 0, 1, self._config.dim).run(torch.zeros(1, self._config.dim), 0)
         except RuntimeError as error:
             raise DeviceError(_refusal(error)) from error
 
-    def __call__(self, x: Tensor, span: AttentionSpan, cache: KvCache) -> Tensor:
+    def __call__(self, x: Tensor, span: AttentionSpan, cache: KvCache | StreamCaches) -> Tensor:
         """Run ``(batch, n_new, dim)`` at the positions of ``span``; the hidden states after the final norm."""
-        rows = [self._row(x[row], _start(span, row), cache.layers, row) for row in range(len(x))]
+        if isinstance(cache, StreamCaches):
+            places = [(stream.layers, 0) for stream in cache.streams]
+        else:
+            places = [(cache.layers, row) for row in range(len(x))]
+        rows = [self._row(x[row], _start(span, row), *place) for row, place in enumerate(places)]
         return torch.stack(rows).to(x.dtype)
 
     def _row(self, x: Tensor, start: int, layers: list[Tensor], row: int) -> Tensor:
-        """One stream, a piece of its new positions at a time."""
+        """Run one stream, `PROMPT_ROWS` of its new positions at a time."""
         pieces = x.float().split(PROMPT_ROWS)
         starts = range(start, start + len(x), PROMPT_ROWS)
         return torch.cat([self._run(*piece, layers, row) for piece in zip(pieces, starts, strict=True)])
@@ -126,20 +130,21 @@ class OnnxStack:
             return BoundRow(self._session, layers, row, len(x), self._config.dim).run(x, start)
         key = (row, *(layer.data_ptr() for layer in layers), layers[0].shape[2])
         bound = self._bound.pop(key, None) or BoundRow(self._session, layers, row, 1, self._config.dim)
-        self._bound[key] = bound  # the one that was used last is thrown away last
+        self._bound[key] = bound  # in order of use; the one unused for longest is dropped first
         while len(self._bound) > N_BOUND:
             self._bound.popitem(last=False)
         return bound.run(x, start)
 
 
 class BoundRow:
-    """A pass of one stream with all its inputs and outputs in place: its cache is written where it is.
+    """A pass of one stream whose inputs and outputs stay at their addresses; its cache is written in place.
 
     Args:
-        session: of `stack_graph`.
-        layers: of a `KvCache`, float32.
-        row: the stream.
-        n_new: positions of the pass.
+        session: runs a graph made by `stack_graph`.
+        layers: the float32 tensors of a `KvCache`.
+        row: index of the stream in these tensors.
+        n_new: number of positions in each pass.
+        dim: width of the hidden states.
     """
 
     def __init__(
@@ -159,7 +164,7 @@ class BoundRow:
             self._binding.bind_output(name, "cpu", 0, _NUMPY[tensor.dtype], list(tensor.shape), tensor.data_ptr())
 
     def run(self, x: Tensor, start: int) -> Tensor:
-        """Run ``(n_new, dim)`` at the positions from ``start`` on; the hidden states, in memory of their own."""
+        """Run ``(n_new, dim)`` at the positions from ``start`` on; returns a copy of the hidden states."""
         self._x[0] = x
         self._last.fill_(start + len(x) - 1)
         self._total.fill_(start + len(x))
@@ -168,7 +173,7 @@ class BoundRow:
 
 
 class OnnxHeads:
-    """The heads in place of `CsmModel.head`: each is too small for a second thread."""
+    """Called in place of `CsmModel.head`. Each head uses one thread: its product is too small for two."""
 
     def __init__(self, model: CsmModel) -> None:
         heads = [model.first_head, *model.other_heads.parts()]

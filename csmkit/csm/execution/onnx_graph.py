@@ -1,7 +1,8 @@
 """One of the two stacks, and one head, as ONNX graphs of few large operators.
 
-A graph holds no weights: `Graph.values` has them by name, as arrays over memory that is somebody else's. Products are
-MatMulNBits, attention with its rotation and its cache is GroupQueryAttention, both of ONNX Runtime's contrib operators:
+A graph holds no weights: `Graph.values` has them by name, as arrays over the memory of the model's tensors. Products
+are MatMulNBits nodes; attention with its rotation and its cache is a GroupQueryAttention node. Both are contrib
+operators of ONNX Runtime:
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
@@ -27,10 +28,10 @@ INT8_PRODUCTS = 4  # MatMulNBits' accuracy level: a row is rounded to 8 bits and
 
 
 class Graph:
-    """A graph to be.
+    """Collects the operators and constants of a graph.
 
     Attributes:
-        values: the constants by name.
+        values: the constants as arrays, by their names in the graph.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class Graph:
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
     def constant(self, name: str, value: Tensor) -> str:
-        """Add a constant: its shape here, its content in `values`."""
+        """Add a constant; the graph declares its shape, `values` holds its content."""
         array = value.detach().contiguous().numpy()
         self.values[name] = array
         declared = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
@@ -74,7 +75,7 @@ class Graph:
         return self.node("MatMulNBits", inputs, f"{name}.y", accuracy_level=INT8_PRODUCTS, **sizes)
 
     def serialized(self) -> bytes:
-        """What ONNX Runtime reads."""
+        """Return the graph as bytes in the ONNX format, without the contents of its constants."""
         graph = helper.make_graph(self._nodes, "csm", self._inputs, self._outputs, initializer=self._constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString()
@@ -89,8 +90,8 @@ def stack_graph(stack: Transformer, n_positions: int) -> Graph:
     in the same memory as the inputs.
 
     Args:
-        stack: whose weights are `BlockWeight`.
-        n_positions: the most that may be asked for.
+        stack: a transformer whose weights are `BlockWeight`.
+        n_positions: largest number of positions of a stream.
     """
     config, graph = stack.config, Graph()
     x = graph.input("x", TensorProto.FLOAT, (1, "n_new", config.dim))

@@ -60,7 +60,7 @@ class RowWeight(nn.Module):
     """A weight in the layout of a kernel, in place of one ``(in, out)``.
 
     Args:
-        weight: ``(in, out)``.
+        weight: floating-point weight ``(in, out)``.
         kernel: a name of `KERNELS`.
     """
 
@@ -77,11 +77,11 @@ class RowWeight(nn.Module):
 
 
 def arrange(model: CsmModel, timings: dict[Shape, dict[str, float]] | None = None) -> None:
-    """Change each big weight of a model on a CPU into the layout of its fastest kernel; small ones stay as they are.
+    """Change each big weight of a model on a CPU into the layout of its fastest kernel; small ones are not changed.
 
     Args:
-        model: with its weights.
-        timings: from `measure`; None to measure now.
+        model: the model, whose weights are changed in place.
+        timings: the result of `measure`; None to measure now.
     """
     kernels = {shape: min(times, key=times.__getitem__) for shape, times in (timings or measure(model)).items()}
     for owner, name in rounded_places(model):

@@ -99,7 +99,7 @@ class StaticStep:
             whether speech has ended. Frames computed beyond the end are dropped.
         stacks: functions to call in place of the model's own stacks and heads; shapes are constant in the depth
             decoder and in the whole cache as well, so that they are compiled once.
-        n_warm_ups: see `Step`.
+        n_warm_ups: number of utterances to generate before timings are representative.
     """
 
     def __init__(
