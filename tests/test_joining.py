@@ -8,6 +8,8 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ import pytest
 import torch
 from tiny import N_CODEBOOKS, save_voice, tiny_csm
 
-from csmkit import Generator, Segment
+from csmkit import Generator, Segment, StreamingConversationalChatbot
 from csmkit.csm.execution.static import StaticStep
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.errors import CapacityError, ContextOverflowError, DeviceError, InputError, StateError
-from csmkit.speech.base import FakeGenerator
+from csmkit.llm.transformers import FakeLLM
+from csmkit.speech.base import FakeGenerator, SpeechGenerator
 from csmkit.speech.scheduler import Scheduler
 from csmkit.speech.settings import Request
 from csmkit.speech.shared import SharedGenerator
@@ -432,3 +435,19 @@ def test_a_shared_generator_speaks_texts_of_any_length_and_for_a_chatbot(voice_d
                 events = list(bot.process_streaming("hi"))
             sounds.append(torch.cat([event["data"] for event in events if event["type"] == "audio_chunk"]))
     torch.testing.assert_close(*sounds, atol=1e-4, rtol=0)
+
+
+def test_chatbots_that_share_a_generator_say_what_each_says_alone(generator: Generator):
+    answers = (["Hello there. How are you?"], ["No."], ["What is the time, please?"])
+
+    def sound(voice: SpeechGenerator, answer: list[str]) -> torch.Tensor:
+        how = {"guards": None, "max_audio_length_ms": 800}
+        with StreamingConversationalChatbot(generator=voice, llm=FakeLLM(answer), asr=False, seed=4, **how) as chatbot:
+            events = list(chatbot.process_streaming("Hi"))
+        return torch.cat([event["data"] for event in events if event["type"] == "audio_chunk"])
+
+    alone = [sound(generator, answer) for answer in answers]
+    with SharedGenerator(generator, n_streams=2) as shared, ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(partial(sound, shared), answers))
+    for expected, found in zip(alone, together, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
