@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 OPERATORS = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
-"""Of torch, for its own compiler; where one is missing, weights stay as they are."""
+"""Operators that torch has for its compiler; where one is missing, weights are not packed."""
 
 
 def packed(weight: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def test_rows_of_a_batch_say_and_sound_what_they_do_alone(eager: Generator, stat
         expected = torch.cat(list(alone))
         assert torch.equal(batch.streams[row].codes, alone.codes), f"row {row}"
         torch.testing.assert_close(torch.cat(sound[row]), expected, atol=2e-5, rtol=0)
-    assert sorted(static.step._free) == [1, 2, 4, 8], "buffers shrink with the batch"
+    assert sorted(static.step.free) == [1, 2, 4, 8], "buffers shrink with the batch"
 
 
 def test_streams_that_interleave_have_buffers_each_and_give_them_back(eager: Generator, static: Generator):
@@ -116,7 +116,7 @@ def test_streams_that_interleave_have_buffers_each_and_give_them_back(eager: Gen
         assert torch.equal(torch.stack([pair[row] for pair in pairs[:n_frames]], dim=1), frames[:, :n_frames])
     del streams
     gc.collect()
-    (free,) = static.step._free.values()
+    (free,) = static.step.free.values()
     assert len(free) == 2
     codes(static, seed=9)
     assert len(free) == 2, "the next stream takes one of them"
@@ -128,7 +128,7 @@ def test_streams_that_join_and_leave_a_running_batch_say_and_sound_what_they_do_
     step = StaticStep(model, decoder, n_ahead=n_ahead)
 
     def begun(speaker: int) -> Any:
-        ids = eager.prompts._tokenizer.ids(speaker, "hello.")
+        ids = eager.tokenizer.ids(speaker, "hello.")
         tokens = torch.zeros(1, len(ids), model.config.n_slots, dtype=torch.int64)
         tokens[0, :, -1] = torch.tensor(ids)
         mask = torch.zeros_like(tokens, dtype=torch.bool)
@@ -176,7 +176,7 @@ def test_a_frame_attends_to_no_more_rows_than_it_must(directory: Path, cuda: Fak
         frames = torch.stack(list(generator.frames(TEXT, 1, **how)))
         assert torch.equal(frames, torch.stack(list(eager.frames(TEXT, 1, **how))))
     gc.collect()
-    (buffers,) = generator.step._free[1]
+    (buffers,) = generator.step.free[1]
     n_keys = sorted(key[3] for key in buffers.recorded if key[0] == "frame" and not key[1])
     assert n_keys == [64, 128], "of 34 prompt rows and 40 frames"
 
@@ -229,7 +229,7 @@ def test_a_recorded_frame_says_what_eager_says_on_the_same_device(directory: Pat
     expected = codes(eager, **how)
     for _ in range(3):  # run, recorded, launched
         assert torch.equal(codes(graph, **how), expected)
-    (free,) = graph.step._free.values()
+    (free,) = graph.step.free.values()
     assert any(isinstance(kept, torch.cuda.CUDAGraph) for kept in free[0].recorded.values())
     sound = [g.generate(TEXTS[0], **how, max_audio_length_ms=1_600) for g in (eager, graph)]
     torch.testing.assert_close(*sound, atol=1e-4, rtol=0)

@@ -51,7 +51,7 @@ def codes(generator: Generator, text: str = TEXT, context: tuple[Segment, ...] =
 def keys(generator: Generator) -> set[Any]:
     """What was recorded over the buffers of one stream."""
     gc.collect()
-    (buffers,) = generator.step._free[1]
+    (buffers,) = generator.step.free[1]
     return set(buffers.recorded)
 
 
@@ -129,7 +129,7 @@ def test_buffers_never_move(directory: Path, monkeypatch: pytest.MonkeyPatch):
 
     codes(generator, seed=1)
     gc.collect()
-    (buffers,) = step._free[1]
+    (buffers,) = step.free[1]
     places.append(noted(buffers))
 
     def broken(*_: object) -> None:
@@ -141,7 +141,7 @@ def test_buffers_never_move(directory: Path, monkeypatch: pytest.MonkeyPatch):
             codes(generator, seed=1)
     assert noted(buffers) == places[0], "an error in the middle of a frame replaces no tensor"
     gc.collect()
-    assert step._free[1] == [], "and nobody gets what it left half-way"
+    assert step.free[1] == [], "and nobody gets what it left half-way"
 
 
 def body_that(refuses: Callable[[], bool]) -> Callable[[], None]:

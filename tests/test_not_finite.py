@@ -115,9 +115,9 @@ def test_frames_that_nobody_looked_at_spoil_no_buffers(generator: Generator, mon
     stream = generator.frames(TEXT, 0, CONTEXT, seed=4, **LENGTH)
     next(stream)
     with damaged(generator.model.backbone.blocks[0].qkv, 5, 100):
-        if generator.step.makes_sound and generator.step._n_ahead:
+        if generator.step.makes_sound and generator.step.n_ahead:
             with torch.inference_mode():
-                generator.step._launch(states[0]())  # as if it had been launched in that moment
+                generator.step.launch(states[0]())  # as if it had been launched in that moment
     stream.close()
     gc.collect()
     for _ in range(2):

@@ -64,7 +64,7 @@ class SpeechGenerator(ABC):
         """Build a request, with this checkpoint's sampling where nothing else is asked for.
 
         Args:
-            text: what is said.
+            text: the text to speak.
             speaker: a non-negative integer that the model was trained with.
             context: earlier turns, oldest first.
             settings: fields of `SpeechSettings`.
@@ -181,7 +181,7 @@ class SpeechGenerator(ABC):
         `csmkit.speech.abilities.Abilities`, is spoken in several, one after another, up to ``max_audio_length_ms``.
 
         Args:
-            text: what is said.
+            text: the text to speak.
             speaker: a non-negative integer that the model was trained with.
             context: earlier turns, oldest first.
             max_audio_length_ms: the longest sound, at least 80; None is 8 000.
@@ -217,7 +217,7 @@ class SpeechGenerator(ABC):
     def generate(
         self, text: str, speaker: int = SpeechSettings.speaker, context: Sequence[Segment] = (), **settings: Any
     ) -> Tensor:
-        """Speak, whole: the chunks of `generate_streaming` joined, ``(samples,)``; empty if nothing was said."""
+        """Speak, whole: the chunks of `generate_streaming` joined, ``(samples,)``; empty if no frame was made."""
         with self.generate_streaming(text, speaker, context, **settings) as chunks:
             return torch.cat([torch.zeros(0), *chunks])
 
@@ -246,7 +246,7 @@ class SpeechGenerator(ABC):
         return SpeechBatch(self.speak_batch(several, [schedule] * len(several)))
 
     def warm_up(self, context: Sequence[Segment] = ()) -> None:
-        """Make two frames that nobody gets, so that the first real call meets allocated memory and chosen kernels.
+        """Make two frames and drop them, so that memory is allocated and kernels are chosen before the first real call.
 
         A context that later calls begin with, such as a speaker prompt, is encoded and read here and not again.
 
@@ -318,7 +318,7 @@ class FakeGenerator(SpeechGenerator):
             if index == self.fails_after:
                 raise DeviceError(f"the fake generator was told to fail after {index} frames")
             time.sleep(self.frame_s)
-            # The index sees to it that words said again do not look like a voice that is stuck.
+            # The index makes repeated words differ, so that no guard takes them for a repetition.
             pitch = int(letters[index % len(letters)]) * 7 + 13 * index + 101 * request.speaker + outcome.seed
             yield 1 + (pitch * rows) % (self.codec.codebook_size - 1)  # never 0, which would be the end
         outcome.finish_reason = END_OF_SPEECH if n_said <= request.max_frames else MAX_LENGTH

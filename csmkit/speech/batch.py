@@ -1,4 +1,4 @@
-"""The model at work on several utterances: their state, their codec streams, and one frame of each in one pass."""
+"""Several utterances computed together: their states, their codec streams, and one frame of each in one pass."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class RunningBatch:
         return group
 
     def _gather(self, rows: set[Row]) -> Group | None:
-        """One group of exactly these rows; rows of the same groups that are not among them go on in groups apart."""
+        """Return one group of exactly these rows; the other rows of their groups continue in groups of their own."""
         touched = [group for group in self._groups if not rows.isdisjoint(group.rows)]
         for group in touched:
             others = [row for row in group.rows if row not in rows and not row.is_closed]
@@ -165,13 +165,13 @@ class RunningBatch:
         return touched[0] if touched else None
 
     def _split(self, group: Group, rows: list[Row]) -> Group:
-        """These rows as a group of their own; the caller takes them out of the other."""
+        """Copy these rows to a group of their own; the caller removes them from the other."""
         state = self._engine.step.split(group.state, [group.rows.index(row) for row in rows])
         sounds = None if group.sounds is None else group.sounds.split([group.sounding.index(row) for row in rows])
         return Group(rows, state, list(rows), sounds)
 
     def _keep(self, group: Group, rows: list[Row]) -> None:
-        """Go on with these rows of a group alone."""
+        """Keep these rows of a group; the others are dropped from it."""
         if rows != group.rows:
             group.state = self._engine.step.take(group.state, [group.rows.index(row) for row in rows])
             group.rows = rows

@@ -85,7 +85,7 @@ class Guards:
         return max(1, math.floor((speech_ms + self.spare_ms) / FRAME_MS))
 
 
-ORDINARY = Guards()  # what a request has where nothing is said
+ORDINARY = Guards()  # of a request that names none
 
 
 def whole_frames(milliseconds: float) -> int:
@@ -100,7 +100,7 @@ def spoken_letters(text: str) -> int:
 
 
 _SPEECH_FRAMES = 3  # frames with sound after which speech has begun: one alone may be the click of a codec
-_CYCLES = 3  # a cycle that came once more may be a word said twice
+_CYCLES = 3  # a cycle that comes twice may be a repeated word
 
 
 class GuardMonitor:

@@ -279,7 +279,7 @@ class PassageStream(Iterator[Tensor]):
                 self._reading.add(request, self._start(request, rest))
 
     def stop_soon(self) -> None:
-        """Let whoever reads find the end after the frame being made; never blocks, also within a signal handler."""
+        """End after the frame being made; never blocks, also in a signal handler."""
         self._reading.finish_reason = self.finish_reason or INTERRUPTED
         stream = self._streams[-1]
         getattr(stream, "stop_soon", stream.close)()

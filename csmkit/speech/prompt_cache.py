@@ -58,7 +58,7 @@ class PrefixStore:
         return tuple(kept)
 
     def keep(self, blocks: tuple[KeptBlock, ...]) -> None:
-        """Keep a prompt, once it is known to be finite, in place of the oldest and of those it goes on from."""
+        """Keep a prompt, once it is known to be finite, in place of the oldest and of those that it continues."""
         if blocks:
             keys = [block.key for block in blocks]
             others = [old for old in self._kept if [block.key for block in old] != keys[: len(old)]]

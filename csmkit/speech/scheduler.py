@@ -1,7 +1,7 @@
 """Decides which utterances get the next frame. They join and leave between two passes of the model.
 
-Every stream of speech is made here. One stream, or a batch that begins together, is pulled: whoever wants a frame makes
-it in their own thread. For many listeners (`csmkit.speech.shared`) a thread of the scheduler's makes frames ahead.
+Every stream of speech is made here. The frames of one stream, or of a batch that begins together, are made in the
+thread that asks for them. For many listeners (`csmkit.speech.shared`) the scheduler's own thread makes frames ahead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from csmkit.speech.settings import Request
 from csmkit.speech.streams import INTERRUPTED, MAX_LENGTH, End, Frame
 
 FRAME_S = FRAME_MS / 1000
-READING_SHARE = 0.25  # of the time of passes: what reading prompts may take even if a listener runs short of sound
+READING_SHARE = 0.25  # share of the time of passes that reading prompts may take even if a listener runs out of sound
 
 
 class FrameMaker(Protocol):
@@ -83,7 +83,7 @@ class Place:
         self._chunk = (0, self._schedule[0])  # frames before, and up to the end of, the chunk being made
 
     def deliver(self, result: Frame | End) -> None:
-        """Take in what was made; the guards decide what of it is handed out."""
+        """Add a frame or the end; the guards decide which frames are handed out."""
         if isinstance(result, End):
             self.end(result)
             return
@@ -132,7 +132,7 @@ class Place:
             start, end = end, end + size
         self._chunk = start, end
         by_clock_s = self.playing_s + start * FRAME_S - now_s - (end - self.n_made) * pass_s
-        return max(by_clock_s, self.unread_s)  # whoever has not read all of it has paused
+        return max(by_clock_s, self.unread_s)  # a listener with unread frames has paused
 
     @property
     def unread_s(self) -> float:
@@ -244,7 +244,7 @@ class Scheduler:
         self._wake.put(None)
 
     def advance(self) -> bool:
-        """Read prompts, and make a frame of the utterances whose turn it is; returns whether something was to do."""
+        """Read prompts, and make a frame of the utterances that `_choose` selects; returns whether there was work."""
         self._drop_ended()
         places = self._places if self._limits is None else self._places[: self._limits.n_streams]
         self._in_pass = True
@@ -252,7 +252,7 @@ class Scheduler:
             self._read([place for place in places if not place.is_ready], self._least_spare_s(places))
             chosen = self._choose([place for place in places if place.is_ready and not place.is_ended])
             self._make(chosen)
-        except BaseException as error:  # such as Ctrl-C: nobody knows what was computed
+        except BaseException as error:  # such as Ctrl-C: what was computed is unknown
             for place in places:
                 place.end(End(INTERRUPTED, error if isinstance(error, Exception) else None))
             raise
@@ -314,10 +314,10 @@ class Scheduler:
         return min((place.spare_s(now_s, self._pass_s) for place in playing), default=float("inf"))
 
     def _choose(self, places: Sequence[Place]) -> Sequence[Place]:
-        """Who gets a frame in this pass: all that need some, but those with the least sound alone while that helps.
+        """Select the utterances that get a frame in this pass: all that need one, or only those with the least sound.
 
-        Streams without any sound go first where the others can wait for it. Where somebody would run out of sound
-        during a pass of all, those who have plenty are left out.
+        Streams without any sound come first if the others can wait. If a listener would run out of sound during a pass
+        of all streams, the streams with much sound in hand are left out.
         """
         if self._limits is None:
             return places
@@ -327,7 +327,7 @@ class Scheduler:
             limit_s = ahead_s / 2 if place.is_parked else ahead_s
             place.is_parked = place.unread_s >= limit_s or (place.playing_s is not None and spare_s[place] >= limit_s)
         needy = [place for place in places if not place.is_parked]
-        if not needy:  # all can wait: go on for those who read faster than they play
+        if not needy:  # all can wait: continue for listeners that read faster than they play
             return [place for place in places if place.unread_s < ahead_s / 2]
         silent = [place for place in needy if place.playing_s is None]
         least_s = min((spare_s[place] for place in needy if place.playing_s is not None), default=float("inf"))

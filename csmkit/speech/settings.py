@@ -31,7 +31,7 @@ class Segment:
 
     Attributes:
         speaker: a non-negative integer.
-        text: what was said.
+        text: the words of the turn.
         audio: how it sounded, in any shape and type that `csmkit.audio.as_mono` takes; kept as ``(samples,)`` float32
             at 24 kHz. None where only the text is known.
         sample_rate: sample rate of ``audio`` as it was given, in Hz; 24 000 afterwards.
@@ -51,7 +51,7 @@ class Segment:
         check_speaker(self.speaker)
         check_text(self.text)
         if self.audio is not None:
-            # A copy: the caller may go on using the buffer, while codes once encoded are kept.
+            # A copy: the caller may change the buffer afterwards, while the codes made from it are kept.
             samples = torch.tensor(resample(self.audio, self.sample_rate), dtype=torch.float32)
             object.__setattr__(self, "audio", samples)
             object.__setattr__(self, "sample_rate", SAMPLE_RATE)
@@ -125,7 +125,7 @@ class SpeechSettings:
         """What a generator is asked for; raises InputError for a text or a context that cannot be used.
 
         Args:
-            text: what is said.
+            text: the text to speak.
             context: earlier turns, oldest first.
             own: the checkpoint's sampling.
         """
@@ -148,7 +148,7 @@ class Request:
     """One utterance to speak, with all that decides its codes.
 
     Attributes:
-        text: what is said; not blank.
+        text: the text to speak; not blank.
         speaker, max_audio_length_ms, seed, guards: the settings of these names in `SpeechSettings`.
         context: earlier turns, oldest first.
         sampling: how codes are drawn.

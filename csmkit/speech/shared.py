@@ -22,18 +22,18 @@ from csmkit.speech.settings import Request, Segment
 class SharedGenerator(SpeechGenerator):
     """A generator whose streams share every pass of the model, from any number of threads.
 
-    A thread of its own, ``csmkit-speech``, makes all frames. A request joins at the next frame, its prompt is read in
-    pieces between frames, and in float32 its codes are those that it has alone, whoever joins or leaves. The stream
+    One thread, ``csmkit-speech``, makes all frames. A request joins at the next frame, its prompt is read in pieces
+    between frames, and in float32 its codes are those that it has alone, whichever streams join or leave. The stream
     that needs sound soonest is served first: one that has none yet, then the one with the least in hand.
 
     Each call returns an ordinary stream at once; reading it blocks its own thread only. Frames are made ahead of a slow
     reader up to ``ahead_ms``; then it is left out of the passes until half of that was read. ``close`` of a stream does
     not block, and gives its place back within a frame, as does dropping the stream. An error ends the streams that it
-    concerns, and is raised where they are read; the others go on.
+    concerns, and is raised where they are read; the others continue.
 
     Args:
-        generator: makes the frames. It may go on being used alone. It keeps what was read of as many prompts as streams
-            may speak, so that each conversation goes on from its own.
+        generator: makes the frames. It may also be used alone. It keeps the cache rows of as many prompts as streams
+            may speak, so that each conversation continues from its own.
         n_streams: number of streams that speak at once, at least 1.
         n_waiting: number of streams that wait until one of those has ended, at least 0. More are refused at the call
             with `csmkit.errors.CapacityError`.

@@ -1,4 +1,4 @@
-"""A recording of somebody as the voice to speak with: read, trimmed, and made the first turn of a context."""
+"""Makes a recording of a speaker the first turn of a context, so that the model continues in that voice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def voice_prompt(
     Args:
         source: a sound file, or samples in any shape and type that `csmkit.audio.as_mono` takes. Silence before and
             behind the speech is cut off but for 80 ms; what is left may be 30 s long, and 5 to 15 s are best.
-        text: what is said in it, word for word.
+        text: the words of the recording, as they are spoken.
         speaker: number of the speaker as whom the voice will speak.
         sample_rate: sample rate of samples, in Hz; None is 24 000. A file knows its own.
 

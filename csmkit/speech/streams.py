@@ -66,7 +66,7 @@ class Utterance(Protocol):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether nobody has stopped it."""
+        """Whether it was not stopped."""
         ...
 
     def take(self) -> Frame | End:
@@ -87,7 +87,7 @@ class Utterance(Protocol):
 
 
 class _Stream(Iterator[Tensor]):
-    """What streams of codes and of sound share: one utterance, what was taken of it, and its end."""
+    """Base of the streams of codes and of sound: one utterance, the frames taken of it, and its end."""
 
     def __init__(self, utterance: Utterance) -> None:
         self._utterance = utterance

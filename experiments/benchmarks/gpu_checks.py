@@ -103,7 +103,7 @@ def refusal(bench: Bench) -> str:
         return f"mode {bench.mode!r} has nothing to record"
     number = torch.ones(4, device=bench.device)
     for _ in range(3):
-        step._recorder.run(kept, "refused", lambda: float(number.sum()))
+        step.recorder.run(kept, "refused", lambda: float(number.sum()))
         if current_stream(bench.device) != before:
             return "the thread is left on the stream of the recording"
     again = [bench.speak(generator) for _ in range(3)]

@@ -175,7 +175,7 @@ def run(model: CsmModel, step: Any, stacks: Stacks, n_frames: int, codes: Tensor
         if codes is not None:
             noise.scatter_(2, codes[None, frame, :, None], 1e9)
         state.codes, _ = model.speak_frame(state, noise, config.codebook_size, spans, stacks)
-        state.hidden = model.read_frame(state, step._advance(state, 1), stacks)
+        state.hidden = model.read_frame(state, step.advance(state, 1), stacks)
 
 
 def _divergence(variant: str, first: Tensor, other: Tensor) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class EagerStep:
     @torch.inference_mode()
     def next(self, state: CsmState) -> Made:
         """As `Step.next`."""
-        state.hidden = self._model.read_frame(state, self._advance(state, 1), self.stacks)
+        state.hidden = self._model.read_frame(state, self.advance(state, 1), self.stacks)
         return self.first(state)
 
     @torch.inference_mode()
@@ -52,11 +52,11 @@ class EagerStep:
     def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
         """As `Step.read`."""
         device = self._model.device
-        span = self._advance(state, tokens.shape[1])
+        span = self.advance(state, tokens.shape[1])
         state.hidden = self._model.read_prompt(state, tokens.to(device), mask.to(device), span, stacks=self.stacks)
 
-    def _advance(self, state: CsmState, n_new: int) -> AttentionSpan:
-        """Take the next positions of each stream."""
+    def advance(self, state: CsmState, n_new: int) -> AttentionSpan:
+        """Return what the next ``n_new`` positions of each stream attend to, and count them as used."""
         cache = state.backbone
         if isinstance(cache, StreamCaches):
             span = separate_span(self._model.backbone, cache.lengths)

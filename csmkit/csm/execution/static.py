@@ -33,7 +33,7 @@ class Recorder(Protocol):
     """Launches the operations of a frame."""
 
     def run(self, recorded: dict[Hashable, object], key: Hashable, body: Callable[[], None]) -> None:
-        """Do what ``body`` does. What was recorded of it is stored in ``recorded`` under ``key``."""
+        """Run the operations of ``body``; a recording of them is stored in ``recorded`` under ``key``."""
         ...
 
     def wait(self) -> Callable[[], object]:
@@ -100,6 +100,11 @@ class StaticStep:
         stacks: functions to call in place of the model's own stacks and heads; shapes are constant in the depth
             decoder and in the whole cache as well, so that they are compiled once.
         n_warm_ups: number of utterances to generate before timings are representative.
+
+    Attributes:
+        recorder: launches the operations.
+        n_ahead: number of frames launched before the last one is read.
+        free: the buffers that no stream uses, by their batch size.
     """
 
     def __init__(
@@ -111,14 +116,14 @@ class StaticStep:
         stacks: Stacks | None = None,
         n_warm_ups: int = 1,
     ) -> None:
-        self._model, self._decoder, self._stacks, self._n_ahead = model, decoder, stacks, n_ahead
-        self._recorder = recorder or Unrecorded()
+        self._model, self._decoder, self._stacks, self.n_ahead = model, decoder, stacks, n_ahead
+        self.recorder = recorder or Unrecorded()
         # Every stream has room for all positions. A prompt attends to the whole cache through a mask, because attention
         # over one length rounds in one way; a frame attends to the first rows of it, as many as are in use or up to
         # twice as many, and each such number is recorded once.
         self._n_positions = model.config.backbone.max_positions
         self._n_keys = _spans(self._n_positions + 1) if stacks is None else (self._n_positions + 1,)
-        self._free: dict[int, list[FrameBuffers]] = {}
+        self.free: dict[int, list[FrameBuffers]] = {}
         self.n_warm_ups = n_warm_ups
         self.warm_up_rows = () if recorder is None else _buckets(self._n_positions)
         self.makes_sound = decoder is not None
@@ -177,7 +182,7 @@ class StaticStep:
                 buffers.prompts[bucket] = PromptBuffers.make(bucket, tokens.shape[2], self._model.device)
             prompt = buffers.prompts[bucket]
             prompt.fill(start, tokens, mask)
-            self._recorder.run(buffers.recorded, ("read", bucket), partial(self._read, buffers, prompt))
+            self.recorder.run(buffers.recorded, ("read", bucket), partial(self._read, buffers, prompt))
         state.backbone.advance(n_rows)
 
     @torch.inference_mode()
@@ -189,21 +194,21 @@ class StaticStep:
             buffers.set_positions([*lengths, *[lengths[-1]] * (buffers.batch - len(lengths))])
             if buffers.codec_state is not None:
                 buffers.codec_state.restart()
-        self._launch(state, first=True)
+        self.launch(state, first=True)
         return self.next(state)
 
     @torch.inference_mode()
     def next(self, state: BufferedState) -> Made:
         """As `Step.next`."""
-        while len(state.launched) <= self._n_ahead:
-            self._launch(state)
+        while len(state.launched) <= self.n_ahead:
+            self.launch(state)
         launched = state.launched.pop(0)
         launched.wait()
         if not launched.host.finite:
             state.buffers.damaged = True
         return launched.host.made(state.rows, state.aloud)
 
-    def _launch(self, state: BufferedState, first: bool = False) -> None:
+    def launch(self, state: BufferedState, first: bool = False) -> None:
         """Launch a frame and its copy to the host."""
         buffers = state.buffers
         host = buffers.next_host_frame()
@@ -211,11 +216,11 @@ class StaticStep:
         n_keys = next(n for n in self._n_keys if n >= n_rows)
         with _damaged_by_errors(buffers):
             body = partial(self._frame, buffers, first, state.aloud, n_keys)
-            self._recorder.run(buffers.recorded, ("frame", first, state.aloud, n_keys), body)
+            self.recorder.run(buffers.recorded, ("frame", first, state.aloud, n_keys), body)
             host.frame.copy_(buffers.frame, non_blocking=True)
             if state.aloud:
                 host.sound.copy_(buffers.sound, non_blocking=True)
-            buffers.wait = self._recorder.wait()
+            buffers.wait = self.recorder.wait()
         if not first:
             state.backbone.advance(1)
         state.launched.append(Launched(host, buffers.wait))
@@ -245,7 +250,7 @@ class StaticStep:
     def _state(self, lengths: list[int]) -> BufferedState:
         """Make a state with free buffers, or with new ones."""
         batch = _power_of_two(len(lengths))
-        free = self._free.setdefault(batch, [])
+        free = self.free.setdefault(batch, [])
         buffers = self._new_buffers(batch) if (found := _pop_reusable(free)) is None else found
         cache = KvCache(buffers.state.backbone.layers, list(lengths))
         inner = buffers.state
