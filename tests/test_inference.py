@@ -200,3 +200,18 @@ def test_memory_of_an_interval_does_not_grow_with_resamples_times_rows():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 30 * BLOCK, "a dense matrix of 2000 resamples of 20000 trials has 320 MB"
+
+
+def test_the_median_of_each_draw_is_that_of_all_its_cells_however_far_seeds_lie_apart():
+    values = np.random.default_rng(1).normal(size=(20, 5)) + 10 * np.arange(5)
+    random = np.random.default_rng(0)
+    texts, seeds = (random.multinomial(n, [1 / n] * n, 2000) for n in values.shape)
+    medians = [np.median(np.repeat(values.ravel(), np.outer(*pair).ravel())) for pair in zip(texts, seeds, strict=True)]
+    found = crossed_interval(rows_of(values), "v", seed=0)
+    assert (found.low, found.high) == pytest.approx(np.percentile(medians, [2.5, 97.5]))
+
+
+def test_a_cell_of_several_rows_is_their_mean_by_weight():
+    rows = [{"text": 0, "seed": 0, "v": v, "words": words} for v, words in [(0.5, 2), (0.0, 6), (1.0, 0)]]
+    cells = reduced(rows, "v", weight="words")
+    assert (cells.values.tolist(), cells.weights.tolist(), cells.n_rows) == ([0.125], [8.0], 3)

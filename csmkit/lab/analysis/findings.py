@@ -16,6 +16,7 @@ from csmkit.lab.analysis.pairs import (
     compared_rows,
     compared_with,
     corrected,
+    grouped,
     interactions,
     setting,
 )
@@ -96,13 +97,7 @@ def analyse(
         given["whisper"] = recogniser_name({"preset": records(rows)[0].get("preset"), "whisper": given["whisper"]})
     base = {name: given[name] if given.get(name) in values else values[0] for name, values in axes.items()}
     former = [] if against is None else [row for row in map(with_derived, against) if not row.get("error")]
-    compared_all = [
-        compared(kept, axes, name, value, base[name], item)
-        for name in axes
-        for item in columns
-        for value in axes[name]
-        if value != base[name]
-    ]
+    compared_all = [found for name in axes for found in compared(kept, axes, name, base[name], columns)]
     return Findings(
         kept,
         [row for row in told if row.get("error")],
@@ -170,9 +165,6 @@ def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
 
 
 def _table(rows: list[dict[str, Any]], axes: list[str], columns: list[Column]) -> list[dict[str, Any]]:
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in axes), []).append(row)
     return [
         {
             **dict(zip(axes, key, strict=True)),
@@ -182,7 +174,7 @@ def _table(rows: list[dict[str, Any]], axes: list[str], columns: list[Column]) -
                 for item in columns
             },
         }
-        for key, members in groups.items()
+        for key, members in grouped(rows, axes).items()
     ]
 
 
@@ -193,16 +185,16 @@ def _against(
     if not former or not rows:
         return []
     shared = [name for name in AXES if all(name in row for row in (rows[0], former[0]))]
-    keys = list(dict.fromkeys(tuple(row[name] for name in shared) for row in rows))
-    common = [key for key in keys if any(tuple(row[name] for name in shared) == key for row in former)]
+    here, before = grouped(rows, shared), grouped(former, shared)
     return [
         compared_rows(
-            [row for row in rows if tuple(row[name] for name in shared) == key],
-            [row for row in former if tuple(row[name] for name in shared) == key],
+            here[key],
+            before[key],
             "run",
             (setting({name: value for name, value in zip(shared, key, strict=True) if name in axes}), "former"),
             item,
         )
         for item in columns
-        for key in common
+        for key in here
+        if key in before
     ]

@@ -30,7 +30,8 @@ LOWER, HIGHER, SAME, EQUAL, NOT_SHOWN, TOO_FEW = "lower", "higher", "the same", 
 CLEAR = (LOWER, HIGHER)
 ROUNDING = 1e-9  # relative: a difference of exactly the margin is not above it, whatever its last digit
 
-Rows = Sequence[Mapping[str, Any]]
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
 
 
 @dataclass(frozen=True)
@@ -124,19 +125,34 @@ class Interaction:
     beside: Comparison
 
 
-def compared(rows: Rows, axes: Iterable[str], axis: str, value: Any, base: Any, item: Column) -> Comparison:
-    """One value of an axis against another.
+def compared(
+    rows: Rows, axes: Mapping[str, Sequence[Any]], axis: str, base: Any, columns: Iterable[Column]
+) -> list[Comparison]:
+    """Each other value of an axis against one, figure by figure.
 
     Args:
-        rows: of a sweep, with tuples for schedules.
-        axes: names of all that were varied.
+        rows: trials of a sweep, with tuples for schedules.
+        axes: name of each axis that was varied to its values.
         axis: the one that differs.
-        value: of it.
-        base: the value that is subtracted.
-        item: the figure.
+        base: value of it that is subtracted.
+        columns: figures to compare.
     """
-    here, there = ([row for row in rows if row[axis] == wanted and acts(axis, row)] for wanted in (value, base))
-    return compared_rows(here, there, axis, (value, base), item, [name for name in axes if name != axis])
+    groups = grouped([row for row in rows if acts(axis, row)], [axis])
+    shared = [name for name in axes if name != axis]
+    return [
+        compared_rows(groups.get((value,), []), groups.get((base,), []), axis, (value, base), item, shared)
+        for item in columns
+        for value in axes[axis]
+        if value != base
+    ]
+
+
+def grouped(rows: Iterable[Row], names: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by their values of some columns, in the order in which they first occur."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return groups
 
 
 def compared_rows(
@@ -176,38 +192,47 @@ def interactions(
 
     Whether settings act alone is one question: the p-values are corrected for all of them.
     """
-    places = [
-        (axis, value, other, other_value, item)
-        for axis, other in combinations(axes, 2)
-        for item in columns
-        for value in axes[axis]
-        for other_value in axes[other]
-        if value != base[axis] and other_value != base[other]
-    ]
-    found = corrected([_effect_of_effect(rows, axes, base, *place) for place in places])
+    found = []
+    for axis, other in combinations(axes, 2):
+        groups = grouped(rows, [axis, other])
+        shared = [name for name in axes if name not in (axis, other)]
+        for item in columns:
+            found += [
+                (axis, value, _effect_of_effect(groups, (value, base[axis]), other, (far, base[other]), item, shared))
+                for value in axes[axis]
+                for far in axes[other]
+                if value != base[axis] and far != base[other]
+            ]
+    besides = corrected([beside for *_, beside in found])
     return [
-        Interaction(axis, value, base[axis], beside) for (axis, value, *_), beside in zip(places, found, strict=True)
+        Interaction(axis, value, base[axis], beside) for (axis, value, _), beside in zip(found, besides, strict=True)
     ]
 
 
 def _effect_of_effect(
-    rows: Rows,
-    axes: Mapping[str, Sequence[Any]],
-    base: Mapping[str, Any],
-    axis: str,
-    value: Any,
+    groups: Mapping[tuple[Any, ...], Rows],
+    values: tuple[Any, Any],
     other: str,
-    other_value: Any,
+    others: tuple[Any, Any],
     item: Column,
+    shared: Sequence[str],
 ) -> Comparison:
-    shared = [name for name in axes if name not in (axis, other)]
+    """The effect of an axis (its two ``values``) at one value of the other axis against that at another.
+
+    Args:
+        groups: rows by their values of both axes.
+        values: the value of the first axis, and its baseline.
+        other: name of the other axis.
+        others: the value of the other axis, and its baseline.
+        item: the figure.
+        shared: names of all further axes.
+    """
 
     def effect(there: Any) -> Rows:
-        here = [row for row in rows if row[other] == there]
-        pair = ([row for row in here if row[axis] == wanted] for wanted in (value, base[axis]))
-        return paired_rows(*pair, item.column, units=[*UNITS, *shared], weight=item.weight)
+        here, base = (groups.get((value, there), []) for value in values)
+        return paired_rows(here, base, item.column, units=[*UNITS, *shared], weight=item.weight)
 
-    return compared_rows(effect(other_value), effect(base[other]), other, (other_value, base[other]), item, shared)
+    return compared_rows(effect(others[0]), effect(others[1]), other, others, item, shared)
 
 
 def shown(value: Any) -> str:
@@ -239,29 +264,29 @@ def paired_rows(
         units: columns that are shared.
         weight: column that is kept beside them.
     """
-    first, second = (_by_units(given, value, units) for given in (rows, others))
+    kept = [*units, *([weight] if weight else [])]
+    (figures, known), (other_figures, _) = (_by_units(given, value, units) for given in (rows, others))
     return [
-        {
-            **{unit: first[key][1][unit] for unit in units},
-            value: first[key][0] - second[key][0],
-            **({weight: first[key][1][weight]} if weight else {}),
-        }
-        for key in first
-        if key in second
+        {value: figure - other_figures[key], **{name: known[key][name] for name in kept}}
+        for key, figure in figures.items()
+        if key in other_figures
     ]
 
 
 def _by_units(
-    rows: Iterable[Mapping[str, Any]], value: str, units: Sequence[str]
-) -> dict[tuple[Any, ...], tuple[float, Mapping[str, Any]]]:
-    cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    rows: Iterable[Row], value: str, units: Sequence[str]
+) -> tuple[dict[tuple[Any, ...], float], dict[tuple[Any, ...], Row]]:
+    """Of each combination of units, the median of its rows' figures, and its first row."""
+    known: dict[tuple[Any, ...], Row] = {}
+    repeats: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
-        if measured(row.get(value)) is not None:
-            cells.setdefault(tuple(hashable(row[unit]) for unit in units), []).append(row)
-    return {
-        key: (float(cell[0][value]) if len(cell) == 1 else float(np.median([row[value] for row in cell])), cell[0])
-        for key, cell in cells.items()
-    }
+        if (number := measured(row.get(value))) is None:
+            continue
+        key = tuple([hashable(row[unit]) for unit in units])
+        if known.setdefault(key, row) is not row:
+            repeats.setdefault(key, [float(known[key][value])]).append(number)
+    figures = {key: float(row[value]) for key, row in known.items()}
+    return figures | {key: float(np.median(numbers)) for key, numbers in repeats.items()}, known
 
 
 def paired_difference(

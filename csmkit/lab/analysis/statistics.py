@@ -15,8 +15,9 @@ Methodology 1998) do for clustered samples; that is exact if all trials of a tex
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ LEVEL = 0.95
 UNITS = ("text", "seed")  # what a sweep draws, and what its intervals are to hold for
 LEAST_TEXTS, LEAST_SEEDS = 12, 3
 MANY_CELLS = 2_000
+NEAR_MIDDLE = 0.1  # share of the cells on each side of the middle among which each draw's median is looked for first
 BLOCK = 2_000_000  # counts of resampled cells in memory at once, 4 MB each array
 
 
@@ -208,28 +210,22 @@ def reduced(
         weight: column of the weights of a mean; None takes the median of a cell's rows.
         mean: take the mean of a cell's rows, without weights.
     """
-    found: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
-    n_rows = 0
-    for index, row in enumerate(rows):
-        number = measured(row[value])
-        if number is None:
-            continue
-        n_rows += 1
-        key = tuple(row[unit] for unit in units) if units else (index,)
-        found.setdefault(key, []).append((number, 1.0 if weight is None else float(row[weight])))
-    values = np.empty(len(found))
-    weights = np.ones(len(found))
-    for index, members in enumerate(found.values()):
-        if len(members) == 1:
-            values[index], weights[index] = members[0]
-        elif weight is None and not mean:
-            values[index] = np.median([number for number, _ in members])
-        else:
-            weights[index] = sum(heaviness for _, heaviness in members)
-            total = sum(number * heaviness for number, heaviness in members)
-            values[index] = total / weights[index] if weights[index] else 0.0
-    places = tuple(_indices([key[place] for key in found]) for place in range(len(units)))
-    return Cells(values, None if weight is None else weights, places, n_rows)
+    known = [row for row in rows if measured(row[value]) is not None]
+    numbers = np.array([float(row[value]) for row in known])
+    weights = None if weight is None else np.array([float(row[weight]) for row in known])
+    if not units:
+        return Cells(numbers, weights, (), len(known))
+    columns = [_indices(row[unit] for row in known) for unit in units]
+    first, cell = _cells(columns)
+    places = tuple(column[first] for column in columns)
+    if len(first) == len(known):
+        return Cells(numbers, weights, places, len(known))
+    if weights is None and not mean:
+        return Cells(_cell_medians(numbers, cell), None, places, len(known))
+    totals = np.bincount(cell, weights)
+    sums = np.bincount(cell, numbers if weights is None else numbers * weights)
+    means = np.divide(sums, totals, out=numbers[first], where=totals > 0)
+    return Cells(means, None if weights is None else totals, places, len(known))
 
 
 def _indices(names: Iterable[Any]) -> np.ndarray:
@@ -237,58 +233,105 @@ def _indices(names: Iterable[Any]) -> np.ndarray:
     return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
 
 
+def _cells(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of each combination of columns, in that order, and the combination ``(rows,)`` of each row."""
+    both = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        both = both * (int(column.max(initial=0)) + 1) + column
+    _, first, cell = np.unique(both, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[cell]
+
+
+def _cell_medians(numbers: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """``(cells,)`` the median of each cell's numbers."""
+    ordered = numbers[np.lexsort((numbers, cell))]
+    sizes = np.bincount(cell)
+    starts = np.cumsum(sizes) - sizes
+    return (ordered[starts + (sizes - 1) // 2] + ordered[starts + sizes // 2]) / 2
+
+
 def drawn_figures(cells: Cells, resamples: int, seed: int) -> np.ndarray | None:
     """``(resamples,)`` the figure of each draw; None where there are too few texts to draw from.
 
-    Of more than 2000 cells half as many draws are taken: their interval is narrow, and its ends no less sure.
+    Of more than 2000 cells half as many draws are taken: their interval is narrow, and its ends no less sure. A draw
+    that meets no cell at all, which happens where some text has not each seed, is left out.
     """
     if not cells.places or cells.n_texts < LEAST_TEXTS:
         return None
-    order = np.argsort(cells.values, kind="stable")
-    weights = None if cells.weights is None else cells.weights[order]
-    by_value = Cells(cells.values[order], weights, tuple(place[order] for place in cells.places), cells.n_rows)
-    draws = resamples if len(order) <= MANY_CELLS else max(1, resamples // 2)
-    return np.concatenate([_figures(by_value, times) for times in _times(by_value.places, draws, seed)])
+    sizes = tuple(int(place.max()) + 1 for place in cells.places)
+    counts = _counts(sizes, resamples if len(cells.values) <= MANY_CELLS else max(1, resamples // 2), seed)
+    if cells.weights is None:
+        return _medians(cells, counts)
+    total = _sums(cells.places, counts, cells.weights)
+    summed = _sums(cells.places, counts, cells.weights * cells.values)
+    met = _sums(cells.places, counts) > 0
+    return np.divide(summed, total, out=np.zeros(len(total)), where=total > 0)[met]
 
 
-def _times(places: Sequence[np.ndarray], resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each cell counts in each draw, ``(draws, cells)`` uint16, in blocks that bound the memory."""
-    random = np.random.default_rng(seed)
-    counts = []
-    for place in places:
-        n_values = int(place.max()) + 1
-        if n_values >= LEAST_SEEDS:
-            drawn = random.multinomial(n_values, np.full(n_values, 1 / n_values), resamples)
-            counts.append((place, drawn.astype(np.uint16)))
-    step = max(1, BLOCK // len(places[0]))
-    for start in range(0, resamples, step):
-        times = np.ones((1, 1), np.uint16)
-        for place, drawn in counts:
-            times = times * drawn[start : start + step].take(place, axis=1)
-        if len(counts) > 1:  # where some text has not each seed, a draw may meet no trial at all
-            times = times[times.any(axis=1)]
-        yield times
+@lru_cache(maxsize=4)
+def _counts(sizes: tuple[int, ...], draws: int, seed: int) -> list[np.ndarray]:
+    """Of each unit, how often each of its values is drawn, ``(draws, values)``; 1 where there are too few to draw.
 
-
-def _figures(cells: Cells, times: np.ndarray) -> np.ndarray:
-    """Of each draw, the median of the cells that count ``(draws, cells)`` times, or their mean by weight.
-
-    Args:
-        cells: in the order of their values.
-        times: how often each counts; at least one in each draw.
+    The figures of a sweep share their numbers of texts and seeds, so that these draws are made once.
     """
-    if cells.weights is not None:
-        total = times @ cells.weights
-        summed = times @ (cells.weights * cells.values)
-        return np.divide(summed, total, out=np.zeros(len(times)), where=total > 0)
-    # One sum over all draws rises from draw to draw, so that one search finds the middle of each.
-    n_draws, n_cells = times.shape
-    counted = np.cumsum(times.reshape(-1), dtype=np.int64)
-    ends = counted[n_cells - 1 :: n_cells]
-    before = np.concatenate([[0], ends[:-1]])
-    n_values = ends - before
-    middle = [np.searchsorted(counted, before + place + 1) for place in ((n_values - 1) // 2, n_values // 2)]
-    return cells.values[np.array(middle) - n_cells * np.arange(n_draws)].mean(axis=0)
+    random = np.random.default_rng(seed)
+    return [
+        random.multinomial(size, np.full(size, 1 / size), draws).astype(np.uint16)
+        if size >= LEAST_SEEDS
+        else np.ones((draws, size), np.uint16)
+        for size in sizes
+    ]
+
+
+def _sums(places: Sequence[np.ndarray], counts: Sequence[np.ndarray], values: np.ndarray | None = None) -> np.ndarray:
+    """``(draws,)`` the sum of the cells' values in each draw, or the number of cells, as a product of small tables."""
+    table = np.zeros([count.shape[1] for count in counts])
+    np.add.at(table, tuple(places), 1.0 if values is None else values)
+    draws = len(counts[0])
+    partial = (counts[0] @ table.reshape(len(table), -1)).reshape(draws, *table.shape[1:])
+    for count in counts[1:]:
+        partial = np.einsum("da,da...->d...", count, partial)
+    return partial
+
+
+def _medians(cells: Cells, counts: Sequence[np.ndarray]) -> np.ndarray:
+    """Of each draw, the median of its cells. Cells far from the middle are not looked at one by one, only counted."""
+    order = np.argsort(cells.values, kind="stable")
+    values, places = cells.values[order], [place[order] for place in cells.places]
+    total = _sums(places, counts)
+    counts, total = [count[total > 0] for count in counts], total[total > 0]
+    ranks = ((total - 1) // 2, total // 2)
+    reach = NEAR_MIDDLE
+    while True:
+        first, last = (int(len(values) * min(1, max(0, 0.5 + side))) for side in (-reach, reach))
+        before, until = (_sums([place[:end] for place in places], counts) for end in (first, last))
+        if reach >= 0.5 or ((before <= ranks[0]) & (ranks[1] < until)).all():
+            break
+        reach *= 2
+    near = [place[first:last] for place in places]
+    places_of_middle = _positions(near, counts, [(rank - before).astype(np.int64) for rank in ranks])
+    return values[first + places_of_middle].mean(axis=0)
+
+
+def _positions(places: Sequence[np.ndarray], counts: Sequence[np.ndarray], ranks: Sequence[np.ndarray]) -> np.ndarray:
+    """``(ranks, draws)`` which cell has each rank, from 0, where a cell takes as many ranks as it is drawn."""
+    found = []
+    n_cells = len(places[0])
+    step = max(1, BLOCK // n_cells)
+    for start in range(0, len(counts[0]), step):
+        block = slice(start, start + step)
+        times = np.ones((1, 1), np.uint16)
+        for place, count in zip(places, counts, strict=True):
+            times = times * count[block].take(place, axis=1)
+        # One sum over all draws rises from draw to draw, so that one search finds the place in each.
+        counted = np.cumsum(times.reshape(-1), dtype=np.int64)
+        begins = np.concatenate([[0], counted[n_cells - 1 :: n_cells][:-1]])
+        offsets = n_cells * np.arange(len(begins))
+        found.append([np.searchsorted(counted, begins + rank[block] + 1) - offsets for rank in ranks])
+    return np.concatenate(found, axis=1)
 
 
 def percentile_bounds(drawn: np.ndarray, level: float) -> tuple[float, float]:
