@@ -62,7 +62,7 @@ def as_mono(audio: Waveform, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
 
     Args:
         audio: ``(samples,)`` or ``(channels, samples)``, floating point in about [-1, 1], or int16; numpy or torch.
-        sample_rate: of ``audio`` in Hz, only checked here.
+        sample_rate: sample rate of ``audio`` in Hz, which is checked and not changed.
 
     Returns:
         ``(samples,)`` float32. A new array where a conversion was needed, the same one where not.
@@ -143,8 +143,8 @@ class WavWriter:
     """A 16-bit PCM WAV file that is valid after every chunk, so an interrupted turn leaves what was spoken.
 
     Args:
-        path: of the file; its folder must exist.
-        sample_rate: in Hz.
+        path: path of the new file; its folder must exist.
+        sample_rate: samples a second, in Hz.
 
     Raises:
         AudioFileError: the file cannot be written. Opening happens here, before any speech is made.

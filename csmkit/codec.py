@@ -136,7 +136,7 @@ class Codec(ABC):
     Attributes:
         n_codebooks: number of codes in a frame.
         codebook_size: number of different codes; all are in [0, codebook_size).
-        device: where it decodes.
+        device: device that the codec decodes on.
         frame_decoder: the same decoder for use inside a frame on ``device``; None if it cannot run there.
     """
 
@@ -199,9 +199,9 @@ def load_codec(name: str, path: Any, **options: Any) -> Codec:
     """Load a codec plugin.
 
     Args:
-        name: of the plugin, as `csmkit.plugins.load` takes it.
-        path: of its weights.
-        options: for its ``load``, such as ``device``.
+        name: name of the plugin, as `csmkit.plugins.load` takes it.
+        path: directory or file of its weights.
+        options: keywords of its ``load``, such as ``device``.
 
     Raises:
         PluginError: the plugin is no class with a ``load``, or that does not return a `Codec`.

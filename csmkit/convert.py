@@ -34,8 +34,7 @@ from csmkit.files.checkpoint_writer import Plan, Tensors, write_checkpoint
 from csmkit.files.hub import CODEC_FOLDER, MOSHI_PATTERN, find_codec, find_voice
 from csmkit.files.tensors import LAYOUTS, ROUNDED, ROUNDED_PREFIX, SESAME, TRANSFORMERS, read_json
 from csmkit.files.writer import require_empty
-from csmkit.mimi.export import config_values, flat_tensors
-from csmkit.mimi.files import CSM_PREFIX, CodecFiles
+from csmkit.mimi.files import CSM_PREFIX, CodecFiles, config_values, flat_tensors
 
 NO_CODEC = "none"
 _WEIGHT_SUFFIXES = (".safetensors", ".index.json", ".pt", ".pth", ".bin")
@@ -53,9 +52,10 @@ class Conversion:
 
     Attributes:
         target: the directory written.
-        layouts: the source's and the target's, "sesame" or "transformers"; "int4" or "int8" of rounded weights.
-        n_tensors: written, those of the codec included.
-        n_bytes: of the files with tensors.
+        layouts: layout of the source and of the target: "sesame" or "transformers", or for rounded weights "int4" or
+            "int8".
+        n_tensors: number of tensors written, those of the codec included.
+        n_bytes: size in bytes of the files with tensors.
         notes: what a user should know, a sentence each: where the codec is, what was left behind.
     """
 

@@ -115,9 +115,9 @@ class NotFiniteError(CsmkitError, FloatingPointError):
         """Say where it happened, and what usually causes it.
 
         Args:
-            frame: of the generation, from 1.
+            frame: number of the frame in the generation, from 1.
             what: the model's part, such as "codes".
-            dtype: of the weights behind it, such as "torch.float16".
+            dtype: dtype of the weights, such as "torch.float16".
         """
         cause = "its weights are damaged, or not those of this model: fetch or convert the checkpoint again"
         if "float16" in str(dtype) and "bfloat16" not in str(dtype):

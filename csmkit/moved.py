@@ -61,6 +61,7 @@ MOVED = {
     "csmkit.lab.turns": "csmkit.lab.plots.timeline",
     "csmkit.lab.widgets": "csmkit.lab.notebook",
     "csmkit.streams": "csmkit.speech.streams",
+    "csmkit.mimi.export": "csmkit.mimi.files",
     "csmkit.speech.finish_reasons": "csmkit.speech.streams",
     "csmkit.speech.guard_monitor": "csmkit.speech.guards",
     "csmkit.voices": "csmkit.files.hub",

@@ -130,7 +130,7 @@ def load(kind: str, name: str) -> Callable[..., Any]:
 
     Args:
         kind: one of `KINDS`.
-        name: as `available` lists it, or ``"package.module:attribute"``.
+        name: a name that `available` lists, or ``"package.module:attribute"``.
 
     Raises:
         PluginError: nothing of that kind and name; the message lists what there is.

@@ -154,7 +154,7 @@ def load_recogniser(
 
     Args:
         asr: a recogniser, an asr plugin's name, or a model's name such as ``base.en``.
-        preset: whose model such a name means.
+        preset: preset that says which model a name means, ``pocket`` or ``sesame``.
         device: where Whisper runs; None chooses.
         plugin: the asr plugin that transcribes as ``asr``; ``whisper`` is `StreamingWhisperASR`'s own.
 
@@ -192,7 +192,7 @@ class Stack:
         asr_plugin: the asr plugin that transcribes; ``whisper`` is the usual one.
 
     Attributes:
-        models: their names.
+        models: names of the preset's models, and its settings of a turn.
         load_s: seconds that loading and warming up took, by part: ``speech``, ``llm``, ``asr``.
 
     Raises:

@@ -114,7 +114,7 @@ class Prebuffer:
 
     Attributes:
         hold: milliseconds that the first chunk is held back; "auto" holds it until the rest will be made in time.
-        longest_chunk_s: of the chunks to come.
+        longest_chunk_s: duration of the longest chunk to come, in seconds.
         known_pace: `Arrivals.pace` of speech made before, for as long as this one has none.
         begun: whether playing may go on; it does not change back.
     """
@@ -133,7 +133,7 @@ class Prebuffer:
 
         Args:
             made: the chunks that are there.
-            now_s: on the clock of their times.
+            now_s: present time in seconds, by the clock that timed the chunks.
             expected_s: seconds of sound there will be in all, L; None while nobody knows.
         """
         if not self.begun and len(made):

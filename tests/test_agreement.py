@@ -24,26 +24,26 @@ def texts(words: list[Word] | tuple[Word, ...]) -> str:
 
 def test_a_word_is_committed_when_two_successive_hypotheses_agree_on_it() -> None:
     agreement = Agreement()
-    agreement.update(spoken("hello there"), heard_s=2.0)
+    agreement.update(spoken("hello there"), audio_s=2.0)
     assert texts(agreement.committed) == ""
-    agreement.update(spoken("hello their friend"), heard_s=2.5)
+    agreement.update(spoken("hello their friend"), audio_s=2.5)
     assert texts(agreement.committed) == "hello"
     assert texts(agreement.tentative) == "their friend"
 
 
 def test_the_last_word_is_held_back_until_enough_sound_follows_it() -> None:
     agreement = Agreement()
-    agreement.update(spoken("good day"), heard_s=1.0)
-    agreement.update(spoken("good day"), heard_s=1.1)
+    agreement.update(spoken("good day"), audio_s=1.0)
+    agreement.update(spoken("good day"), audio_s=1.1)
     assert texts(agreement.committed) == "good"
-    agreement.update(spoken("good day"), heard_s=1.3)
+    agreement.update(spoken("good day"), audio_s=1.3)
     assert texts(agreement.committed) == "good day"
 
 
 def test_case_and_punctuation_do_not_break_an_agreement() -> None:
     agreement = Agreement()
-    agreement.update(spoken("well, yes"), heard_s=3.0)
-    agreement.update(spoken("Well Yes."), heard_s=3.0)
+    agreement.update(spoken("well, yes"), audio_s=3.0)
+    agreement.update(spoken("Well Yes."), audio_s=3.0)
     assert texts(agreement.committed) == "Well Yes."
     assert normalise("Don't!") == "don't"
 
@@ -54,7 +54,7 @@ def test_committed_words_only_grow_even_if_later_hypotheses_revise_them() -> Non
     hypotheses = ["a cat", "a cat sat", "the cat sat on", "the fat cat sat on a"]
     hypotheses += ["a cat sat on a mat", "a cat sat on a mat"]
     for n_heard, hypothesis in enumerate(hypotheses):
-        agreement.update(spoken(hypothesis), heard_s=2.0 + n_heard)
+        agreement.update(spoken(hypothesis), audio_s=2.0 + n_heard)
         assert texts(agreement.committed).startswith(seen)
         seen = texts(agreement.committed)
     assert seen == "a cat sat on a mat"
@@ -79,11 +79,11 @@ def test_a_cut_begins_behind_the_last_committed_word() -> None:
     agreement = Agreement()
     assert agreement.cut() is None
     for _ in range(2):
-        agreement.update(spoken("one two three"), heard_s=1.6)
+        agreement.update(spoken("one two three"), audio_s=1.6)
     assert agreement.cut() == 1.0
     assert agreement.cut() is None, "nothing new was committed since"
-    agreement.update(spoken("three four", start_s=1.0), heard_s=3.0)
-    agreement.update(spoken("three four", start_s=1.0), heard_s=3.0)
+    agreement.update(spoken("three four", start_s=1.0), audio_s=3.0)
+    agreement.update(spoken("three four", start_s=1.0), audio_s=3.0)
     assert texts(agreement.committed) == "one two three four"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from csmkit.asr.transcriber import Word
 
-HOLD_BACK_S = 0.2  # sound that must follow a word before it is believed: the last word may still grow
+HOLD_BACK_S = 0.2  # sound that must follow a word before it is committed: the last word may still grow
 _TAIL_WORDS = 12  # committed words compared with a new hypothesis: enough to find the seam, cheap at any length
 _NOT_IN_WORDS = re.compile(r"[^\w']+")
 
@@ -47,24 +47,24 @@ class Agreement:
         self.tentative: tuple[Word, ...] = ()
         self._n_settled = 0  # committed words before the present window
 
-    def update(self, words: Sequence[Word], heard_s: float) -> None:
+    def update(self, words: Sequence[Word], audio_s: float) -> None:
         """Compare a hypothesis with the one before and commit what they share.
 
         Args:
-            words: a reading of the present window, times counted from the first sample of all.
-            heard_s: end of the sound that was read, in seconds from the first sample of all.
+            words: recognised words of the present window, with times counted from the first sample of the utterance.
+            audio_s: end of the decoded sound, in seconds from the first sample of the utterance.
         """
         fresh = tuple(words[self._seam(words) :])
         n_agreed = 0
         for old, new in zip(self.tentative, fresh, strict=False):
-            if normalise(old.text) != normalise(new.text) or new.end_s > heard_s - HOLD_BACK_S:
+            if normalise(old.text) != normalise(new.text) or new.end_s > audio_s - HOLD_BACK_S:
                 break
             n_agreed += 1
         self.committed.extend(fresh[:n_agreed])
         self.tentative = fresh[n_agreed:]
 
     def cut(self) -> float | None:
-        """Begin a new window behind the last committed word; where that is in seconds, or None without such a word."""
+        """Begin a new window after the last committed word; return its end in seconds, or None without such a word."""
         if len(self.committed) == self._n_settled:
             return None
         self._n_settled = len(self.committed)

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, InputError
+from csmkit.files.hub import WHISPERS, bundled_folder, locate
 
-NAMES = ("tiny.en", "base.en", "small.en")
+NAMES = WHISPERS
 _FILES = ("model.bin", "config.json", "tokenizer.json", "preprocessor_config.json")
 _VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
 
@@ -41,17 +41,9 @@ def resolve(name: str, preset: str = "pocket") -> str:
     published = name.removeprefix("openai/").removeprefix("whisper-") if name.startswith("openai/") else ""
     if published in NAMES:
         return f"Systran/faster-whisper-{published}"
-    if name in NAMES:
-        if preset == "sesame":
-            return f"Systran/faster-whisper-{name}"
-        return str(resources.files("csmkit") / "pocket" / f"whisper-{name}")
-    if Path(name).is_dir():
-        return name
-    parts = name.split("/")
-    if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
-        return name
-    allowed = f"give one of {', '.join(NAMES)}, a directory with a CTranslate2 Whisper, or a hub id 'owner/name'"
-    raise CheckpointNotFoundError(f"no Whisper model {name!r}: {allowed}")
+    if name in NAMES and preset == "sesame":
+        return f"Systran/faster-whisper-{name}"
+    return str(locate(name, "Whisper model"))
 
 
 def live_note(name: str, preset: str = "pocket") -> str | None:
@@ -60,7 +52,7 @@ def live_note(name: str, preset: str = "pocket") -> str | None:
     Raises:
         InputError, CheckpointNotFoundError: as `resolve`.
     """
-    if Path(resolve(name, preset)).parent != Path(str(resources.files("csmkit") / "pocket")):
+    if Path(resolve(name, preset)).parent != bundled_folder("voice").parent:
         return None
     return (
         "The bundled Whispers know synthetic voices only and will misunderstand a person: "
@@ -111,17 +103,3 @@ class WhisperOptions:
             return cls(short, blank, int(length), float(window))
         except (ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{str(path)!r} is not a JSON object with known values: {error}") from error
-
-
-def local_directory(model: str) -> Path:
-    """The directory of a model; a hub id is fetched, which is the only way to the network."""
-    if Path(model).is_dir() or Path(model).is_absolute():
-        return Path(model)
-    from faster_whisper.utils import download_model
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(download_model(model))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        remedy = "check the id and the network, or give a local directory"
-        raise CheckpointNotFoundError(f"cannot fetch {model!r} from the hub: {remedy}") from error

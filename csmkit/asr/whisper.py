@@ -1,4 +1,4 @@
-"""Whisper on CTranslate2, decoded our way: short windows where the model allows them, word times, guarded text."""
+"""Whisper on CTranslate2: short windows where the model allows them, times of words, no text repeated endlessly."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from csmkit.asr.directory import WhisperOptions, check_directory, local_directory, resolve
+from csmkit.asr.directory import WhisperOptions, check_directory, resolve
 from csmkit.asr.transcriber import RATE_HZ, SHORTEST_S, Hypothesis, Transcriber, Word
 from csmkit.audio import SILENT_DBFS, amplitude, window_rms
 from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError, MissingDependencyError
+from csmkit.files.hub import find_whisper
 
 __all__ = ["Hypothesis", "Transcriber", "WhisperTranscriber", "Word", "resolve"]
 
@@ -19,7 +20,7 @@ HOP = 160  # samples a mel frame at 16 kHz: 10 ms
 SLACK_FRAMES = 20  # zero mel frames that follow the sound, at least
 STEP_FRAMES = 50  # short windows are multiples of half a second
 UNLIKELY = -2.5  # log probability a token: speech stays above -0.7, noise falls below -4
-TOKENS_PER_S = 16  # more than anybody says; bounds a model that runs on
+TOKENS_PER_S = 16  # faster than anybody speaks; bounds a model that does not end
 
 
 class WhisperTranscriber:
@@ -27,13 +28,13 @@ class WhisperTranscriber:
 
     Partials are greedy and bounded by the length of the sound; finals use a beam of 5 and one retry with a little
     temperature if the text runs in circles. Earlier text never conditions later text, and no text is ever suggested
-    to the model, so that what it says can be scored.
+    to the model, so that its errors can be counted.
 
     Args:
         model: a directory, or a hub id, which is then downloaded.
         device: ``cpu`` or ``cuda``.
-        compute_type: of CTranslate2, such as ``int8``, ``float32``, ``float16``.
-        cpu_threads: for one decode; more than one is slower beside a busy generator.
+        compute_type: CTranslate2's type of the weights, such as ``int8``, ``float32`` or ``float16``.
+        cpu_threads: number of CPU threads of one decode, at least 1; more than one is slower beside a busy generator.
 
     Raises:
         MissingDependencyError: faster-whisper is not installed.
@@ -51,7 +52,7 @@ class WhisperTranscriber:
             from faster_whisper.tokenizer import Tokenizer
         except ImportError as error:
             raise MissingDependencyError.for_extra("faster-whisper", "asr") from error
-        directory = local_directory(resolve(str(model)))
+        directory = find_whisper(resolve(str(model)))
         check_directory(directory)
         self.options = WhisperOptions.of(directory)
         self._whisper = _load(directory, device, compute_type, cpu_threads)

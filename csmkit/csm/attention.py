@@ -34,7 +34,7 @@ def masked_span(transformer: Transformer, position: Tensor, n_keys: int) -> Atte
     Shapes are constant, and nothing is copied to the host.
 
     Args:
-        transformer: whose rotation is used.
+        transformer: stack that the positions belong to; its rotary table is used.
         position: ``(batch,)`` int64 on the device, the number of rows that each stream has.
         n_keys: number of cache rows to read; more than any of ``position``.
     """
@@ -52,9 +52,9 @@ def bucket_span(transformer: Transformer, start: Tensor, n_new: Tensor, bucket: 
     which no used position may have.
 
     Args:
-        transformer: whose rotation is used.
-        start: ``(1,)`` int64 on the device.
-        n_new: ``(1,)`` int64 on the device.
+        transformer: stack that the positions belong to; its rotary table is used.
+        start: ``(1,)`` int64 on the device, the first position.
+        n_new: ``(1,)`` int64 on the device, the number of positions in use.
         bucket: number of positions, a host integer.
         n_keys: number of rows of the cache.
     """

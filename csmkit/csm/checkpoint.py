@@ -1,7 +1,7 @@
 """Reads a voice from a checkpoint directory: weights, text tokenizer, sampling.
 
-Tensors are read one at a time, cast, and fused into the parameters of `CsmModel`. In which layout they are is the
-affair of their `TensorSource`, which answers to transformers' names.
+Tensors are read one at a time, cast, and fused into the parameters of `CsmModel`. A `TensorSource` gives them by their
+names in transformers, whatever the layout of the files.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ def load_model(
     """Load the model of a checkpoint directory.
 
     Args:
-        directory: with config.json and weights, in transformers' or Sesame's layout, or rounded by `csmkit convert`.
-        device: where the weights go.
-        dtype: they are cast to; rounded weights stay as they are.
+        directory: checkpoint with config.json and weights, in transformers' or Sesame's layout, or rounded by
+            `csmkit convert`.
+        device: device of the weights.
+        dtype: dtype that weights are cast to; rounded weights stay as they are.
 
     Raises:
         CheckpointNotFoundError: the directory or one of its files is not there.
@@ -50,11 +51,14 @@ def load_model(
 def build_model(
     checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, rounding: Rounding | None = None
 ) -> CsmModel:
-    """The model of a checkpoint; arguments and errors as `load_model`.
+    """Build the model of a checkpoint; errors as `load_model`.
 
     Args:
-        dtype: of a rounded model, what is not rounded has it; norms are float32 there.
-        rounding: to round the weights to as they are read, so that the wide ones are never in memory together.
+        checkpoint: an opened checkpoint.
+        device: device of the weights.
+        dtype: dtype of all weights that are not rounded; norms of a rounded model are float32.
+        rounding: bits and block size to round the weights to while they are read, so that the wide ones are never in
+            memory together; None keeps them as they are.
     """
     model = CsmModel(checkpoint.config)
     if isinstance(checkpoint.source, RoundedSource):
@@ -91,7 +95,7 @@ def _fill_rounded(model: CsmModel, checkpoint: Checkpoint, dtype: torch.dtype) -
 
 
 def _rounding(checkpoint: Checkpoint) -> Rounding:
-    """How a rounded checkpoint says that it was rounded."""
+    """Read the bits and the block size of a rounded checkpoint from its config.json."""
     try:
         return Rounding(**checkpoint.values[ROUNDING_KEY])
     except (KeyError, TypeError, InputError) as error:
@@ -175,9 +179,9 @@ def load_tokenizer(path: str | PathLike[str], config: CsmConfig, values: Mapping
     """Load the text tokenizer of a voice.
 
     Args:
-        path: of tokenizer.json, or of a directory that holds it.
-        config: of the model.
-        values: of config.json, which may name the ids of the two special tokens.
+        path: path of tokenizer.json, or of a directory that holds it.
+        config: sizes of the model.
+        values: contents of config.json, which may name the ids of the two special tokens.
 
     Raises:
         CheckpointNotFoundError: no such file.
@@ -190,7 +194,7 @@ def load_tokenizer(path: str | PathLike[str], config: CsmConfig, values: Mapping
             f"no {file.name} in {str(file.parent)!r}: give the tokenizer.json of this voice by tokenizer=; for CSM-1B "
             "it is Llama 3.2's, and lies beside the transformers files of sesame/csm-1b"
         )
-    read_json(file)  # what is no JSON is said in its own words
+    read_json(file)  # a file that is not JSON has a message of its own
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # all that the tokenizers package raises here
@@ -231,7 +235,7 @@ def _check_llama3(tokenizer: Tokenizer, bos: int, eos: int, file: Path) -> None:
 
 
 def load_sampling(directory: str | PathLike[str]) -> Sampling:
-    """How a checkpoint wants to be sampled: its generation_config.json, else the defaults of `Sampling`.
+    """Read the sampling of a checkpoint from its generation_config.json; without one, the defaults of `Sampling`.
 
     Raises:
         CheckpointError: a temperature that is no number.

@@ -70,8 +70,8 @@ class TransformersSource:
     """A checkpoint in transformers' layout.
 
     Args:
-        files: that hold its tensors.
-        config: of the model.
+        files: files that hold its tensors.
+        config: sizes of the model.
     """
 
     layout = TRANSFORMERS
@@ -148,9 +148,10 @@ class Checkpoint:
     """A checkpoint directory whose files have been found, none of its tensors read.
 
     Attributes:
-        values: of its config.json.
-        config: the sizes in it.
-        source: its tensors.
+        directory: path of the checkpoint.
+        values: contents of its config.json.
+        config: sizes that config.json gives.
+        source: gives the tensors by their names in transformers.
     """
 
     directory: Path

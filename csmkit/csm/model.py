@@ -1,4 +1,4 @@
-"""CSM: read a prompt, then one frame at a time."""
+"""The network of CSM: reads a prompt, then makes one frame at a time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class CsmState:
     """Everything one batch of streams owns; dropping it ends them.
 
     Attributes:
-        backbone: the caches of the backbone.
-        depth: the cache of the depth decoder, which starts anew at every frame.
-        noise: how this batch is sampled.
+        backbone: keys and values of the backbone.
+        depth: keys and values of the depth decoder, which start anew at every frame.
+        noise: random numbers, temperature and top-k of each row.
         hidden: ``(batch, dim)``, the backbone's output at its last position; zeros before the prompt was read.
         codes: ``(batch, n_codebooks)`` int64, the last frame.
     """
@@ -64,8 +64,8 @@ class Stacks(NamedTuple):
     """Both transformers and the heads as functions, such as compiled ones.
 
     Attributes:
-        backbone, depth: as `Transformer.forward`.
-        head: as `CsmModel.head`.
+        backbone, depth: functions with the interface of `Transformer.forward`.
+        head: function with the interface of `CsmModel.head`.
     """
 
     backbone: Callable[[Tensor, AttentionSpan, KvCache | StreamCaches], Tensor]
@@ -85,7 +85,7 @@ class CsmModel(nn.Module):
         super().__init__()
         self.config = config
         dim, depth_dim, n_others = config.backbone.dim, config.depth.dim, config.n_codebooks - 1
-        # One position more than may be used: a frame that nobody waits for is put there.
+        # One position more than may be used: a frame whose result is thrown away is written there.
         self.backbone = Transformer(config.backbone, config.backbone.max_positions + 1)
         self.depth = Transformer(config.depth, config.n_codebooks)
         self.text_embedding = new_weight(config.text_vocab, dim)
@@ -129,9 +129,9 @@ class CsmModel(nn.Module):
         """Run the backbone over prompt rows; their keys and values are written to the state's cache.
 
         Args:
-            state: of the streams.
+            state: state of the streams.
             tokens: ``(batch, n_rows, slots)`` int64.
-            mask: of the same shape, bool; True for the slots that are used.
+            mask: ``(batch, n_rows, slots)`` bool; True for the slots that are used.
             span: what these rows attend to.
             last: ``(1,)`` int64 on the device, the last row that is used; None for the last of all.
             stacks: called in place of the model's own stacks.
@@ -162,9 +162,9 @@ class CsmModel(nn.Module):
         """Sample the codes of the frame that follows the state's hidden output of the backbone.
 
         Args:
-            state: of the streams.
+            state: state of the streams.
             noise: the result of `Noise.draw`.
-            topk: as `sample` takes it.
+            topk: number of codes to draw from, as `sample` takes it.
             spans: what each pass of the depth decoder attends to; the first pass has two positions, for the backbone's
                 output and the first code.
             stacks: called in place of the model's own stacks and heads.

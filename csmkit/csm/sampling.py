@@ -49,7 +49,7 @@ class Noise:
 
     Args:
         samplings: temperature and top-k of each row.
-        seeds: of each row, in [0, 2**63).
+        seeds: seed of each row, in [0, 2**63).
 
     Attributes:
         counter: ``(batch,)`` int64 on the device, where each row's next frame begins. A stream of 2 048 frames of
@@ -151,13 +151,13 @@ def sample(logits: Tensor, noise: Tensor, topk: int | Tensor) -> tuple[Tensor, T
     """Draw one id a row among its ``topk`` largest logits; those equal to the kth stay too.
 
     Args:
-        logits: ``(batch, codebook_size)``.
+        logits: ``(batch, codebook_size)`` in any floating dtype.
         noise: the same shape, from `Noise.draw`.
         topk: at least 1; ``(batch, 1)`` int64 where each row has its own, none above codebook_size.
 
     Returns:
-        The ids, ``(batch,)`` int64, and what won, ``(batch,)`` float32: not a number or infinite if a logit was (an
-        infinitely small one never wins, as it should). Both on the logits' device; nothing is read back to the host.
+        The ids, ``(batch,)`` int64, and their scores, ``(batch,)`` float32: not a number or infinite if a logit
+        was (minus infinity is never drawn). Both on the logits' device; nothing is read back to the host.
     """
     logits = logits.float()
     scores = logits + noise

@@ -41,8 +41,8 @@ class SafetensorsWriter:
     """A safetensors file that is to be written.
 
     Args:
-        tensors: for each name, a function that reads the tensor. It is called twice, for the shape and for the content:
-            reading from a mapped file costs little the first time.
+        tensors: a function for each name, which reads the tensor. It is called twice, for the shape and for the
+            content: reading from a mapped file costs little the first time.
 
     Attributes:
         n_bytes: size of the whole file in bytes.

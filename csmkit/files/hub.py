@@ -1,4 +1,4 @@
-"""Where a voice, a codec or a tokenizer is: bundled, in a directory, or in a repository on the hub."""
+"""From the name of a model to its directory: bundled with csmkit, on this machine, or fetched from the hub."""
 
 from __future__ import annotations
 
@@ -8,12 +8,50 @@ from os import PathLike
 from pathlib import Path
 
 from csmkit.errors import CheckpointNotFoundError
-from csmkit.files.tensors import PICKLE_NAME, WEIGHTS_NAME, weight_files
 
 BUNDLED = "pocket"
 CODEC_FOLDER = "mimi"  # inside a checkpoint in Sesame's layout, whose own files have no place for a codec
 MOSHI_PATTERN = "tokenizer-*.safetensors"
+WHISPERS = ("tiny.en", "base.en", "small.en")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_BUNDLED_FOLDERS = {
+    "voice": {BUNDLED: "voice"},
+    "language model": {BUNDLED: "llm"},
+    "Whisper model": {name: f"whisper-{name}" for name in WHISPERS},
+}
+_OTHERS = {
+    "voice": "a checkpoint directory that exists, or a hub id such as 'sesame/csm-1b'",
+    "language model": "a directory in transformers' layout, or a hub id 'owner/name'",
+    "Whisper model": "a directory with a CTranslate2 Whisper, or a hub id 'owner/name'",
+}
+
+
+def locate(name: str | PathLike[str], kind: str) -> Path | str:
+    """Say where a model is, without a look at its files and without the network.
+
+    Args:
+        name: name of a bundled model; a directory; or a hub id "owner/name", where no folder of this machine is meant.
+        kind: "voice", "language model" or "Whisper model".
+
+    Returns:
+        The directory on this machine, or the hub id as a str.
+
+    Raises:
+        CheckpointNotFoundError: nothing of that name; the message lists what can be given.
+    """
+    bundled = _BUNDLED_FOLDERS[kind]
+    if str(name) in bundled:
+        return bundled_folder(bundled[str(name)])
+    if str(name) and Path(name).is_dir():  # an empty name would be the working directory
+        return Path(name)
+    if _is_hub_id(name):
+        return str(name)
+    raise CheckpointNotFoundError(f"no {kind} {str(name)!r}: give {', '.join(map(repr, bundled))}, {_OTHERS[kind]}")
+
+
+def bundled_folder(name: str) -> Path:
+    """The directory of a bundled model, such as "voice" or "whisper-base.en"."""
+    return Path(str(files("csmkit") / BUNDLED / name))
 
 
 def find_voice(name: str | PathLike[str]) -> Path:
@@ -25,22 +63,28 @@ def find_voice(name: str | PathLike[str]) -> Path:
     Raises:
         CheckpointNotFoundError: nothing of that name, or no access to it; the message says the remedy.
     """
-    if str(name) == BUNDLED:
-        directory = Path(str(files("csmkit") / BUNDLED / "voice"))
-        if not (directory / "config.json").is_file():
-            raise CheckpointNotFoundError(
-                f"the bundled voice is missing from {str(directory)!r}: install csmkit again, with its data files"
-            )
-        return directory
-    directory = Path(name)
-    if str(name) and directory.is_dir():  # an empty name would be the working directory
-        return directory
-    if _is_hub_id(name):
-        return _fetch_voice(str(name))
-    raise CheckpointNotFoundError(
-        f"no voice {str(name)!r}: give {BUNDLED!r}, a checkpoint directory that exists, "
-        "or a hub id such as 'sesame/csm-1b'"
-    )
+    place = locate(name, "voice")
+    if isinstance(place, str):
+        return _fetch_voice(place)
+    if str(name) == BUNDLED and not (place / "config.json").is_file():
+        raise CheckpointNotFoundError(
+            f"the bundled voice is missing from {str(place)!r}: install csmkit again, with its data files"
+        )
+    return place
+
+
+def find_whisper(place: Path | str) -> Path:
+    """The directory of a Whisper; a hub id fetches CTranslate2's files of it.
+
+    Args:
+        place: a directory or a hub id, as `locate` returns them.
+
+    Raises:
+        CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
+    """
+    if isinstance(place, Path) or Path(place).is_dir() or Path(place).is_absolute():
+        return Path(place)
+    return _fetch(place, "*.json", "model.bin", "vocabulary.*", instead="a bundled Whisper such as 'base.en'")
 
 
 def find_codec(place: str | PathLike[str]) -> Path:
@@ -78,6 +122,8 @@ def _is_hub_id(name: str | PathLike[str]) -> bool:
 
 
 def _fetch_voice(repository: str) -> Path:
+    from csmkit.files.tensors import PICKLE_NAME, WEIGHTS_NAME, weight_files  # loads torch
+
     # The small files say which weights to fetch: a repository may hold the same model in several layouts.
     directory = _fetch(repository, "*.json")
     codec = [f"{CODEC_FOLDER}/*"] if (directory / CODEC_FOLDER).is_dir() else []
@@ -88,6 +134,8 @@ def _fetch_voice(repository: str) -> Path:
 
 
 def _fetch_codec(repository: str) -> Path:
+    from csmkit.files.tensors import weight_files  # loads torch
+
     # Beside moshi's file of the codec lies the language model, many times its size.
     directory = _fetch(repository, "*.json", MOSHI_PATTERN)
     if any(directory.glob(MOSHI_PATTERN)):
@@ -95,8 +143,8 @@ def _fetch_codec(repository: str) -> Path:
     return _fetch(repository, "*.json", *weight_files(directory))
 
 
-def _fetch(repository: str, *patterns: str) -> Path:
-    """The directory of a repository on this machine, once the files of these patterns are there; shows progress."""
+def _fetch(repository: str, *patterns: str, instead: str = f"the bundled voice {BUNDLED!r}") -> Path:
+    """Fetch the files of these patterns from a repository, showing progress; return their directory on this machine."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -110,15 +158,13 @@ def _fetch(repository: str, *patterns: str) -> Path:
     except GatedRepoError as error:
         raise CheckpointNotFoundError(
             f"{repository} is gated: accept the licence on https://huggingface.co/{repository} and log in "
-            f"(huggingface-cli login), or use the bundled voice {BUNDLED!r}"
+            f"(huggingface-cli login), or use {instead}"
         ) from error
     except RepositoryNotFoundError as error:
         raise CheckpointNotFoundError(
-            f"no repository {repository!r} on the hub, or it is private: check the name and log in, "
-            f"or use the bundled voice {BUNDLED!r}"
+            f"no repository {repository!r} on the hub, or it is private: check the name and log in, or use {instead}"
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointNotFoundError(
-            f"cannot fetch {repository!r} ({error}): check the network, give a local directory, "
-            f"or use the bundled voice {BUNDLED!r}"
+            f"cannot fetch {repository!r} ({error}): check the network, give a local directory, or use {instead}"
         ) from error

@@ -31,8 +31,8 @@ class TensorFiles(Protocol):
     """Tensors by the names that the files give them.
 
     Attributes:
-        names: of all tensors.
-        paths: of the files they are in.
+        names: names of all tensors.
+        paths: paths of the files they are in.
     """
 
     names: Collection[str]
@@ -51,7 +51,7 @@ class SafetensorsFiles:
     """Tensors of one or several safetensors files.
 
     Args:
-        file_of: the file of every name.
+        file_of: path of the file that holds each tensor, by the tensor's name.
     """
 
     def __init__(self, file_of: Mapping[str, Path]) -> None:
@@ -79,7 +79,7 @@ class PickledFile:
     """Tensors of a file that ``torch.save`` wrote, such as Sesame's ckpt.pt. Only tensors are unpickled, never code.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         CheckpointError: it holds something else, or cannot be read.
@@ -126,6 +126,11 @@ def open_safetensors(path: Path) -> Any:
         raise CheckpointError(f"cannot read {str(path)!r} as safetensors ({error}): fetch the file again") from error
 
 
+def tensor_names(path: Path) -> list[str]:
+    """List the names of the tensors in a safetensors file; errors as `open_safetensors`."""
+    return list(open_safetensors(path).keys())
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; CheckpointNotFoundError or CheckpointError names the file."""
     if not path.is_file():
@@ -157,8 +162,8 @@ def find_tensors(directory: Path, values: Mapping[str, Any]) -> tuple[str, Tenso
     Where a directory holds a model in both layouts, transformers' is taken; a pickle only where there is nothing else.
 
     Args:
-        directory: of the checkpoint.
-        values: of its config.json, which may name the index.
+        directory: directory of the checkpoint.
+        values: contents of its config.json, which may name the index.
 
     Raises:
         CheckpointNotFoundError: no weights.
@@ -173,7 +178,7 @@ def find_tensors(directory: Path, values: Mapping[str, Any]) -> tuple[str, Tenso
         found[layout].update(file_of)
         listed.update(file_of.values())
     for path in _first_named(directory, WEIGHTS_NAME, "*.safetensors"):
-        names = open_safetensors(path).keys() if path not in listed else []
+        names = tensor_names(path) if path not in listed else []
         found[layout_of(names)].update({name: path for name in names if name not in found[layout_of(names)]})
     for layout in (ROUNDED, *LAYOUTS):
         if found[layout]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from functools import cached_property, lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceMemoryError, InputError
+from csmkit.files.hub import locate
 from csmkit.llm.contract import LLM, EchoLLM, FakeLLM, Message
 from csmkit.llm.prefix_cache import Prefix, PrefixCache, n_common
 
@@ -249,14 +249,11 @@ def find(model: str) -> tuple[str, bool]:
     Raises:
         CheckpointNotFoundError: the name is neither ``pocket``, nor a directory with a config.json, nor like a hub id.
     """
-    path = Path(str(resources.files("csmkit") / "pocket" / "llm")) if model == "pocket" else Path(model)
-    if (path / "config.json").is_file():
-        return str(path), True
-    parts = model.split("/")
-    if not path.exists() and len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
-        return model, False
-    allowed = "give 'pocket', a directory in transformers' layout, or a hub id 'owner/name'"
-    raise CheckpointNotFoundError(f"no language model {model!r} (config.json is looked for): {allowed}")
+    place = locate(model, "language model")
+    if isinstance(place, Path) and not (place / "config.json").is_file():
+        cure = "give 'pocket', a directory in transformers' layout, or a hub id 'owner/name'"
+        raise CheckpointNotFoundError(f"no language model in {model!r}, which has no config.json: {cure}")
+    return str(place), isinstance(place, Path)
 
 
 def _tokenizer(source: str, local: bool) -> Any:

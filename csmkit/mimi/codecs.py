@@ -39,7 +39,7 @@ class MimiCodec(Codec):
 
     Args:
         files: the codec's files.
-        device: where it runs.
+        device: device that the codec runs on.
 
     Raises:
         CheckpointError: a codec with another frame than 1920 samples at 24 kHz.
@@ -68,7 +68,7 @@ class MimiCodec(Codec):
 
         Args:
             path: a Mimi or CSM directory, or moshi's file, as `CodecFiles` takes them.
-            device: where it runs; sound is returned on the CPU.
+            device: device that the codec runs on; sound is returned on the CPU.
             dtype: dtype of the weights; float32 is exact to 1e-6, bfloat16 is faster.
 
         Raises:

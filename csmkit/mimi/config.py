@@ -18,7 +18,7 @@ class MimiConfig:
     """Sizes of the decoding half of Mimi; the defaults are those of Kyutai's published codec.
 
     Attributes:
-        sample_rate: in Hz.
+        sample_rate: samples a second, in Hz.
         dim: channels of a latent.
         n_filters: channels of the last, widest-in-time stage.
         ratios: samples made of one by each stage, decoder order.

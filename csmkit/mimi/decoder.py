@@ -26,10 +26,9 @@ class MimiState:
 
     Attributes:
         position: ``(batch,)`` int64, latents decoded so far.
-        histories: of each convolution in calling order, ``((kernel - 1) * dilation, batch, channels)``: its last
-            inputs.
+        histories: last inputs of each convolution, ``((kernel - 1) * dilation, batch, channels)``, in calling order.
         keys: ``(layers, batch, kv heads, capacity, head dim)``, a ring over the last latents.
-        values: as ``keys``.
+        values: values that belong to ``keys``, of the same shape.
     """
 
     position: Tensor
@@ -83,7 +82,7 @@ class Places:
         slots: ``(batch, steps)`` ring slots to write.
         mask: ``(batch, 1, steps, capacity)``, 0 where a latent attends to a slot, -inf elsewhere.
         cos: ``(batch, 1, steps, head dim / 2)``, cosine of the rotary angles.
-        sin: as ``cos``, the sine.
+        sin: sine of the rotary angles, of the same shape as ``cos``.
     """
 
     slots: Tensor
@@ -196,7 +195,7 @@ class MimiDecoder(nn.Module):
         Args:
             codes: ``(n_codebooks, n_frames)`` int64 on the decoder's device, each in [0, codebook_size), unchecked; or
                 ``(batch, n_codebooks, n_frames)``.
-            state: of the streams; advanced by ``n_frames``.
+            state: state of the streams, which is advanced by ``n_frames``.
 
         Returns:
             ``(n_frames * frame_samples,)`` samples in the dtype of the weights; or ``(batch, samples)``.

@@ -1,9 +1,8 @@
-"""Sound to codes, whole, through transformers' MimiModel; off the hot path, so nothing of it is rewritten here."""
+"""Encodes a whole sound to codes, by transformers' MimiModel: the time of a frame does not depend on it."""
 
 from __future__ import annotations
 
 import logging
-import re
 
 import numpy as np
 import torch
@@ -13,28 +12,17 @@ from transformers import MimiModel
 
 from csmkit.audio import FRAME_SAMPLES
 from csmkit.errors import CheckpointError
-from csmkit.mimi.files import CodecFiles
+from csmkit.mimi.files import CodecFiles, flat_name
 
-_IN_MEMORY = (  # transformers 5 nests the halves in memory, transformers 4 does not; files are flat in both
-    (re.compile(r"^(encoder|decoder)\.\1_seanet\."), r"\1."),
-    (re.compile(r"^(encoder|decoder)\.(\1_transformer|downsample|upsample)\."), r"\2."),
-)
 _log = logging.getLogger(__name__)
-
-
-def flat_name(name: str) -> str:
-    """The name in files of a tensor of transformers' MimiModel."""
-    for pattern, replacement in _IN_MEMORY:
-        name = pattern.sub(replacement, name)
-    return name
 
 
 class WholeEncoder:
     """The encoding half of a codec, in float32.
 
     Args:
-        files: of the codec.
-        device: where it runs.
+        files: the codec's checkpoint.
+        device: device that the encoder runs on.
 
     Raises:
         CheckpointError: a tensor is missing or has another shape than the config says.

@@ -6,18 +6,20 @@ transformers' ``save_pretrained`` writes (``decoder.layers.0.conv.weight``), wha
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor
 
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
+from csmkit.files.hub import MOSHI_PATTERN
+from csmkit.files.tensors import SafetensorsFiles, read_index, read_json, tensor_names
 from csmkit.mimi.config import MimiConfig
 
 CSM_PREFIX = "codec_model."  # of the codec's tensors inside a CSM checkpoint
@@ -42,6 +44,10 @@ _MOSHI_RENAMES = (  # transformers' name → moshi's, applied in this order
     (r"\._codebook\.embed_sum$", "._codebook.embedding_sum"),
     (r"\._codebook\.initialized$", "._codebook._initialized"),
 )
+_IN_MEMORY = (  # transformers 5 nests the halves in memory, transformers 4 does not; files are flat in both
+    (re.compile(r"^(encoder|decoder)\.\1_seanet\."), r"\1."),
+    (re.compile(r"^(encoder|decoder)\.(\1_transformer|downsample|upsample)\."), r"\2."),
+)
 _QKV = re.compile(r"^(.*\.self_attn\.)([qkv])_proj\.weight$")
 
 
@@ -63,7 +69,8 @@ class CodecFiles:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
-        self._file_of = {name: file for file in _weight_files(self.path) for name in _names(file)}
+        self._file_of = {name: file for file in _weight_files(self.path) for name in tensor_names(file)}
+        self._files = SafetensorsFiles(self._file_of)
         self.prefix = CSM_PREFIX if any(name.startswith(CSM_PREFIX) for name in self._file_of) else ""
         if not any(name.startswith(f"{self.prefix}quantizer.") for name in self._file_of):
             raise CheckpointError(
@@ -71,7 +78,8 @@ class CodecFiles:
                 "or moshi's tokenizer-*.safetensors, by codec_weights="
             )
         self.is_moshi = any(name.startswith(_MOSHI_MARK) for name in self._file_of)
-        raw = _read_json(_directory(self.path) / "config.json")
+        config_path = _directory(self.path) / "config.json"
+        raw = read_json(config_path) if config_path.is_file() else {}
         self.raw_config: dict[str, Any] = _codec_part(raw)
         config = MimiConfig.from_dict(self.raw_config)
         spoken = raw.get("num_codebooks") or raw.get("audio_num_codebooks") or config.n_codebooks
@@ -113,8 +121,7 @@ class CodecFiles:
     def _read_first(self, names: tuple[str, ...]) -> Tensor:
         for name in names:
             if name in self._file_of:
-                with safe_open(self._file_of[name], "pt") as file:
-                    return file.get_tensor(name)
+                return self._files.read(name)
         raise CheckpointError(
             f"no tensor {names[0]!r} in {str(self.path)!r}: the checkpoint is partial or its config.json is another's, "
             "download or export it again"
@@ -154,16 +161,6 @@ def _codec_part(raw: dict[str, Any]) -> dict[str, Any]:
     return raw if raw.get("model_type") == "mimi" else {}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{str(path)!r} is not valid JSON ({error}): download or export it again") from error
-
-
 def _weight_files(path: Path) -> list[Path]:
     """The safetensors files that may hold the codec.
 
@@ -175,14 +172,14 @@ def _weight_files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise CheckpointNotFoundError(f"no codec at {str(path)!r}: give the directory of a checkpoint")
     for index in sorted(path.glob("*.safetensors.index.json")):
-        files = [path / name for name in sorted(set(_read_json(index).get("weight_map", {}).values()))]
+        files = [path / name for name in sorted(set(read_index(index).values()))]
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             raise CheckpointNotFoundError(
                 f"{index.name} in {str(path)!r} names {', '.join(missing)}, which is not there: download it again"
             )
         return files
-    found = sorted(path.glob("tokenizer-*.safetensors")) or sorted(path.glob("*.safetensors"))
+    found = sorted(path.glob(MOSHI_PATTERN)) or sorted(path.glob("*.safetensors"))
     if not found:
         raise CheckpointNotFoundError(
             f"no .safetensors file of a codec in {str(path)!r}: give a transformers Mimi or CSM directory, "
@@ -191,9 +188,33 @@ def _weight_files(path: Path) -> list[Path]:
     return found
 
 
-def _names(file: Path) -> list[str]:
-    try:
-        with safe_open(file, "pt") as opened:
-            return list(opened.keys())
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"cannot read {str(file)!r} ({error}): the file is damaged, download it again") from error
+def flat_name(name: str) -> str:
+    """Return the name that a tensor of transformers' MimiModel in memory has in files."""
+    for pattern, replacement in _IN_MEMORY:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def flat_tensors(files: CodecFiles) -> dict[str, Callable[[], Tensor]]:
+    """Every tensor of a codec, both halves, by the name that transformers' ``save_pretrained`` gives it.
+
+    Returns:
+        For each name, a function that reads the tensor in the file's dtype; it raises as `CodecFiles.read`.
+    """
+    if not files.is_moshi:
+        return {name: partial(files.read_raw, name) for name in sorted(files.names)}
+    # moshi fuses queries, keys and values: transformers' own model says which tensors there must be.
+    from transformers import MimiConfig as TransformersMimiConfig
+    from transformers import MimiModel
+
+    with torch.device("meta"):
+        model = MimiModel(TransformersMimiConfig.from_dict(files.raw_config))
+    names = sorted({flat_name(name) for name in model.state_dict()})
+    return {name: partial(files.read, name) for name in names}
+
+
+def config_values(files: CodecFiles) -> dict[str, Any]:
+    """The codec's part of a CSM's config.json; for moshi's file alone the published sizes, transformers' defaults."""
+    values = {**files.raw_config, "model_type": "mimi"}
+    values.pop("audio_num_codebooks", None)  # belongs to the CSM beside which `csmkit convert` has put the codec
+    return values

@@ -132,9 +132,9 @@ class MoshiCodec(MimiCodec):
     """Kyutai's streaming decoder. It keeps its state in the model, so a new stream ends the one before.
 
     Args:
-        model: moshi's, with weights, on its device.
-        files: it was loaded from.
-        device: of the model.
+        model: moshi's model with its weights, on its device.
+        files: files that the codec was loaded from.
+        device: device of the model.
     """
 
     def __init__(self, model: Any, files: CodecFiles, device: torch.device) -> None:

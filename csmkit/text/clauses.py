@@ -20,7 +20,7 @@ class Clause:
     """A piece of an answer.
 
     Attributes:
-        written: as the language model wrote it, without markup.
+        written: the text that the language model wrote, without markup.
         spoken: the same in words alone, as the voice is given it; empty where nothing can be spoken.
     """
 

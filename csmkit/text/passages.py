@@ -35,7 +35,7 @@ def cut_passages(text: str, most_words: int, most_sentences: int | None = None) 
     A sentence that is too long by itself is cut at a comma, else between words.
 
     Args:
-        text: as it is written, of any length; read as far as passages are asked for.
+        text: the written text, of any length; it is read as far as passages are asked for.
         most_words: spoken words of a passage, at least 1; "1,250" counts as all the words it is spoken as.
         most_sentences: sentences of a passage; None for as many as fit.
 

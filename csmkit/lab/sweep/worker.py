@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csmkit.asr.directory import local_directory, resolve
+from csmkit.asr.directory import resolve
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.turn_row import versions
-from csmkit.files.hub import find_voice
+from csmkit.files.hub import find_voice, find_whisper
 from csmkit.lab.metrics.registry import metrics_version
 from csmkit.lab.sweep.axes import NO_RECOGNISER
 from csmkit.lab.sweep.plan import Planned, keeps_clip
@@ -77,7 +77,7 @@ def model_checksums(recipe: Recipe) -> dict[str, str | None]:
     if recipe.hears and recipe.asr == "whisper":
         preset = find_models(recipe.preset).asr_preset
         for name in set(whispers) - {NO_RECOGNISER}:
-            whispers[name] = checksum(local_directory(resolve(name, preset)))
+            whispers[name] = checksum(find_whisper(resolve(name, preset)))
     voice = checksum(find_voice(voice_name(recipe))) if recipe.speech == "csm" else None
     return whispers | {"voice": voice}
 
