@@ -14,6 +14,8 @@ import torch
 from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.errors import DeviceError, InputError, PluginError, TranscriptionError
+from csmkit.lab import plots
+from csmkit.lab.analysis.rows import records
 from csmkit.lab.metrics.codes import code_metrics, variety
 from csmkit.lab.trials.decoding import codec_of
 from csmkit.lab.trials.trial import TrialRun, TrialSettings, run_trial
@@ -67,6 +69,15 @@ def test_a_recogniser_hears_the_chunks_and_its_errors_are_counted():
     assert trial.row["n_partials"] == len(heard)
     assert trial.row["asr_received_s"] == pytest.approx(14 * 0.08)
     assert 0 < trial.row["final_after_ms"] < 60_000
+
+
+def test_a_row_tells_whose_recogniser_is_meant_and_figures_call_it_so():
+    with StreamingWhisperASR("base.en", transcriber=FakeTranscriber(TEXT, word_s=0.16)) as asr:
+        row = run_trial(FakeGenerator(), TEXT, FAKE, asr).row
+    assert (row["preset"], row["whisper"]) == ("pocket", "base.en")
+    assert [found["whisper"] for found in records([row, row | {"preset": "sesame"}])] == ["pocket base.en", "base.en"]
+    (axes,) = plots.trade_off([row], "whisper", "wer").axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["pocket base.en"]
 
 
 def test_a_row_of_an_utterance_without_sound_has_the_same_columns():

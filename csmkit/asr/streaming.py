@@ -161,7 +161,7 @@ class StreamingWhisperASR:
             raise InputError(f"max_audio_s={max_audio_s!r}: give seconds from 1 to 3600")
         if not 0 < duty <= 1:
             raise InputError(f"duty={duty!r}: give a share of the time above 0 and up to 1, such as 0.5")
-        self.model_name = model_name
+        self.model_name, self.preset = model_name, preset
         self.max_audio_s = max_audio_s
         self._new_utterance = partial(Utterance, queue_size, max_audio_s)
         load = partial(_load_whisper, model_name, device, compute_type, preset)

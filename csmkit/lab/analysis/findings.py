@@ -20,7 +20,7 @@ from csmkit.lab.analysis.pairs import (
     interactions,
     setting,
 )
-from csmkit.lab.analysis.rows import is_number, measured, records
+from csmkit.lab.analysis.rows import is_number, measured, recogniser_name, records
 from csmkit.lab.analysis.statistics import UNITS, crossed_interval
 from csmkit.lab.sweep.axes import AXES
 from csmkit.speech.streams import END_OF_SPEECH
@@ -111,12 +111,6 @@ def analyse(
         _borders(kept, columns),
         corrected(_against(kept, former, list(axes), columns)),
     )
-
-
-def recogniser_name(row: Mapping[str, Any]) -> Any:
-    """What a report calls the recogniser of a row: "pocket base.en" is the bundled one, not OpenAI's of that name."""
-    name = row.get("whisper")
-    return f"pocket {name}" if row.get("preset") == "pocket" and name in NAMES else name
 
 
 def with_derived(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from csmkit.asr.directory import NAMES
 from csmkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def records(rows: Rows, columns: Iterable[str] = ()) -> list[Row]:
-    """The rows as a list of dicts.
+    """The rows as a list of dicts, in which a bundled recogniser is called "pocket base.en".
 
     Args:
         rows: dicts, or a DataFrame.
-        columns: that must be there in each row; a value of None is fine.
+        columns: names that each row must have; a value of None is fine.
 
     Raises:
         InputError: no rows, something else than dicts, or a column that is missing.
@@ -34,7 +35,13 @@ def records(rows: Rows, columns: Iterable[str] = ()) -> list[Row]:
         if not all(column in row for row in found):
             known = ", ".join(sorted({str(key) for row in found for key in row}))
             raise InputError(f"a row has no column {column!r}: choose among {known}")
-    return found
+    return [{**row, "whisper": recogniser_name(row)} if "whisper" in row else row for row in found]
+
+
+def recogniser_name(row: Row) -> Any:
+    """How tables and figures call the recogniser of a row: "pocket base.en" is the bundled model, not OpenAI's."""
+    name = row.get("whisper")
+    return f"pocket {name}" if row.get("preset") == "pocket" and name in NAMES else name
 
 
 def is_number(value: Any) -> bool:

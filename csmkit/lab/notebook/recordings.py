@@ -56,7 +56,7 @@ class Recording:
     @property
     def row(self) -> dict[str, Any]:
         """The trial's row, with the recording's number, the preset and the version of csmkit."""
-        return {"recording": self.number, "preset": self.preset, "csmkit": __version__, **self.trial.row}
+        return {"recording": self.number, "csmkit": __version__, **self.trial.row, "preset": self.preset}
 
 
 def keep(recording: Recording, folder: str | PathLike[str]) -> Path:

@@ -10,8 +10,9 @@ from typing import Any
 
 from csmkit.errors import MissingDependencyError, ResultsError
 from csmkit.files.writer import write_whole
-from csmkit.lab.analysis.findings import Findings, analyse, recogniser_name
+from csmkit.lab.analysis.findings import Findings, analyse
 from csmkit.lab.analysis.pairs import shown
+from csmkit.lab.analysis.rows import recogniser_name
 from csmkit.lab.analysis.sentences import choice_rule, choice_table, interaction_rows, sentences
 from csmkit.lab.listen import listening_sentences, read_answers
 from csmkit.lab.report.figures import Picture, draw_figures

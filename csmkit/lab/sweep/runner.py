@@ -218,13 +218,17 @@ class _Run:
                 raise self._rows.failure(error) from error
         known = {
             "experiment": self._recipe.name,
-            "preset": self._recipe.preset,
             "voice": voice_name(self._recipe) if self._recipe.speech == "csm" else self._recipe.speech,
             "metrics": ",".join(self._recipe.metrics),
             "error": None,
             "attempt": 1 + self._rows.rows.get(trial.trial_id, {}).get("attempt", 0),
         }
-        self._rows.append({name: _rounded(value) for name, value in {**known, **row, "clip": clip}.items()})
+        self._rows.append(
+            {
+                name: _rounded(value)
+                for name, value in {**known, **row, "preset": self._recipe.preset, "clip": clip}.items()
+            }
+        )
         bar.update()
         if self._on_row is not None:
             self._on_row(self._rows.rows[trial.trial_id])

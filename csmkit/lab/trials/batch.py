@@ -12,7 +12,7 @@ from csmkit.errors import InputError
 from csmkit.lab.metrics.registry import USUAL, Measure, Spoken
 from csmkit.lab.metrics.waveforms import seams_between
 from csmkit.lab.trials.decoding import codec_of, decoded
-from csmkit.lab.trials.trial import FINAL_TIMEOUT_S, Trial, TrialSettings, trial_row
+from csmkit.lab.trials.trial import FINAL_TIMEOUT_S, Trial, TrialSettings, recogniser_columns, trial_row
 from csmkit.speech.batch import SpeechBatch
 from csmkit.speech.long_text import Page, Reading
 from csmkit.speech.streams import chunk_schedule
@@ -121,4 +121,4 @@ def _measured(
     codes = stream.codes[:, : len(audio) // FRAME_SAMPLES]
     spoken = Spoken(settings.spoken(request.text), audio, seams_between(chunks), codes, codec, heard)
     row = trial_row(settings, stream, request, spoken, metrics)
-    return Trial({**row, "whisper": None if asr is None else asr.model_name}, audio, transcript, codes, Arrivals())
+    return Trial({**row, **recogniser_columns(asr)}, audio, transcript, codes, Arrivals())

@@ -157,6 +157,11 @@ def trial_row(
     return row
 
 
+def recogniser_columns(asr: StreamingWhisperASR | None) -> dict[str, Any]:
+    """The recogniser's name, and the preset whose model it means."""
+    return {"whisper": None} if asr is None else {"preset": asr.preset, "whisper": asr.model_name}
+
+
 class TrialRun(Iterator[Tensor]):
     """A trial under way: an iterator of its chunks, ``(samples,)`` float32 on the CPU, that measures as it is read.
 
@@ -257,7 +262,7 @@ class TrialRun(Iterator[Tensor]):
         spoken = Spoken(said, audio, seams, codes, self._codec, heard, self._arrivals)
         row = {
             **trial_row(self._settings, self._stream, self._request, spoken, metrics),
-            "whisper": None if self._asr is None else self._asr.model_name,
+            **recogniser_columns(self._asr),
             "cpu_s": self._spoken_cpu_s,
             **self._recognised(transcript),
         }
