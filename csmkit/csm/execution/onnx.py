@@ -199,6 +199,8 @@ def _start(span: AttentionSpan, row: int) -> int:
 def _session(graph: Graph, n_threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
+    # Threads that wait for work in a loop do so within a call alone: between calls the codec's need their cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in graph.values.values()]
     try:
