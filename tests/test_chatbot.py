@@ -452,8 +452,16 @@ def test_an_error_of_the_recogniser_does_not_stop_the_speech(caplog: pytest.LogC
 
 
 def test_a_transcription_that_takes_too_long_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
-    with make(transcriber=FakeTranscriber(SCRIPT, decode_s=0.5), asr_timeout_s=0.05) as chatbot:
+    gate = threading.Event()
+
+    class Stuck(FakeTranscriber):
+        def transcribe(self, audio_16k: np.ndarray, *, final: bool) -> Hypothesis:
+            assert not final or gate.wait(30)
+            return super().transcribe(audio_16k, final=final)
+
+    with make(transcriber=Stuck(SCRIPT), asr_timeout_s=0.05) as chatbot:
         events = list(chatbot.process_streaming("Hi"))
+        gate.set()
     assert pick(events, "final_text") == []
     assert "TimeoutError" in events[-1]["metrics"]["asr_error"]
 

@@ -75,4 +75,4 @@ def test_ctrl_c_tells_that_nothing_is_lost(recipe: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("csmkit.lab.sweep.run_sweep", interrupted)
     done = CliRunner().invoke(app, ["sweep", str(recipe)])
-    assert done.exit_code != 0 and "kept in runs/sizes, the same command goes on" in done.output
+    assert done.exit_code != 0 and "Stopped; the rows are in runs/sizes, and the same command continues" in done.output

@@ -151,7 +151,7 @@ def test_cutting_in_while_the_language_model_writes_stops_it_too(chatbot: Stream
                 chatbot.interrupt()
     finally:
         chatbot.llm = script
-    assert event["finish_reason"] == "interrupted" and n_deltas < 50
+    assert event["finish_reason"] == "interrupted" and n_deltas == 2
     assert chatbot.history == [], "nobody heard any of it"
     assert_clean(chatbot)
 

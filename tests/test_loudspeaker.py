@@ -97,7 +97,7 @@ def test_where_there_is_no_card_auto_goes_on_and_yes_says_why(
 
     monkeypatch.setattr(sounddevice, "OutputStream", missing)
     assert type(find_loudspeaker("auto", Console(False))) is Loudspeaker
-    assert "Not played here: no sound card that can be used (no default device)" in capsys.readouterr().out
+    assert "Not played here: no usable sound card (no default device)" in capsys.readouterr().out
     with pytest.raises(DeviceError, match="no default device"):
         find_loudspeaker("yes", Console(False))
     monkeypatch.setitem(sys.modules, "sounddevice", None)
@@ -120,7 +120,7 @@ def test_a_command_plays_what_it_says(sounddevice: ModuleType, tmp_path, monkeyp
     heard: list[np.ndarray] = []
 
     def asked(speaker: SoundCard) -> None:
-        while speaker._waiting:
+        while speaker.is_playing:
             heard.append(made[0].ask(960))
 
     monkeypatch.setattr(SoundCard, "wait", asked)

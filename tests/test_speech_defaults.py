@@ -82,3 +82,11 @@ def test_say_gives_the_voice_the_raw_text_in_one_generation(
     out = CliRunner().invoke(cli.app, ["say", "One cat. 2 cats.", "--save", str(tmp_path / "a.wav"), *option])
     assert out.exit_code == 0, out.output
     assert [request.text for request in generator.requests] == texts
+
+
+def test_the_defaults_that_the_help_of_talk_names_are_those_of_the_detection() -> None:
+    from csmkit.live.turn_detector import TurnDetection
+
+    out = CliRunner().invoke(cli.app, ["talk", "--help"], env={"COLUMNS": "300", "NO_COLOR": "1"})
+    assert f"Least probability of speech, 0 to 1; default {TurnDetection.threshold:g}." in out.output
+    assert f"in milliseconds; default {TurnDetection.silence_ms:g}." in out.output

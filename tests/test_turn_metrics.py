@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from set_time import Clock, Timed
 from torch import Tensor
 
 from csmkit.asr.streaming import StreamingWhisperASR
@@ -132,36 +133,14 @@ class _LateStream(CodecStream):
 
 
 def test_audible_onset_is_when_a_listener_first_hears_something():
-    with chatbot(generator=FakeGenerator(LateCodec(), frame_s=0.002), chunk_frames=2) as bot:
+    clock = Clock()
+    with chatbot(generator=Timed(clock, 0.002, LateCodec()), chunk_frames=2, clock=clock) as bot:
         events = list(bot.process_streaming("Hi"))
     row = events[-1]["metrics"]
     sound = torch.cat([event["data"] for event in events if event["type"] == "audio_chunk"])
     assert audible_onset_ms(sound) == 400
     assert row["ttfa_audible_ms"] >= row["ttfa_ms"] + 400
     assert row["ttfa_audible_ms"] == pytest.approx(row["ttfa_ms"] + 400 + row["max_underrun_ms"], abs=30)
-
-
-class Clock:
-    """Time that passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class Timed(FakeGenerator):
-    """Every frame takes so many seconds of a clock."""
-
-    def __init__(self, clock: Clock, frame_s: float) -> None:
-        super().__init__()
-        self._clock, self._each_s = clock, frame_s
-
-    def _generate(self, request: Any, outcome: Any) -> Any:
-        for frame in super()._generate(request, outcome):
-            self._clock.now_s += self._each_s
-            yield frame
 
 
 def test_a_listener_who_takes_his_time_does_not_make_the_voice_slow():

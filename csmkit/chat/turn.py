@@ -162,6 +162,8 @@ class Turn:
             return
         for piece in self._answer.read(timeout_s):
             yield self._clock.event("llm_delta", text=piece)
+            if self._stop.is_set():
+                return
         if self._answer.complete:
             yield self._clock.event("llm_response", text=self._answer.text)
 

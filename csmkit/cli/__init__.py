@@ -11,7 +11,7 @@ import typer
 
 from csmkit.errors import CsmkitError
 
-# Modules of commands import neither torch nor a model library, so that --help is quick: tests/test_layers.py checks it.
+# These modules import neither torch nor a model library, so that --help is quick; tests/test_layers.py checks that.
 COMMANDS = {
     "csmkit.cli.chat": ("chat",),
     "csmkit.cli.talk": ("talk",),
@@ -28,7 +28,7 @@ for module, commands in COMMANDS.items():
 
 
 def run(command: Callable[[], Any] = app) -> None:
-    """The entry point: an error of ours is one line and exit status 1, Ctrl-C is 130."""
+    """Run a command line: a `CsmkitError` is printed as one line and exits with status 1, Ctrl-C with 130."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         command()

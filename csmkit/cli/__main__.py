@@ -1,4 +1,4 @@
-"""``python -m csmkit.cli``: the same as the command csmkit."""
+"""``python -m csmkit.cli``: the same as the command ``csmkit``."""
 
 from csmkit.cli import run
 

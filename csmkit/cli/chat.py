@@ -31,25 +31,26 @@ def chat(
     load: ModelOptions,
     speech: SpeechOptions,
     text: Annotated[str | None, typer.Argument(help="What you say; without it, a conversation at a prompt.")] = None,
-    save: Annotated[Path | None, typer.Option(help="WAV file, written while it is spoken.")] = None,
-    timeline: Annotated[Path | None, typer.Option(help="Picture of who was busy when: .png or .html.")] = None,
+    save: Annotated[Path | None, typer.Option(help="WAV file of the answer, written chunk by chunk.")] = None,
+    timeline: Annotated[Path | None, typer.Option(help="Picture of when each part was busy: .png or .html.")] = None,
     prebuffer: Annotated[
-        str, typer.Option(help="Milliseconds the first chunk is held back, or auto for what a slow voice needs.")
+        str,
+        typer.Option(help="Milliseconds to hold the first chunk back, or auto: what slow generation needs."),
     ] = "0",
     whisper: Annotated[str, typer.Option(help="tiny.en, base.en, small.en, a directory or a hub id.")] = "base.en",
     llm: Annotated[
         str | None,
-        typer.Option(help="Who answers: a plugin such as echo, a directory or a hub id."),
+        typer.Option(help="Language model: a plugin such as echo, a directory or a hub id."),
     ] = None,
     llm_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server that has the model of --llm.")] = None,
     context_turns: Annotated[
-        int | None, typer.Option(help="Earlier turns that the voice hears before it speaks; default the preset's.")
+        int | None, typer.Option(help="Number of earlier turns in the voice's context; default the preset's.")
     ] = None,
     play: Play = "no",
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show only who says what.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the conversation.")] = False,
 ) -> None:
-    """Answer aloud, and transcribe what was spoken while it is spoken."""
+    """Answer aloud, and transcribe the answer while it is spoken."""
     if text is not None and not text.strip():
         raise InputError(f"text {text!r}: give some text to answer, or leave it out for a conversation")
     console, files = Console(as_json, quiet), Files(save, timeline)
@@ -70,12 +71,16 @@ def chat(
 
 @dataclass(frozen=True)
 class Files:
-    """What a turn leaves on the disk: its sound and its timeline, or None.
+    """The files that a turn writes.
+
+    Attributes:
+        save: WAV file of the answer, or None.
+        timeline: picture of the turn, or None.
 
     Raises:
-        AudioFileError: a sound that cannot be written.
-        InputError: a timeline that cannot be written.
-        MissingDependencyError: matplotlib, which draws it, is not installed.
+        AudioFileError: the WAV file cannot be written.
+        InputError: the picture cannot be written.
+        MissingDependencyError: matplotlib, which draws the picture, is not installed.
     """
 
     save: Path | None = None
@@ -90,7 +95,7 @@ class Files:
             check_path(self.timeline)
 
     def of_turn(self, number: int) -> Files:
-        """Names of their own for one turn of several."""
+        """The files of one turn of a conversation: their names get the number of the turn."""
         save, timeline = (
             None if path is None else path.with_stem(f"{path.stem}-{number:02d}") for path in (self.save, self.timeline)
         )
@@ -100,8 +105,8 @@ class Files:
 def take_turn(
     chatbot: StreamingConversationalChatbot, text: str, files: Files, console: Console, speaker: Loudspeaker
 ) -> None:
-    """One turn, told as it happens; Ctrl-C interrupts it, which leaves valid files of what was spoken."""
-    told: list[Event] = []
+    """Run one turn and print its events. Ctrl-C interrupts it; the files then hold what was spoken before."""
+    events: list[Event] = []
     with interrupted_by_key(chatbot):
         for event in chatbot.process_streaming(text, save_audio_path=files.save):
             if event["type"] == "audio_chunk":
@@ -109,21 +114,21 @@ def take_turn(
             elif event["type"] == "complete" and is_interruption(event["finish_reason"]):
                 speaker.silence()
             console.event(event)
-            told.append(event)
+            events.append(event)
     if files.save is not None:
         console.say(f"Saved {files.save}", saved=str(files.save))
     if files.timeline is not None:
         from csmkit.lab.report.timeline import save_timeline
 
-        if save_timeline(told, files.timeline) is not None:
+        if save_timeline(events, files.timeline) is not None:
             console.say(f"Drew {files.timeline}", timeline=str(files.timeline))
     speaker.wait()
 
 
 @contextmanager
 def interrupted_by_key(chatbot: StreamingConversationalChatbot) -> Iterator[None]:
-    """Let Ctrl-C interrupt the turn, which then ends with its last events; a second one breaks off at once."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may have handlers
+    """Let Ctrl-C interrupt the turn, which then ends with ``complete``; a second one raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield
         return
 
@@ -139,10 +144,10 @@ def interrupted_by_key(chatbot: StreamingConversationalChatbot) -> Iterator[None
 
 
 def converse(chatbot: StreamingConversationalChatbot, files: Files, console: Console, speaker: Loudspeaker) -> None:
-    """Turns at a prompt until the input ends; every turn gets files of its own name."""
+    """Run turns at a prompt until the input ends; the files of each turn have its number in their names."""
     console.say("Type what you say; Ctrl-C interrupts an answer, Ctrl-D or an empty line ends.")
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # a byte that is no letter here ends no conversation
+        sys.stdin.reconfigure(errors="replace")  # undecodable bytes must not end the conversation
     turn = 0
     while text := ask(console):
         turn += 1
@@ -151,13 +156,13 @@ def converse(chatbot: StreamingConversationalChatbot, files: Files, console: Con
         try:
             take_turn(chatbot, text, files.of_turn(turn), console, speaker)
         except KeyboardInterrupt:
-            console.say("Broken off.", broken_off=True)
+            console.say("Interrupted.", broken_off=True)
         except CsmkitError as error:
             console.say(f"This turn failed: {error}", error=str(error))
 
 
 def ask(console: Console) -> str:
-    """What is typed at the prompt; empty at the end. Ctrl-C comes too late for an answer here, and asks again."""
+    """The text typed at the prompt; empty at the end of the input. Ctrl-C discards the line, and asks again."""
     while True:
         try:
             return input("" if console.as_json else "> ").strip()

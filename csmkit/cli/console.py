@@ -1,4 +1,4 @@
-"""What the commands print: lines for people, or JSON for programs."""
+"""The output of the commands: lines for people, or JSON for programs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from csmkit.errors import InputError
 if TYPE_CHECKING:
     from csmkit.chat.events import Event
 
-SHOWN_QUIETLY = {"user", "error", "broken_off"}  # the facts of lines that a quiet conversation shows, too
+QUIET_FACTS = {"user", "error", "broken_off"}  # --quiet prints the lines that have one of these facts
 
 
 class Console:
     """Prints events as lines for people, or as JSON for programs.
 
     Args:
-        as_json: one JSON object a line.
-        quiet: only who says what, and what goes wrong.
+        as_json: print one JSON object for each event.
+        quiet: print only the conversation and its errors.
 
     Raises:
-        InputError: both.
+        InputError: both at once.
     """
 
     def __init__(self, as_json: bool, quiet: bool = False) -> None:
@@ -30,18 +30,18 @@ class Console:
         self.as_json, self.quiet = as_json, quiet
 
     def say(self, line: str, **facts: Any) -> None:
-        """A line for people; its facts for programs, which do without a line that has none."""
-        if self.quiet and not facts.keys() & SHOWN_QUIETLY:
+        """Print a line; with ``as_json`` print its facts in place of it, and nothing where it has none."""
+        if self.quiet and not facts.keys() & QUIET_FACTS:
             return
         if facts or not self.as_json:
             print(json.dumps(facts) if self.as_json else line, flush=True)
 
     def voice(self, took: dict[str, float]) -> None:
-        """A voice prompt was read."""
-        self.say(f"Voice prompt ready: {took['voice_s']:.1f}s of sound ({took['voice_ready_s']:.1f}s)", **took)
+        """Print that a speaker prompt was read; ``took`` is from `csmkit.cli.models.time_reading`."""
+        self.say(f"Speaker prompt ready: {took['voice_s']:.1f}s of sound ({took['voice_ready_s']:.1f}s)", **took)
 
     def event(self, event: Event) -> None:
-        """One event of a turn."""
+        """Print an event of a turn."""
         if self.as_json:
             print(json.dumps({k: v if k != "data" else len(v) for k, v in event.items()}), flush=True)
             return
@@ -80,12 +80,12 @@ class Console:
             return
         print(f"Time to first audio: {first_s:.2f}s")
         audio_s, rtf = metrics["audio_s"], metrics["rtf"]
-        made = f"{audio_s:.2f}s of speech in {audio_s * rtf:.2f}s"  # to the last chunk, as the factor is defined
+        made = f"{audio_s:.2f}s of speech in {audio_s * rtf:.2f}s"  # until the last chunk, as the factor is defined
         print(f"{made}, real-time factor {rtf:.2f}, {metrics['finish_reason']}", flush=True)
 
 
 def is_interruption(finish_reason: str) -> bool:
     """Whether a turn ended because it was interrupted."""
-    from csmkit.speech.streams import INTERRUPTED  # brings torch, which `csmkit --help` does without
+    from csmkit.speech.streams import INTERRUPTED  # imports torch, which `csmkit --help` does not need
 
     return finish_reason == INTERRUPTED

@@ -1,4 +1,4 @@
-"""This machine's sound card: a command's sound is played while it is still being made."""
+"""Playback on this machine's sound card while the sound is being generated."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 class Loudspeaker:
-    """None: what is put here is not heard."""
+    """Discards the sound; `SoundCard` plays it."""
 
     def put(self, chunk: Tensor) -> None:
-        """Play ``(samples,)`` at 24 kHz after all that was put before; returns at once."""
+        """Play ``(samples,)`` float32 at 24 kHz after the chunks before it; returns at once."""
 
     def wait(self) -> None:
-        """Block until everything was played; Ctrl-C ends it, and the sound."""
+        """Block until every chunk was played; Ctrl-C ends the sound and raises KeyboardInterrupt."""
 
     def silence(self) -> None:
-        """Forget what was not played yet."""
+        """Discard the chunks that were not played yet."""
 
     def close(self) -> None:
-        """Let go of the sound card."""
+        """Close the sound card."""
 
     def __enter__(self) -> Self:
         return self
@@ -40,11 +40,11 @@ class Loudspeaker:
 
 
 class SoundCard(Loudspeaker):
-    """Plays chunks one after another; where they come too late, it is silent until the next.
+    """Plays chunks one after another; where a chunk comes late, there is silence until it comes.
 
     Raises:
         MissingDependencyError: sounddevice is not installed.
-        DeviceError: no sound card, or one that does not take 24 kHz.
+        DeviceError: there is no sound card, or it cannot play 24 kHz.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,12 @@ class SoundCard(Loudspeaker):
             self._stream = sounddevice.OutputStream(SAMPLE_RATE, channels=1, dtype="float32", callback=self._fill)
             self._stream.start()
         except sounddevice.PortAudioError as error:
-            raise DeviceError(f"no sound card that can be used ({error}): listen to the WAV file") from error
+            raise DeviceError(f"no usable sound card ({error}): listen to the WAV file") from error
+
+    @property
+    def is_playing(self) -> bool:
+        """Whether there are samples that the sound card has not asked for."""
+        return bool(self._waiting)
 
     def put(self, chunk: Tensor) -> None:
         with self._lock:
@@ -63,7 +68,7 @@ class SoundCard(Loudspeaker):
 
     def wait(self) -> None:
         try:
-            while self._waiting:
+            while self.is_playing:
                 time.sleep(0.05)
         except KeyboardInterrupt:
             self.silence()
@@ -78,7 +83,7 @@ class SoundCard(Loudspeaker):
         self._stream.close()
 
     def _fill(self, out: np.ndarray, n_samples: int, at: Any, status: Any) -> None:
-        """What the card asks for, in a thread of its own: the next samples, then zeros."""
+        """Fill the buffer of the sound card, ``(n_samples, 1)``, in its own thread: the next samples, then zeros."""
         n_done = 0
         with self._lock:
             while n_done < n_samples and self._waiting:
@@ -92,7 +97,11 @@ class SoundCard(Loudspeaker):
 
 
 def find_loudspeaker(play: str, console: Console) -> Loudspeaker:
-    """The sound card, or none: not wanted, or with ``auto`` not there, which is said in a line.
+    """The sound card, or a loudspeaker that discards the sound.
+
+    Args:
+        play: ``yes``, ``no``, or ``auto``, which prints a line where there is no sound card.
+        console: prints that line.
 
     Raises:
         InputError: another word.
@@ -116,6 +125,6 @@ def _sounddevice() -> Any:
         import sounddevice
     except ImportError as error:
         raise MissingDependencyError.for_extra("sounddevice", "play") from error
-    except OSError as error:  # PortAudio is part of it on macOS and Windows only
+    except OSError as error:  # the package includes PortAudio on macOS and Windows only
         raise DeviceError(f"{error}: on Linux install it (apt-get install libportaudio2)") from error
     return sounddevice

@@ -1,4 +1,4 @@
-"""Loading the models of a command, announced one by one."""
+"""The models of a command: each is loaded, timed and printed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     from csmkit.stack import Stack
 
 
-CUDA_MODES = ("graph", "compiled")  # executions that take the launches of single kernels off a frame's time
+CUDA_MODES = ("graph", "compiled")  # execution modes that do not launch each kernel of a frame by itself
 
 
 def open_stack(load: ModelOptions, seed: int | None = None) -> Stack:
-    """The models that a command's options name; nothing is loaded yet.
+    """The models that the options of a command name; each is loaded when it is first used.
+
+    Args:
+        load: the options.
+        seed: seed of the language model; None draws a new one for each answer.
 
     Raises:
-        InputError: an unknown preset or dtype, or modes that exclude each other.
+        InputError: an unknown preset or dtype, or two execution modes at once.
     """
     from csmkit.stack import Stack, VoiceLoading, find_models
 
@@ -40,7 +44,7 @@ def open_stack(load: ModelOptions, seed: int | None = None) -> Stack:
 
 
 def describe_voice(generator: Generator) -> str:
-    """On what a voice runs, by which execution mode and with which weights, in a line."""
+    """Device, execution mode and dtype of a generator, in one line."""
     import torch
 
     device, mode = generator.model.device, generator.execution
@@ -54,23 +58,28 @@ def describe_voice(generator: Generator) -> str:
 
 
 def check_turn(load: ModelOptions, **options: Any) -> None:
-    """Raise InputError for a model option or an option of the turns that cannot be used, before anything is loaded."""
+    """Raise InputError for options of the models or of the turns that cannot be used, before a model is loaded."""
     from csmkit.chat.settings import turn_options
 
     turn_options(open_stack(load).models).changed(**options)
 
 
 def choose_llm(name: str | None, url: str | None, seed: int | None = None) -> LLM | str | None:
-    """What a chatbot takes as its language model; None for the preset's.
+    """The argument ``llm`` of a chatbot: a name, a server's model, or None for the preset's.
+
+    Args:
+        name: value of ``--llm``.
+        url: value of ``--llm-url``.
+        seed: seed of a server's model.
 
     Raises:
-        InputError: a server without the name of a model, or one that is no address.
-        MissingDependencyError: the client of servers is not installed.
+        InputError: an address without the name of a model, or an address that is not one.
+        MissingDependencyError: the client library is not installed.
     """
     if url is None:
         return name
     if name is None:
-        raise InputError(f"--llm-url {url} without --llm: give the name that the model has on that server")
+        raise InputError(f"--llm-url {url} without --llm: give the name of the model on that server")
     from csmkit.llm.server import ServerLLM
     from csmkit.stack import SPOKEN_STYLE
 
@@ -78,12 +87,12 @@ def choose_llm(name: str | None, url: str | None, seed: int | None = None) -> LL
 
 
 def load_generator(load: ModelOptions, console: Console) -> Generator:
-    """The voice that the options name, warmed up and announced."""
+    """The generator that the options name, loaded and warmed up."""
     return announce_voice(open_stack(load), console)
 
 
 def announce_voice(stack: Stack, console: Console) -> Generator:
-    """Load the voice of a stack, and say on what it runs."""
+    """Load the generator of a stack, and print its device, execution mode and dtype."""
     generator = cast("Generator", stack.voice)
     seconds, where = stack.load_s["speech"], generator.model.device
     console.say(f"csmkit {csmkit.__version__}, {describe_voice(generator)}", csmkit=csmkit.__version__)
@@ -97,7 +106,7 @@ def announce_voice(stack: Stack, console: Console) -> Generator:
 def load_chatbot(
     load: ModelOptions, whisper: str, console: Console, **options: Any
 ) -> Iterator[StreamingConversationalChatbot]:
-    """All models that the options name, announced one by one; closed at the end."""
+    """A chatbot of the models that the options name, for a ``with`` block, which closes it."""
     from csmkit.chat.chatbot import StreamingConversationalChatbot
 
     with open_stack(load, options.get("seed")) as stack:
@@ -116,10 +125,13 @@ def load_chatbot(
 
 
 def time_reading(generator: SpeechGenerator, voice: Sequence[Segment]) -> dict[str, float]:
-    """Let the generator encode and read a voice prompt before the first text waits for it; seconds of both.
+    """Let the generator read a speaker prompt, so that the first text does not wait for it.
+
+    Returns:
+        ``voice_ready_s``, seconds that this took, and ``voice_s``, seconds of the prompt.
 
     Raises:
-        ContextOverflowError: the prompt leaves no room to speak.
+        ContextOverflowError: the prompt leaves no positions for speech.
     """
     from csmkit.audio import FRAME_RATE
 

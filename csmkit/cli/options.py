@@ -1,4 +1,4 @@
-"""Options that several commands take: one frozen dataclass for the models and one for how speech sounds."""
+"""Options that several commands have: models, speech, the engine of a sweep."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from csmkit.speech.guards import Guards
     from csmkit.speech.settings import Segment
 
-Play = Annotated[str, typer.Option(help="On this machine's sound card: yes, no, or auto, where there is one.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object an event instead of text.")]
+Play = Annotated[str, typer.Option(help="Play on this machine's sound card: yes, no, or auto, where there is one.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each event.")]
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which models run, and where."""
+    """The models and their device."""
 
     preset: Annotated[str | None, typer.Option(help="pocket or sesame; default CSMKIT_PRESET, else pocket.")] = None
     model: Annotated[
@@ -34,18 +34,19 @@ class ModelOptions:
     ] = None
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default CUDA where there is one.")] = None
     dtype: Annotated[
-        str | None, typer.Option(help="Of the voice: float32, bfloat16, float16; default by the device.")
+        str | None,
+        typer.Option(help="Weights of the voice: float32, bfloat16, float16; default by the device."),
     ] = None
     execution: Annotated[str, typer.Option(help="How a frame runs: auto, eager, graph, compiled, int8, int4.")] = "auto"
-    int8: Annotated[bool, typer.Option("--int8", help="Weights of 8 bits on a CPU; short for --execution int8.")] = (
+    int8: Annotated[bool, typer.Option("--int8", help="Weights of 8 bits on a CPU: the same as --execution int8.")] = (
         False
     )
 
     def mode(self) -> str:
-        """What `Generator.load` takes as ``execution``.
+        """The argument ``execution`` of `Generator.load`.
 
         Raises:
-            InputError: ``--int8`` beside another mode.
+            InputError: ``--int8`` and another mode.
         """
         if self.int8 and self.execution not in ("auto", "int8"):
             raise InputError(f"--int8 with --execution {self.execution}: give one of them")
@@ -70,7 +71,7 @@ class SpeechOptions:
     ] = None
     speaker: Annotated[int | None, typer.Option(help="Number of the speaker; default 0.")] = None
     voice: Annotated[Path | None, typer.Option(help="Recording to speak like, up to 30 s; with --voice-text.")] = None
-    voice_text: Annotated[str | None, typer.Option(help="What is said in the recording, word for word.")] = None
+    voice_text: Annotated[str | None, typer.Option(help="The words spoken in the recording.")] = None
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same words and the same sound.")] = None
     guards: Annotated[str | None, typer.Option(help="on ends speech that has run away, off does not; default on.")] = (
         None
@@ -83,7 +84,7 @@ class SpeechOptions:
         """The fields of `SpeechSettings` that were given on the command line.
 
         Raises:
-            InputError: a schedule or a switch that is none.
+            InputError: a text that is not a schedule, or not on or off.
         """
         settings = {
             "chunk_frames": None if self.chunk_frames is None else parse_schedule(self.chunk_frames),
@@ -98,28 +99,32 @@ class SpeechOptions:
         return {name: value for name, value in settings.items() if value is not None}
 
     def voice_prompt(self) -> list[Segment]:
-        """The segments of ``--voice``; `read_voice` says what it raises."""
+        """The speaker prompt of ``--voice``; raises as `read_voice`."""
         return read_voice(self.voice, self.voice_text, self.speaker)
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """Where the trials of a sweep run."""
+    """The engine that runs the trials of a sweep."""
 
     engine: Annotated[str, typer.Option(help="local, processes or ray.")] = "local"
-    workers: Annotated[int | None, typer.Option(help="Trials at once; default as many as there is room for.")] = None
-    address: Annotated[str | None, typer.Option(help="Of the Ray cluster, such as auto or ray://host:10001.")] = None
-    cpus: Annotated[int, typer.Option(help="Of one trial on Ray.")] = 1
-    gpus: Annotated[float, typer.Option(help="Of one trial on Ray.")] = 0
-    timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial is a failure.")] = None
-    most_failures: Annotated[int, typer.Option(help="Failures in a row after which the sweep stops.")] = 20
+    workers: Annotated[
+        int | None, typer.Option(help="Number of trials at once; default as many as the memory and the cores allow.")
+    ] = None
+    address: Annotated[
+        str | None, typer.Option(help="Address of the Ray cluster, such as auto or ray://host:10001.")
+    ] = None
+    cpus: Annotated[int, typer.Option(help="Number of CPU cores of one trial on Ray.")] = 1
+    gpus: Annotated[float, typer.Option(help="Number of GPUs of one trial on Ray, such as 0.5.")] = 0
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial has failed.")] = None
+    most_failures: Annotated[int, typer.Option(help="Number of failures in a row that stop the sweep.")] = 20
 
 
 def parse_schedule(text: str) -> int | tuple[int, ...]:
-    """``"6"`` or ``"1,2,4,6"``.
+    """A number of frames, such as ``"6"``, or a schedule, such as ``"1,2,4,6"``.
 
     Raises:
-        InputError: not whole numbers.
+        InputError: the text is neither.
     """
     try:
         numbers = tuple(int(part) for part in text.split(","))
@@ -129,10 +134,10 @@ def parse_schedule(text: str) -> int | tuple[int, ...]:
 
 
 def parse_prebuffer(text: str) -> float | Literal["auto"]:
-    """``"auto"``, or milliseconds.
+    """``"auto"``, or a number of milliseconds.
 
     Raises:
-        InputError: neither.
+        InputError: the text is neither.
     """
     if text == "auto":
         return "auto"
@@ -143,10 +148,10 @@ def parse_prebuffer(text: str) -> float | Literal["auto"]:
 
 
 def parse_guards(text: str) -> Guards:
-    """``"on"`` or ``"off"``.
+    """The guards of ``"on"`` or ``"off"``.
 
     Raises:
-        InputError: anything else.
+        InputError: another text.
     """
     from csmkit.speech.guards import Guards
 
@@ -156,17 +161,22 @@ def parse_guards(text: str) -> Guards:
 
 
 def read_voice(path: Path | None, text: str | None, speaker: int | None) -> list[Segment]:
-    """The segments that lead the context: the voice prompt, or none.
+    """The speaker prompt of a recording, as segments; empty without one.
+
+    Args:
+        path: value of ``--voice``.
+        text: value of ``--voice-text``.
+        speaker: value of ``--speaker``; None for the default.
 
     Raises:
-        AudioFileError: the file is absent or not a sound file.
-        InputError: one of the two is missing, only silence, or too long.
+        AudioFileError: the file does not exist or is not a sound file.
+        InputError: one of the two is missing, or the recording is silent or too long.
     """
     if path is None and text is None:
         return []
     if path is None or text is None:
         given, missing = ("--voice-text", "--voice") if path is None else ("--voice", "--voice-text")
-        raise InputError(f"{given} without {missing}: give the recording and the words that are said in it")
+        raise InputError(f"{given} without {missing}: give the recording and the words that are spoken in it")
     from csmkit.speech.settings import SpeechSettings
     from csmkit.speech.speaker_prompt import voice_prompt
 
@@ -174,9 +184,9 @@ def read_voice(path: Path | None, text: str | None, speaker: int | None) -> list
 
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for every field of the option classes among its parameters.
+    """Replace each parameter of a command that is a class of options by an option for each of its fields.
 
-    typer reads a function's signature, so the wrapper shows the fields there and gathers them again when it is called.
+    typer reads the signature of a function: that of the wrapper has the fields, of which it makes the objects.
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if hint in (ModelOptions, SpeechOptions, EngineChoice)}

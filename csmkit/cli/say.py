@@ -1,4 +1,4 @@
-"""csmkit say: a text, spoken."""
+"""csmkit say: speak a text."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def say(
     load: ModelOptions,
     speech: SpeechOptions,
-    text: Annotated[str, typer.Argument(help="What is said.")],
-    save: Annotated[Path, typer.Option(help="WAV file, written while it is spoken.")] = Path("speech.wav"),
+    text: Annotated[str, typer.Argument(help="The text to speak.")],
+    save: Annotated[Path, typer.Option(help="WAV file, written chunk by chunk.")] = Path("speech.wav"),
     play: Play = "no",
     as_json: Json = False,
 ) -> None:

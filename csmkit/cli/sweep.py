@@ -14,7 +14,7 @@ from csmkit.errors import InputError
 if TYPE_CHECKING:
     from csmkit.lab.sweep import Recipe
 
-Against = Annotated[Path | None, typer.Option(help="Folder of a former sweep to compare with.")]
+Against = Annotated[Path | None, typer.Option(help="Folder of an earlier sweep to compare with.")]
 
 
 @takes_options
@@ -22,30 +22,31 @@ def sweep(
     where: EngineChoice,
     recipe: Annotated[Path, typer.Argument(help="A TOML file, such as experiments/chunk_size.toml.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="In place of what the recipe says: chunk_frames=2,4,6 seeds=0,1")
+        list[str] | None, typer.Argument(help="Values in place of the recipe's: chunk_frames=2,4,6 seeds=0,1")
     ] = None,
     results: Annotated[
         str | None,
-        typer.Option(help="Folder of the results, default runs/RECIPE; or s3://..., copied while it runs."),
+        typer.Option(help="Folder of the results, default runs/RECIPE; or s3://..., copied during the run."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the rows that are there.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard the rows and run every trial.")] = False,
     renew: Annotated[
-        bool, typer.Option("--renew", help="Forget the rows that are of other models, metrics or settings.")
+        bool,
+        typer.Option("--renew", help="Run the trials of other models, metrics or settings again."),
     ] = False,
     plan: Annotated[
         bool,
         typer.Option(
             "--plan",
             "--dry-run",
-            help="Run nothing: say how many trials, how long, and what they will be able to show.",
+            help="Run nothing: print the number of trials, their time, and the differences that they can show.",
         ),
     ] = False,
-    shard: Annotated[str | None, typer.Option(help="Part of a job array, such as 1/4; report --merge joins.")] = None,
-    track: Annotated[str | None, typer.Option(help="A tracker plugin that is told at the end, such as mlflow.")] = None,
+    shard: Annotated[str | None, typer.Option(help="Part of the trials, such as 1/4; report --merge joins.")] = None,
+    track: Annotated[str | None, typer.Option(help="Tracker plugin that gets the results, such as mlflow.")] = None,
     against: Against = None,
 ) -> None:
-    """Run a recipe; what is done already is skipped, so it may be killed and called again. Ends with the report."""
+    """Run the trials of a recipe that have no row yet, and write the report; may be stopped and called again."""
     from csmkit import plugins
     from csmkit.lab.analysis.search import run_search
     from csmkit.lab.report import build_report
@@ -71,7 +72,7 @@ def sweep(
         run = run_search if loaded.search else run_sweep
         done = run(loaded, folder, engine=chosen, shard=part, on_row=on_row, **again)
     except KeyboardInterrupt:
-        typer.echo(f"Stopped; what is done is kept in {folder}, the same command goes on.", err=True)
+        typer.echo(f"Stopped; the rows are in {folder}, and the same command continues.", err=True)
         raise
     typer.echo(f"{done.n_run} trials run, {done.n_skipped} were there, {done.n_failed} of {done.n_trials} failed")
     command = " ".join(["csmkit sweep", str(recipe), *(overrides or ())])
@@ -89,28 +90,28 @@ def sweep(
 def _follow(
     folder: Path, recipe: Recipe, tracker: Any, address: str | None, fresh: bool
 ) -> Callable[[Mapping[str, Any]], None]:
-    """What is called with each row: the copy at an address, whose rows are fetched first, and a live tracker."""
+    """A function to call with each row, for the copy at an address and for a tracker; fetches the rows of the copy."""
     from csmkit.lab.report.folder import RowsMirror
 
-    told: list[Callable[[Mapping[str, Any]], None]] = []
+    receivers: list[Callable[[Mapping[str, Any]], None]] = []
     if address is not None:
         mirror = RowsMirror(address, folder)
-        told.append(mirror)
+        receivers.append(mirror)
         if not fresh:
             mirror.pull()
     if hasattr(tracker, "start"):
         tracker.start(folder, recipe)
-        told.append(tracker.row)
+        receivers.append(tracker.row)
 
     def on_row(row: Mapping[str, Any]) -> None:
-        for each in told:
-            each(row)
+        for receive in receivers:
+            receive(row)
 
     return on_row
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """``"1/4"`` as a pair of numbers; InputError for anything else."""
+    """Part and number of parts of a text such as ``"1/4"``; raises InputError for another text."""
     if text is None:
         return None
     number, _, of = text.partition("/")
@@ -120,13 +121,14 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Of the results, such as results/chunk_size.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the results, such as results/chunk_size.")],
     against: Against = None,
     merge: Annotated[
-        list[Path] | None, typer.Option(help="Folder whose rows are put into FOLDER first; may come several times.")
+        list[Path] | None,
+        typer.Option(help="Folder whose rows are first copied into FOLDER; may be repeated."),
     ] = None,
 ) -> None:
-    """Make table, figures and page of a sweep again, from its rows."""
+    """Write the table, figures and page of a sweep again, from its rows."""
     from csmkit.lab.report import build_report
     from csmkit.lab.sweep import merge_rows
 
@@ -137,17 +139,17 @@ def report(
 
 
 def listen(
-    folder: Annotated[Path, typer.Argument(help="Of the results of a sweep with keep = 'audio'.")],
-    axis: Annotated[str, typer.Option(help="What differs between the sounds, such as temperature.")],
-    values: Annotated[str, typer.Option(help="Of the axis, such as 0.3,0.9; for mushra the reference first.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the results of a sweep with keep = 'audio'.")],
+    axis: Annotated[str, typer.Option(help="Setting in which the sounds differ, such as temperature.")],
+    values: Annotated[str, typer.Option(help="Values of it, such as 0.3,0.9; for mushra the reference first.")],
     listener: Annotated[str, typer.Option(help="Name or number of the listener; it determines the order.")],
     kind: Annotated[str, typer.Option(help="ab, abx or mushra.")] = "ab",
-    n_items: Annotated[int | None, typer.Option(help="At most so many questions.")] = None,
-    question: Annotated[str | None, typer.Option(help="In place of the usual one.")] = None,
-    port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 0,
+    n_items: Annotated[int | None, typer.Option(help="Largest number of questions.")] = None,
+    question: Annotated[str | None, typer.Option(help="Question to ask in place of the usual one.")] = None,
+    port: Annotated[int, typer.Option(help="Port of the page; 0 for a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
 ) -> None:
-    """Ask a listening test on a page of this machine; it may be stopped and gone on with."""
+    """Run a listening test on a page of this machine; may be stopped and continued."""
     import webbrowser
 
     from csmkit.lab.listen import ListeningServer, listening_sentences, plan_test, read_answers
@@ -161,6 +163,6 @@ def listen(
             while not server.finished.wait(0.5):
                 pass
         except KeyboardInterrupt:
-            typer.echo("Stopped; answers are kept, the same command goes on.", err=True)
+            typer.echo("Stopped; the answers are kept, and the same command continues.", err=True)
     for line in listening_sentences(read_answers(folder)):
         typer.echo(line)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from csmkit.live.recorded import Conversation
     from csmkit.stack import Stack
 
-FRAME_MS = 20  # of the microphone
+FRAME_MS = 20  # length of a block of the microphone
 
 
 @takes_options
@@ -32,23 +32,25 @@ def talk(
     load: ModelOptions,
     speech: SpeechOptions,
     input_: Annotated[
-        Path | None, typer.Option("--input", help="A recording in place of the microphone; needs --save.")
+        Path | None, typer.Option("--input", help="Recording in place of the microphone; needs --save.")
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="WAV file of both sides; with --input.")] = None,
+    save: Annotated[Path | None, typer.Option(help="WAV file of both sides; needs --input.")] = None,
     whisper: Annotated[
         str, typer.Option(help="openai/base.en for a person; tiny.en, base.en, small.en, a directory or a hub id.")
     ] = "base.en",
     llm: Annotated[
-        str | None, typer.Option(help="Who answers: a plugin such as echo, a directory or a hub id.")
+        str | None, typer.Option(help="Language model: a plugin such as echo, a directory or a hub id.")
     ] = None,
     llm_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server that has the model of --llm.")] = None,
-    threshold: Annotated[float, typer.Option(help="Probability from which on sound is speech.")] = 0.5,
-    silence_ms: Annotated[float, typer.Option(help="Silence that ends what you say, in milliseconds.")] = 500.0,
-    end_of_turn: Annotated[Path | None, typer.Option(help="End-of-turn model: ONNX, like smart-turn v3.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Least probability of speech, 0 to 1; default 0.5.")] = None,
+    silence_ms: Annotated[
+        float | None, typer.Option(help="Silence that ends your turn, in milliseconds; default 500.")
+    ] = None,
+    end_of_turn: Annotated[Path | None, typer.Option(help="End-of-turn model: an ONNX file.")] = None,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show only who says what.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the conversation.")] = False,
 ) -> None:
-    """Talk: speak, be answered when you stop, and break in when you like. Headphones are best. Ctrl-C ends it."""
+    """Talk: speak, listen to the answer, interrupt it by speaking. Headphones are best. Ctrl-C ends it."""
     from csmkit.asr.directory import live_note
     from csmkit.live.recorded import SoundClock
 
@@ -76,26 +78,28 @@ def talk(
 
 
 def _check_files(recording: Path | None, save: Path | None) -> Any:
-    """The sound of a recording, or None for the microphone.
+    """The samples of the recording, or None for the microphone.
 
     Raises:
         InputError: only one of the two files is given.
-        AudioFileError: one cannot be read, or written.
+        AudioFileError: the recording cannot be read, or the other file cannot be written.
     """
     if (recording is None) != (save is None):
         given, missing = ("--save", "--input") if recording is None else ("--input", "--save")
-        raise InputError(f"{given} without {missing}: give both, or none for the microphone and the loudspeaker")
+        raise InputError(f"{given} without {missing}: give both, or neither for the microphone and the loudspeaker")
     if recording is None or save is None:
         return None
     check_wav_path(save)
     return read(recording)
 
 
-def _detector(threshold: float, silence_ms: float, end_of_turn: Path | None) -> Any:
+def _detector(threshold: float | None, silence_ms: float | None, end_of_turn: Path | None) -> Any:
     from csmkit.live.end_of_turn import EndOfTurnModel
     from csmkit.live.turn_detector import TurnDetection, TurnDetector
 
     usual = TurnDetection()
+    threshold = usual.threshold if threshold is None else threshold
+    silence_ms = usual.silence_ms if silence_ms is None else silence_ms
     wanted = TurnDetection(
         threshold=threshold,
         silence_ms=silence_ms,
@@ -113,7 +117,7 @@ def _load(
     clock: Callable[[], float],
     options: dict[str, Any],
 ) -> LiveConversation:
-    """All models, announced one by one; the chatbot is closed with what was opened."""
+    """Load all models, and print each; ``opened`` closes the chatbot."""
     from csmkit.chat.chatbot import StreamingConversationalChatbot
     from csmkit.live.conversation import LiveConversation
 
@@ -129,19 +133,19 @@ def _load(
 
 
 def _talk_to_recording(live: LiveConversation, recording: Any, save: Path, console: Console, clock: Any) -> None:
-    """Hold the conversation on the clock of the recording, and keep both sides."""
+    """Run the conversation on the clock of the recording, and save both sides."""
     from csmkit.live.recorded import Recording, converse
 
-    held = converse(live, Recording(recording), clock, frame_ms=FRAME_MS, on_event=lambda event: show(event, console))
-    write(save, _mixed(held))
+    sides = converse(live, Recording(recording), clock, frame_ms=FRAME_MS, on_event=lambda event: show(event, console))
+    write(save, _mixed(sides))
     console.say(f"Saved {save}", saved=str(save))
 
 
-def _mixed(held: Conversation) -> Any:
+def _mixed(sides: Conversation) -> Any:
     import numpy as np
 
-    n_samples = max(len(held.microphone), len(held.voice))
-    return sum(np.pad(sound, (0, n_samples - len(sound))) for sound in (held.microphone, held.voice))
+    n_samples = max(len(sides.microphone), len(sides.voice))
+    return sum(np.pad(sound, (0, n_samples - len(sound))) for sound in (sides.microphone, sides.voice))
 
 
 def _open_sound_card() -> SoundCard:
@@ -149,7 +153,7 @@ def _open_sound_card() -> SoundCard:
 
     Raises:
         MissingDependencyError: sounddevice is not installed.
-        DeviceError: no sound card, or one that cannot be used.
+        DeviceError: there is no usable sound card.
     """
     try:
         return SoundCard()
@@ -163,15 +167,17 @@ def _talk_by_devices(live: LiveConversation, speaker: SoundCard, console: Consol
     sounddevice = _sounddevice()
     n_frame = SAMPLE_RATE * FRAME_MS // 1000
 
-    def hear(samples: Any, n_samples: int, at: Any, status: Any) -> None:
+    def record(samples: Any, n_samples: int, at: Any, status: Any) -> None:
         live.put(samples[:, 0].copy())
 
     try:
-        microphone = sounddevice.InputStream(SAMPLE_RATE, blocksize=n_frame, channels=1, dtype="float32", callback=hear)
+        microphone = sounddevice.InputStream(
+            SAMPLE_RATE, blocksize=n_frame, channels=1, dtype="float32", callback=record
+        )
     except sounddevice.PortAudioError as error:
-        raise DeviceError(f"no microphone that can be used ({error}): plug one in, or give --input") from error
+        raise DeviceError(f"no usable microphone ({error}): plug one in, or give --input") from error
     with live, microphone:
-        console.say("Speak; break in when you like, Ctrl-C ends it.")
+        console.say("Speak; interrupt an answer by speaking, Ctrl-C ends the conversation.")
         reader = threading.Thread(target=_play_events, args=(live, speaker, console), daemon=True)
         reader.start()
         try:
@@ -191,7 +197,7 @@ def _play_events(live: LiveConversation, speaker: SoundCard, console: Console) -
 
 
 def show(event: LiveEvent, console: Console) -> None:
-    """One event, as a line for people or as JSON."""
+    """Print one event, as a line for people or as JSON."""
     facts: dict[str, Any] = {k: v if k != "data" else len(v) for k, v in event.items()}
     if console.as_json:
         console.say("", **facts)
@@ -210,4 +216,4 @@ def show(event: LiveEvent, console: Console) -> None:
         case "turn_done":
             audible_ms = event["metrics"]["end_to_audible_ms"]
             if audible_ms is not None:
-                console.say(f"  heard {audible_ms:.0f} ms after you stopped", audible_ms=audible_ms)
+                console.say(f"  answered {audible_ms:.0f} ms after you stopped", audible_ms=audible_ms)
