@@ -34,7 +34,7 @@ PACKAGES = (
     "numpy",
 )  # figures depend on them
 SMALL_MODEL = 50_000_000  # weights; the products of a smaller model end before a second thread has started
-_UNTOUCHED = torch.get_num_threads()  # before csmkit changes it
+TORCH_THREADS = torch.get_num_threads()  # before csmkit changes it
 
 
 def n_cores() -> int:
@@ -48,7 +48,7 @@ def _cores() -> set[int]:
     return counts | {max(1, n // 2) for n in counts}
 
 
-class _Setting:
+class Setting:
     """One of torch's settings. It is changed only while it has torch's default or the value that csmkit has set.
 
     Args:
@@ -71,14 +71,14 @@ class _Setting:
             self._write(value)
 
 
-def _attribute(owner: Any, name: str, default: Any) -> _Setting:
-    return _Setting(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), [default])
+def _attribute(owner: Any, name: str, default: Any) -> Setting:
+    return Setting(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), [default])
 
 
-_THREADS = _Setting(torch.get_num_threads, torch.set_num_threads, _cores())
-_MATMUL_TF32 = _attribute(torch.backends.cuda.matmul, "allow_tf32", False)
-_CUDNN_TF32 = _attribute(torch.backends.cudnn, "allow_tf32", True)
-_CUDNN_ATTENTION = _Setting(torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp, [True])
+THREADS = Setting(torch.get_num_threads, torch.set_num_threads, _cores())
+MATMUL_TF32 = _attribute(torch.backends.cuda.matmul, "allow_tf32", False)
+CUDNN_TF32 = _attribute(torch.backends.cudnn, "allow_tf32", True)
+CUDNN_ATTENTION = Setting(torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp, [True])
 
 
 def prepare(device: torch.device, n_values: int) -> None:
@@ -94,7 +94,7 @@ def prepare(device: torch.device, n_values: int) -> None:
     if device.type == "cuda":
         _prepare_cuda(device)
     elif "OMP_NUM_THREADS" not in os.environ:
-        _THREADS.set(cpu_threads(n_values))
+        THREADS.set(cpu_threads(n_values))
 
 
 def cpu_threads(n_values: int) -> int:
@@ -106,15 +106,15 @@ def cpu_threads(n_values: int) -> int:
     asked = _number("CSMKIT_THREADS", 1, float("inf"))
     if asked is not None:
         return int(asked)
-    return 1 if n_values < SMALL_MODEL else _UNTOUCHED
+    return 1 if n_values < SMALL_MODEL else TORCH_THREADS
 
 
 def _prepare_cuda(device: torch.device) -> None:
     tf32 = bool(_number("CSMKIT_TF32", 0, 1))
-    _MATMUL_TF32.set(tf32)
-    _CUDNN_TF32.set(tf32)
+    MATMUL_TF32.set(tf32)
+    CUDNN_TF32.set(tf32)
     # cuDNN plans its attention anew for every length, and a prompt has a new length every time.
-    _CUDNN_ATTENTION.set(False)
+    CUDNN_ATTENTION.set(False)
     fraction = _number("CSMKIT_MEMORY_FRACTION", 0.01, 1)
     if fraction is not None:
         torch.cuda.set_per_process_memory_fraction(fraction, device)
@@ -129,7 +129,7 @@ def describe() -> list[tuple[str, str]]:
         "math": cuda.math_sdp_enabled(),
         "cudnn": cuda.cudnn_sdp_enabled(),
     }
-    chosen = f"{asked}, by CSMKIT_THREADS" if asked else f"1 for a small voice, else {_UNTOUCHED}"
+    chosen = f"{asked}, by CSMKIT_THREADS" if asked else f"1 for a small voice, else {TORCH_THREADS}"
     fraction = os.environ.get("CSMKIT_MEMORY_FRACTION")
     return [
         ("threads", f"{chosen}; torch uses {torch.get_num_threads()} now, of {os.cpu_count()} cores"),

@@ -72,7 +72,8 @@ _BUILTIN: dict[str, dict[str, Builtin]] = {
         "fake": Builtin("csmkit.lab.report.tracking:FakeTracker"),
     },
 }
-_registered: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
+registered: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
+"""The factories that `register` has added in this process, by kind and name."""
 
 
 def _check_kind(kind: str) -> None:
@@ -96,7 +97,7 @@ def register(kind: str, name: str) -> Callable[[Factory], Factory]:
         raise PluginError(f"plugin name {name!r} holds a colon, which marks a module reference: choose another")
 
     def keep(factory: Factory) -> Factory:
-        _registered[kind][name] = factory
+        registered[kind][name] = factory
         return factory
 
     return keep
@@ -106,7 +107,7 @@ def available(kind: str) -> list[str]:
     """The names that `load` knows for a kind, sorted. Nothing is imported."""
     _check_kind(kind)
     installed = {point.name for point in entry_points(group=f"csmkit.{kind}")}
-    return sorted(installed | set(_registered[kind]) | set(_BUILTIN[kind]))
+    return sorted(installed | set(registered[kind]) | set(_BUILTIN[kind]))
 
 
 def _resolve(reference: str, extra: str | None = None) -> Callable[..., Any]:
@@ -139,8 +140,8 @@ def load(kind: str, name: str) -> Callable[..., Any]:
     _check_kind(kind)
     if ":" in name:
         return _resolve(name)
-    if name in _registered[kind]:
-        return _registered[kind][name]
+    if name in registered[kind]:
+        return registered[kind][name]
     if name in _BUILTIN[kind]:
         builtin = _BUILTIN[kind][name]
         return _resolve(builtin.reference, builtin.extra)

@@ -56,7 +56,7 @@ def error(given: Tensor, expected: Tensor) -> float:
 
 
 def test_a_codec_plugin_that_is_a_function_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(plugins._registered["codec"], "mine", lambda path, **options: FakeCodec())
+    monkeypatch.setitem(plugins.registered["codec"], "mine", lambda path, **options: FakeCodec())
     with pytest.raises(PluginError, match="'mine' is of type function and without a class method load"):
         load_codec("mine", "anywhere")
 
@@ -67,7 +67,7 @@ def test_a_codec_plugin_that_loads_something_else_is_refused_by_name(monkeypatch
         def load(cls, path: str) -> int:
             return 3
 
-    monkeypatch.setitem(plugins._registered["codec"], "other", Other)
+    monkeypatch.setitem(plugins.registered["codec"], "other", Other)
     with pytest.raises(PluginError, match="'other': its load returned an object of type int: return an instance"):
         load_codec("other", "anywhere")
 

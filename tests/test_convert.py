@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -206,7 +207,7 @@ def test_a_target_that_cannot_be_written_is_one_error_and_leaves_nothing(
         pytest.raises(CheckpointWriteError, match=r"cannot write '.*voice' .* GB free"),
     ):
         convert(sesame, tmp_path / "voice", codec="none")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     with pytest.raises(CheckpointWriteError, match=r"has 0\.0 GB free, the checkpoint takes"):
         convert(sesame, tmp_path / "voice", codec="none")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

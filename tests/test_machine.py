@@ -24,8 +24,8 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("CSMKIT_THREADS", raising=False)
     torch.set_num_threads(3)
-    monkeypatch.setattr(machine, "_UNTOUCHED", 3)
-    monkeypatch.setattr(machine._THREADS, "known", {3})
+    monkeypatch.setattr(machine, "TORCH_THREADS", 3)
+    monkeypatch.setattr(machine.THREADS, "known", {3})
     yield
     torch.set_num_threads(before)
 
@@ -55,8 +55,8 @@ class FakeTorch:
     def __init__(self, value: bool) -> None:
         self.value = value
 
-    def setting(self, default: bool) -> machine._Setting:
-        return machine._Setting(lambda: self.value, lambda value: setattr(self, "value", value), [default])
+    def setting(self, default: bool) -> machine.Setting:
+        return machine.Setting(lambda: self.value, lambda value: setattr(self, "value", value), [default])
 
 
 def test_a_setting_of_torch_is_changed_only_while_nobody_else_has_changed_it():
@@ -77,9 +77,9 @@ def test_a_setting_of_torch_is_changed_only_while_nobody_else_has_changed_it():
 def test_preparing_cuda_keeps_what_somebody_has_set(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("CSMKIT_TF32", raising=False)
     matmul, attention, cudnn = FakeTorch(True), FakeTorch(True), FakeTorch(True)
-    monkeypatch.setattr(machine, "_MATMUL_TF32", matmul.setting(False))
-    monkeypatch.setattr(machine, "_CUDNN_TF32", cudnn.setting(True))
-    monkeypatch.setattr(machine, "_CUDNN_ATTENTION", attention.setting(True))
+    monkeypatch.setattr(machine, "MATMUL_TF32", matmul.setting(False))
+    monkeypatch.setattr(machine, "CUDNN_TF32", cudnn.setting(True))
+    monkeypatch.setattr(machine, "CUDNN_ATTENTION", attention.setting(True))
     machine.prepare(torch.device("cuda"), BIG)
     assert matmul.value is True, "somebody has chosen TF32"
     assert cudnn.value is False and attention.value is False, "torch's own defaults are changed"

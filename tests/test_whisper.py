@@ -38,7 +38,7 @@ def noise(seconds: float) -> np.ndarray:
 
 def encoded_frames(transcriber: WhisperTranscriber, seconds: float, monkeypatch: pytest.MonkeyPatch) -> int:
     sizes: list[int] = []
-    encode = transcriber._whisper.encode
+    encode = transcriber.whisper.encode
 
     def spy(mel: np.ndarray) -> object:
         sizes.append(mel.shape[1])
@@ -46,7 +46,7 @@ def encoded_frames(transcriber: WhisperTranscriber, seconds: float, monkeypatch:
         return encode(mel)
 
     with monkeypatch.context() as patch:
-        patch.setattr(transcriber._whisper, "encode", spy)
+        patch.setattr(transcriber.whisper, "encode", spy)
         transcriber.transcribe(noise(seconds), final=False)
     return sizes[0]
 

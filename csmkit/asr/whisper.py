@@ -36,6 +36,11 @@ class WhisperTranscriber:
         compute_type: CTranslate2's type of the weights, such as ``int8``, ``float32`` or ``float16``.
         cpu_threads: number of CPU threads of one decode, at least 1; more than one is slower beside a busy generator.
 
+    Attributes:
+        whisper: the loaded model, a faster_whisper.WhisperModel.
+        options: how this model is decoded.
+        window_s: the longest sound that one call can take, in seconds.
+
     Raises:
         MissingDependencyError: faster-whisper is not installed.
         CheckpointNotFoundError: the model, or a file of it, is missing.
@@ -55,11 +60,11 @@ class WhisperTranscriber:
         directory = find_whisper(resolve(str(model)))
         check_directory(directory)
         self.options = WhisperOptions.of(directory)
-        self._whisper = _load(directory, device, compute_type, cpu_threads)
-        language = {"task": "transcribe", "language": "en"} if self._whisper.model.is_multilingual else {}
-        self._tokenizer = Tokenizer(self._whisper.hf_tokenizer, self._whisper.model.is_multilingual, **language)
+        self.whisper = _load(directory, device, compute_type, cpu_threads)
+        language = {"task": "transcribe", "language": "en"} if self.whisper.model.is_multilingual else {}
+        self._tokenizer = Tokenizer(self.whisper.hf_tokenizer, self.whisper.model.is_multilingual, **language)
         self._prompt = [*self._tokenizer.sot_sequence, self._tokenizer.no_timestamps]
-        self._max_frames: int = self._whisper.feature_extractor.nb_max_frames
+        self._max_frames: int = self.whisper.feature_extractor.nb_max_frames
         self.window_s = min(self.options.window_s, (self._max_frames - SLACK_FRAMES) * HOP / RATE_HZ)
 
     def transcribe(self, audio_16k: np.ndarray, *, final: bool) -> Hypothesis:
@@ -107,10 +112,10 @@ class WhisperTranscriber:
         size = self._max_frames
         if self.options.short_windows:
             size = min(size, math.ceil((n_frames + SLACK_FRAMES) / STEP_FRAMES) * STEP_FRAMES)
-        mel = self._whisper.feature_extractor(audio)[:, :n_frames]
+        mel = self.whisper.feature_extractor(audio)[:, :n_frames]
         window = np.zeros((mel.shape[0], size), np.float32)
         window[:, : mel.shape[1]] = mel
-        return self._whisper.encode(window)
+        return self.whisper.encode(window)
 
     def _decode(self, encoded: Any, audio_s: float, final: bool) -> list[int]:
         """The text tokens, greedy or by beam; a loop at the end is tried again if there is time, and cut."""
@@ -125,7 +130,7 @@ class WhisperTranscriber:
 
         ctranslate2.set_random_seed(0)  # a retry is drawn at random: the same sound shall give the same text
         bound = len(self._prompt) + 8 + math.ceil(audio_s * TOKENS_PER_S)
-        (result,) = self._whisper.model.generate(
+        (result,) = self.whisper.model.generate(
             encoded,
             [self._prompt],
             max_length=min(bound, self.options.max_length),
@@ -144,7 +149,7 @@ class WhisperTranscriber:
 
     def _words(self, encoded: Any, tokens: list[int], n_frames: int) -> tuple[Word, ...]:
         """Word times by attention alignment, punctuation with the word before it."""
-        (aligned,) = self._whisper.find_alignment(self._tokenizer, [tokens], encoded, n_frames)
+        (aligned,) = self.whisper.find_alignment(self._tokenizer, [tokens], encoded, n_frames)
         words: list[Word] = []
         for item in aligned:
             text, start_s, end_s = item["word"], float(item["start"]), float(item["end"])

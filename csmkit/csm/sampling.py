@@ -57,6 +57,7 @@ class Noise:
         temperature: ``(batch, n_codebooks, 1)`` float32 on the device.
         topk: ``(batch, 1)`` int64 on the device.
         common_topk: the same as a number; None where the rows differ.
+        n_at_once: number of frames whose noise is computed together, at least 1.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class Noise:
         self._config, self._samplings, self._seeds = config, tuple(samplings), tuple(seeds)
         n_words = config.n_codebooks * ((config.codebook_size + 1) // 2)  # of 64 bits, two values each, in a frame
         self._frame_step = _signed(n_words * GAMMA)
-        self._n_at_once = max(1, VALUES_AT_ONCE // (2 * n_words * len(seeds)))
-        self._steps = _steps(self._n_at_once * n_words, device)
+        self.n_at_once = max(1, VALUES_AT_ONCE // (2 * n_words * len(seeds)))
+        self._steps = _steps(self.n_at_once * n_words, device)
         self.counter = torch.tensor([_signed(mix(seed)) for seed in seeds], device=device)
         scale = torch.tensor(
             [[s.temperature] + [s.temperature * s.depth_scale] * (config.n_codebooks - 1) for s in samplings]
@@ -108,7 +109,7 @@ class Noise:
     def draw(self) -> Tensor:
         """``-T log E`` for the next frame, ``(batch, n_codebooks, codebook_size)`` float32 on the device."""
         if not self._drawn:
-            self._drawn = list(self._frames(self._n_at_once))
+            self._drawn = list(self._frames(self.n_at_once))
         self.counter.add_(self._frame_step)
         return self._drawn.pop(0)
 
@@ -121,7 +122,7 @@ class Noise:
     def _frames(self, n_frames: int) -> tuple[Tensor, ...]:
         """The noise of this frame and those that follow it."""
         batch, n_codebooks = self.temperature.shape[:2]
-        steps = self._steps[: n_frames * len(self._steps) // self._n_at_once]
+        steps = self._steps[: n_frames * len(self._steps) // self.n_at_once]
         uniform = torch.add(0.5, hashed(self.counter[:, None] + steps), alpha=2.0**-32)
         uniform = uniform.view(batch, n_frames, n_codebooks, -1)[..., : self._config.codebook_size]
         return exponential(uniform, self.temperature[:, None]).unbind(1)

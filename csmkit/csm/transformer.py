@@ -63,8 +63,8 @@ class KvCache:
 
     @property
     def length(self) -> int:
-        """Positions in use where the batch is one stream."""
-        (length,) = self.lengths
+        """Positions in use, where all streams of the batch have the same number."""
+        (length,) = set(self.lengths)
         return length
 
     def resized(self, batch: int) -> KvCache:
