@@ -47,8 +47,8 @@ class KvCache:
     """Keys and values of one batch of streams, in buffers of a fixed size.
 
     Attributes:
-        layers: a tensor each, ``(batch, 2 * n_kv_heads, n_positions, head_dim)``; the heads of the keys come first.
-        lengths: positions in use, of each stream; whoever writes some moves them.
+        layers: one tensor for each layer, ``(batch, 2 * n_kv_heads, n_positions, head_dim)``; the key heads come first.
+        lengths: number of positions in use of each stream; who writes positions must count them here.
     """
 
     layers: list[Tensor]
@@ -89,7 +89,7 @@ class StreamCaches:
 
     @classmethod
     def join(cls, parts: Sequence[KvCache | StreamCaches]) -> StreamCaches:
-        """The streams of several as one batch, in their order."""
+        """The streams of several caches as one batch, in their order."""
         return cls([stream for part in parts for stream in (part.streams if isinstance(part, cls) else (part,))])
 
     def take(self, rows: Sequence[int]) -> KvCache | StreamCaches:
@@ -150,7 +150,7 @@ def rms_norm(x: Tensor, gain: Tensor, floor: Tensor) -> Tensor:
 
 
 def product(x: Tensor, weight: Tensor | nn.Module) -> Tensor:
-    """``(rows, in)`` times a weight ``(in, out)``, or whatever stands for one."""
+    """``(rows, in)`` times a weight ``(in, out)``, or a module that stands for one."""
     return x @ weight if isinstance(weight, Tensor) else weight(x)
 
 
@@ -184,7 +184,7 @@ class Block(nn.Module):
         """Run ``(batch * n_new, dim)``, writing their keys and values to the layer's cache on the way.
 
         Args:
-            x: hidden states.
+            x: hidden states, ``(batch * n_new, dim)``.
             span: what they attend to.
             cache: a tensor of `KvCache.layers`, or a list of `StreamCaches.layers`.
         """
@@ -220,8 +220,8 @@ def _attend_apart(query: Tensor, new: Tensor, span: AttentionSpan, caches: list[
     Args:
         query: ``(batch, n_kv_heads, group, head_dim)``.
         new: ``(batch, 1, 2 * n_kv_heads, head_dim)``, keys and values to be written at the last of ``span.n_keys``.
-        span: of the streams; no mask is needed.
-        caches: of each stream.
+        span: positions of the streams; its mask is not used.
+        caches: keys and values of each stream.
 
     Returns:
         The same shape as ``query``.
