@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import tiny_whisper
@@ -200,3 +201,24 @@ def test_the_worker_runs_on_a_directory(short_model: Path) -> None:
         final = asr.get_final(timeout=20)
     assert final and set(final.split()) <= set(tiny_whisper.WORDS)
     assert final.words
+
+
+def test_a_whisper_of_the_hub_is_fetched_and_one_that_is_not_there_says_what_to_do(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, list[str]]] = []
+
+    def download(repository: str, *, allow_patterns: list[str]) -> str:
+        asked.append((repository, allow_patterns))
+        return str(model)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert WhisperTranscriber("someone/their-whisper", compute_type="float32").window_s > 0
+    assert asked == [("someone/their-whisper", ["*.json", "model.bin", "vocabulary.*"])]
+
+    def refuse(repository: str, *, allow_patterns: list[str]) -> str:
+        raise OSError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(CheckpointNotFoundError, match=r"cannot fetch 'someone/their-whisper' .* bundled Whisper"):
+        WhisperTranscriber("someone/their-whisper")
