@@ -171,12 +171,11 @@ def test_the_duty_limit_leaves_the_processor_to_the_generator() -> None:
             asr.put_audio_chunk(sound(0.5))
             asr.wait_until_read()
             assert asr.stats()["n_decodes"] == 1
-            for _ in range(10 if rest_s else 0):  # looked at while the clock stands within the rest
+            for _ in range(10 if rest_s else 1):  # sound that comes while the clock stands within the rest
                 clock.now_s += rest_s / 11
                 asr.put_audio_chunk(sound(0.1))
             if rest_s:
-                clock.now_s += rest_s / 11 + 1e-9
-            asr.put_audio_chunk(sound(0.1))
+                clock.now_s += rest_s / 11 + 1e-9  # the rest is over; nothing more is put, and the worker looks again
             asr.wait_until_read()
             first, second = asr.passes()[:2]
             assert second.started - first.ended >= rest_s * (1 - 1e-9)
