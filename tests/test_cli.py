@@ -96,7 +96,9 @@ def test_chat_draws_the_turn(fakes: None, tmp_path: Path, name: str):
     for lane in ("language model", "clauses", "frames", "chunks", "playback", "recogniser"):
         assert f"<!-- {lane} -->" in page, "matplotlib names each text it draws"
     assert "<td>ttfa_ms</td>" in page and "<td>Hello there.</td>" in page
-    assert not re.search(r"""(?:src|href)=["'](?!#)""", page), "a page without any other file"
+    assert "<h1>Hello!</h1>" in page and '<audio controls src="data:audio/wav;base64,UklGR' in page
+    assert "<td>time to first audio (ms)</td>" in page
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page), "a page without any other file"
 
 
 def test_every_turn_of_a_conversation_is_drawn(fakes: None, tmp_path: Path):

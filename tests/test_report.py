@@ -144,6 +144,14 @@ def test_a_report_stands_alone_and_tells_all(swept: Path):
     assert all(row["rtf"] == float(f"{row['rtf']:.6g}") for row in rows), "six digits are all that a clock has"
 
 
+def test_the_answer_and_its_plot_come_first_and_headers_are_repeated_in_print(swept: Path):
+    page = (swept / "report.html").read_text()
+    assert page.index("What to choose") < page.index("<figure>") < page.index("What the data shows")
+    for table in page.split("<table")[1:]:
+        assert table.index("<thead>") < table.index("<td")
+    assert "<th>chunk_frames</th>" not in page
+
+
 def test_the_manifest_has_every_file_with_its_checksum(swept: Path):
     manifest = json.loads((swept / "manifest.json").read_text())
     there = {str(path.relative_to(swept)) for path in swept.rglob("*") if path.is_file()}

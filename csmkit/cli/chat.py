@@ -120,7 +120,7 @@ def take_turn(
     if files.timeline is not None:
         from csmkit.lab.report.timeline import save_timeline
 
-        if save_timeline(events, files.timeline) is not None:
+        if save_timeline(events, files.timeline, text) is not None:
             console.say(f"Drew {files.timeline}", timeline=str(files.timeline))
     speaker.wait()
 

@@ -47,7 +47,7 @@ def forest(rows: Rows) -> PaperFigure:
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(n_lines - 0.5, -0.5)
         axes.set_xlim(-FARTHEST - 0.3, FARTHEST + 0.3)
-        axes.set_xlabel("difference (in margins; band: does not matter)")
+        axes.set_xlabel("difference, in margins")
     return figure
 
 

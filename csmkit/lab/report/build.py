@@ -10,6 +10,7 @@ from typing import Any
 
 from csmkit.errors import MissingDependencyError, ResultsError
 from csmkit.files.writer import write_whole
+from csmkit.lab.analysis.columns import in_words
 from csmkit.lab.analysis.findings import Findings, analyse
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.analysis.rows import recogniser_name
@@ -96,8 +97,9 @@ def _render(
     except ImportError as error:
         raise MissingDependencyError.for_extra("jinja2", "eval") from error
     surroundings = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    surroundings.filters["shown"] = shown
+    surroundings.filters |= {"shown": shown, "words": in_words}
     rows = findings.rows
+    first = _answering(findings, pictures)
     return surroundings.from_string(PAGE.read_text(encoding="utf-8")).render(
         title=recipe.get("title") or folder.name.replace("_", " ").capitalize(),
         name=folder.name,
@@ -107,7 +109,8 @@ def _render(
         rule=choice_rule(findings),
         n_texts=len({row["text"] for row in rows}),
         n_seeds=len({row["seed"] for row in rows}),
-        figures=[(picture.caption, picture.alt, _embedded(picture.path, "image/png")) for picture in pictures],
+        answer=None if first is None else _figure(first),
+        figures=[_figure(picture) for picture in pictures if picture is not first],
         clips=_clips(folder, findings),
         started=min(row["started"] for row in rows),
         ended=max(row["started"] for row in rows),
@@ -116,6 +119,20 @@ def _render(
         n_comparisons=len(findings.comparisons) + len(findings.interactions),
         **told,
     )
+
+
+def _answering(findings: Findings, pictures: Sequence[Picture]) -> Picture | None:
+    """The picture beside the answer: of the figure that left settings out, else the first of a single figure."""
+    if findings.choice is None:
+        return None
+    decided = [item.headline.column for item in findings.choice.worse]
+    found = {picture.path.stem.partition("_by_")[0]: picture for picture in reversed(pictures)}
+    columns = [*decided, *(item.column for item in findings.headlines)]
+    return next((found[column] for column in columns if column in found), None)
+
+
+def _figure(picture: Picture) -> tuple[str, str, str]:
+    return picture.caption, picture.alt, _embedded(picture.path, "image/png")
 
 
 def _listed(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:

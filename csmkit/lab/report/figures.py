@@ -66,7 +66,8 @@ def _forests(findings: Findings, folder: Path) -> list[Picture]:
         figure = draw_forest(findings, axis)
         if figure is not None:
             path = plots.save(figure, folder / FIGURES / f"differences_by_{axis}")[1]
-            caption = f"Differences by {in_words(axis)}, paired, in margins; filled points are clear"
+            meaning = "in margins (grey band: does not matter); filled points are clear"
+            caption = f"Paired differences by {in_words(axis)}, {meaning}"
             pictures.append(Picture(path, caption, f"{caption}. The numbers are in the tables of differences."))
     return pictures
 

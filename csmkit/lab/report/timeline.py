@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
+import wave
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import InputError
+from csmkit.lab.analysis.columns import axis_label
 from csmkit.lab.plots.timeline import turn_rows
 
 if TYPE_CHECKING:
@@ -17,20 +23,31 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".html")
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Turn {turn_id}</title>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>
-body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #000 }}
-svg {{ width: 100%; height: auto }}
+:root {{ --ink: #1b1f24; --line: #d9dee4; --page: #fff }}
+body {{ font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--page) }}
+body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+svg {{ width: 100%; height: auto; background: #fff }}
+audio {{ width: 100%; margin: .5rem 0 }}
 table {{ border-collapse: collapse; margin-top: 1rem }}
-th, td {{ text-align: left; padding: .15rem 1rem .15rem 0; border-bottom: 1px solid #ddd; vertical-align: top }}
-td + td {{ font-variant-numeric: tabular-nums }}
+th, td {{ text-align: left; padding: .15rem 1rem .15rem 0; border-bottom: 1px solid var(--line); vertical-align: top }}
+td {{ font-variant-numeric: tabular-nums }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --ink: #e6e9ed; --line: #3a424c; --page: #171a1f }}
+}}
+@media print {{
+  body {{ margin: 0; max-width: none }} audio {{ display: none }}
+  tr, svg {{ break-inside: avoid }} thead {{ display: table-header-group; break-after: avoid }}
+}}
 </style>
-<h1>Turn {turn_id}</h1>
+<h1>{title}</h1>
 {notes}
+{sound}
 {picture}
-<table><tr><th>clause</th><th>spoken from</th><th>to</th></tr>
+<table><thead><tr><th>clause</th><th>spoken from</th><th>to</th></tr></thead>
 {clauses}</table>
-<table><tr><th>figure</th><th>value</th></tr>
+<table><thead><tr><th>figure</th><th>value</th><th>column</th></tr></thead>
 {figures}</table>
 </html>
 """
@@ -53,13 +70,14 @@ def check_path(path: str | PathLike[str]) -> Path:
     return target
 
 
-def save_timeline(events: Iterable[Event], path: str | PathLike[str]) -> Path | None:
+def save_timeline(events: Iterable[Event], path: str | PathLike[str], question: str | None = None) -> Path | None:
     """Draw a turn into a file.
 
     Args:
-        events: of one turn, ``complete`` the last.
-        path: ends in .png, the picture alone, or .html: one page without any other file, with picture, clauses, notes
-            and metrics.
+        events: all events of one turn, ``complete`` the last.
+        path: ends in .png, the picture alone, or .html: one page without any other file, with the question, a player of
+            the answer, picture, clauses, notes and metrics.
+        question: what the user said; None takes what the recogniser heard of the user, where there is such an event.
 
     Returns:
         The path; None where the turn was over before anything happened, so that there is nothing to draw.
@@ -78,7 +96,7 @@ def save_timeline(events: Iterable[Event], path: str | PathLike[str]) -> Path | 
         if target.suffix.lower() == ".png":
             figure.savefig(target, dpi=200)
         else:
-            target.write_text(_page(told, rows, _svg(figure)), encoding="utf-8")
+            target.write_text(_page(told, rows, _svg(figure), question), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write the timeline {str(path)!r} ({error}): give another path") from error
     return target
@@ -90,19 +108,34 @@ def _svg(figure: Any) -> str:
     return picture.getvalue()[picture.getvalue().index("<svg") :]
 
 
-def _page(events: list[Any], rows: list[dict[str, Any]], picture: str) -> str:
+def _page(events: list[Any], rows: list[dict[str, Any]], picture: str, question: str | None) -> str:
     complete = next((event for event in events if event["type"] == "complete"), None)
     notes, metrics = ([], {}) if complete is None else (complete["notes"], complete["metrics"])
     spoken = [row for row in rows if row["lane"] == "clauses" and row["end_ms"] is not None]
+    heard = next((event["text"] for event in events if event["type"] == "heard"), None)
     return _PAGE.format(
-        turn_id=html.escape(events[0]["turn_id"]),
+        title=html.escape(question or heard or f"Turn {events[0]['turn_id']}"),
         notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
+        sound=_player([event["data"] for event in events if event["type"] == "audio_chunk"]),
         picture=picture,
         clauses="\n".join(
             _table_row(row["label"], f"{row['start_ms']:.0f} ms", f"{row['end_ms']:.0f} ms") for row in spoken
         ),
-        figures="\n".join(_table_row(name, _value(value)) for name, value in metrics.items()),
+        figures="\n".join(_table_row(axis_label(name), _value(value), name) for name, value in metrics.items()),
     )
+
+
+def _player(chunks: list[Any]) -> str:
+    """The answer's sound as an audio element; nothing where no chunk came."""
+    if not chunks:
+        return ""
+    samples = np.concatenate([np.asarray(chunk, np.float32) for chunk in chunks])
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    address = base64.b64encode(content.getvalue()).decode()
+    return f'<audio controls src="data:audio/wav;base64,{address}"></audio>'
 
 
 def _table_row(*cells: str) -> str:
