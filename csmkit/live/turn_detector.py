@@ -36,8 +36,8 @@ class TurnDetection:
         silence_ms: silence that ends a turn.
         probable_end_ms: silence after which the answer is prepared; it is dropped if the user goes on.
         speech_ms: speech that begins a turn; shorter sounds are ignored.
-        barge_in_threshold: as ``threshold``, while the voice speaks.
-        barge_in_ms: as ``speech_ms``, while the voice speaks.
+        barge_in_threshold: probability of speech from which on a window counts while the voice speaks.
+        barge_in_ms: speech that begins a turn while the voice speaks.
         echo_margin_db: while the voice speaks, the user must be louder than its echo by this much.
         unsure_silence_ms: silence that ends a turn where the end-of-turn model says that the user has more to say.
         longest_turn_s: a turn ends here, also in the middle of speech.
@@ -52,7 +52,7 @@ class TurnDetection:
     probable_end_ms: float = 200.0
     speech_ms: float = 96.0
     barge_in_threshold: float = 0.7
-    barge_in_ms: float = 128.0
+    barge_in_ms: float = 96.0
     echo_margin_db: float = 6.0
     unsure_silence_ms: float = 1500.0
     longest_turn_s: float = 60.0
