@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -20,6 +21,8 @@ from lab_server import need
 need("starlette", "uvicorn", "websockets", "multipart", "httpx", extra="serve")
 import httpx
 from serving import PATIENCE_S, ask, connect, fake_models, pocket_models, read_all, serving, wait_until
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect as open_conversation
 
 from csmkit.errors import InputError, StateError
 from csmkit.serve import Limits, ServedModels, ServeOptions, Server
@@ -241,6 +244,32 @@ def test_sigterm_lets_an_answer_in_progress_end_and_takes_no_new_one(tmp_path: P
                     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
                 sound += b"".join(pieces)
         assert len(sound) == 80 * 1920 * 2, "the whole answer"
+        assert process.wait(PATIENCE_S) in (0, -signal.SIGTERM)
+
+
+def test_sigterm_lets_the_answer_of_a_conversation_end_and_then_closes_it() -> None:
+    command = [sys.executable, str(HERE / "serve_slowly.py")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = re.search(r"http(://\S+)", process.stdout.readline())
+        assert address is not None
+        with httpx.Client(base_url=address[0], timeout=PATIENCE_S, verify=False) as http:
+            wait_until(lambda: http.get("/ready").status_code == 200, "ready")
+        with open_conversation(f"ws{address[1]}/v1/realtime", proxy=None, max_size=None) as talk:
+            item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
+            talk.send(json.dumps({"type": "conversation.item.create", "item": item}))
+            talk.send(json.dumps({"type": "response.create"}))
+            kinds: list[str] = []
+            while not kinds or kinds[-1] != "response.done":
+                event = json.loads(talk.recv(PATIENCE_S))
+                kinds.append(event["type"])
+                if kinds.count("response.output_audio.delta") == 1 and kinds[-1] == "response.output_audio.delta":
+                    process.send_signal(signal.SIGTERM)
+            assert event["response"]["status"] == "completed", "the answer in progress is whole"
+            with pytest.raises(ConnectionClosed) as closed:
+                talk.recv(PATIENCE_S)
+            assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012, "the server restarts or ends"
         assert process.wait(PATIENCE_S) in (0, -signal.SIGTERM)
 
 

@@ -295,6 +295,33 @@ def test_truncating_keeps_of_the_history_only_what_was_heard() -> None:
         run(talk, server)
 
 
+def test_an_item_can_be_retrieved_and_deleted_until_it_is_answered() -> None:
+    async def talk(client: ClientConnection) -> None:
+        for name, text in (("one", "hello"), ("two", "never mind"), ("three", "again")):
+            await say(client, text, id=name)
+            await until(client, "conversation.item.done")
+        await send(client, "conversation.item.delete", item_id="two")
+        assert await receive(client) | {"event_id": ""} == {
+            "type": "conversation.item.deleted",
+            "event_id": "",
+            "item_id": "two",
+        }
+        await send(client, "response.create")
+        events = await until(client, "response.done")
+        assert [message["content"] for message in server.service.models.llm.seen[-1]] == ["hello again"]
+        answer = events[-1]["response"]["output"][0]
+        for item_id, text in (("three", "again"), (answer["id"], ANSWER)):
+            await send(client, "conversation.item.retrieve", item_id=item_id)
+            item = (await until(client, "conversation.item.retrieved"))[0]["item"]
+            assert text in item["content"][0].values()
+        for item_id, message in (("two", "no item of that id"), ("one", "part of the history")):
+            await send(client, "conversation.item.delete", item_id=item_id)
+            assert message in (await receive(client))["error"]["message"]
+
+    with serving(talking()) as server:
+        run(talk, server)
+
+
 @pytest.mark.parametrize(
     ("event", "message"),
     [
@@ -308,7 +335,9 @@ def test_truncating_keeps_of_the_history_only_what_was_heard() -> None:
         ({"type": "conversation.item.truncate", "item_id": "x", "audio_end_ms": 1}, "the last answer alone"),
         ({"type": "conversation.item.create", "item": {"type": "message", "role": "assistant"}}, '"role": "user"'),
         ({"type": "conversation.item.create", "item": None}, '"role": "user"'),
-        ({"type": "conversation.item.delete", "item_id": "x"}, "no such event"),
+        ({"type": "conversation.item.delete", "item_id": "x"}, "no item of that id"),
+        ({"type": "conversation.item.retrieve", "item_id": ["x"]}, "no item of that id"),
+        ({"type": "output_audio_buffer.clear"}, "no such event"),
         ({"type": "session.update", "session": {"type": "transcription"}}, "not realtime"),
         ({"type": "session.update", "session": {"tools": [{}]}}, "tools has no effect"),
         ({"type": "session.update", "session": {"model": "/etc/passwd"}}, "no model of that name"),

@@ -23,6 +23,7 @@ from csmkit.serve.errors import RequestError, as_request_error, invalid
 from csmkit.serve.feed import Feed
 from csmkit.serve.realtime.answer import Answer, TurnEvents, new_id
 from csmkit.serve.realtime.hearing import Hearing, SpokenTurn
+from csmkit.serve.realtime.items import Items, spoken_item, user_text, written_item
 from csmkit.serve.realtime.settings import Settings
 from csmkit.serve.sound_formats import from_pcm16
 from csmkit.serve.utterance import FIRST_CHUNKS
@@ -62,8 +63,8 @@ class Conversation:
     """One client's conversation. Everything but the chatbot's turn runs in the server's event loop.
 
     Args:
-        websocket: accepted.
-        service: with the models.
+        websocket: an accepted connection.
+        service: holds the models.
         model: the name that the client gave.
     """
 
@@ -78,8 +79,9 @@ class Conversation:
             generator=models.voice, asr=False, llm=self._llm, options=models.options, chunk_frames=FIRST_CHUNKS
         )
         self._hearing = Hearing(models.asr, self._settings.detection, service.limits.max_audio_s, models.activity())
-        self._item_ids: list[str] = []
-        self._unanswered: list[tuple[str, SpokenTurn | None]] = []
+        self._items = Items(service.limits.max_items)
+        self._unanswered: list[tuple[str, str, SpokenTurn | None]] = []  # id of the item, text, sound
+        self._answered: set[str] = set()  # ids of the user's items that are part of the history
         self._answer: Answer | None = None  # the last one, which may be going on
         self._answering: asyncio.Task[None] | None = None
         self._transcribing: set[asyncio.Task[None]] = set()
@@ -216,9 +218,10 @@ class Conversation:
         self._spoken_item = ""
         if turn is None:
             return
-        before = self._add_item(item_id)
+        item = spoken_item(item_id, None)
+        before = self._items.add(item)
         await self._tell("input_audio_buffer.committed", item_id=item_id, previous_item_id=before)
-        await self._tell("conversation.item.added", previous_item_id=before, item=_spoken(item_id, None))
+        await self._tell("conversation.item.added", previous_item_id=before, item=item)
         turn.stream.finish()
         task = asyncio.create_task(self._transcribe(turn, item_id, before, answer))
         self._transcribing.add(task)
@@ -239,9 +242,11 @@ class Conversation:
         usage = {"type": "duration", "seconds": round(final.audio_s, 3)}
         name = "conversation.item.input_audio_transcription.completed"
         await self._tell(name, **at, transcript=final.text, usage=usage)
-        await self._tell("conversation.item.done", previous_item_id=before, item=_spoken(item_id, final.text))
-        if final.text.strip():
-            self._unanswered.append((final.text, turn))
+        item = spoken_item(item_id, final.text)
+        self._items.update(item)
+        await self._tell("conversation.item.done", previous_item_id=before, item=item)
+        if final.text.strip() and item_id in self._items:
+            self._unanswered.append((item_id, final.text, turn))
             if answer and not self._is_answering:
                 await self._start_answer()
 
@@ -252,25 +257,25 @@ class Conversation:
 
     # Items
 
-    def _add_item(self, item_id: str) -> str | None:
-        """Note an item at the end; the one before it. Raises RequestError where there are too many."""
-        if len(self._item_ids) >= self._limits.max_items:
-            raise RequestError(422, "the conversation is full: open another one", "too_many_items")
-        before = self._item_ids[-1] if self._item_ids else None
-        self._item_ids.append(item_id)
-        return before
-
     async def _create_item(self, event: Mapping[str, Any]) -> None:
-        text, given = _user_text(event.get("item"), self._limits.max_input_chars)
-        item_id = given or new_id("item")
-        if item_id in self._item_ids:
-            raise invalid("an item of that id is there already: leave the id out", "item.id")
-        before = self._add_item(item_id)
-        self._unanswered.append((text, None))
-        content = [{"type": "input_text", "text": text}]
-        item = {"id": item_id, "object": "realtime.item", "type": "message", "status": "completed", "role": "user"}
+        text, given = user_text(event.get("item"), self._limits.max_input_chars)
+        item = written_item(given or new_id("item"), text)
+        before = self._items.add(item)
+        self._unanswered.append((item["id"], text, None))
         for kind in ("conversation.item.added", "conversation.item.done"):
-            await self._tell(kind, previous_item_id=before, item=item | {"content": content})
+            await self._tell(kind, previous_item_id=before, item=item)
+
+    async def _retrieve_item(self, event: Mapping[str, Any]) -> None:
+        await self._tell("conversation.item.retrieved", item=self._items.get(event.get("item_id")))
+
+    async def _delete_item(self, event: Mapping[str, Any]) -> None:
+        item = self._items.get(event.get("item_id"))
+        if item["role"] != "user" or item["id"] in self._answered:
+            allowed = "a user's item that is not answered yet can be deleted; truncate the last answer instead"
+            raise RequestError(422, f"that item is part of the history: {allowed}", "item_answered", "item_id")
+        self._items.delete(item["id"])
+        self._unanswered = [one for one in self._unanswered if one[0] != item["id"]]
+        await self._tell("conversation.item.deleted", item_id=item["id"])
 
     async def _truncate(self, event: Mapping[str, Any]) -> None:
         answer, end_ms = self._answer, event.get("audio_end_ms")
@@ -281,6 +286,7 @@ class Conversation:
         self._playing_until = 0.0
         kept = await asyncio.to_thread(self._chatbot.truncate, end_ms)
         answer.transcript = kept
+        self._items.update(answer.item())
         at = {"item_id": answer.item_id, "content_index": 0, "audio_end_ms": end_ms}
         await self._tell("conversation.item.truncated", **at, csmkit={"transcript": kept})
 
@@ -304,11 +310,12 @@ class Conversation:
 
     async def _start_answer(self) -> None:
         said, self._unanswered = self._unanswered, []
-        text = " ".join(text for text, _ in said)
-        turns = [turn for _, turn in said]
+        text = " ".join(text for _, text, _ in said)
+        turns = [turn for _, _, turn in said]
+        self._answered |= {item_id for item_id, _, _ in said}
         sound = turns[0].sound() if len(turns) == 1 and turns[0] is not None else None
         self._answer = answer = Answer(self._tell)
-        before = self._add_item(answer.item_id)
+        before = self._items.add(answer.item("in_progress"))
         self._answering = asyncio.create_task(self._give(answer, text, sound, before))
 
     async def _give(self, answer: Answer, text: str, sound: Any, before: str | None) -> None:
@@ -347,6 +354,7 @@ class Conversation:
         metrics = self._service.metrics
         metrics.count("csmkit_audio_seconds_total", answer.n_samples / SAMPLE_RATE, route="/v1/realtime")
         metrics.count("csmkit_requests_total", route="/v1/realtime", status=answer.status)
+        self._items.update(answer.item())
         with suppress(WebSocketDisconnect):
             await answer.end(before)
 
@@ -366,6 +374,8 @@ _HANDLERS = {
     "input_audio_buffer.commit": Conversation._commit,
     "input_audio_buffer.clear": Conversation._clear,
     "conversation.item.create": Conversation._create_item,
+    "conversation.item.delete": Conversation._delete_item,
+    "conversation.item.retrieve": Conversation._retrieve_item,
     "conversation.item.truncate": Conversation._truncate,
     "response.create": Conversation._create_response,
     "response.cancel": Conversation._cancel,
@@ -383,36 +393,3 @@ def _parsed(message: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise invalid("a message without a type: send an object with one", "type")
     return event
-
-
-def _spoken(item_id: str, transcript: str | None) -> dict[str, Any]:
-    """The item of what the user has said aloud; without its transcript while that is not known."""
-    status = "in_progress" if transcript is None else "completed"
-    content = [{"type": "input_audio", "transcript": transcript}]
-    return {
-        "id": item_id,
-        "object": "realtime.item",
-        "type": "message",
-        "status": status,
-        "role": "user",
-        "content": content,
-    }
-
-
-def _user_text(item: object, max_chars: int) -> tuple[str, str | None]:
-    """The text of a user's message, and the id that the client gave it."""
-    allowed = 'give {"type": "message", "role": "user", "content": [{"type": "input_text", "text": ...}]}'
-    if not isinstance(item, dict) or item.get("type") != "message" or item.get("role") != "user":
-        raise invalid(f"item: {allowed}", "item")
-    parts = item.get("content")
-    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise invalid(f"item.content: {allowed}", "item.content")
-    if not all(part.get("type") == "input_text" and isinstance(part.get("text"), str) for part in parts):
-        raise invalid("item.content: text alone; append sound to the buffer instead", "item.content")
-    text = " ".join(part["text"] for part in parts).strip()
-    if not 1 <= len(text) <= max_chars:
-        raise invalid(f"item.content of {len(text)} characters: give 1 to {max_chars}", "item.content")
-    item_id = item.get("id")
-    if item_id is not None and not (isinstance(item_id, str) and 1 <= len(item_id) <= 64):
-        raise invalid("item.id: give up to 64 characters, or leave it out", "item.id")
-    return text, item_id
