@@ -83,6 +83,8 @@ def test_the_command_serves_what_it_says_and_ends_on_a_signal(tmp_path: Path) ->
         (["--max-streams", "0"], "max_streams=0"),
         (["--port", "70000"], "port=70000"),
         (["--voices", "nowhere"], "no folder"),
+        (["--engine", "slurm"], "--engine slurm: give one of local, ray"),
+        (["--replicas", "2"], "--replicas without --engine ray"),
     ],
 )
 def test_a_command_that_cannot_be_is_refused_in_one_line(

@@ -4,20 +4,47 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from csmkit.cli.options import ModelOptions, takes_options
-from csmkit.errors import MissingDependencyError
+from csmkit.errors import InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from csmkit.serve import ServeOptions, Server
+    from csmkit.serve.models import ModelChoice
+    from csmkit.serve.replicas import ReplicatedServer
 
 TOKEN = "CSMKIT_SERVE_TOKEN"
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class ReplicaChoice:
+    """Where the server runs: in this process, or as replicas on a Ray cluster."""
+
+    engine: Annotated[str, typer.Option(help="local, in this process, or ray, as replicas on a cluster.")] = "local"
+    replicas: Annotated[int, typer.Option(help="With ray: number of replicas.")] = 1
+    max_replicas: Annotated[
+        int | None, typer.Option(help="With ray: as many are started while there are enough streams.")
+    ] = None
+    streams_a_replica: Annotated[
+        float, typer.Option(help="With ray: requests in progress above which another replica is started.")
+    ] = 8.0
+    cpus: Annotated[int, typer.Option(help="With ray: processors of a replica, and threads of its models.")] = 1
+    gpus: Annotated[float, typer.Option(help="With ray: GPUs of a replica; a part of one is fine.")] = 0.0
+    ray_address: Annotated[
+        str | None, typer.Option(help="With ray: of the cluster, such as auto; default one on this machine.")
+    ] = None
 
 
 @takes_options
 def serve(
     load: ModelOptions,
+    where: ReplicaChoice,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all, with a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 for a free one.")] = 8000,
     whisper: Annotated[str | None, typer.Option(help="tiny.en, base.en, small.en, a directory or a hub id.")] = None,
@@ -41,7 +68,7 @@ def serve(
     """
     _need("starlette", "uvicorn", "websockets")
     logging.getLogger("csmkit").setLevel(logging.INFO)
-    from csmkit.serve import Limits, ServeOptions, Server
+    from csmkit.serve import Limits, ServeOptions
     from csmkit.serve.models import ModelChoice
     from csmkit.serve.recordings import read_speakers
 
@@ -59,10 +86,32 @@ def serve(
         max_audio_s,
         max_streams,
         () if voices is None else read_speakers(voices),
+        load.model,
+        load.codec_weights,
+        load.dtype,
     )
-    server = Server(options, choice)
+    server = _server(where, options, choice)
     typer.echo(f"csmkit serves {server.address} (Ctrl-C ends it); docs/serve.md lists its requests")
     server.run()
+
+
+def _server(where: ReplicaChoice, options: ServeOptions, choice: ModelChoice) -> Server | ReplicatedServer:
+    """The server on the engine that was asked for; raises InputError for another name."""
+    if where.engine not in ENGINES:
+        raise InputError(f"--engine {where.engine}: give one of {', '.join(ENGINES)}")
+    if where.engine == "ray":
+        from csmkit.serve.replicas import ReplicaOptions, ReplicatedServer
+
+        wanted = ReplicaOptions(
+            where.replicas, where.max_replicas, where.streams_a_replica, where.cpus, where.gpus, where.ray_address
+        )
+        return ReplicatedServer(options, choice, wanted)
+    changed = [name for name, default in vars(ReplicaChoice()).items() if getattr(where, name) != default]
+    if changed:
+        raise InputError(f"--{changed[0].replace('_', '-')} without --engine ray: one process serves, leave it out")
+    from csmkit.serve import Server
+
+    return Server(options, choice)
 
 
 def _need(*packages: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.settings import TurnOptions, turn_options
 from csmkit.serve.errors import RequestError, invalid
 from csmkit.speech.shared import SharedGenerator
-from csmkit.stack import VoiceLoading, find_models, load_language_model, load_voice
+from csmkit.stack import VoiceLoading, find_models, load_language_model, load_recogniser, load_voice
 
 if TYPE_CHECKING:
     from csmkit.asr.streaming import StreamingWhisperASR
@@ -52,12 +53,12 @@ class ServedModels:
     """What answers requests. All of it may be used from many threads at once.
 
     Attributes:
-        name: of the voice, as `/v1/models` lists it.
-        voice: generates speech.
+        name: name of the voice, as `/v1/models` lists it.
+        voice: generates the speech.
         asr: recognises it; None for a server without.
         llm: writes the answers of conversations; None for a server without.
         options: how turns are spoken.
-        speakers: by name; the first is the default.
+        speakers: speakers by their names; the first is the default.
         new_activity: makes what tells speech from silence, one for each conversation; None for Silero's model.
     """
 
@@ -137,12 +138,15 @@ class ModelChoice:
 
     Attributes:
         preset: ``pocket`` or ``sesame``; None asks CSMKIT_PRESET and means pocket.
-        device: of the voice, None for CUDA where there is one.
+        device: where the voice runs; None for CUDA where there is one.
         execution: how a frame runs, as for `Generator.load`.
         whisper: model of the recogniser; None for the preset's.
         max_audio_s: seconds of sound that the recogniser takes.
         max_streams: utterances that are generated at the same time.
         speakers: recordings to speak like, beside the plain speakers.
+        speech: the voice in place of the preset's, a checkpoint directory or a hub id.
+        codec_weights: where the codec's weights are; None for the voice's own.
+        dtype: number format of the voice's weights, such as ``bfloat16``; None chooses by the device.
     """
 
     preset: str | None = None
@@ -152,6 +156,9 @@ class ModelChoice:
     max_audio_s: float = 120.0
     max_streams: int = 16
     speakers: Sequence[Speaker] = ()
+    speech: str | None = None
+    codec_weights: str | None = None
+    dtype: str | None = None
 
     def load(self) -> ServedModels:
         """Load everything and warm it up.
@@ -162,22 +169,31 @@ class ModelChoice:
         from csmkit.asr.streaming import StreamingWhisperASR
 
         chosen = find_models(self.preset)
-        generator = load_voice(chosen.speech, VoiceLoading(device=self.device, execution=self.execution))
+        speech = self.speech or chosen.speech
+        how = VoiceLoading(self.codec_weights, self.device, self.dtype, self.execution)
+        generator = load_voice(speech, how)
         # A passage may begin before the place of the one before it is free: as many may wait as may speak.
         voice = SharedGenerator(generator, self.max_streams, self.max_streams)
-        asr = StreamingWhisperASR(self.whisper or chosen.asr, preset=chosen.asr_preset, max_audio_s=self.max_audio_s)
-        asr.prepare()
+        whisper = self.whisper or chosen.asr
+        asr = StreamingWhisperASR(whisper, preset=chosen.asr_preset, max_audio_s=self.max_audio_s)
         named = [*plain_speakers(), *self.speakers]
         models = ServedModels(
-            name=chosen.speech,
+            name=_public_name(speech),
             voice=voice,
-            asr=asr,
+            asr=load_recogniser(asr, chosen.asr_preset),
             llm=load_language_model(chosen.llm, chosen.llm_options),
             options=turn_options(chosen),
             speakers={speaker.name: speaker for speaker in named},
         )
         models.warm_up()
         return models
+
+
+def _public_name(speech: object) -> str:
+    """The name by which clients ask for a voice: of a checkpoint directory its last part alone."""
+    if not isinstance(speech, str):
+        return "csm"
+    return Path(speech).resolve().name if Path(speech).is_dir() else speech
 
 
 Load = Callable[[], ServedModels]
