@@ -62,7 +62,7 @@ def test_without_a_sound_card_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         def OutputStream(self, *given: object, **options: object) -> None:
             raise RuntimeError("no default output device")
 
-    monkeypatch.setattr(loudspeaker, "_sounddevice", lambda: NoCards())
+    monkeypatch.setattr(loudspeaker, "import_sounddevice", lambda: NoCards())
     with pytest.raises(DeviceError, match=r"no default output device.*--input speech\.wav --save both\.wav"):
         CliRunner().invoke(app, ["talk"], catch_exceptions=False)
 

@@ -24,7 +24,7 @@ class Card:
 
     def __init__(self, rate: int, channels: int, dtype: str, callback: Any) -> None:
         assert (rate, channels, dtype) == (24_000, 1, "float32")
-        self.callback, self.state = callback, "new"
+        self.callback, self.state, self.latency = callback, "new", 0.005
         made.append(self)
 
     def start(self) -> None:
@@ -75,6 +75,18 @@ def test_silence_forgets_the_rest_and_what_comes_later_is_heard(sounddevice: Mod
         assert not made[0].ask(2000).any()
         speaker.put(torch.ones(10))
         assert made[0].ask(20).tolist() == [1.0] * 10 + [0.0] * 10
+
+
+def test_what_was_played_is_counted_for_each_answer_without_what_is_in_the_card(sounddevice: ModuleType):
+    with SoundCard() as speaker:
+        speaker.put(torch.ones(960))
+        assert speaker.is_playing and speaker.played_ms == 0
+        made[0].ask(480)
+        assert speaker.is_playing and speaker.played_ms == pytest.approx(20 - 5)
+        made[0].ask(960)
+        assert not speaker.is_playing and speaker.played_ms == pytest.approx(40 - 5), "silence is not counted"
+        speaker.begin()
+        assert speaker.played_ms == 0
 
 
 def test_waiting_lasts_until_everything_was_asked_for(sounddevice: ModuleType):

@@ -48,8 +48,9 @@ class SoundCard(Loudspeaker):
     """
 
     def __init__(self) -> None:
-        sounddevice = _sounddevice()
+        sounddevice = import_sounddevice()
         self._waiting: deque[np.ndarray] = deque()
+        self._n_taken = 0  # samples that the card has taken since `begin`
         self._lock = threading.Lock()
         try:
             self._stream = sounddevice.OutputStream(SAMPLE_RATE, channels=1, dtype="float32", callback=self._fill)
@@ -61,6 +62,16 @@ class SoundCard(Loudspeaker):
     def is_playing(self) -> bool:
         """Whether there are samples that the sound card has not asked for."""
         return bool(self._waiting)
+
+    def begin(self) -> None:
+        """Count from here what is played: another answer begins."""
+        with self._lock:
+            self._n_taken = 0
+
+    @property
+    def played_ms(self) -> float:
+        """Milliseconds of sound played since `begin`, without those that are still in the card's buffers."""
+        return max(0.0, (self._n_taken / SAMPLE_RATE - float(self._stream.latency)) * 1000)
 
     def put(self, chunk: Tensor) -> None:
         with self._lock:
@@ -93,6 +104,7 @@ class SoundCard(Loudspeaker):
                 n_done += len(part)
                 if len(rest):
                     self._waiting.appendleft(rest)
+            self._n_taken += n_done
         out[n_done:] = 0
 
 
@@ -120,7 +132,13 @@ def find_loudspeaker(play: str, console: Console) -> Loudspeaker:
         return Loudspeaker()
 
 
-def _sounddevice() -> Any:
+def import_sounddevice() -> Any:
+    """The package sounddevice.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+        DeviceError: the library PortAudio is not.
+    """
     try:
         import sounddevice
     except ImportError as error:

@@ -14,7 +14,7 @@ import typer
 from csmkit.audio import SAMPLE_RATE, check_wav_path, read, write
 from csmkit.cli import models
 from csmkit.cli.console import Console
-from csmkit.cli.loudspeaker import SoundCard, _sounddevice
+from csmkit.cli.loudspeaker import SoundCard, import_sounddevice
 from csmkit.cli.options import Json, ModelOptions, SpeechOptions, takes_options
 from csmkit.errors import DeviceError, InputError
 
@@ -164,10 +164,12 @@ def _open_sound_card() -> SoundCard:
 
 def _talk_by_devices(live: LiveConversation, speaker: SoundCard, console: Console) -> None:
     """Talk until Ctrl-C."""
-    sounddevice = _sounddevice()
+    sounddevice = import_sounddevice()
     n_frame = SAMPLE_RATE * FRAME_MS // 1000
 
     def record(samples: Any, n_samples: int, at: Any, status: Any) -> None:
+        if speaker.is_playing:
+            live.played(speaker.played_ms)
         live.put(samples[:, 0].copy())
 
     try:
@@ -188,11 +190,18 @@ def _talk_by_devices(live: LiveConversation, speaker: SoundCard, console: Consol
 
 
 def _play_events(live: LiveConversation, speaker: SoundCard, console: Console) -> None:
+    """Play, fall silent, and report how much was played by then."""
+    turn = None
     for event in live.events():
         if event["type"] == "audio_chunk":
+            if event["turn"] != turn:
+                turn = event["turn"]
+                speaker.begin()
             speaker.put(event["data"])
         elif event["type"] in ("interrupted", "answer_dropped"):
             speaker.silence()
+            if event["turn"] == turn:
+                live.stopped(speaker.played_ms)
         show(event, console)
 
 
