@@ -1,24 +1,30 @@
 """The server under load, its client included: Poisson arrivals of listeners who hear in real time.
 
-Run ``python -m experiments.benchmarks.serve``; ``--save results/benchmarks/serve.json`` keeps it. Three parts: speech
-at several rates of requests, each listener playing at the speed of sound, some of whom leave; then many short requests,
-for memory and files. A listener underruns where a sample comes later than it would be played, counted from the first
-audible one.
+Run ``python -m experiments.benchmarks.serve``; ``--save results/benchmarks/serve.json`` keeps it. Speech and
+conversations (WS /v1/realtime) at several rates, each listener playing at the speed of sound, some of whom leave; how
+long a stream stays taken after its client has left; more requests at once than the server takes, each of which must be
+answered; then many short requests, for memory, threads and files. A listener underruns where a sample comes later than
+it would be played, counted from the first audible one.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import json
 import os
 import random
+import threading
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
 
 from csmkit.audio import AUDIBLE_DBFS, SAMPLE_RATE
 from csmkit.serve import Limits, ServeOptions, Server
@@ -32,7 +38,10 @@ TEXTS = (
     "I like to read books in the evening. What do you like?",
     "We can meet at the station in the morning, if you have time.",
 )
+LONG_TEXT = " ".join(TEXTS)
 UNDERRUN_S = 0.02  # later than that would be heard
+LEAVES_S = 0.5  # of sound after which a listener leaves
+AHEAD_S = 1.0  # of sound that a player has in hand before it reads on
 
 
 @dataclass
@@ -52,12 +61,31 @@ class Listener:
     late_s: float = 0.0
     audio_s: float = 0.0
     left: bool = False
-    _arrived: list[tuple[float, int]] = field(default_factory=list)
+    begun: float = field(default_factory=time.perf_counter)
+    _played_from: float | None = None
+
+    async def hear(self, samples: np.ndarray, leaves: bool) -> bool:
+        """Play what came, at the speed of sound; whether the listener leaves now."""
+        now = time.perf_counter()
+        loud = np.flatnonzero(np.abs(samples) > 10 ** (AUDIBLE_DBFS / 20))
+        if self.first_audible_s is None and len(loud):
+            self.first_audible_s = now - self.begun
+            self._played_from = now - self.audio_s  # as if everything so far had been played until now
+        if self._played_from is not None:
+            self.late_s = max(self.late_s, now - (self._played_from + self.audio_s))
+        self.audio_s += len(samples) / SAMPLE_RATE
+        self.left = leaves and self.audio_s > LEAVES_S
+        if self._played_from is not None and not self.left:
+            await asyncio.sleep(max(0.0, self._played_from + self.audio_s - AHEAD_S - time.perf_counter()))
+        return self.left
+
+
+Client = Callable[[int, str, bool], Awaitable[Listener]]
 
 
 async def listen(port: int, text: str, leaves: bool) -> Listener:
     """Ask for a text and hear it in real time, or leave after the first sound."""
-    heard, begun = Listener(), time.perf_counter()
+    heard = Listener()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         body = json.dumps({"input": text, "response_format": "pcm"}).encode()
@@ -67,47 +95,76 @@ async def listen(port: int, text: str, leaves: bool) -> Listener:
         while (await reader.readline()).strip():
             pass
         if heard.status == 200:
-            await _hear(reader, heard, begun, leaves)
+            while size := int(await reader.readline(), 16):
+                samples = from_pcm16(await reader.readexactly(size))
+                await reader.readexactly(2)
+                if await heard.hear(samples, leaves):
+                    break
     finally:
         writer.close()
     return heard
 
 
-async def _hear(reader: asyncio.StreamReader, heard: Listener, begun: float, leaves: bool) -> None:
-    played_from: float | None = None
-    while size := int(await reader.readline(), 16):
-        samples = from_pcm16(await reader.readexactly(size))
-        await reader.readexactly(2)
-        now = time.perf_counter()
-        loud = np.flatnonzero(np.abs(samples) > 10 ** (AUDIBLE_DBFS / 20))
-        if heard.first_audible_s is None and len(loud):
-            heard.first_audible_s = now - begun
-            played_from = now - heard.audio_s  # as if everything so far had been played until now
-        if played_from is not None:
-            heard.late_s = max(heard.late_s, now - (played_from + heard.audio_s))
-        heard.audio_s += len(samples) / SAMPLE_RATE
-        if leaves and heard.audio_s > 0.5:
-            heard.left = True
-            return
-        if played_from is not None:  # a player that has a second in hand reads no further
-            await asyncio.sleep(max(0.0, played_from + heard.audio_s - 1.0 - time.perf_counter()))
+async def talk(port: int, text: str, leaves: bool) -> Listener:
+    """Write a text in a conversation and hear the answer in real time, or leave after the first sound."""
+    heard = Listener()
+    try:
+        async with connect(f"ws://127.0.0.1:{port}/v1/realtime", proxy=None, max_size=None) as conversation:
+            await _say(conversation, text)
+            heard.status, heard.begun = 200, time.perf_counter()
+            async for message in conversation:
+                event = json.loads(message)
+                if event["type"] == "response.output_audio.delta":
+                    if await heard.hear(from_pcm16(base64.b64decode(event["delta"])), leaves):
+                        break
+                elif event["type"] == "response.done":
+                    error = (event["response"]["status_details"] or {}).get("error")
+                    heard.status = heard.status if error is None else 429 if error["code"] == "busy" else 500
+                    break
+    except InvalidStatus as refused:
+        heard.status = refused.response.status_code
+    return heard
 
 
-async def arrive(port: int, rate: float, seconds: float, leaving: float, draw: random.Random) -> list[Listener]:
-    """Listeners who come at random, ``rate`` a second on average."""
-    tasks, until = [], time.perf_counter() + seconds
+async def _say(conversation: ClientConnection, text: str) -> None:
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+    await conversation.send(json.dumps({"type": "conversation.item.create", "item": item}))
+    await conversation.send(json.dumps({"type": "response.create"}))
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """Clients who come at random.
+
+    Attributes:
+        client: what each of them does.
+        rate: of clients a second, on average.
+        seconds: for which they come.
+        leaving: share of them who leave in the middle.
+    """
+
+    client: Client
+    rate: float
+    seconds: float
+    leaving: float
+
+
+async def arrive(port: int, wanted: Arrivals, draw: random.Random) -> list[Listener]:
+    """What clients met who came at random."""
+    tasks, until = [], time.perf_counter() + wanted.seconds
     while time.perf_counter() < until:
-        tasks.append(asyncio.create_task(listen(port, draw.choice(TEXTS), draw.random() < leaving)))
-        await asyncio.sleep(draw.expovariate(rate))
+        tasks.append(asyncio.create_task(wanted.client(port, draw.choice(TEXTS), draw.random() < wanted.leaving)))
+        await asyncio.sleep(draw.expovariate(wanted.rate))
     return await asyncio.gather(*tasks)
 
 
-def row_of(rate: float, listeners: list[Listener], seconds: float) -> dict[str, Any]:
-    """A row of the table."""
+def row_of(what: str, rate: float, listeners: list[Listener], seconds: float) -> dict[str, Any]:
+    """A row of the table; ``what`` is speech or conversation."""
     served = [one for one in listeners if one.status == 200]
     firsts = [1000 * one.first_audible_s for one in served if one.first_audible_s is not None] or [float("nan")]
     audio_s = sum(one.audio_s for one in served)
     return {
+        "what": what,
         "requests_per_s": rate,
         "listeners": round(audio_s / seconds, 1),
         "requests": len(listeners),
@@ -125,6 +182,28 @@ def row_of(rate: float, listeners: list[Listener], seconds: float) -> dict[str, 
 
 def _memory_mib() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+async def freed_after(server: Server, client: Client, n_times: int) -> list[float]:
+    """Milliseconds from the moment a client leaves until its stream is free again, one client after the other."""
+    port, admission, found = _port(server), server.service.admission, []
+    for _ in range(n_times):
+        assert (await client(port, LONG_TEXT, True)).left, "the answer was over before its listener left"
+        left = time.perf_counter()
+        while not admission.idle:
+            await asyncio.sleep(0.001)
+        found.append(1000 * (time.perf_counter() - left))
+    return found
+
+
+def _port(server: Server) -> int:
+    return int(server.address.rsplit(":", 1)[1])
+
+
+def held() -> dict[str, int]:
+    """What the process holds now: memory, threads and open files."""
+    files = len(os.listdir("/proc/self/fd"))
+    return {"memory_mib": round(_memory_mib()), "threads": threading.active_count(), "files": files}
 
 
 async def many(port: int, n_requests: int, n_at_once: int) -> dict[str, int]:
@@ -147,25 +226,42 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[1, 2, 3, 4], help="requests a second")
     parser.add_argument("--seconds", type=float, default=20, help="of arrivals at each rate")
     parser.add_argument("--leaving", type=float, default=0.1, help="share of listeners who leave")
+    parser.add_argument("--leavers", type=int, default=20, help="clients whose leaving is timed, of each kind")
+    parser.add_argument("--burst", type=int, default=200, help="requests that come at once")
     parser.add_argument("--requests", type=int, default=1_000, help="short ones at the end; 10000 for a final run")
     parser.add_argument("--max-streams", type=int, default=16)
     add_save(parser)
     asked = parser.parse_args()
     limits = Limits(max_streams=asked.max_streams)
     choice = ModelChoice(preset="pocket", whisper="tiny.en", max_streams=asked.max_streams)
-    rows, draw = [], random.Random(0)
     with Server(ServeOptions(port=0, limits=limits), choice) as server:
-        port = int(server.address.rsplit(":", 1)[1])
-        asyncio.run(many(port, 8, 2))  # warm
+        rows, more = measure(server, asked)
+    print_table(rows)
+    print_json("serve", rows, asked.save, **more)
+
+
+CLIENTS: dict[str, Client] = {"speech": listen, "conversation": talk}
+
+
+def measure(server: Server, asked: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """All parts, one after the other: rows by kind and rate, and what is measured once."""
+    port, rows, draw = _port(server), [], random.Random(0)
+    asyncio.run(many(port, 8, 2))  # warm
+    for what, client in CLIENTS.items():
         for rate in asked.rates:
             begun = time.perf_counter()
-            found = asyncio.run(arrive(port, rate, asked.seconds, asked.leaving, draw))
-            rows.append(row_of(rate, found, time.perf_counter() - begun))
-        before = {"memory_mib": round(_memory_mib()), "files": len(os.listdir("/proc/self/fd"))}
-        statuses = asyncio.run(many(port, asked.requests, 8))
-        after = {"memory_mib": round(_memory_mib()), "files": len(os.listdir("/proc/self/fd"))}
-    print_table(rows)
-    print_json("serve", rows, asked.save, statuses=statuses, before=before, after=after)
+            found = asyncio.run(arrive(port, Arrivals(client, rate, asked.seconds, asked.leaving), draw))
+            rows.append(row_of(what, rate, found, time.perf_counter() - begun))
+    more: dict[str, Any] = {}
+    for what, client in CLIENTS.items():
+        freed = asyncio.run(freed_after(server, client, asked.leavers))
+        more[f"freed_after_{what}_ms"] = {str(p): round(float(np.percentile(freed, p)), 1) for p in (50, 95, 100)}
+    more["burst"] = asyncio.run(many(port, asked.burst, asked.burst))
+    more["before"] = held()
+    begun = time.perf_counter()
+    more["statuses"] = asyncio.run(many(port, asked.requests, 8))
+    more["requests_s"] = round(time.perf_counter() - begun, 1)
+    return rows, more | {"after": held()}
 
 
 if __name__ == "__main__":
