@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from csmkit.audio import SAMPLE_RATE
+from csmkit.errors import InputError
 from csmkit.live.recorded import Conversation
-from experiments.live.evaluate import rows_of, summary, table
+from csmkit.live.turn_detector import TurnDetection
+from experiments.live.evaluate import TurnRecipe, read_turn_recipe, report, rows_of, summary, table
 from experiments.live.users import Item, Said, ScriptedUser
 
 SECOND = np.ones(SAMPLE_RATE, np.float32)
@@ -50,3 +53,27 @@ def test_the_table_has_a_row_for_each_setting():
         rows.append({"kind": "turn", "found": True, "cut_off": False, "noise_db": noise_db})
         rows.append({"kind": "conversation", "n_false_barge_ins": 0, "minutes": 1, "noise_db": noise_db})
     assert len(table(rows, ["noise_db"]).splitlines()) == 4
+
+
+def test_the_recipe_of_the_sweep_names_settings_that_turns_have_and_the_default_among_them():
+    recipe = read_turn_recipe(Path(__file__).parents[1] / "experiments" / "live" / "turns.toml")
+    usual = {name: getattr(TurnDetection(), name) for name in recipe.axes}
+    assert usual in recipe.settings()
+    assert all(TurnDetection(**setting) for setting in recipe.settings())
+
+
+def test_a_recipe_with_a_setting_that_turns_do_not_have_is_refused():
+    with pytest.raises(InputError, match=r"axes: 'loudness' is none of threshold, prefix_ms"):
+        TurnRecipe("", "", [], [], {"loudness": [1]})
+
+
+def test_the_report_of_a_sweep_has_a_line_for_each_setting_and_a_figure(tmp_path: Path):
+    recipe = TurnRecipe("Turns", "Which?", ["flite-awb"], [40, 10], {"threshold": [0.3, 0.5], "silence_ms": [300, 500]})
+    done = {"found": 1.0, "false_barge_ins_per_10_min": 0.0, "detected_p50_ms": 550.0, "to_silence_p50_ms": None}
+    cut = {40: 0.0, 10: 0.04}
+    rows = [one | done | {"noise_db": db, "cut_off": cut[db]} for one in recipe.settings() for db in recipe.noises_db]
+    report(recipe, rows, tmp_path)
+    lines = (tmp_path / "sweep.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| 0")]
+    assert len(cells) == 4 and cells[0] == ["0.3", "300", "100", "2", "0", "550", ""]
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")

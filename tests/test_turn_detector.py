@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from lab_server import need
+
+need("onnx", extra="int4")
+import onnx
+from onnx import TensorProto, helper
 
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import InputError
+from csmkit.live.end_of_turn import EndOfTurnModel
 from csmkit.live.turn_detector import TurnChange, TurnDetection, TurnDetector
 from csmkit.live.voice_activity import WINDOW_S, LoudnessActivity, SileroVoiceActivity
 from csmkit.speech.generator import Generator
@@ -200,6 +208,42 @@ def test_silero_carries_its_state_from_window_to_window(sentence: np.ndarray):
     assert [activity.probability(window) for window in windows] != first
     activity.reset()
     assert [activity.probability(window) for window in windows] == first
+
+
+def write_end_of_turn_model(path: Path, input_name: str = "input_features") -> Path:
+    """A model of smart-turn's form that is sure where there is sound in most of the 8 s."""
+    made = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", [input_name], ["mean"], axes=[1, 2], keepdims=0),
+            helper.make_node("Mul", ["mean", "steep"], ["steeper"]),
+            helper.make_node("Sigmoid", ["steeper"], ["probability"]),
+        ],
+        "end of turn",
+        [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, [1, 80, 800])],
+        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, [1])],
+        [helper.make_tensor("steep", TensorProto.FLOAT, [1], [20.0])],
+    )
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def test_an_end_of_turn_model_from_a_file_reads_the_last_eight_seconds_and_ends_turns(tmp_path: Path):
+    model = EndOfTurnModel(write_end_of_turn_model(tmp_path / "turn.onnx"))
+    loud = np.random.default_rng(0).normal(0, 0.1, 12 * 16_000).astype(np.float32)
+    quiet = np.zeros_like(loud)
+    assert model(loud[: 7 * 16_000]) > 0.9 and model(loud[: 16_000 // 2]) < 0.1, "a short one is padded with silence"
+    assert model(np.concatenate([loud, quiet])) < 0.1 and model(np.concatenate([quiet, loud])) > 0.9
+    detector = TurnDetector(TurnDetection(), LoudnessActivity(), model)
+    changes = put_all(detector, noise(0.5, -20), silence(1), noise(8, -20), silence(0.4))
+    assert kinds(changes) == [
+        "speech_started", "probable_end", "speech_resumed", "probable_end", "speech_stopped"
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_no_end_of_turn_model_is_named(tmp_path: Path):
+    path = write_end_of_turn_model(tmp_path / "other.onnx", input_name="sound")
+    with pytest.raises(InputError, match=r"other\.onnx' takes sound: give an end-of-turn model like smart-turn"):
+        EndOfTurnModel(path)
 
 
 def test_a_model_that_is_none_is_named():
