@@ -35,17 +35,17 @@ class Answer:
 
     Attributes:
         turn: the user's turn.
-        sound: of that turn, ``(samples,)`` at 24 kHz, up to the end that was found.
-        times: of the turn and of this answer.
+        sound: the sound of that turn, ``(samples,)`` at 24 kHz, up to the end that was found.
+        times: moments of the turn and of this answer.
         state: how far it is.
         text: what the user said; None before it is recognised, empty without a word.
-        events: of the chatbot; None before it is asked.
+        events: the chatbot's events; None before it is asked.
         held: events that are not handed out yet.
         over: nothing more will come from the chatbot.
         complete: the chatbot's last event.
         called_s: when the chatbot was asked, by the clock.
-        reported: its row was handed out.
-        playback: of its sound.
+        reported: whether the row of the turn was handed out.
+        playback: how much of the answer the listener has played.
     """
 
     turn: UserTurn

@@ -45,8 +45,8 @@ class LiveConversation:
         clock: seconds, never decreasing; the one that the chatbot was given.
 
     Attributes:
-        chatbot: as given.
-        detector: as given or made; its ``detection`` may be replaced between turns.
+        chatbot: answers the user.
+        detector: finds the turns; its ``detection`` may be replaced between turns.
 
     Raises:
         InputError: no recogniser.

@@ -18,7 +18,7 @@ class EndOfTurnModel:
     It is not part of csmkit; download ``smart-turn-v3.2-cpu.onnx`` and give its path.
 
     Args:
-        path: of the ONNX file, with the input ``input_features`` ``(1, 80, 800)`` and one output.
+        path: the ONNX file, with the input ``input_features`` ``(1, 80, 800)`` and one output.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.

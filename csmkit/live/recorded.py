@@ -54,7 +54,7 @@ class Listener:
 
     Attributes:
         reacts_s: seconds from an event until the sound has followed it.
-        sound: of the voice, ``(samples,)`` at 24 kHz from the beginning of the conversation.
+        sound: the voice's sound, ``(samples,)`` at 24 kHz from the beginning of the conversation.
     """
 
     reacts_s: float = 0.02
@@ -160,7 +160,7 @@ def converse(
 
     Args:
         live: not started; made with ``clock``, as its chatbot is.
-        user: who speaks.
+        user: makes the sound of the microphone.
         clock: is set by this function.
         frame_ms: length of the microphone's frames.
         echo: makes the echo of what was played in a frame, ``(samples,)`` to ``(samples,)``; None for headphones.
@@ -169,7 +169,7 @@ def converse(
     Raises:
         CsmkitError: as `LiveConversation.work`.
     """
-    listener, events, heard = Listener(), list[LiveEvent](), list[np.ndarray]()
+    listener, events, recorded = Listener(), list[LiveEvent](), list[np.ndarray]()
     n_frame, start, work = frame_ms * SAMPLE_RATE // 1000, 0, _Work(live, clock)
 
     def gather() -> None:
@@ -182,11 +182,11 @@ def converse(
 
     while (said := user.speak(start, start + n_frame, listener)) is not None:
         frame = said if echo is None else said + echo(listener.between(start, start + n_frame))
-        heard.append(frame.astype(np.float32))
+        recorded.append(frame.astype(np.float32))
         start += n_frame
         clock.set(start / SAMPLE_RATE)
         listener.report(live)
-        live.put(heard[-1])
+        live.put(recorded[-1])
         live.wait_for_partials()
         gather()
         work.run(start / SAMPLE_RATE, (start + n_frame) / SAMPLE_RATE)
@@ -194,7 +194,7 @@ def converse(
     live.close()
     work.run(start / SAMPLE_RATE, math.inf)
     gather()
-    return Conversation(events, np.concatenate(heard or [np.zeros(0, np.float32)]), listener.sound)
+    return Conversation(events, np.concatenate(recorded or [np.zeros(0, np.float32)]), listener.sound)
 
 
 class _Work:

@@ -17,10 +17,10 @@ class TurnTimes:
         prepared: the answer was asked for, at a probable end.
         detected: the turn was found to be over.
         text: the final text was there.
-        first_word: of the answer, from the language model.
+        first_word: the language model wrote the first word of the answer.
         first_audio: the first chunk of the answer was made.
         handed_out: the first chunk was handed to the listener.
-        audible: it can be heard, after the silence that the sound may begin with.
+        audible: the first sound above the silence that an answer may begin with could be heard.
         broke_in, interrupted, silent: the user's speech over the voice began; it was noticed; the listener was silent.
     """
 

@@ -19,8 +19,8 @@ class UserTurn:
     """A turn of the user, from its first sound until its answer can be heard.
 
     Attributes:
-        number: of the turn, from 1.
-        asr: the recogniser.
+        number: number of the turn, from 1.
+        asr: recognises the user's speech.
         began_s, ended_s: when the speech began and ended, by the conversation's clock; the end is the latest found so
             far.
         breaks_in: whether the voice was speaking when it began.

@@ -33,7 +33,7 @@ class SileroVoiceActivity:
     The model reads 64 samples of the window before in front of each window. One call takes about 0.1 ms.
 
     Args:
-        path: of the ONNX file; None takes the one in the faster-whisper package.
+        path: the ONNX file; None takes the one in the faster-whisper package.
 
     Raises:
         MissingDependencyError: faster-whisper or onnxruntime is not installed.

@@ -21,7 +21,7 @@ class Admission:
     Attributes:
         n_active: utterances and answers being generated.
         n_waiting: requests that wait for their turn.
-        n_sessions: open conversations.
+        n_sessions: number of open conversations.
         n_other: requests that need no stream, such as transcriptions.
         draining: no new work is taken.
     """

@@ -21,7 +21,7 @@ class RequestError(CsmkitError):
     """A request that is refused.
 
     Args:
-        status: of HTTP.
+        status: status code of HTTP.
         message: what was given, what is allowed, what to do.
         code: a name for programs.
         param: the field that is meant, or None.

@@ -33,7 +33,7 @@ class Feed(Generic[T]):
 
     Args:
         source: closed in its thread, however the feed ends.
-        threads: where it runs.
+        threads: runs the source.
         n_ahead: items that may wait; the source is not asked for more until one is taken.
     """
 

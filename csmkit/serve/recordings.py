@@ -17,7 +17,7 @@ def read_speakers(folder: Path, number: int = 0) -> list[Speaker]:
     """The voices of a folder, by name: of ``anna.wav`` and ``anna.txt``, what is said in it, the voice ``anna``.
 
     Args:
-        folder: of recordings, up to 30 s each.
+        folder: has the recordings, up to 30 s each.
         number: the speaker of the model that speaks like them.
 
     Raises:

@@ -41,8 +41,8 @@ class Guard:
 
     Args:
         app: what is guarded.
-        options: who may ask, and how much.
-        metrics: counts refusals.
+        options: say who may ask, and how much.
+        metrics: counts the refusals.
         public: paths that need no token, such as those of the page.
     """
 

@@ -31,7 +31,7 @@ class Server:
     """A server on a thread of its own, or on this one.
 
     Args:
-        options: where it listens and whom it answers.
+        options: say where it listens and whom it answers.
         models: loaded ones, a choice, or a function that loads them; None is the preset's choice. They are loaded when
             the server starts, and requests are refused until they are there.
 

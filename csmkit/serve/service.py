@@ -19,13 +19,13 @@ class Service:
     """The state of one server. Made anywhere, used in the server's event loop.
 
     Args:
-        options: where it listens and whom it answers.
+        options: say where it listens and whom it answers.
         models: warm ones, which are not closed, or a function that loads them, called in a thread when the server
             starts.
 
     Attributes:
         metrics: what is counted.
-        admission: who may start.
+        admission: decides who may start.
         threads: where speech is generated and sound is recognised: one for each utterance or request in progress.
     """
 

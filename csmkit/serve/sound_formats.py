@@ -59,8 +59,8 @@ def wav_header(n_bytes: int = UNKNOWN_SIZE) -> bytes:
     """The 44 bytes before mono samples of 16 bits at 24 kHz.
 
     Args:
-        n_bytes: of samples; where it is not known, both sizes are as large as they can be, which players take for
-            "until the end".
+        n_bytes: number of bytes of samples; where it is not known, both sizes are as large as they can be, which
+            players take for "until the end".
     """
     whole = UNKNOWN_SIZE if n_bytes == UNKNOWN_SIZE else 36 + n_bytes
     layout = struct.pack("<IHHIIHH", 16, 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)

@@ -27,10 +27,10 @@ class StreamedAnswer:
 
     Args:
         pieces: the bytes; what fails before the first is answered with an error's status.
-        media_type: of them.
-        route: by which it is counted.
-        metrics: where.
-        slow_reader_s: for how long a client that reads nothing is waited for.
+        media_type: media type of the bytes.
+        route: name under which the answer is counted.
+        metrics: counts the answer.
+        slow_reader_s: seconds for which a client that reads nothing is waited for.
         turn_s: how long the whole answer may take.
         on_error: the last bytes of an answer that fails on its way, where its format can say so; None closes the
             connection without the end of the answer.

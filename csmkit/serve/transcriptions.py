@@ -161,13 +161,13 @@ async def as_events(found: AsyncIterator[Transcript]) -> AsyncIterator[bytes]:
 
     Deltas are what several readings agreed on. The final reading may differ: its text is in ``done``.
     """
-    told = ""
+    sent = ""
     text = None
     async for text in found:
-        said = text.committed if text.committed.startswith(told) else told
-        if len(said) > len(told):
-            yield event({"type": "transcript.text.delta", "delta": said[len(told) :]})
-            told = said
+        committed = text.committed if text.committed.startswith(sent) else sent
+        if len(committed) > len(sent):
+            yield event({"type": "transcript.text.delta", "delta": committed[len(sent) :]})
+            sent = committed
     assert text is not None
     usage = {"type": "duration", "seconds": round(text.audio_s, 3)}
     yield event({"type": "transcript.text.done", "text": text.text, "usage": usage})

@@ -19,12 +19,12 @@ class Wording:
     """What is spoken, and how.
 
     Attributes:
-        text: of any length.
-        speaker: who speaks.
+        text: a text of any length.
+        speaker: speaks the text.
         chunk_frames: frames of a chunk, or a schedule.
-        seed: of the first passage, counted up from passage to passage; None differs every time.
-        temperature, topk: of the speech; None for the voice's own.
-        max_audio_length_ms: of the whole text; None for as long as it takes.
+        seed: seed of the first passage, counted up from passage to passage; None differs every time.
+        temperature, topk: settings of the sampling; None for the voice's own.
+        max_audio_length_ms: longest sound of the whole text; None for as long as it takes.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Utterance(Iterator[np.ndarray]):
     """Chunks of sound, ``(samples,)`` float32 at 24 kHz. One thread iterates and closes; any may call `stop_soon`.
 
     Args:
-        models: with the voice.
+        models: have the voice.
         wording: what is spoken.
 
     Raises:

@@ -53,10 +53,10 @@ class Answer:
 
     Attributes:
         tell: sends an event: its type, then its fields.
-        response_id, item_id: its names.
-        n_samples: of sound that were sent.
+        response_id, item_id: ids that the client is told.
+        n_samples: number of samples that were sent.
         transcript: what was spoken so far, clause by clause.
-        status: of the API's response: in_progress, completed, cancelled, incomplete or failed.
+        status: status of the API's response: in_progress, completed, cancelled, incomplete or failed.
     """
 
     tell: Tell

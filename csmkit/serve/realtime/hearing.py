@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from csmkit.asr.streaming import StreamingWhisperASR, TranscriptionStream
     from csmkit.live.voice_activity import VoiceActivity
 
-TOLD = ("speech_started", "speech_stopped")  # of what the detector finds
-
 
 @dataclass
 class SpokenTurn:
@@ -24,12 +22,12 @@ class SpokenTurn:
 
     Attributes:
         stream: recognises it while it comes.
-        pieces: of its sound, ``(samples,)`` at 24 kHz.
+        pieces: sound of the turn, ``(samples,)`` at 24 kHz.
     """
 
     stream: TranscriptionStream
     pieces: list[np.ndarray] = field(default_factory=list)
-    _told: str = ""
+    _sent: str = ""
 
     @property
     def n_samples(self) -> int:
@@ -46,25 +44,25 @@ class SpokenTurn:
         return np.concatenate([np.zeros(0, np.float32), *self.pieces])
 
     def news(self) -> str:
-        """Words that are certain now and were not told yet; raises TranscriptionError."""
+        """Words that are certain now and were not sent yet; raises TranscriptionError."""
         committed = self.stream.get_latest_partial().committed
-        if not committed.startswith(self._told) or committed == self._told:
+        if not committed.startswith(self._sent) or committed == self._sent:
             return ""
-        said, self._told = committed[len(self._told) :], committed
-        return said
+        fresh, self._sent = committed[len(self._sent) :], committed
+        return fresh
 
 
 class Hearing:
     """The buffer of a conversation's input: sound goes in, changes of turn come out.
 
     Args:
-        asr: recognises turns.
+        asr: recognises the turns.
         detection: how turns are found; None where the client commits its sound itself.
         most_s: seconds of sound of one turn.
         activity: rates windows for the detector; None loads Silero.
 
     Attributes:
-        turn: that is being spoken, or None.
+        turn: the turn that is being spoken, or None.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class Settings:
 
     Attributes:
         model: the name that the client gave.
-        speaker: who answers.
+        speaker: speaks the answers.
         instructions: what the language model is told before every answer.
         detection: how turns are found; None where the client commits its sound itself.
         create_response: whether a turn that was found is answered at once.
@@ -47,7 +47,7 @@ class Settings:
             found |= {"silence_duration_ms": int(found["silence_duration_ms"])}
             found |= {"type": "server_vad", "create_response": self.create_response}
             found["interrupt_response"] = self.interrupt_response
-        heard = {"format": PCM, "turn_detection": found, "transcription": {"model": "whisper", "language": "en"}}
+        microphone = {"format": PCM, "turn_detection": found, "transcription": {"model": "whisper", "language": "en"}}
         return {
             "type": "realtime",
             "object": "realtime.session",
@@ -55,7 +55,7 @@ class Settings:
             "model": self.model,
             "instructions": self.instructions,
             "output_modalities": ["audio"],
-            "audio": {"input": heard, "output": {"format": PCM, "voice": self.speaker.name, "speed": 1.0}},
+            "audio": {"input": microphone, "output": {"format": PCM, "voice": self.speaker.name, "speed": 1.0}},
         }
 
     def updated(self, session: object, models: ServedModels, max_chars: int) -> Settings:
@@ -87,9 +87,9 @@ class Settings:
             raise invalid("speed other than 1 is not supported: leave it out", "session.audio.output.speed")
         return self if given.get("voice") is None else replace(self, speaker=models.speaker(given["voice"]))
 
-    def _with_input(self, heard: object) -> Settings:
+    def _with_input(self, settings: object) -> Settings:
         known = ("format", "turn_detection", "transcription", "noise_reduction")
-        given = _object(heard, "session.audio.input", known)
+        given = _object(settings, "session.audio.input", known)
         _check_format(given.get("format"), "session.audio.input.format")
         if given.get("noise_reduction") is not None:
             raise invalid("noise_reduction is not supported: leave it out", "session.audio.input.noise_reduction")
