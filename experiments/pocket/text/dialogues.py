@@ -48,6 +48,8 @@ BETTER_SHARE = 0.2
 """How often what is said in a sad mood ends it."""
 LEAD_SHARE, TWICE_SHARE = 0.1, 0.05
 """How often a short remark comes before what the user says, and how often it is said in two ways."""
+NAME_AND_JOB_SHARE = 0.15
+"""How often who says the name says the job, too."""
 JUST_A_JOKE = ("it's only a joke.", "it's only a joke, don't think too hard.")
 _COPIED = "\x00"
 ANSWER_KEYS = ("o", "a", "t", "q", "w", "y", "m", "known", "unknown")
@@ -351,6 +353,9 @@ class Talk:
         if name in {"name", "petname"}:
             self.names.update(it.split())
         user = self.filler.fill(self.composer.phrase(memory["reply" if reply else "u"]), {"it": it})
+        if name == "name" and self.rng.random() < NAME_AND_JOB_SHARE:
+            job = self.told["job"] = self.filler.fill("<job told>", {})
+            user += self.filler.fill(self.rng.choice((", i'm <job.a>", " and i work as <job.a>")), {"job": job})
         return Turn(memory.name, user, self.filler.fill(self.rng.choice(memory["a"]), {"it": it}))
 
     def _ask(self) -> Turn:
