@@ -113,7 +113,8 @@ def test_the_whispers_load_in_plain_faster_whisper(name: str, generator: Generat
     audio = resample(generator.generate(SENTENCES[1], seed=0).numpy(), SAMPLE_RATE, 16_000)
     segments, info = model.transcribe(audio, beam_size=1, temperature=0.0, without_timestamps=True)
     assert info.language == "en"
-    assert any(word in " ".join(s.text for s in segments) for word in ("weather", "nice", "warm"))
+    text = " ".join(segment.text for segment in segments)
+    assert any(word in text for word in ("weather", "nice", "warm"))
 
 
 @pytest.mark.parametrize("name", NAMES)
