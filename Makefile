@@ -24,7 +24,7 @@ $(BIN)/python:
 	@touch $@
 
 demo: .venv/demo.stamp  ## say an answer, aloud where there is a sound card; writes response.wav
-	$(BIN)/csmkit chat "Hello! Can you tell me a joke?" --save response.wav --play auto --seed 3
+	$(BIN)/csmkit chat "Hello! Can you tell me a joke?" --save response.wav --play auto
 	@echo
 	@echo "Next, from this folder (or put csmkit on the path once: source $(BIN)/activate):"
 	@echo "  $(BIN)/csmkit say 'It costs \$$3.50 at 10:30.' --play auto"

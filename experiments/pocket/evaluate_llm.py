@@ -27,6 +27,8 @@ UNKNOWING = re.compile(
     r"wish i knew|outside my little world|nobody told me|can't tell|know simple things|i can't do that|can only talk|"
     r"only a voice|just a voice"
 )
+UNKNOWN = ("fact question", "how to", "large sum")
+"""Topics of which the texts' answers say that they do not know."""
 _SUM = re.compile(r"(\w+) (plus|minus) (\w+) (?:is|makes) (\w+)")
 
 
@@ -133,7 +135,7 @@ def measure(answers: dict[str, list[list[str]]], vocabulary: set[str]) -> dict[s
             topic: round(sum(len(set(seeds)) for seeds in prompts) / len(prompts), 1)
             for topic, prompts in answers.items()
         },
-        "unknown_says_so": _share([bool(UNKNOWING.search(a.lower())) for a in flat.get("unknown", [])]),
+        "unknown_says_so": _share([bool(UNKNOWING.search(a.lower())) for t in UNKNOWN for a in flat[t]]),
         "known_says_unknown": _share(
             [bool(UNKNOWING.search(a.lower())) for t in ("joke", "greeting", "how are you", "thanks") for a in flat[t]]
         ),
