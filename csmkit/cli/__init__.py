@@ -1,4 +1,4 @@
-"""The command line: csmkit chat | talk | say | serve | sweep | report | convert | doctor."""
+"""The command line: csmkit chat | talk | say | serve | sweep | report | listen | convert | doctor."""
 
 from __future__ import annotations
 

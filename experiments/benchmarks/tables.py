@@ -364,6 +364,37 @@ def load_gpu(report: dict[str, Any] | None) -> str:
     return "Many listeners on a GPU: not measured yet (`make bench-gpu`).\n" if report is None else load(report)
 
 
+def serve(report: dict[str, Any] | None) -> str:
+    """The server under load."""
+    if report is None:
+        return "The server under load: not measured yet (`python -m experiments.benchmarks.serve`).\n"
+    counts = ("requests", "refused", "failed", "left")
+    times = ("p50_ms", "p95_ms", "p99_ms", "underruns", "late_p95_ms", "memory_mib")
+    keys = ("what", "requests_per_s", "listeners", *counts, *times)
+    freed = " and ".join(
+        f"{freed['50']:.0f} ms (at most {freed['100']:.0f}) of {what}"
+        for what, freed in ((what, report[f"freed_after_{what}_ms"]) for what in ("speech", "conversation"))
+    )
+    before, after = report["before"], report["after"]
+    return (
+        f"**The server under load**, its clients on the same machine, pocket models ({where(report)}): arrivals at "
+        "random, each listener plays in real time; milliseconds from the request to the first audible sound; an "
+        "underrun is a sample that comes more than 20 ms after it would be played:\n\n"
+        + table(keys, [[row[key] for key in keys] for row in report["rows"]])
+        + f"\nAfter a client has left, its stream is free within a median of {freed}. "
+        f"{sum(report['burst'].values())} requests at once were answered {statuses(report['burst'])}. "
+        f"{sum(report['statuses'].values())} short requests one after another, eight clients, took "
+        f"{report['requests_s']:.0f} s and were answered {statuses(report['statuses'])}; before and after them the "
+        f"process held {before['memory_mib']} and {after['memory_mib']} MiB, {before['threads']} and "
+        f"{after['threads']} threads, {before['files']} and {after['files']} files.\n"
+    )
+
+
+def statuses(counts: dict[str, int]) -> str:
+    """How often each status came; 0 is a request without an answer."""
+    return ", ".join(f"{status} {count} times" for status, count in sorted(counts.items()))
+
+
 SECTIONS = {
     "full_size": full_size,
     "rounding": rounding,
@@ -375,6 +406,7 @@ SECTIONS = {
     "codec": codec,
     "growth": growth,
     "load": load,
+    "serve": serve,
     "reproducibility": reproducibility,
     "gpu": gpu,
     "frame_gpu": frame_gpu,
