@@ -276,6 +276,18 @@ def test_the_stop_button_keeps_what_the_listener_reports(live: LiveConversation)
     live.interrupt()
 
 
+def test_a_listener_who_fell_silent_later_has_heard_more_and_both_texts_say_so(live: LiveConversation):
+    put(live, silence(0.5), speech(1.0), silence(0.6))
+    until(live, "complete")
+    live.played(3 * 160)
+    live.interrupt()
+    early = until(live, "interrupted")[-1]["text"]
+    live.stopped(6 * 160)
+    done = until(live, "turn_done")[-1]
+    assert live.chatbot.history[-1]["content"] == done["kept"]
+    assert done["kept"].startswith(early) and len(done["kept"].split()) > len(early.split())
+
+
 def test_closing_ends_the_answer_the_thread_and_the_events(live: LiveConversation):
     put(live, silence(0.5), speech(1.0), silence(0.6))
     until(live, "audio_chunk")

@@ -45,6 +45,7 @@ class Answer:
         complete: the chatbot's last event.
         called_s: when the chatbot was asked, by the clock.
         reported: whether the row of the turn was handed out.
+        kept: the words that the history keeps of an interrupted answer; None for an answer that was not interrupted.
         playback: how much of the answer the listener has played.
     """
 
@@ -59,6 +60,7 @@ class Answer:
     complete: Any = None
     called_s: float = 0.0
     reported: bool = False
+    kept: str | None = None
     playback: Playback = field(default_factory=Playback)
     _n_left_out: int = 0  # samples of silence before the first sound
 
@@ -133,12 +135,11 @@ class Answer:
         return played_ms + self._n_left_out / SAMPLE_RATE * 1000 if played_ms else 0.0
 
     def silence(self, chatbot: StreamingConversationalChatbot) -> str:
-        """Let the chatbot stop, and keep what was played; its text."""
-        if self.events is None:
-            return ""
-        if not self.over:
+        """Let the chatbot stop, and keep what was played; its text, which is `kept` too."""
+        if self.events is not None and not self.over:
             chatbot.interrupt()
-        return chatbot.truncate(self.made_ms)
+        self.kept = "" if self.events is None else chatbot.truncate(self.made_ms)
+        return self.kept
 
     def _abandon(self, chatbot: StreamingConversationalChatbot) -> None:
         """End the chatbot's turn without a trace in its history."""

@@ -389,6 +389,7 @@ class LiveConversation:
             answer.turn.number,
             metrics=chat["metrics"] | row | answer.times.row(self.detector.detection.silence_ms),
             spans=answer.times.spans() + moved_spans(chat["spans"], offset_ms),
+            kept=answer.kept,
         )
 
     def _show_partial(self) -> None:

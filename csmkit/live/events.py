@@ -86,12 +86,15 @@ class TurnDone(_Stamped):
     """The answer was heard to its end, or was interrupted.
 
     ``metrics`` is one flat row: the chatbot's of this turn and those of `csmkit.live.turn_times`. ``spans`` has the
-    chatbot's and the user's side, in milliseconds from the end of the user's speech.
+    chatbot's and the user's side, in milliseconds from the end of the user's speech. ``kept`` has the words that the
+    history keeps of an interrupted answer, which may be more than ``interrupted`` named: the listener reports later how
+    much it had played when it fell silent. None for an answer that was not interrupted.
     """
 
     type: Literal["turn_done"]
     metrics: dict[str, Metric]
     spans: list[Span]
+    kept: str | None
 
 
 class Failed(_Stamped):

@@ -78,6 +78,8 @@ class TalkText:
     def _take_turn_done(self, event: Any) -> None:
         latency_ms = event["metrics"].get("end_to_audible_ms")
         self._change(event, latency_ms=latency_ms)
+        if event["kept"] is not None:
+            self._change(event, voice=event["kept"])
         self._end(event)
 
     def _take_error(self, event: Any) -> None:
