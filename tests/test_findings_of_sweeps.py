@@ -187,7 +187,7 @@ def test_figures_are_drawn_from_the_table_and_make_no_interval_again(tmp_path: P
     findings = analyse(trials(lambda point: 30 * point["chunk_frames"], chunk_frames=[2, 6]))
     monkeypatch.setattr("csmkit.lab.analysis.statistics.drawn_figures", None)
     captions = [picture.caption for picture in draw_figures(findings, tmp_path)]
-    assert captions[0].startswith("Differences by chunk size") and len(captions) == 2
+    assert captions[0].startswith("Paired differences by chunk size") and len(captions) == 2
 
 
 def test_what_a_figure_shows_is_told_in_numbers_to_those_who_do_not_see_it(tmp_path: Path):
