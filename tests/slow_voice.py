@@ -52,3 +52,16 @@ class Hangs(SlowVoice):
         if any("hangs" in request.text for request in requests):
             time.sleep(3600)
         return super().start(requests, schedules, codec)
+
+
+class Gated(SlowVoice):
+    """Writes its process id into the folder GATE, and speaks once a file "open" is there."""
+
+    def start(
+        self, requests: Sequence[Request], schedules: Sequence[Sequence[int]], codec: Codec | None
+    ) -> list[ScheduledUtterance]:
+        gate = Path(os.environ["GATE"])
+        (gate / str(os.getpid())).touch()
+        while not (gate / "open").exists():
+            time.sleep(0.01)
+        return super().start(requests, schedules, codec)

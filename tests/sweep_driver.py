@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from csmkit.lab.sweep import EngineOptions, Recipe, make_recipe, run_sweep
 
 
-def slow_recipe() -> Recipe:
-    """Twenty-four trials of about 50 ms."""
+def slow_recipe(voice: str = "SlowVoice", **changes: Any) -> Recipe:
+    """Twenty-four trials of about 50 ms where nothing is changed, spoken by a class of slow_voice.py."""
     return make_recipe(
         "slow",
         {
@@ -19,7 +20,8 @@ def slow_recipe() -> Recipe:
             "seeds": [0, 1, 2, 3],
             "metrics": ["latency", "codes"],
             "keep": "none",
-            "speech": "slow_voice:SlowVoice",
+            "speech": f"slow_voice:{voice}",
+            **changes,
         },
     )
 

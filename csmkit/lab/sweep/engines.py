@@ -1,4 +1,4 @@
-"""Where trials run: in this process, in several, or on a Ray cluster. All hand out futures."""
+"""Where trials run: in this process, in several processes, or on a Ray cluster. All return futures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from typing import Any
 
-from csmkit.errors import InputError, MissingDependencyError
+from csmkit.errors import InputError, MissingDependencyError, ResultsError
 from csmkit.lab.sweep.axes import check_choice, check_integer
 from csmkit.lab.sweep.plan import Planned
 from csmkit.lab.sweep.recipe import Recipe
 from csmkit.lab.sweep.worker import Done, run_task, worker_of
 
 ENGINES = ("local", "processes", "ray")
+MOST_FAILED_STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,15 @@ class EngineOptions:
 
     Attributes:
         name: one of ``local``, ``processes``, ``ray``.
-        workers: trials at once; None is one for each core, on Ray as many as the cluster has room for.
-        address: of the Ray cluster, such as ``auto`` or ``ray://host:10001``; None starts one on this machine, or joins
-            the one that RAY_ADDRESS names.
-        cpus: of a worker on Ray, and its threads.
-        gpus: of a worker on Ray; a part of one is fine.
-        timeout_s: a trial that takes longer is a failure, and its worker is started anew; None waits for ever. The
-            engine ``local`` has one worker that it cannot end, so it looks at the clock between chunks.
-        most_failures: failures in a row after which the sweep stops; None goes on to the end.
+        workers: largest number of trials at once; None is one for each core, on Ray as many as the nodes have room for.
+        address: where the Ray cluster listens, such as ``auto`` or ``ray://host:10001``; None starts a cluster on this
+            machine, or joins the one that RAY_ADDRESS names.
+        cpus: number of cores, and of torch's threads, that each worker on Ray takes.
+        gpus: number of GPUs that each worker on Ray takes; may be a fraction.
+        timeout_s: seconds after which a trial is a failure; None sets no limit. The engines ``processes`` and ``ray``
+            then end its worker and start another one. The engine ``local`` cannot end its only worker: it compares the
+            clock with the limit between two chunks, so a trial that hangs within a chunk hangs the sweep.
+        most_failures: number of failures in a row after which the sweep stops; None continues to the end.
 
     Raises:
         InputError: a value out of its range, or an option of another engine.
@@ -76,17 +78,21 @@ class Engine(ABC):
     """Runs tasks; made by `EngineOptions.start`."""
 
     @property
+    def starting(self) -> Collection[Future[Any]]:
+        """One future for each worker that does not take tasks yet; `room` may grow when one of them is done."""
+        return ()
+
     @abstractmethod
-    def room(self) -> int:
-        """How many tasks may be under way at once; it may change."""
+    def room(self, n_left: int) -> int:
+        """How many tasks may run at once now, where ``n_left`` are running or waiting; it may change."""
 
     @abstractmethod
     def submit(self, task: Sequence[Planned]) -> Future[list[Done]]:
-        """Start a task."""
+        """Start a task; fewer than `room` may be running."""
 
     @abstractmethod
     def close(self) -> None:
-        """Wait for what is under way, and let the workers go."""
+        """Wait for the tasks that are running, and end the workers."""
 
     def abandon(self, future: Future[list[Done]]) -> None:
         """End the worker of a task that takes too long, if it can be ended; its future then fails."""
@@ -104,8 +110,7 @@ class LocalEngine(Engine):
         self._recipe, self._timeout_s = recipe, options.timeout_s
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="csmkit-sweep")
 
-    @property
-    def room(self) -> int:
+    def room(self, n_left: int) -> int:
         return 1
 
     def submit(self, task: Sequence[Planned]) -> Future[list[Done]]:
@@ -155,8 +160,7 @@ class ProcessEngine(Engine):
         self._recipe, self._threads = recipe, max(1, cores // n_workers)
         self._workers = [_Process(gpus[index % len(gpus)] if gpus else None) for index in range(n_workers)]
 
-    @property
-    def room(self) -> int:
+    def room(self, n_left: int) -> int:
         return len(self._workers)
 
     def submit(self, task: Sequence[Planned]) -> Future[list[Done]]:
@@ -218,7 +222,11 @@ def _check_reachable(address: str | None) -> None:
 
 
 class RayEngine(Engine):
-    """Ray actors that keep their models: its scheduler finds the nodes, and a node may come or go meanwhile."""
+    """Ray actors that keep their models. Nodes may come and go: a task is given to an actor that has started.
+
+    An actor that is waiting for a place on a node therefore holds no task, and a dead node costs the tasks that ran
+    on it, which fail with an error that `is_loss` knows.
+    """
 
     def __init__(self, recipe: Recipe, options: EngineOptions) -> None:
         try:
@@ -236,28 +244,58 @@ class RayEngine(Engine):
                 remedy = "start it with `ray start --head`, or leave the address out for one on this machine"
                 raise InputError(f"no Ray cluster at {options.address!r} ({error}): {remedy}") from error
         self._recipe = ray.put(recipe)
-        # A worker that dies is told to the sweep, which counts how often; nothing runs again here.
+        # Ray restarts nothing by itself: the sweep counts how often a trial lost its worker.
         limits = {"num_cpus": options.cpus, "num_gpus": options.gpus, "max_restarts": 0, "max_task_retries": 0}
         self._actor: Any = ray.remote(**limits)(_RayWorker)
+        self._starting: dict[Future[None], Any] = {}
         self._idle: list[Any] = []
         self._busy: dict[Future[list[Done]], Any] = {}
+        self._n_failed_starts = 0  # in a row
 
     @property
-    def room(self) -> int:
-        if self._options.workers is not None:
-            return self._options.workers
-        have = self._ray.cluster_resources()
-        room = have.get("CPU", 0) // self._options.cpus
-        if self._options.gpus:
-            room = min(room, have.get("GPU", 0) // self._options.gpus)
-        return max(1, int(room))
+    def starting(self) -> Collection[Future[Any]]:
+        return self._starting.keys()
+
+    def room(self, n_left: int) -> int:
+        self._collect()
+        n_wanted = min(n_left, self._options.workers or self._n_places())
+        surplus = len(self._starting) + len(self._idle) + len(self._busy) - n_wanted
+        for _ in range(-surplus):
+            actor = self._actor.remote()
+            self._starting[actor.load.remote(self._recipe, self._options.cpus).future()] = actor
+        for _ in range(surplus):
+            if self._starting:
+                self._ray.kill(self._starting.popitem()[1])
+            elif self._idle:
+                self._ray.kill(self._idle.pop())
+        return len(self._idle) + len(self._busy)
+
+    def _n_places(self) -> int:
+        """How many actors the nodes hold; at least 1, as a node may still join."""
+        need = {"CPU": self._options.cpus, "GPU": self._options.gpus}
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return max(1, sum(int(min(have.get(kind, 0) // n for kind, n in need.items() if n)) for have in nodes))
+
+    def _collect(self) -> None:
+        """Actors that have started or finished their task are idle; dead ones are forgotten."""
+        for future in [future for future in self._starting if future.done()]:
+            actor, error = self._starting.pop(future), future.exception()
+            self._n_failed_starts = 0 if error is None else self._n_failed_starts + 1
+            if error is None:
+                self._idle.append(actor)
+            elif self._n_failed_starts == MOST_FAILED_STARTS:
+                cause = getattr(error, "cause", None) or error  # Ray wraps what an actor raised
+                raise ResultsError(
+                    f"{MOST_FAILED_STARTS} Ray workers in a row did not start, the last by {type(cause).__name__}: "
+                    f"{cause}; install csmkit[sweep] on each node, with the models at the same paths"
+                ) from error
+        for future in [future for future in self._busy if future.done()]:
+            actor, error = self._busy.pop(future), future.exception()
+            if error is None or not self.is_loss(error):
+                self._idle.append(actor)
 
     def submit(self, task: Sequence[Planned]) -> Future[list[Done]]:
-        for future in [future for future in self._busy if future.done()]:
-            actor = self._busy.pop(future)
-            if future.exception() is None or not self.is_loss(future.exception()):
-                self._idle.append(actor)
-        actor = self._idle.pop() if self._idle else self._actor.remote()
+        actor = self._idle.pop()
         future: Future[list[Done]] = actor.run.remote(self._recipe, task, self._options.cpus).future()
         self._busy[future] = actor
         return future
@@ -265,13 +303,13 @@ class RayEngine(Engine):
     def abandon(self, future: Future[list[Done]]) -> None:
         self._ray.kill(self._busy[future])
 
-    def is_loss(self, error: BaseException | None) -> bool:
+    def is_loss(self, error: BaseException) -> bool:
         gone = self._ray.exceptions
         lost = gone.RayActorError | gone.WorkerCrashedError | gone.NodeDiedError | gone.LocalRayletDiedError
         return isinstance(error, lost | gone.ObjectLostError | gone.OutOfMemoryError)
 
     def close(self) -> None:
-        for actor in [*self._idle, *self._busy.values()]:
+        for actor in [*self._starting.values(), *self._idle, *self._busy.values()]:
             self._ray.kill(actor)
         if not self._joined:
             self._ray.shutdown()
@@ -279,6 +317,9 @@ class RayEngine(Engine):
 
 class _RayWorker:
     """An actor: a process that runs tasks with the models that it has loaded."""
+
+    def load(self, recipe: Recipe, threads: int) -> None:
+        worker_of(recipe, threads)
 
     def run(self, recipe: Recipe, task: Sequence[Planned], threads: int) -> list[Done]:
         return run_task(recipe, task, threads)

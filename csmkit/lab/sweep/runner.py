@@ -148,10 +148,12 @@ class _Run:
         engine = self._options.start(self._recipe)
         try:
             while waiting or running:
-                while waiting and len(running) < engine.room:
+                room = engine.room(len(waiting) + len(running))
+                while waiting and len(running) < room:
                     task = waiting.popleft()
                     running[engine.submit(task)] = (task, time.monotonic())
-                for future in wait(running, self._patience_s, return_when=FIRST_COMPLETED).done:
+                changes = [*running, *engine.starting]
+                for future in wait(changes, self._patience_s, return_when=FIRST_COMPLETED).done & running.keys():
                     waiting.extendleft(self._settle(engine, future, running.pop(future)[0], bar))
                 self._end_late(engine, running)
         finally:
