@@ -77,3 +77,74 @@ def test_a_room_adds_sound_behind_a_click_and_none_before_it():
     heard = in_room(click, np.random.default_rng(0))
     assert np.abs(heard[:1_990]).max() < 1e-6
     assert 0.0 < np.abs(heard[2_010:3_000]).max() < 1.0
+
+
+def save_run(folder: Path, seed: int) -> Path:
+    """A run of a tiny.en that nobody trained."""
+    from experiments.pocket.training import Averaged
+    from experiments.pocket.whisper import WhisperTrainee, whisper_config
+
+    torch.manual_seed(seed)
+    trainee = WhisperTrainee(whisper_config("tiny.en"))
+    trainee.model.model.encoder.embed_positions.requires_grad_(False)
+    folder.mkdir()
+    state = {"trainee": trainee.state_dict(), "average": Averaged(trainee).state_dict()}
+    torch.save(state, folder / "checkpoint.pt")
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def test_a_mean_of_weights_has_each_weight_between_those_it_was_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from experiments.pocket import mean_weights
+    from experiments.pocket.train_whisper import trained
+
+    runs = [save_run(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    command = ["mean_weights", "--size", "tiny.en", "--of", *map(str, runs), "--shares", "0.25", "0.75"]
+    monkeypatch.setattr("sys.argv", [*command, "--out", str(tmp_path / "mean")])
+    mean_weights.main()
+    a, b, mean = (trained("tiny.en", run).model.model.state_dict() for run in (*runs, tmp_path / "mean"))
+    for name, value in mean.items():
+        torch.testing.assert_close(value, 0.25 * a[name] + 0.75 * b[name])
+    assert not torch.equal(a["decoder.embed_tokens.weight"], b["decoder.embed_tokens.weight"])
+    assert (tmp_path / "mean" / "tokenizer.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("shares", [[1.0], [0.5, 0.6], [0.2, 0.3, 0.5]])
+def test_shares_of_a_mean_that_do_not_fit_are_refused(shares: list[float], tmp_path: Path):
+    from experiments.pocket.mean_weights import mean_of
+
+    with pytest.raises(SystemExit, match="1 in sum"):
+        mean_of("tiny.en", [tmp_path, tmp_path], shares)
+
+
+def test_every_exported_whisper_is_made_by_an_earlier_step():
+    from experiments.pocket.all import steps
+
+    made: set[str] = set()
+    exported = 0
+    for step in steps(Path("work"), Path("out")):
+        arguments = dict(zip(step.arguments, step.arguments[1:], strict=False))
+        if step.arguments[0] == "whisper":
+            assert arguments["--run"] in made
+            exported += 1
+        made.add(arguments["--out"])
+    assert exported == 3
+
+
+def test_a_word_has_the_same_tokens_with_a_capital_and_comes_back_as_it_was_written():
+    from experiments.pocket.train_llm import CAPITAL, train_tokenizer
+
+    talk = {
+        "messages": [{"role": "user", "content": "my name is Charlie"}, {"role": "assistant", "content": "Oh. I'm X."}]
+    }
+    tokenizer = train_tokenizer([talk] * 3, vocab_size=300)
+    text = "Hello, Charlie Ivanov. I'm here. It's nice. OK?"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    marked = tokenizer(" Charlie", add_special_tokens=False)["input_ids"]
+    small = tokenizer(" charlie", add_special_tokens=False)["input_ids"]
+    assert marked == [tokenizer.convert_tokens_to_ids(CAPITAL), *small]
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Charlie"}], tokenize=False)
+    assert prompt.endswith(" charlie<|eot_id|>")

@@ -36,16 +36,15 @@ def steps(work: Path, out: Path) -> list[Step]:
     text, speech, codes = work / "text", work / "speech", work / "codes"
     quantiser, copies, voices = codes / "quantiser.safetensors", work / "speech_codec", work / "speech_voices"
     tokens = ("--data", f"{speech}", "--codes", f"{codes}", "--quantiser", f"{quantiser}")
-    base = work / "whisper-base.en"
+    base, again, mean = work / "whisper-base.en", work / "whisper-base.en-again", work / "whisper-base.en-mean"
 
-    def whisper(size: str, minutes: float, *more: str) -> Step:
-        run = work / f"whisper-{size}"
-        folders = ("--data", f"{speech}", f"{copies}", f"{voices}", "--text", f"{text}", "--out", f"{run}")
-        return Step(f"whisper-{size}", "train_whisper", ("--size", size, *folders, *more), None, minutes)
+    def whisper(size: str, minutes: float, *more: str, name: str = "") -> Step:
+        name = name or f"whisper-{size}"
+        folders = ("--data", f"{speech}", f"{copies}", f"{voices}", "--text", f"{text}", "--out", f"{work / name}")
+        return Step(name, "train_whisper", ("--size", size, *folders, *more), None, minutes)
 
-    def export_whisper(size: str) -> Step:
-        target = out / f"whisper-{size}"
-        arguments = ("whisper", "--size", size, "--run", f"{work / f'whisper-{size}'}", "--out", f"{target}")
+    def export_whisper(size: str, run: Path) -> Step:
+        arguments = ("whisper", "--size", size, "--run", f"{run}", "--out", f"{out / f'whisper-{size}'}")
         return Step(f"export-whisper-{size}", "export", arguments)
 
     runs = {name: work / name for name in ("voice", "decoder", "encoder")}
@@ -64,6 +63,8 @@ def steps(work: Path, out: Path) -> list[Step]:
         ),
         Step("other_voices", "other_voices", ("--text", f"{text}", "--out", f"{voices}")),
         whisper("base.en", 145),
+        whisper("base.en", 20, "--start-from", f"base.en={base}", "--rate", "0.3", name=again.name),
+        Step(mean.name, "mean_weights", ("--size", "base.en", "--of", f"{base}", f"{again}", "--out", f"{mean}")),
         whisper("tiny.en", 50, "--start-from", f"base.en={base}", "--rate", "0.5"),
         whisper("small.en", 135, "--start-from", f"base.en={base}", "--rate", "0.5"),
         Step(
@@ -74,7 +75,9 @@ def steps(work: Path, out: Path) -> list[Step]:
             "export",
             ("voice", *exported, "--quantiser", f"{quantiser}", "--out", f"{out / 'voice'}"),
         ),
-        *(export_whisper(size) for size in ("tiny.en", "base.en", "small.en")),
+        export_whisper("tiny.en", work / "whisper-tiny.en"),
+        export_whisper("base.en", mean),
+        export_whisper("small.en", work / "whisper-small.en"),
     ]
 
 

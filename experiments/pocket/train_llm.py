@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -26,11 +26,17 @@ BOS, END, HEADER, HEADER_END, TURN_END, PAD = (
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
-    "{% if message['role'] == 'user' %}{{ message['content'] | trim | lower | replace('\u2019', \"'\") }}"
+    "{% if message['role'] == 'user' %}{{ ' ' + (message['content'] | trim | lower | replace('\u2019', \"'\")) }}"
     "{% else %}{{ message['content'] | trim }}{% endif %}{{ '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
-"""Llama 3's, but users are read in lower case with plain apostrophes: how they type does not change what they mean."""
+"""Llama 3's, but users are read in lower case with plain apostrophes: how they type does not change what they mean.
+
+What they say begins with a space, so that a word has the same tokens wherever it stands, and can be copied.
+"""
+CAPITAL = "\ufffd"
+"""The token before a word with a capital. Programs that write an answer as it comes wait after this character, which
+otherwise stands for an unfinished one; so no half-written capital is ever seen."""
 N_POSITIONS = 512
 """The longest conversation trained on, in tokens; the exported files say it, and readers cut history there."""
 IGNORED = -100
@@ -57,8 +63,30 @@ def read_dialogues(path: Path) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
+def mark_capitals(tokenizer: Tokenizer) -> None:
+    """Read a capital as ``CAPITAL`` and the small letter, and write it back; "I" alone stays as it is.
+
+    So a name has the same tokens in small letters and with its capital, and a model learns to copy names.
+    """
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    alone = {letter: r"(?=[a-z])" if letter == "I" else "" for letter in letters}
+    reads = [
+        normalizers.Replace(Regex(f"{space}{letter}{alone[letter]}"), f"{CAPITAL}{space}{letter.lower()}")
+        for space in (" ", "")
+        for letter in letters
+    ]
+    writes = [
+        decoders.Replace(f"{CAPITAL}{space}{letter.lower()}", f"{space}{letter}")
+        for space in (" ", "")
+        for letter in letters
+    ]
+    tokenizer.normalizer = normalizers.Sequence(reads)
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), *writes])
+    tokenizer.add_tokens([AddedToken(CAPITAL, normalized=True)])
+
+
 def train_tokenizer(dialogues: list[dict], vocab_size: int = 3072) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with the chat template; digits stay single."""
+    """A byte-level BPE tokenizer with the chat template; digits stay single, capitals are marked."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -70,8 +98,15 @@ def train_tokenizer(dialogues: list[dict], vocab_size: int = 3072) -> PreTrained
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = (m["content"] if m["role"] != "user" else m["content"].lower() for d in dialogues for m in d["messages"])
+    texts = (f" {m['content'].lower()}" for d in dialogues for m in d["messages"])
     tokenizer.train_from_iterator(texts, trainer)
+    return with_template(tokenizer)
+
+
+def with_template(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """The tokenizer as an exported model has it, its capitals marked."""
+    if tokenizer.normalizer is None:
+        mark_capitals(tokenizer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=BOS, eos_token=TURN_END, pad_token=PAD, chat_template=CHAT_TEMPLATE,
         model_max_length=N_POSITIONS, clean_up_tokenization_spaces=False,
@@ -81,7 +116,8 @@ def train_tokenizer(dialogues: list[dict], vocab_size: int = 3072) -> PreTrained
 def kept_tokenizer(folder: Path, dialogues: list[dict], start_from: Path | None) -> PreTrainedTokenizerFast:
     """The tokenizer a training began with; the first time, an exported model's or a newly trained one."""
     if not (folder / "tokenizer.json").exists():
-        given = PreTrainedTokenizerFast.from_pretrained(start_from) if start_from else train_tokenizer(dialogues)
+        file = start_from and str(start_from / "tokenizer.json")
+        given = with_template(Tokenizer.from_file(file)) if file else train_tokenizer(dialogues)
         given.save_pretrained(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
@@ -124,6 +160,16 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return LlamaForCausalLM(config)
+
+
+@torch.no_grad()
+def widen_vocabulary(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Give a model rows for the tokens that its tokenizer has gained; each begins as the mean of the others."""
+    n_before = model.config.vocab_size
+    if len(tokenizer) > n_before:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        weight = model.get_input_embeddings().weight
+        weight[n_before:] = weight[:n_before].mean(0)
 
 
 @torch.no_grad()
@@ -245,6 +291,7 @@ def main() -> None:
     model = LlamaForCausalLM.from_pretrained(given, dtype=torch.float32) if given else build_model(tokenizer)
     if given and arguments.layers:
         model = deepened(model, arguments.layers)
+    widen_vocabulary(model, tokenizer)
     model.to(device())
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]

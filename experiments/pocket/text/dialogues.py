@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
-from num2words import num2words
-
-from experiments.pocket.text.examples import WORDNET
+from experiments.pocket.text.examples import WORDNET, statements
 from experiments.pocket.text.grammar import HERE, Grammar, read_lines
 from experiments.pocket.text.intents import (
     CONVERSATION,
@@ -25,9 +23,11 @@ from experiments.pocket.text.intents import (
     slots_of,
     written,
 )
+from experiments.pocket.text.morphology import bend
 from experiments.pocket.text.sums import DAYS, DECLINED, NUMBERS, count_turn, day_turn, sum_turn
+from experiments.pocket.text.typed import as_typed
 from experiments.pocket.text.vocabulary import load_vocabulary
-from experiments.pocket.text.words import made_up, nouns_by_kind
+from experiments.pocket.text.words import made_up, nouns_by_kind, proper_nouns
 
 SYSTEM_PROMPTS = (
     "You are a friendly voice assistant.", "You are a helpful assistant.", "You are a friendly conversational partner.",
@@ -48,48 +48,49 @@ BETTER_SHARE = 0.2
 """How often what is said in a sad mood ends it."""
 LEAD_SHARE, TWICE_SHARE = 0.1, 0.05
 """How often a short remark comes before what the user says, and how often it is said in two ways."""
+NAMES_TOLD = ("name", "name", "petname", "relative")
+"""What users tell more often than the other things that are remembered."""
 NAME_AND_JOB_SHARE = 0.15
 """How often who says the name says the job, too."""
+REMARK_AFTER_SHARE, ASIDE_TURNS = 0.3, 3
+"""How often a remark on it follows a joke, a fact or an answer; for how many turns "another one" still means it."""
+REMARKS = {
+    "joke": ("haha", "haha", "bad joke", "understood", "praise", "will look", "unclear", "unclear"),
+    "fact": ("new to me", "new to me", "praise", "fine by user", "will look", "ok"),
+    "story": ("cute", "cute", "praise", "fine by user", "haha"),
+    "riddle": ("haha", "understood", "praise", "new to me", "unclear"),
+    "quote": ("cute", "praise", "thanks"),
+    "song": ("haha", "cute", "pity", "praise"),
+    "sum": ("right answer", "compliment", "praise", "testing", "thanks"),
+    "large sum": ("fine by user", "pity", "testing", "will look"),
+    "known": ("compliment", "compliment", "right answer", "praise", "testing", "thanks"),
+    "unknown": ("pity", "fine by user", "testing"),
+    "fact question": ("fine by user", "will look", "pity", "agree too", "testing"),
+    "weather asked": ("fine by user", "pity", "will look"),
+    "time asked": ("fine by user", "pity", "will look"),
+    "can you": ("pity", "fine by user", "ok"),
+    "order": ("pity", "fine by user", "ok", "will look"),
+    "family of it": ("pity for it", "pity for it", "fine by user"),
+    "never does": ("lucky it", "pity for it", "fine by user"),
+    "its day": ("pity for it", "lucky it", "fine by user"),
+    "advice": ("praise", "thanks", "will look", "right answer", "fine by user"),
+    "should i": ("praise", "right answer", "thanks", "will look"),
+    "wear or give": ("praise", "thanks", "will look", "right answer"),
+    "present asked": ("praise", "thanks", "will look", "right answer"),
+    "doctor asked": ("right answer", "thanks", "will look", "fine by user"),
+    "hungry": ("no such food", "own choice of food", "praise", "thanks"),
+    "sad": ("thanks", "right answer"),
+    "tired": ("thanks", "right answer"),
+    "compliment": ("testing", "fine by user"),
+    "movie book asked": ("praise", "will look", "thanks"),
+    "know about": ("agree too", "fine by user", "testing", "pity"),
+}
+"""What users say to an answer, by the topic of the answer; ``known`` and ``unknown`` are of what was told."""
 JUST_A_JOKE = ("it's only a joke.", "it's only a joke, don't think too hard.")
 _COPIED = "\x00"
-ANSWER_KEYS = ("o", "a", "t", "q", "w", "y", "m", "known", "unknown")
+ANSWER_KEYS = ("o", "a", "t", "q", "w", "y", "m", "known", "unknown", "unclear")
 ANSWER_LISTS = ("joke", "tale", "riddle", "fact line")
 """What answers are made of: the lines of the text files, and the lists that answers draw from."""
-_BEFORE = (
-    "hey, ", "hi, ", "so, ", "well, ", "um, ", "ok, ", "hello, ", "and ", "now ", "oh, ", "but ", "please ", "okay, ",
-    "hey pocket, ", "pocket, ", "by the way, ", "actually, ", "so ", "well ", "oh ", "anyway, ", "hmm, ", "listen, ",
-    "you know, ", "um ", "uh, ", "yes, ", "no, ", "okay so ", "thanks, ", "i see, ", "cool, ", "honestly, ", "just ",
-    "ha, ", "haha, ", "aw, ", "oh i see, ", "right, ", "right. ", "alright, ", "ok so ", "yeah, ", "cool. ", "great. ",
-    "ok. ",
-)  # fmt: skip
-_AFTER = (
-    " please",
-    " then",
-    " today",
-    " my friend",
-    " pocket",
-    " now",
-    " you know",
-    " right",
-    " lol",
-    " by the way",
-    ", by the way",
-    " though",
-    " haha",
-    " again",
-    ", ok",
-)
-_QUESTION = re.compile(
-    r"(\w+, )?(what|who|where|when|why|how|which|do|does|is|are|can|will|should|have|did|would|am|could|was|were)\b"
-)
-_VALUES = {num2words(value).replace("-", " "): value for value in range(2, 100)}
-_NUMBER = re.compile(rf"\b({'|'.join(sorted(_VALUES, key=len, reverse=True))})\b")
-_ARTICLE = re.compile(r"\ban? (?=([a-z]))")
-_SHORT = (
-    ("i'm", "i am"), ("what's", "what is"), ("don't", "do not"), ("you're", "you are"), ("it's", "it is"),
-    ("can't", "cannot"), ("i've", "i have"), ("that's", "that is"), ("how's", "how is"), ("favorite", "favourite"),
-    ("going to", "gonna"), ("want to", "wanna"), ("because", "cause"), ("doesn't", "does not"), ("isn't", "is not"),
-)  # fmt: skip
 _EVERYDAY = (
     "i ", "i'", "we ", "we'", "they ", "my ", "the ", "it ", "it's ", "{third}", "{first}", "{plural}",
 )  # fmt: skip
@@ -109,7 +110,7 @@ class Composer:
     Args:
         rng: source of every choice.
         held_out: compose the test's dialogues: phrasings that training never shows.
-        odd_names: how many names are any word or a made-up one, so that a model learns to copy and not to guess.
+        odd_names: how many names are rare ones, or made up, so that a model learns to copy and not to guess.
         wordnet: folder of WordNet's data files; None uses the words of this folder alone.
     """
 
@@ -117,7 +118,7 @@ class Composer:
         self,
         rng: random.Random,
         held_out: bool = False,
-        odd_names: float = 0.4,
+        odd_names: float = 0.8,
         wordnet: Path | None = WORDNET,
     ) -> None:
         self.rng, self.held_out, self.odd_names = rng, held_out, odd_names
@@ -127,8 +128,11 @@ class Composer:
         lists |= vocabulary.kinds
         if wordnet is None:
             lists |= {f"{name} word": lists[name] for name in ("animal", "food", "place")} | {"wn": lists["noun"]}
+            lists |= {"person proper": lists["name"], "place proper": lists["city"], "wordnet said": ["{plural}"]}
         else:
             lists |= nouns_by_kind(frozenset(vocabulary.words), wordnet)
+            lists |= proper_nouns(frozenset(vocabulary.words), wordnet)
+            lists["wordnet said"] = statements(wordnet)
         lists["joke"] = read_lines(HERE / "jokes.txt")
         lists["everyday statement"] = [
             template.rstrip(".?!") for template in read_lines(HERE / "templates.txt") if template.startswith(_EVERYDAY)
@@ -145,6 +149,9 @@ class Composer:
         tens = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy")
         lists["age"] = [f"{ten} {one}".strip() for ten in tens for one in ("", *NUMBERS[1:10])] + list(NUMBERS[10:20])
         lists["city name"] += lists["country"]
+        lists["city name"] += rng.sample(lists["place proper"], min(len(lists["place proper"]), 60))
+        self.places = frozenset(lists["place proper"])
+        self.common = frozenset(vocabulary.words) - frozenset(lists["name"])
         self.filler = Filler(lists, rng, {"gib": lambda: made_up(rng), "name": self._some_name})
         self.intents = {intent.name: intent for intent in read_paragraphs(INTENTS)}
         self._read_conversation()
@@ -153,7 +160,7 @@ class Composer:
     def dialogue(self) -> tuple[str, list[Message]]:
         """The first turn's topic and the messages of one dialogue; it may begin in the middle of a talk."""
         talk = Talk(self)
-        n_turns = self.rng.choice((1, 2, 3, 4, 6, 8, 10, 13, 16, 20, MAX_TURNS))
+        n_turns = self.rng.choice((1, 2, 4, 6, 8, 10, 13, 16, 20, MAX_TURNS))
         turns = [talk.turn() for _ in range(n_turns)]
         messages: list[Message] = []
         if self.rng.random() < 0.35:
@@ -208,9 +215,13 @@ class Composer:
 
     def _some_name(self) -> str:
         draw = self.rng.random()
-        if draw < self.odd_names / 2:
-            return made_up(self.rng)
-        return self.rng.choice(self.grammar.lists["wn" if draw < self.odd_names else "name"])
+        if draw >= self.odd_names:
+            return self.rng.choice(self.grammar.lists["name"])
+        if draw >= self.odd_names / 3:
+            return self.rng.choice(self.grammar.lists["person proper"])
+        while (name := made_up(self.rng)) in self.common or len(name) < 3:
+            pass
+        return name
 
     def _read_conversation(self) -> None:
         self.questions: dict[str, Intent] = {}
@@ -232,10 +243,11 @@ class Talk:
 
     def __init__(self, composer: Composer) -> None:
         self.composer, self.rng, self.filler = composer, composer.rng, composer.filler
-        self.told: dict[str, str] = {}
+        self.told: dict[str, dict[str, str]] = {}
         self.names: set[str] = set()
         self.last: Turn | None = None
-        self.question = self.mood = ""
+        self.question = self.mood = self.thing = ""
+        self.aside = 0
         self.said: list[str] = []
 
     def turn(self) -> Turn:
@@ -244,6 +256,8 @@ class Talk:
         draw = self.rng.random()
         if question and draw < REPLY_SHARE:
             turn = self._reply(self.composer.questions[question])
+        elif self.last and self.last.topic in REMARKS and draw > 1 - REMARK_AFTER_SHARE:
+            turn = self._remark(self.last)
         elif self.last and draw > 1 - FOLLOW_SHARE:
             turn = self._follow_up(self.last)
         elif self.last and self.mood and draw > 1 - FOLLOW_SHARE - MOOD_SHARE:
@@ -251,8 +265,21 @@ class Talk:
         else:
             turn = self._fresh()
         self.last = turn
+        has_more = bool(self.composer.intents.get(turn.topic, Intent(""))["n"])
+        if has_more and turn.topic in REMARKS:
+            self.thing, self.aside = turn.topic, 0
+        self.aside += 1
         self.mood = next(iter(self.composer.intents.get(turn.topic, Intent(""))["mood"]), "")
         return turn
+
+    def _remark(self, last: Turn) -> Turn:
+        """What the user says to the answer: praise, thanks, surprise, disappointment."""
+        name = self.rng.choice(REMARKS[last.topic])
+        if name == "unclear":
+            unclear = self.composer.after[name]
+            answers = self.composer.intents[last.topic][name] or unclear["a"]
+            return Turn("unclear", self.filler.fill(self.composer.phrase(unclear["u"]), {}), self.rng.choice(answers))
+        return self._intent(name)
 
     def _go_on(self, mood: Intent, last: Turn) -> Turn:
         """More about what was sad or happy; the topic stays."""
@@ -265,8 +292,8 @@ class Talk:
     def _fresh(self) -> Turn:
         draw = self.rng.random()
         for share, make in (
-            (0.07, self._tell), (0.13, self._ask), (0.19, lambda: sum_turn(self.rng)),
-            (0.20, lambda: count_turn(self.rng)), (0.207, lambda: day_turn(self.rng, DAYS)),
+            (0.14, self._tell), (0.27, self._ask), (0.315, lambda: sum_turn(self.rng)),
+            (0.325, lambda: count_turn(self.rng)), (0.332, lambda: day_turn(self.rng, DAYS)),
         ):  # fmt: skip
             if draw < share:
                 return make()
@@ -326,15 +353,16 @@ class Talk:
 
     def _follow_up(self, last: Turn) -> Turn:
         intent = self.composer.intents.get(last.topic, Intent(last.topic))
-        kinds = ["why", "why", "and you", "more", "repeat", "really", "doubt", "said", "opinion"] + ["another"] * (
-            4 if intent["n"] else 0
-        )
+        kinds = ["why", "why", "and you", "more", "repeat", "really", "doubt", "opinion", "unclear"] * 2 + ["said"]
+        thing = self.thing if self.aside <= ASIDE_TURNS else ""
+        if intent["n"] or thing:
+            kinds += ["another"] * (10 if intent["n"] else 20)
         kind = self.rng.choice(kinds)
         after = self.composer.after[kind]
         user = self.filler.fill(self.composer.phrase(after["u"]), {})
         match kind:
             case "another":
-                return self._intent(intent["n"][0], user)
+                return self._intent(thing or intent["n"][0], user)
             case "repeat":
                 return Turn(last.topic, user, last.answer)
             case "why" if intent["w"] == ["joke"]:
@@ -345,59 +373,32 @@ class Talk:
         return Turn(last.topic, user, self.rng.choice(own or after["a"]))
 
     def _tell(self, kind: str | None = None, reply: bool = False) -> Turn:
-        memory = self.composer.memories[kind or self.rng.choice(["name", "name", *self.composer.memories])]
-        bound: dict[str, str] = {}
-        it = self.filler.fill(f"<{memory['list'][0]}>", bound)
+        memory = self.composer.memories[kind or self.rng.choice([*NAMES_TOLD, *self.composer.memories])]
         name = memory.name.removeprefix("memory ")
-        self.told[name] = it
-        if name in {"name", "petname"}:
-            self.names.update(it.split())
-        user = self.filler.fill(self.composer.phrase(memory["reply" if reply else "u"]), {"it": it})
+        bound = self.told[name] = {"it": self.filler.fill(f"<{memory['list'][0]}>", {})}
+        if name in {"name", "petname", "relative"} or bound["it"] in self.composer.places:
+            self.names.update(bound["it"].split())
+        user = self.filler.fill(self.composer.phrase(memory["reply" if reply else "u"]), bound)
         if name == "name" and self.rng.random() < NAME_AND_JOB_SHARE:
-            job = self.told["job"] = self.filler.fill("<job told>", {})
-            user += self.filler.fill(self.rng.choice((", i'm <job.a>", " and i work as <job.a>")), {"job": job})
-        return Turn(memory.name, user, self.filler.fill(self.rng.choice(memory["a"]), {"it": it}))
+            job = self.filler.fill("<job told>", {})
+            self.told["job"] = {"it": job}
+            how = self.rng.choice((", i'm", " and i work as", ". i'm"))
+            user += f"{how} {bend(job, 'a')}"
+        return Turn(memory.name, user, self.filler.fill(self.rng.choice(memory["a"]), dict(bound)))
 
     def _ask(self) -> Turn:
         known = [*self.told, *self.told, *self.told, "name"]
         kind = self.rng.choice(known if self.rng.random() < 0.75 else [*self.composer.memories])
         memory = self.composer.memories[kind]
-        user = self.filler.fill(self.composer.phrase(memory["ask"]), {})
-        answers = memory["known"] if kind in self.told else memory["unknown"]
-        answer = self.filler.fill(self.rng.choice(answers), {"it": self.told.get(kind, "")})
+        told = self.told.get(kind, {})
+        bound = dict(told) if self.rng.random() < 0.8 else {}
+        user = self.filler.fill(self.composer.phrase(memory["ask"]), bound)
+        known = bool(told) and all(told.get(slot, word) == word for slot, word in bound.items())
+        answers = memory["known" if known else "unknown"]
+        answer = self.filler.fill(self.rng.choice(answers), {**told, **bound})
         if kind == "name" and answer.endswith("?"):
             self.question = "name"
-        return Turn(f"{memory.name} asked", user, answer)
-
-
-def as_typed(text: str, rng: random.Random) -> str:
-    """The many ways people type a phrase: marks, greetings and please, short and long forms, or none of it."""
-    for short, long in _SHORT:
-        if rng.random() < 0.12:
-            text = re.sub(rf"\b{short}\b", long, text)
-        elif rng.random() < 0.12:
-            text = re.sub(rf"\b{long}\b", short, text)
-    text = text.replace(" '", "'")
-    if rng.random() < 0.35:
-        text = _NUMBER.sub(lambda match: str(_VALUES[match[0]]), text)
-    text = _ARTICLE.sub(lambda match: "an " if match[1] in "aeiou" else "a ", text)
-    mark = _mark(text, rng)
-    draw = rng.random()
-    if draw < 0.14 and len(text.split()) < 12:
-        text = rng.choice(_BEFORE) + text
-    elif draw < 0.19:
-        text += rng.choice(_AFTER)
-    if rng.random() < 0.08:
-        text = text.replace("'", "")
-    if rng.random() < 0.05:
-        text = text.replace(",", "")
-    return text + mark
-
-
-def _mark(text: str, rng: random.Random) -> str:
-    asks = _QUESTION.match(text)
-    marks, weights = (("?", "", "??", "."), (6, 4, 0.3, 0.3)) if asks else (("", ".", "!", "?"), (4, 5, 1, 0.3))
-    return rng.choices(marks, weights)[0]
+        return Turn("known" if known else "unknown", user, answer)
 
 
 def _message(role: str, content: str, learn: bool = False) -> Message:

@@ -56,3 +56,24 @@ def examples(directory: Path, others: list[str], keep_out: frozenset[str]) -> li
             found.append(sentence)
     heard = Counter(word for sentence in [*others, *found] for word in words_of(sentence))
     return [sentence for sentence in found if all(heard[word] >= MIN_HEARD for word in words_of(sentence))]
+
+
+STATED = re.compile(
+    r"(i|we|he|she|they|my|the|our|his|her|their|it|this|that|there|these|those|a|an|some|you|nobody|everybody|people)\b"
+)
+SAD = re.compile(
+    r"\b(dead|die[ds]?|dying|death|kill\w*|murder\w*|sick\w*|ill|pain\w*|hurt\w*|cry|cried|crying|sad\w*|lost|lose|"
+    r"hate[ds]?|rape\w*|nigger|whore|fuck\w*|shit|suicide|cancer|war|blood\w*|wound\w*|accident|funeral|grie\w+|"
+    r"fired|divorce\w*|drunk\w*|sex\w*|breast\w*|naked|prison|crime|steal|stole|thief|hell|damn\w*|ugly|stupid|fat)\b"
+)
+
+
+def statements(directory: Path, most_words: int = 11) -> list[str]:
+    """Examples that somebody may say of everyday life, without their mark, nothing sad or coarse among them."""
+    said = (text.rstrip(".?!") for text in quoted(directory) if text.endswith(".") and STATED.match(text))
+    plain = re.compile(r"[a-z', ]+")
+    return [
+        text
+        for text in said
+        if plain.fullmatch(text) and MIN_WORDS < len(text.split()) <= most_words and not SAD.search(text)
+    ]

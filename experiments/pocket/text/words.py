@@ -9,6 +9,8 @@ from pathlib import Path
 KINDS = {"animal word": 5, "food word": 13, "place word": 15}
 """Numbers of WordNet's files of nouns, lexnames(5WN)."""
 _WORD = re.compile(r"[a-z]{3,12}")
+PROPER_KINDS = {"person proper": 18, "place proper": 15}
+_PROPER_WORD = re.compile(r"[A-Z][a-z]{2,9}")
 N_COMMON = 6
 """How often a word counts that is in the vocabulary too."""
 
@@ -37,6 +39,28 @@ def nouns_by_kind(common: frozenset[str], directory: Path) -> dict[str, list[str
             for kind in filter(None, (name, "wn")):
                 lists[kind].extend([first] * (N_COMMON if first in common else 1))
     return lists
+
+
+def proper_nouns(common: frozenset[str], directory: Path) -> dict[str, list[str]]:
+    """Names of people (first and last, each once) and of places, lower case; none that is a common word.
+
+    Args:
+        common: words that are left out.
+        directory: WordNet's data files.
+    """
+    found: dict[str, dict[str, None]] = {name: {} for name in PROPER_KINDS}
+    numbers = {number: name for name, number in PROPER_KINDS.items()}
+    for line in (directory / "data.noun").read_text(encoding="utf-8", errors="replace").splitlines():
+        fields = line.split()
+        name = "" if line.startswith(" ") else numbers.get(int(fields[1]), "")
+        parts = (
+            [part for lemma in fields[4 : 4 + 2 * int(fields[3], 16) : 2] for part in lemma.split("_")] if name else []
+        )
+        if name == "place proper" and "_" in fields[4]:
+            continue
+        found_here = (part.lower() for part in parts if _PROPER_WORD.fullmatch(part))
+        found.get(name, {}).update(dict.fromkeys(word for word in found_here if word not in common))
+    return {name: list(words) for name, words in found.items()}
 
 
 def made_up(rng: random.Random) -> str:
