@@ -137,12 +137,15 @@ def test_chat_says_that_it_was_slower_than_real_time_and_what_would_help(monkeyp
 
 
 def test_say_writes_what_it_speaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(models, "load_generator", lambda which, console: FakeGenerator())
+    monkeypatch.setattr(models, "load_generator", lambda *given: FakeGenerator())
     out = runner.invoke(cli.app, ["say", "three words here", "--save", str(tmp_path / "a.wav"), "--json"])
     assert out.exit_code == 0, out.output
     row = json.loads(out.output.splitlines()[-1])
     assert row["finish_reason"] == "end_of_speech"
     assert len(read(tmp_path / "a.wav")) == 6 * 1920
+    out = runner.invoke(cli.app, ["say", "three words here", "--save", str(tmp_path / "b.wav"), "--quiet"])
+    assert (out.exit_code, out.output) == (0, "")
+    assert (read(tmp_path / "b.wav") == read(tmp_path / "a.wav")).all()
 
 
 @pytest.fixture
@@ -155,7 +158,7 @@ def recording(tmp_path: Path) -> Path:
 
 def test_say_speaks_in_the_voice_of_a_recording(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recording: Path):
     voice = FakeGenerator()
-    monkeypatch.setattr(models, "load_generator", lambda which, console: voice)
+    monkeypatch.setattr(models, "load_generator", lambda *given: voice)
     arguments = ["say", "three words here", "--save", str(tmp_path / "a.wav"), "--speaker", "1", "--json"]
     out = runner.invoke(cli.app, [*arguments, "--voice", str(recording), "--voice-text", "Mm."])
     assert out.exit_code == 0, out.output
@@ -180,7 +183,7 @@ def test_chat_keeps_the_voice_of_a_recording_and_the_switch_of_the_guards(
 
 
 def test_say_ends_a_voice_that_runs_away_unless_it_is_told_not_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(models, "load_generator", lambda which, console: voice_of(20, pause(1000)))
+    monkeypatch.setattr(models, "load_generator", lambda *given: voice_of(20, pause(1000)))
     for switch, reason in (("on", "silence"), ("off", "max_length")):
         out = runner.invoke(cli.app, ["say", "Hello", "--save", str(tmp_path / "a.wav"), "--json", "--guards", switch])
         assert json.loads(out.output.splitlines()[-1])["finish_reason"] == reason

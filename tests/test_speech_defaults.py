@@ -78,7 +78,7 @@ def test_say_gives_the_voice_the_raw_text_in_one_generation(
 ) -> None:
     generator = FakeGenerator()
     generator.abilities = Abilities(most_sentences=1)
-    monkeypatch.setattr(models, "load_generator", lambda load, console: generator)
+    monkeypatch.setattr(models, "load_generator", lambda *given: generator)
     out = CliRunner().invoke(cli.app, ["say", "One cat. 2 cats.", "--save", str(tmp_path / "a.wav"), *option])
     assert out.exit_code == 0, out.output
     assert [request.text for request in generator.requests] == texts

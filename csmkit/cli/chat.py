@@ -18,7 +18,15 @@ from csmkit.audio import check_wav_path
 from csmkit.cli import models
 from csmkit.cli.console import Console, is_interruption
 from csmkit.cli.loudspeaker import Loudspeaker, find_loudspeaker
-from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, parse_prebuffer, takes_options
+from csmkit.cli.options import (
+    ChatOptions,
+    ModelOptions,
+    OutputOptions,
+    Play,
+    SpeechOptions,
+    parse_prebuffer,
+    takes_options,
+)
 from csmkit.errors import CsmkitError, InputError
 
 if TYPE_CHECKING:
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
 def chat(
     load: ModelOptions,
     speech: SpeechOptions,
+    others: ChatOptions,
+    output: OutputOptions,
     text: Annotated[str | None, typer.Argument(help="What you say; without it, a conversation at a prompt.")] = None,
     save: Annotated[Path | None, typer.Option(help="WAV file of the answer, written chunk by chunk.")] = None,
     timeline: Annotated[Path | None, typer.Option(help="Picture of when each part was busy: .png or .html.")] = None,
@@ -37,31 +47,22 @@ def chat(
         str,
         typer.Option(help="Milliseconds to hold the first chunk back, or auto: what slow generation needs."),
     ] = "0",
-    whisper: Annotated[str, typer.Option(help="tiny.en, base.en, small.en, a directory or a hub id.")] = "base.en",
-    llm: Annotated[
-        str | None,
-        typer.Option(help="Language model: a plugin such as echo, a directory or a hub id."),
-    ] = None,
-    llm_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server that has the model of --llm.")] = None,
     context_turns: Annotated[
         int | None, typer.Option(help="Number of earlier turns in the voice's context; default the preset's.")
     ] = None,
     play: Play = "no",
-    as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the conversation.")] = False,
 ) -> None:
     """Answer aloud, and transcribe the answer while it is spoken."""
     if text is not None and not text.strip():
         raise InputError(f"text {text!r}: give some text to answer, or leave it out for a conversation")
-    console, files = Console(as_json, quiet), Files(save, timeline)
-    options = speech.given() | {"voice": speech.voice_prompt()}
-    options["prebuffer_ms"] = parse_prebuffer(prebuffer)
+    console, files = output.console(), Files(save, timeline)
+    options = speech.given() | {"voice": speech.voice_prompt(), "prebuffer_ms": parse_prebuffer(prebuffer)}
     if context_turns is not None:
         options["context_turns"] = context_turns
     models.check_turn(load, **options)
-    if (answering := models.choose_llm(llm, llm_url, speech.seed)) is not None:
-        options["llm"] = answering
-    with find_loudspeaker(play, console) as speaker, models.load_chatbot(load, whisper, console, **options) as chatbot:
+    options |= others.given(speech.seed)
+    loading = models.load_chatbot(load, others.whisper, console, **options)
+    with find_loudspeaker(play, console) as speaker, loading as chatbot:
         if text is None:
             converse(chatbot, files, console, speaker)
             return

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 import csmkit
 from csmkit.cli.console import Console
 from csmkit.cli.options import ModelOptions
-from csmkit.errors import InputError
 
 if TYPE_CHECKING:
+    from csmkit.asr.streaming import StreamingWhisperASR
     from csmkit.chat.chatbot import StreamingConversationalChatbot
-    from csmkit.llm.contract import LLM
     from csmkit.speech.base import SpeechGenerator
     from csmkit.speech.generator import Generator
     from csmkit.speech.settings import Segment
@@ -29,7 +28,7 @@ def open_stack(load: ModelOptions, seed: int | None = None) -> Stack:
     """The models that the options of a command name; each is loaded when it is first used.
 
     Args:
-        load: the options.
+        load: names of the models, and how the voice is loaded.
         seed: seed of the language model; None draws a new one for each answer.
 
     Raises:
@@ -64,36 +63,19 @@ def check_turn(load: ModelOptions, **options: Any) -> None:
     turn_options(open_stack(load).models).changed(**options)
 
 
-def choose_llm(name: str | None, url: str | None, seed: int | None = None) -> LLM | str | None:
-    """The argument ``llm`` of a chatbot: a name, a server's model, or None for the preset's.
+def load_generator(load: ModelOptions, console: Console, voice: Sequence[Segment] = ()) -> Generator:
+    """The generator that the options name, loaded and warmed up; raises as `announce_voice`."""
+    return announce_voice(open_stack(load), console, voice)
 
-    Args:
-        name: value of ``--llm``.
-        url: value of ``--llm-url``.
-        seed: seed of a server's model.
+
+def announce_voice(stack: Stack, console: Console, voice: Sequence[Segment] = ()) -> Generator:
+    """Load the generator of a stack, and print its device, execution mode and dtype.
 
     Raises:
-        InputError: an address without the name of a model, or an address that is not one.
-        MissingDependencyError: the client library is not installed.
+        InputError: the checkpoint cannot follow the speaker prompt ``voice``.
     """
-    if url is None:
-        return name
-    if name is None:
-        raise InputError(f"--llm-url {url} without --llm: give the name of the model on that server")
-    from csmkit.llm.server import ServerLLM
-    from csmkit.stack import SPOKEN_STYLE
-
-    return ServerLLM(name, base_url=url, system_prompt=SPOKEN_STYLE, seed=seed)
-
-
-def load_generator(load: ModelOptions, console: Console) -> Generator:
-    """The generator that the options name, loaded and warmed up."""
-    return announce_voice(open_stack(load), console)
-
-
-def announce_voice(stack: Stack, console: Console) -> Generator:
-    """Load the generator of a stack, and print its device, execution mode and dtype."""
     generator = cast("Generator", stack.voice)
+    generator.abilities.check_prompt(voice)
     seconds, where = stack.load_s["speech"], generator.model.device
     console.say(f"csmkit {csmkit.__version__}, {describe_voice(generator)}", csmkit=csmkit.__version__)
     dtype = str(generator.model.projection.dtype).removeprefix("torch.")
@@ -102,23 +84,34 @@ def announce_voice(stack: Stack, console: Console) -> Generator:
     return generator
 
 
+def announce_recogniser(stack: Stack, whisper: str, console: Console) -> StreamingWhisperASR:
+    """Load a recogniser of a stack, and print its name."""
+    asr = stack.recogniser(whisper)
+    seconds = stack.load_s["asr"]
+    console.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)
+    return asr
+
+
+def announce_chatbot(stack: Stack, console: Console, **options: Any) -> StreamingConversationalChatbot:
+    """Make a chatbot of a stack, whose language model is loaded with it, and print how long that took."""
+    from csmkit.chat.chatbot import StreamingConversationalChatbot
+
+    start = time.perf_counter()
+    chatbot = StreamingConversationalChatbot(preset=stack, **options)
+    seconds = time.perf_counter() - start
+    console.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
+    return chatbot
+
+
 @contextmanager
 def load_chatbot(
     load: ModelOptions, whisper: str, console: Console, **options: Any
 ) -> Iterator[StreamingConversationalChatbot]:
     """A chatbot of the models that the options name, for a ``with`` block, which closes it."""
-    from csmkit.chat.chatbot import StreamingConversationalChatbot
-
     with open_stack(load, options.get("seed")) as stack:
-        generator = announce_voice(stack, console)
-        generator.abilities.check_prompt(options.get("voice", ()))
-        asr = stack.recogniser(whisper)
-        seconds = stack.load_s["asr"]
-        console.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)
-        start = time.perf_counter()
-        with StreamingConversationalChatbot(asr=asr, preset=stack, **options) as chatbot:
-            seconds = time.perf_counter() - start
-            console.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
+        generator = announce_voice(stack, console, options.get("voice", ()))
+        asr = announce_recogniser(stack, whisper, console)
+        with announce_chatbot(stack, console, asr=asr, **options) as chatbot:
             if chatbot.options.voice:
                 console.voice(time_reading(generator, chatbot.options.voice))
             yield chatbot

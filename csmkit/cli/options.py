@@ -1,4 +1,4 @@
-"""Options that several commands have: models, speech, the engine of a sweep."""
+"""Options that several commands have, grouped in classes: models, speech, conversation, output, engine of a sweep."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from csmkit.cli.console import Console
 from csmkit.errors import InputError
+from csmkit.stack import SPOKEN_STYLE, Models
 
 if TYPE_CHECKING:
+    from csmkit.lab.sweep import EngineOptions
+    from csmkit.llm.contract import LLM
     from csmkit.speech.guards import Guards
     from csmkit.speech.settings import Segment
 
 Play = Annotated[str, typer.Option(help="Play on this machine's sound card: yes, no, or auto, where there is one.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each event.")]
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,50 @@ class SpeechOptions:
 
 
 @dataclass(frozen=True)
+class ChatOptions:
+    """The recogniser and the language model of a conversation."""
+
+    whisper: Annotated[
+        str,
+        typer.Option(help="tiny.en, base.en, small.en, a directory or a hub id; openai/base.en for a person's voice."),
+    ] = Models.asr
+    llm: Annotated[str | None, typer.Option(help="Language model: a plugin such as echo, a directory or a hub id.")] = (
+        None
+    )
+    llm_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server that has the model of --llm.")] = None
+
+    def given(self, seed: int | None) -> dict[str, LLM | str]:
+        """The argument ``llm`` of a chatbot, where one of the options was given.
+
+        Args:
+            seed: seed of a server's model; None draws a new one for each answer.
+
+        Raises:
+            InputError: an address without the name of a model, or an address that is not one.
+            MissingDependencyError: the client library is not installed.
+        """
+        if self.llm_url is None:
+            return {} if self.llm is None else {"llm": self.llm}
+        if self.llm is None:
+            raise InputError(f"--llm-url {self.llm_url} without --llm: give the name of the model on that server")
+        from csmkit.llm.server import ServerLLM
+
+        return {"llm": ServerLLM(self.llm, base_url=self.llm_url, system_prompt=SPOKEN_STYLE, seed=seed)}
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is printed."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each event.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only what is said, and errors.")] = False
+
+    def console(self) -> Console:
+        """The console that prints; raises InputError for both options at once."""
+        return Console(self.as_json, self.quiet)
+
+
+@dataclass(frozen=True)
 class EngineChoice:
     """The engine that runs the trials of a sweep."""
 
@@ -118,6 +165,14 @@ class EngineChoice:
     gpus: Annotated[float, typer.Option(help="Number of GPUs of one trial on Ray, such as 0.5.")] = 0
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial has failed.")] = None
     most_failures: Annotated[int, typer.Option(help="Number of failures in a row that stop the sweep.")] = 20
+
+    def options(self) -> EngineOptions:
+        """The same for `run_sweep`; raises InputError for a value out of its range."""
+        from csmkit.lab.sweep import EngineOptions
+
+        return EngineOptions(
+            self.engine, self.workers, self.address, self.cpus, self.gpus, self.timeout, self.most_failures
+        )
 
 
 def parse_schedule(text: str) -> int | tuple[int, ...]:

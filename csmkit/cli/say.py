@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from csmkit.cli import models
-from csmkit.cli.console import Console
 from csmkit.cli.loudspeaker import find_loudspeaker
-from csmkit.cli.options import Json, ModelOptions, Play, SpeechOptions, takes_options
+from csmkit.cli.options import ModelOptions, OutputOptions, Play, SpeechOptions, takes_options
 
 if TYPE_CHECKING:
     from csmkit.speech.long_text import PassageStream
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
 def say(
     load: ModelOptions,
     speech: SpeechOptions,
+    output: OutputOptions,
     text: Annotated[str, typer.Argument(help="The text to speak.")],
     save: Annotated[Path, typer.Option(help="WAV file, written chunk by chunk.")] = Path("speech.wav"),
     play: Play = "no",
-    as_json: Json = False,
 ) -> None:
     """Speak a text of any length, without a chatbot."""
     from csmkit.audio import SAMPLE_RATE, WavWriter
@@ -33,11 +32,10 @@ def say(
     from csmkit.speech.settings import SpeechSettings
     from csmkit.timing import Arrivals
 
-    console = Console(as_json)
+    console = output.console()
     given, context = speech.given(), speech.voice_prompt()
     settings = SpeechSettings(**given)
-    generator = models.load_generator(load, console)
-    generator.abilities.check_prompt(context)
+    generator = models.load_generator(load, console, context)
     if context:
         console.voice(models.time_reading(generator, context))
     arrivals, start = Arrivals(), time.perf_counter()

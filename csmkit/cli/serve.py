@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +12,10 @@ import typer
 
 from csmkit.cli.options import ModelOptions, takes_options
 from csmkit.errors import InputError, MissingDependencyError
+from csmkit.serve.settings import Limits, ServeOptions
 
 if TYPE_CHECKING:
-    from csmkit.serve import ServeOptions, Server
+    from csmkit.serve import Server
     from csmkit.serve.models import ModelChoice
     from csmkit.serve.replicas import ReplicatedServer
 
@@ -41,26 +42,44 @@ class ReplicaChoice:
     ] = None
 
 
+@dataclass(frozen=True)
+class AccessOptions:
+    """The address of the server, and who may use it."""
+
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all, with a token.")] = ServeOptions.host
+    port: Annotated[int, typer.Option(help="Port; 0 for a free one.")] = ServeOptions.port
+    allow_host: Annotated[list[str] | None, typer.Option(help="Another host name of the server.")] = None
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="Origin of a page that may use the server: https://example.org")
+    ] = None
+    without_token: Annotated[
+        bool,
+        typer.Option("--without-token", help="Answer every client: another program controls access."),
+    ] = False
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """How much the server does at once."""
+
+    max_streams: Annotated[int, typer.Option(help="Largest number of utterances generated at once.")] = (
+        Limits.max_streams
+    )
+    max_waiting: Annotated[int, typer.Option(help="Largest number of requests that wait; more are refused.")] = (
+        Limits.max_waiting
+    )
+    max_sessions: Annotated[int, typer.Option(help="Largest number of open conversations.")] = Limits.max_sessions
+    max_audio_s: Annotated[float, typer.Option(help="Longest audio to transcribe, in seconds.")] = Limits.max_audio_s
+
+
 @takes_options
 def serve(
     load: ModelOptions,
     where: ReplicaChoice,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all, with a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 for a free one.")] = 8000,
+    access: AccessOptions,
+    most: LimitOptions,
     whisper: Annotated[str | None, typer.Option(help="tiny.en, base.en, small.en, a directory or a hub id.")] = None,
     voices: Annotated[Path | None, typer.Option(help="Folder of recordings: NAME.wav beside NAME.txt.")] = None,
-    max_streams: Annotated[int, typer.Option(help="Largest number of utterances generated at once.")] = 16,
-    max_waiting: Annotated[int, typer.Option(help="Largest number of requests that wait; more are refused.")] = 32,
-    max_sessions: Annotated[int, typer.Option(help="Largest number of open conversations.")] = 64,
-    max_audio_s: Annotated[float, typer.Option(help="Longest audio to transcribe, in seconds.")] = 120.0,
-    allow_host: Annotated[list[str] | None, typer.Option(help="Another host name of the server.")] = None,
-    allow_origin: Annotated[
-        list[str] | None, typer.Option(help="Origin of a page that may use the server: https://example.org")
-    ] = None,
-    without_token: Annotated[
-        bool,
-        typer.Option("--without-token", help="Answer every client: another program controls access."),
-    ] = False,
 ) -> None:
     """Serve the voice: OpenAI's speech, transcription and realtime APIs, and a page to talk at /.
 
@@ -68,23 +87,25 @@ def serve(
     """
     _need("starlette", "uvicorn", "websockets")
     logging.getLogger("csmkit").setLevel(logging.INFO)
-    from csmkit.serve import Limits, ServeOptions
     from csmkit.serve.models import ModelChoice
     from csmkit.serve.recordings import read_speakers
 
-    limits = Limits(
-        max_streams=max_streams, max_waiting=max_waiting, max_sessions=max_sessions, max_audio_s=max_audio_s
-    )
     options = ServeOptions(
-        host, port, os.environ.get(TOKEN) or None, without_token, allow_host or (), allow_origin or (), limits
+        access.host,
+        access.port,
+        os.environ.get(TOKEN) or None,
+        access.without_token,
+        access.allow_host or (),
+        access.allow_origin or (),
+        Limits(**asdict(most)),
     )
     choice = ModelChoice(
         load.preset,
         load.device,
         load.mode(),
         whisper,
-        max_audio_s,
-        max_streams,
+        most.max_audio_s,
+        most.max_streams,
         () if voices is None else read_speakers(voices),
         load.model,
         load.codec_weights,

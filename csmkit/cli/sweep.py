@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,23 +18,45 @@ if TYPE_CHECKING:
 Against = Annotated[Path | None, typer.Option(help="Folder of an earlier sweep to compare with.")]
 
 
+@dataclass(frozen=True)
+class AgainOptions:
+    """Trials that are run although they have a row."""
+
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard the rows and run every trial.")] = False
+    renew: Annotated[
+        bool,
+        typer.Option("--renew", help="Run the trials of other models, metrics or settings again."),
+    ] = False
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """Where the results go, and what they are compared with."""
+
+    results: Annotated[
+        str | None,
+        typer.Option(help="Folder of the results, default runs/RECIPE; or s3://..., copied during the run."),
+    ] = None
+    shard: Annotated[str | None, typer.Option(help="Part of the trials, such as 1/4; report --merge joins.")] = None
+    track: Annotated[str | None, typer.Option(help="Tracker plugin that gets the results, such as mlflow.")] = None
+    against: Against = None
+
+    @property
+    def address(self) -> str | None:
+        """The address that the results are copied to; None where they stay in a folder."""
+        return self.results if self.results is not None and "://" in self.results else None
+
+
 @takes_options
 def sweep(
     where: EngineChoice,
+    again: AgainOptions,
+    output: ResultOptions,
     recipe: Annotated[Path, typer.Argument(help="A TOML file, such as experiments/chunk_size.toml.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Values in place of the recipe's: chunk_frames=2,4,6 seeds=0,1")
     ] = None,
-    results: Annotated[
-        str | None,
-        typer.Option(help="Folder of the results, default runs/RECIPE; or s3://..., copied during the run."),
-    ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Discard the rows and run every trial.")] = False,
-    renew: Annotated[
-        bool,
-        typer.Option("--renew", help="Run the trials of other models, metrics or settings again."),
-    ] = False,
     plan: Annotated[
         bool,
         typer.Option(
@@ -42,46 +65,38 @@ def sweep(
             help="Run nothing: print the number of trials, their time, and the differences that they can show.",
         ),
     ] = False,
-    shard: Annotated[str | None, typer.Option(help="Part of the trials, such as 1/4; report --merge joins.")] = None,
-    track: Annotated[str | None, typer.Option(help="Tracker plugin that gets the results, such as mlflow.")] = None,
-    against: Against = None,
 ) -> None:
     """Run the trials of a recipe that have no row yet, and write the report; may be stopped and called again."""
     from csmkit import plugins
     from csmkit.lab.analysis.search import run_search
     from csmkit.lab.report import build_report
     from csmkit.lab.report.folder import copy_results, results_folder
-    from csmkit.lab.sweep import EngineOptions, load_recipe, run_sweep
+    from csmkit.lab.sweep import load_recipe, run_sweep
 
     loaded = load_recipe(recipe, overrides or ())
     if plan:
         from csmkit.lab.report.forecast import forecast
 
-        for line in forecast(loaded, results_folder(results, loaded.name)).lines():
+        for line in forecast(loaded, results_folder(output.results, loaded.name)).lines():
             typer.echo(line)
         return
-    chosen = EngineOptions(
-        where.engine, where.workers, where.address, where.cpus, where.gpus, where.timeout, where.most_failures
-    )
-    tracker = None if track is None else plugins.load("tracker", track)()
-    part = parse_shard(shard)
-    folder = results_folder(results, loaded.name if part is None else f"{loaded.name}-{part[0]}-of-{part[1]}")
-    on_row = _follow(folder, loaded, tracker, results if results is not None and "://" in results else None, fresh)
-    again = {"retry_failed": retry_failed, "fresh": fresh, "renew": renew}
+    tracker = None if output.track is None else plugins.load("tracker", output.track)()
+    part = parse_shard(output.shard)
+    folder = results_folder(output.results, loaded.name if part is None else f"{loaded.name}-{part[0]}-of-{part[1]}")
+    on_row = _follow(folder, loaded, tracker, output.address, again.fresh)
     try:
         run = run_search if loaded.search else run_sweep
-        done = run(loaded, folder, engine=chosen, shard=part, on_row=on_row, **again)
+        done = run(loaded, folder, engine=where.options(), shard=part, on_row=on_row, **asdict(again))
     except KeyboardInterrupt:
         typer.echo(f"Stopped; the rows are in {folder}, and the same command continues.", err=True)
         raise
     typer.echo(f"{done.n_run} trials run, {done.n_skipped} were there, {done.n_failed} of {done.n_trials} failed")
     command = " ".join(["csmkit sweep", str(recipe), *(overrides or ())])
-    report_page = build_report(folder, against=against, command=command)
-    typer.echo(f"Report: {report_page}")
+    typer.echo(f"Report: {build_report(folder, against=output.against, command=command)}")
     if tracker is not None:
         typer.echo(f"Tracked: {tracker.track(folder)}")
-    if results is not None and "://" in results:
-        typer.echo(f"Copied to {copy_results(folder, results)}")
+    if output.address is not None:
+        typer.echo(f"Copied to {copy_results(folder, output.address)}")
     if done.n_failed:
         typer.echo("error: some trials failed: see the report, and run again with --retry-failed", err=True)
         raise SystemExit(1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,58 +15,82 @@ from csmkit.audio import SAMPLE_RATE, check_wav_path, read, write
 from csmkit.cli import models
 from csmkit.cli.console import Console
 from csmkit.cli.loudspeaker import SoundCard, import_sounddevice
-from csmkit.cli.options import Json, ModelOptions, SpeechOptions, takes_options
+from csmkit.cli.options import ChatOptions, ModelOptions, OutputOptions, SpeechOptions, takes_options
 from csmkit.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
     from csmkit.live.conversation import LiveConversation
     from csmkit.live.events import LiveEvent
     from csmkit.live.recorded import Conversation
-    from csmkit.stack import Stack
+    from csmkit.live.turn_detector import TurnDetector
 
 FRAME_MS = 20  # length of a block of the microphone
+
+
+@dataclass(frozen=True)
+class TurnEndOptions:
+    """What ends a turn of the user; None for the default of `csmkit.live.turn_detector.TurnDetection`."""
+
+    threshold: Annotated[float | None, typer.Option(help="Least probability of speech, 0 to 1; default 0.5.")] = None
+    silence_ms: Annotated[
+        float | None, typer.Option(help="Silence that ends your turn, in milliseconds; default 500.")
+    ] = None
+    end_of_turn: Annotated[Path | None, typer.Option(help="End-of-turn model: an ONNX file.")] = None
+
+    def detector(self) -> TurnDetector:
+        """The detector of the user's turns.
+
+        Raises:
+            InputError: a number out of its range, or a file that is not such a model.
+        """
+        from csmkit.live.end_of_turn import EndOfTurnModel
+        from csmkit.live.turn_detector import TurnDetection, TurnDetector
+
+        usual = TurnDetection()
+        threshold = usual.threshold if self.threshold is None else self.threshold
+        silence_ms = usual.silence_ms if self.silence_ms is None else self.silence_ms
+        wanted = TurnDetection(
+            threshold=threshold,
+            silence_ms=silence_ms,
+            probable_end_ms=min(usual.probable_end_ms, silence_ms),
+            barge_in_threshold=max(usual.barge_in_threshold, threshold),
+        )
+        return TurnDetector(wanted, end_of_turn=None if self.end_of_turn is None else EndOfTurnModel(self.end_of_turn))
 
 
 @takes_options
 def talk(
     load: ModelOptions,
     speech: SpeechOptions,
+    others: ChatOptions,
+    turns: TurnEndOptions,
+    output: OutputOptions,
     input_: Annotated[
         Path | None, typer.Option("--input", help="Recording in place of the microphone; needs --save.")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="WAV file of both sides; needs --input.")] = None,
-    whisper: Annotated[
-        str, typer.Option(help="openai/base.en for a person; tiny.en, base.en, small.en, a directory or a hub id.")
-    ] = "base.en",
-    llm: Annotated[
-        str | None, typer.Option(help="Language model: a plugin such as echo, a directory or a hub id.")
-    ] = None,
-    llm_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server that has the model of --llm.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Least probability of speech, 0 to 1; default 0.5.")] = None,
-    silence_ms: Annotated[
-        float | None, typer.Option(help="Silence that ends your turn, in milliseconds; default 500.")
-    ] = None,
-    end_of_turn: Annotated[Path | None, typer.Option(help="End-of-turn model: an ONNX file.")] = None,
-    as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the conversation.")] = False,
 ) -> None:
     """Talk: speak, listen to the answer, interrupt it by speaking. Headphones are best. Ctrl-C ends it."""
     from csmkit.asr.directory import live_note
+    from csmkit.live.conversation import LiveConversation
     from csmkit.live.recorded import SoundClock
 
-    console = Console(as_json, quiet)
+    console = output.console()
     recording = _check_files(input_, save)
     options = speech.given() | {"voice": speech.voice_prompt()}
     models.check_turn(load, **options)
-    if (answering := models.choose_llm(llm, llm_url, speech.seed)) is not None:
-        options["llm"] = answering
+    options |= others.given(speech.seed)
     clock = SoundClock() if recording is not None else None
     with ExitStack() as opened:
         sound_card = None if recording is not None else opened.enter_context(_open_sound_card())
         stack = opened.enter_context(models.open_stack(load, speech.seed))
-        note = live_note(whisper, stack.models.asr_preset)
-        live = _load(opened, stack, whisper, console, clock or time.perf_counter, options)
-        live.detector = _detector(threshold, silence_ms, end_of_turn)
+        note = live_note(others.whisper, stack.models.asr_preset)
+        options["clock"] = clock or time.perf_counter
+        models.announce_voice(stack, console, options["voice"])
+        asr = models.announce_recogniser(stack, others.whisper, console)
+        chatbot = opened.enter_context(models.announce_chatbot(stack, console, asr=False, **options))
+        live = LiveConversation(chatbot, asr, clock=options["clock"])
+        live.detector = turns.detector()
         if note is not None:
             console.say(note, note=note)
         if recording is not None:
@@ -91,45 +115,6 @@ def _check_files(recording: Path | None, save: Path | None) -> Any:
         return None
     check_wav_path(save)
     return read(recording)
-
-
-def _detector(threshold: float | None, silence_ms: float | None, end_of_turn: Path | None) -> Any:
-    from csmkit.live.end_of_turn import EndOfTurnModel
-    from csmkit.live.turn_detector import TurnDetection, TurnDetector
-
-    usual = TurnDetection()
-    threshold = usual.threshold if threshold is None else threshold
-    silence_ms = usual.silence_ms if silence_ms is None else silence_ms
-    wanted = TurnDetection(
-        threshold=threshold,
-        silence_ms=silence_ms,
-        probable_end_ms=min(usual.probable_end_ms, silence_ms),
-        barge_in_threshold=max(usual.barge_in_threshold, threshold),
-    )
-    return TurnDetector(wanted, end_of_turn=None if end_of_turn is None else EndOfTurnModel(end_of_turn))
-
-
-def _load(
-    opened: ExitStack,
-    stack: Stack,
-    whisper: str,
-    console: Console,
-    clock: Callable[[], float],
-    options: dict[str, Any],
-) -> LiveConversation:
-    """Load all models, and print each; ``opened`` closes the chatbot."""
-    from csmkit.chat.chatbot import StreamingConversationalChatbot
-    from csmkit.live.conversation import LiveConversation
-
-    models.announce_voice(stack, console).abilities.check_prompt(options.get("voice", ()))
-    asr = stack.recogniser(whisper)
-    seconds = stack.load_s["asr"]
-    console.say(f"Whisper ready: {whisper} ({seconds:.1f}s)", whisper_ready_s=seconds, whisper=whisper)
-    began = time.perf_counter()
-    chatbot = opened.enter_context(StreamingConversationalChatbot(asr=False, preset=stack, clock=clock, **options))
-    seconds = time.perf_counter() - began
-    console.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
-    return LiveConversation(chatbot, asr, clock=clock)
 
 
 def _talk_to_recording(live: LiveConversation, recording: Any, save: Path, console: Console, clock: Any) -> None:
