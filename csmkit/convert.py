@@ -30,10 +30,9 @@ from csmkit.csm.layouts import (
 )
 from csmkit.csm.quantization import ROUNDINGS, Rounding
 from csmkit.errors import CheckpointError, InputError
-from csmkit.files.checkpoint_writer import Plan, Tensors, write_checkpoint
 from csmkit.files.hub import CODEC_FOLDER, MOSHI_PATTERN, find_codec, find_voice
 from csmkit.files.tensors import LAYOUTS, ROUNDED, ROUNDED_PREFIX, SESAME, TRANSFORMERS, read_json
-from csmkit.files.writer import require_empty
+from csmkit.files.writer import Plan, Tensors, require_empty, write_checkpoint
 from csmkit.mimi.files import CSM_PREFIX, CodecFiles, config_values, flat_tensors
 
 NO_CODEC = "none"

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from csmkit.errors import InputError
+from csmkit.errors import DeviceError, InputError
 from csmkit.version import __version__
 
 PACKAGES = (
@@ -79,6 +79,17 @@ THREADS = Setting(torch.get_num_threads, torch.set_num_threads, _cores())
 MATMUL_TF32 = _attribute(torch.backends.cuda.matmul, "allow_tf32", False)
 CUDNN_TF32 = _attribute(torch.backends.cudnn, "allow_tf32", True)
 CUDNN_ATTENTION = Setting(torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp, [True])
+
+
+def choose_device(device: torch.device | str | None) -> torch.device:
+    """The device asked for, or CUDA where there is one, or the CPU; DeviceError if it is not there."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        return torch.empty(1, device=chosen).device  # with its index, where none was given
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"device {str(device)!r} cannot be used ({error}): give 'cpu', or None to choose") from error
 
 
 def prepare(device: torch.device, n_values: int) -> None:

@@ -11,6 +11,7 @@ from types import ModuleType
 
 MOVED = {
     "csmkit.asr.fake": "csmkit.asr.transcriber",
+    "csmkit.asr.incremental": "csmkit.asr.utterance",
     "csmkit.asr.hypothesis": "csmkit.asr.transcriber",
     "csmkit.asr.thread": "csmkit.asr.worker",
     "csmkit.batch": "csmkit.speech.batch",
@@ -22,6 +23,7 @@ MOVED = {
     "csmkit.chat.options": "csmkit.chat.settings",
     "csmkit.chat.server_llm": "csmkit.llm.server",
     "csmkit.chat.spoken_clause": "csmkit.chat.speaking",
+    "csmkit.chat.turn_clock": "csmkit.chat.events",
     "csmkit.cli.convert": "csmkit.cli.tools",
     "csmkit.cli.doctor": "csmkit.cli.tools",
     "csmkit.cli.doctor_checks": "csmkit.cli.tools",
@@ -30,7 +32,8 @@ MOVED = {
     "csmkit.csm.guards": "csmkit.speech.guards",
     "csmkit.csm.prompt": "csmkit.speech.prompt",
     "csmkit.csm.voice_prompt": "csmkit.speech.speaker_prompt",
-    "csmkit.files.safetensors_writer": "csmkit.files.checkpoint_writer",
+    "csmkit.files.checkpoint_writer": "csmkit.files.writer",
+    "csmkit.files.safetensors_writer": "csmkit.files.writer",
     "csmkit.generator": "csmkit.speech.generator",
     "csmkit.lab.analysis.comparisons": "csmkit.lab.analysis.questions",
     "csmkit.lab.analysis.headlines": "csmkit.lab.analysis.columns",
@@ -61,6 +64,7 @@ MOVED = {
     "csmkit.lab.turns": "csmkit.lab.plots.timeline",
     "csmkit.lab.widgets": "csmkit.lab.notebook",
     "csmkit.streams": "csmkit.speech.streams",
+    "csmkit.mimi.encoder": "csmkit.mimi.checkpoint",
     "csmkit.mimi.export": "csmkit.mimi.files",
     "csmkit.speech.finish_reasons": "csmkit.speech.streams",
     "csmkit.speech.guard_monitor": "csmkit.speech.guards",

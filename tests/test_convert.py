@@ -22,7 +22,7 @@ from csmkit.convert import convert
 from csmkit.csm.checkpoint import load_model
 from csmkit.csm.layouts import IGNORED
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, CheckpointWriteError, InputError
-from csmkit.files.checkpoint_writer import SafetensorsWriter
+from csmkit.files.writer import SafetensorsWriter
 from csmkit.mimi.codecs import StreamingCodec
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

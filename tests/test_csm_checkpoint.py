@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from tiny import character_tokenizer, save_voice, tiny_csm
 from tokenizers import Tokenizer, models
 
-from csmkit.csm.checkpoint import load_model, load_sampling, load_tokenizer
+from csmkit.csm.checkpoint import load_model, load_sampling
 from csmkit.csm.config import CsmConfig, Sampling
+from csmkit.csm.tokenizer import load_tokenizer
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, InputError
 from csmkit.files import hub as voices
 

@@ -22,7 +22,8 @@ LAYERS = (
     ("speech", "asr", "llm"),
     ("convert",),
     ("stack",),
-    ("chat", "live"),
+    ("chat",),
+    ("live",),
     ("lab", "serve"),
     ("cli",),
 )
@@ -36,7 +37,7 @@ LAB_LAYERS = (
     ("listen",),
     ("report", "notebook"),
 )
-ROOMS_APART = {("csm", "mimi"), ("speech", "asr"), ("asr", "llm"), ("lab", "serve")}
+ROOMS_APART = {("csm", "mimi"), ("speech", "asr"), ("speech", "llm"), ("asr", "llm"), ("lab", "serve")}
 
 
 def _modules() -> dict[str, Path]:

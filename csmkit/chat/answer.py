@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from csmkit.chat.turn_clock import TurnClock
+from csmkit.chat.events import TurnClock
 from csmkit.llm.contract import LLM, Message
 from csmkit.llm.reader_thread import ReaderThread
 from csmkit.text.clauses import Clause, ClauseSplitter

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from csmkit.audio import FRAME_MS, ONSET_MS, SAMPLE_RATE, WavWriter, audible_windows, first_audible
-from csmkit.chat.events import Event
+from csmkit.chat.events import Event, TurnClock
 from csmkit.chat.settings import TurnOptions
 from csmkit.chat.speaking import SpokenClause
 from csmkit.chat.transcription import TurnTranscription
-from csmkit.chat.turn_clock import TurnClock
 from csmkit.timing import Arrivals, Prebuffer
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from csmkit.audio import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 from csmkit.chat.conversation import Conversation
+from csmkit.chat.events import TurnClock
 from csmkit.chat.settings import TurnOptions
-from csmkit.chat.turn_clock import TurnClock
 from csmkit.speech.long_text import LETTERS_PER_S
 from csmkit.speech.settings import Segment, SpeechSettings
 from csmkit.speech.streams import INTERRUPTED, REPETITION, SpeechStream

@@ -16,11 +16,10 @@ from csmkit.audio import WavWriter
 from csmkit.chat.answer import AnswerText
 from csmkit.chat.audio_output import AudioOutput
 from csmkit.chat.conversation import Conversation, user_segments
-from csmkit.chat.events import Event
+from csmkit.chat.events import Event, TurnClock
 from csmkit.chat.settings import MOST_WORDS, TurnOptions
 from csmkit.chat.speaking import ClauseSpeaker
 from csmkit.chat.transcription import TurnTranscription
-from csmkit.chat.turn_clock import TurnClock
 from csmkit.chat.turn_row import TurnRecord, turn_metrics, turn_notes, turn_spans
 from csmkit.llm.contract import LLM
 from csmkit.speech.generator import Segment

@@ -21,10 +21,9 @@ from csmkit.version import __version__
 if TYPE_CHECKING:
     from csmkit.chat.answer import AnswerText
     from csmkit.chat.audio_output import AudioOutput
-    from csmkit.chat.events import Metric, Span
+    from csmkit.chat.events import Metric, Span, TurnClock
     from csmkit.chat.speaking import SpokenClause
     from csmkit.chat.transcription import TurnTranscription
-    from csmkit.chat.turn_clock import TurnClock
 
 
 @dataclass(frozen=True)

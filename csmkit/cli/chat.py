@@ -34,42 +34,6 @@ if TYPE_CHECKING:
     from csmkit.chat.events import Event
 
 
-@takes_options
-def chat(
-    load: ModelOptions,
-    speech: SpeechOptions,
-    others: ChatOptions,
-    output: OutputOptions,
-    text: Annotated[str | None, typer.Argument(help="What you say; without it, a conversation at a prompt.")] = None,
-    save: Annotated[Path | None, typer.Option(help="WAV file of the answer, written chunk by chunk.")] = None,
-    timeline: Annotated[Path | None, typer.Option(help="Picture of when each part was busy: .png or .html.")] = None,
-    prebuffer: Annotated[
-        str,
-        typer.Option(help="Milliseconds to hold the first chunk back, or auto: what slow generation needs."),
-    ] = "0",
-    context_turns: Annotated[
-        int | None, typer.Option(help="Number of earlier turns in the voice's context; default the preset's.")
-    ] = None,
-    play: Play = "no",
-) -> None:
-    """Answer aloud, and transcribe the answer while it is spoken."""
-    if text is not None and not text.strip():
-        raise InputError(f"text {text!r}: give some text to answer, or leave it out for a conversation")
-    console, files = output.console(), Files(save, timeline)
-    options = speech.given() | {"voice": speech.voice_prompt(), "prebuffer_ms": parse_prebuffer(prebuffer)}
-    if context_turns is not None:
-        options["context_turns"] = context_turns
-    models.check_turn(load, **options)
-    options |= others.given(speech.seed)
-    loading = models.load_chatbot(load, others.whisper, console, **options)
-    with find_loudspeaker(play, console) as speaker, loading as chatbot:
-        if text is None:
-            converse(chatbot, files, console, speaker)
-            return
-        console.say(f"You: {text}", user=text)
-        take_turn(chatbot, text, files, console, speaker)
-
-
 @dataclass(frozen=True)
 class Files:
     """The files that a turn writes.
@@ -84,8 +48,8 @@ class Files:
         MissingDependencyError: matplotlib, which draws the picture, is not installed.
     """
 
-    save: Path | None = None
-    timeline: Path | None = None
+    save: Annotated[Path | None, typer.Option(help="WAV file of the answer, written chunk by chunk.")] = None
+    timeline: Annotated[Path | None, typer.Option(help="Picture of when each part was busy: .png or .html.")] = None
 
     def __post_init__(self) -> None:
         if self.save is not None:
@@ -101,6 +65,41 @@ class Files:
             None if path is None else path.with_stem(f"{path.stem}-{number:02d}") for path in (self.save, self.timeline)
         )
         return Files(save, timeline)
+
+
+@takes_options
+def chat(
+    load: ModelOptions,
+    speech: SpeechOptions,
+    others: ChatOptions,
+    output: OutputOptions,
+    files: Files,
+    text: Annotated[str | None, typer.Argument(help="What you say; without it, a conversation at a prompt.")] = None,
+    prebuffer: Annotated[
+        str,
+        typer.Option(help="Milliseconds to hold the first chunk back, or auto: what slow generation needs."),
+    ] = "0",
+    context_turns: Annotated[
+        int | None, typer.Option(help="Number of earlier turns in the voice's context; default the preset's.")
+    ] = None,
+    play: Play = "no",
+) -> None:
+    """Answer aloud, and transcribe the answer while it is spoken."""
+    if text is not None and not text.strip():
+        raise InputError(f"text {text!r}: give some text to answer, or leave it out for a conversation")
+    console = output.console()
+    options = speech.given() | {"voice": speech.voice_prompt(), "prebuffer_ms": parse_prebuffer(prebuffer)}
+    if context_turns is not None:
+        options["context_turns"] = context_turns
+    models.check_turn(load, **options)
+    options |= others.given(speech.seed)
+    loading = models.load_chatbot(load, others.whisper, console, **options)
+    with find_loudspeaker(play, console) as speaker, loading as chatbot:
+        if text is None:
+            converse(chatbot, files, console, speaker)
+            return
+        console.say(f"You: {text}", user=text)
+        take_turn(chatbot, text, files, console, speaker)
 
 
 def take_turn(

@@ -64,7 +64,7 @@ class SpeechOptions:
         str | None, typer.Option(help="Frames of 80 ms in a chunk, or a schedule such as 1,2,4,6; default 6.")
     ] = None
     temperature: Annotated[
-        float | None, typer.Option(help="Of sampling; 0 is greedy; default the checkpoint's own.")
+        float | None, typer.Option(help="Temperature of sampling; 0 is greedy; default the checkpoint's own.")
     ] = None
     topk: Annotated[int | None, typer.Option(help="Number of codes to sample from; default the checkpoint's own.")] = (
         None
@@ -76,9 +76,12 @@ class SpeechOptions:
     voice: Annotated[Path | None, typer.Option(help="Recording to speak like, up to 30 s; with --voice-text.")] = None
     voice_text: Annotated[str | None, typer.Option(help="The words spoken in the recording.")] = None
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same words and the same sound.")] = None
-    guards: Annotated[str | None, typer.Option(help="on ends speech that has run away, off does not; default on.")] = (
-        None
-    )
+    guards: Annotated[
+        str | None,
+        typer.Option(
+            help="on stops speech that repeats itself, is silent or does not end; off lets it go on; default on."
+        ),
+    ] = None
     raw_text: Annotated[
         bool, typer.Option("--raw-text", help="Give the voice the text as it is written, with its numbers and signs.")
     ] = False

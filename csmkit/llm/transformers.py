@@ -79,7 +79,7 @@ class TransformersLLM:
             raise InputError(f"top_k={top_k!r}, top_p={top_p!r}: give top_k of at least 1, top_p above 0 and up to 1")
         import torch
 
-        from csmkit.speech.generator import choose_device
+        from csmkit.machine import choose_device
 
         self.device = choose_device(device)
         source, local = find(str(model))

@@ -1,8 +1,13 @@
-"""From the tensors of a checkpoint to our decoder: tables and scales folded, convolutions turned into matrices."""
+"""Loads the decoder and the encoder of a checkpoint.
+
+For the decoder, tables and scales are folded and convolutions turned into matrices; the encoder is transformers' own.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,8 +15,13 @@ from torch import Tensor
 from csmkit.errors import CheckpointError
 from csmkit.kernels import packed
 from csmkit.mimi.decoder import MimiDecoder, TransformerLayer
-from csmkit.mimi.files import CodecFiles
+from csmkit.mimi.files import CodecFiles, flat_name
 from csmkit.mimi.layers import WORTH_PACKING, CausalConv, Dense, DepthwiseUpsample
+
+if TYPE_CHECKING:
+    from transformers import MimiModel
+
+_log = logging.getLogger(__name__)
 
 USAGE_FLOOR = 1e-5  # a centroid is embed_sum / max(cluster_usage, floor), in both references
 
@@ -42,6 +52,27 @@ def load_decoder(
         if isinstance(module, (CausalConv, Dense)) and module.weight.numel() >= WORTH_PACKING:
             module.weight = torch.nn.Parameter(packed(module.weight), requires_grad=False)
     return decoder
+
+
+def load_encoder(files: CodecFiles, device: torch.device) -> MimiModel:
+    """The encoder of a checkpoint in float32, as transformers' MimiModel: how long encoding takes affects no frame.
+
+    Raises:
+        CheckpointError: a tensor is missing or has another shape than the config says.
+    """
+    from transformers import MimiConfig as TransformersMimiConfig  # takes seconds to import
+    from transformers import MimiModel
+
+    _log.info("loading the encoder of %s", files.path)
+    model = MimiModel(TransformersMimiConfig.from_dict({**files.raw_config, "decoder_config": None}))
+    state = {name: files.read(flat_name(name)).float() for name in model.state_dict()}
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"encoder in {str(files.path)!r} does not fit its config.json ({error}): export the checkpoint again"
+        ) from error
+    return model.requires_grad_(False).eval().to(device)
 
 
 def _parts(files: CodecFiles, decoder: MimiDecoder) -> list[dict[str, Tensor]]:

@@ -23,13 +23,14 @@ from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE, as_mono
 from csmkit.codec import Codec, CodecBatch, CodecStream, FrameDecoder
 from csmkit.errors import CheckpointError
 from csmkit.machine import n_cores
-from csmkit.mimi.checkpoint import load_decoder
+from csmkit.mimi.checkpoint import load_decoder, load_encoder
 from csmkit.mimi.decoder import MimiDecoder, MimiState
 from csmkit.mimi.files import CodecFiles
 
 if TYPE_CHECKING:
+    from transformers import MimiModel
+
     from csmkit.audio import Waveform
-    from csmkit.mimi.encoder import WholeEncoder
 
 ROWS_OF_A_THREAD = 4  # fewer are decoded sooner in one pass than by two threads
 
@@ -77,13 +78,24 @@ class MimiCodec(Codec):
         """
 
     @cached_property
-    def _encoder(self) -> WholeEncoder:
-        from csmkit.mimi.encoder import WholeEncoder  # transformers takes seconds to import
-
-        return WholeEncoder(self.files, self.device)
+    def _encoder(self) -> MimiModel:
+        return load_encoder(self.files, self.device)
 
     def encode(self, audio: Waveform) -> Tensor:
-        return self._encoder.encode(as_mono(audio))
+        """As `Codec.encode`; time and memory grow with the sound.
+
+        The last frame is filled up with silence before encoding, as moshi does it; transformers' own padding inside
+        the convolutions gives that frame other codes.
+        """
+        samples = as_mono(audio)
+        n_frames = -(-len(samples) // FRAME_SAMPLES)
+        if not n_frames:
+            return torch.zeros(self.n_codebooks, 0, dtype=torch.int64)
+        filled = torch.zeros(1, 1, n_frames * FRAME_SAMPLES)
+        filled[0, 0, : len(samples)] = torch.from_numpy(samples)
+        with torch.no_grad():
+            encoded = self._encoder.encode(filled.to(self.device), num_quantizers=self.n_codebooks, return_dict=True)
+        return encoded.audio_codes[0].cpu()
 
 
 class StreamingCodec(MimiCodec):

@@ -9,18 +9,18 @@ from typing import Self
 import torch
 
 from csmkit.codec import Codec, FrameDecoder, load_codec
-from csmkit.csm.checkpoint import build_model, load_sampling, load_tokenizer
+from csmkit.csm.checkpoint import build_model, load_sampling
 from csmkit.csm.config import Sampling
 from csmkit.csm.execution.choose import make_step
 from csmkit.csm.layouts import Checkpoint
 from csmkit.csm.model import CsmModel
 from csmkit.csm.quantization import ROUNDINGS
 from csmkit.csm.sampling import Noise
-from csmkit.csm.tokenizer import TextTokenizer
-from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError
+from csmkit.csm.tokenizer import TextTokenizer, load_tokenizer
+from csmkit.errors import CheckpointError, DeviceMemoryError, InputError
 from csmkit.files.hub import find_codec, find_tokenizer, find_voice
 from csmkit.files.tensors import ROUNDED
-from csmkit.machine import prepare
+from csmkit.machine import choose_device, prepare
 from csmkit.speech.abilities import Abilities
 from csmkit.speech.base import FakeGenerator, SpeechGenerator
 from csmkit.speech.batch import Engine, RunningBatch
@@ -156,17 +156,6 @@ class Generator(SpeechGenerator):
 def _decoder(codec: Codec, device: torch.device) -> FrameDecoder | None:
     """The codec's decoder for use inside a frame, where it is on the model's device."""
     return codec.frame_decoder if codec.device == device else None
-
-
-def choose_device(device: torch.device | str | None) -> torch.device:
-    """The device asked for, or CUDA where there is one, or the CPU; DeviceError if it is not there."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        return torch.empty(1, device=chosen).device  # with its index, where none was given
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"device {str(device)!r} cannot be used ({error}): give 'cpu', or None to choose") from error
 
 
 def choose_dtype(dtype: torch.dtype | None, device: torch.device, rounded: bool = False) -> torch.dtype:

@@ -8,19 +8,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from csmkit.audio import FRAME_MS
 from csmkit.errors import InputError
+from csmkit.speech.abilities import Abilities
 from csmkit.speech.settings import Request, Segment
 from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, MAX_LENGTH, REPETITION
 from csmkit.text.passages import cut_passages, shortened, unspeakable
-
-if TYPE_CHECKING:
-    from csmkit.speech.base import SpeechGenerator
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +37,15 @@ class Speech(Protocol):
     def codes(self) -> Tensor: ...
     def __next__(self) -> Tensor: ...
     def close(self) -> None: ...
+
+
+class Voice(Protocol):
+    """Speaks one passage at a time, as `SpeechGenerator` does."""
+
+    abilities: Abilities
+
+    def fit(self, request: Request, n_lead: int = 0) -> Request: ...
+    def speak(self, request: Request, schedule: Sequence[int]) -> Speech: ...
 
 
 Start = Callable[[Request, Sequence[int]], Speech]
@@ -104,7 +111,7 @@ class Reading:
         InputError: nothing of the text can be spoken.
     """
 
-    def __init__(self, generator: SpeechGenerator, page: Page) -> None:
+    def __init__(self, generator: Voice, page: Page) -> None:
         self.passages: list[Passage] = []
         self.finish_reason: str | None = None
         self._generator, self._page = generator, page
@@ -173,7 +180,7 @@ class Reading:
         return next((reason for reason in reasons if reason != END_OF_SPEECH), END_OF_SPEECH)
 
 
-def speak_text(generator: SpeechGenerator, page: Page, schedule: Sequence[int], start: Start | None = None) -> Speech:
+def speak_text(generator: Voice, page: Page, schedule: Sequence[int], start: Start | None = None) -> Speech:
     """Speak a text: numbers and signs in words, in as many generations as the voice needs for its length.
 
     Args:

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from transformers import CsmForConditionalGeneration
 
-from csmkit.csm.checkpoint import load_model, load_tokenizer, read_json
+from csmkit.csm.checkpoint import load_model, read_json
+from csmkit.csm.tokenizer import load_tokenizer
 from csmkit.mimi.codecs import FakeCodec
 from csmkit.speech.generator import Generator
 from experiments.benchmarks.report import add_save, print_json, print_table

@@ -22,7 +22,7 @@ from transformers import CsmConfig, CsmForConditionalGeneration, MimiModel
 import csmkit.csm.config
 from csmkit.csm.checkpoint import LLAMA3_BOS, LLAMA3_VOCAB
 from csmkit.csm.layouts import tensor_shapes
-from csmkit.files.checkpoint_writer import SafetensorsWriter
+from csmkit.files.writer import SafetensorsWriter
 from csmkit.mimi.files import flat_name
 
 SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|AUDIO|>", "<|audio_eos|>")
