@@ -104,7 +104,7 @@ def test_a_language_model_without_memory_is_the_same_error(monkeypatch: pytest.M
     model = TransformersLLM("pocket")
     asked = [{"role": "user", "content": "Hello!"}]
     with monkeypatch.context() as patched:
-        patched.setattr(model, "_next", full)
+        patched.setattr(model.model, "forward", full)
         with pytest.raises(DeviceMemoryError, match=f"while the language model wrote .*{ADVICE}"):
             list(model.stream(asked))
     assert "".join(model.stream(asked))

@@ -10,6 +10,8 @@ import torch
 from transformers import AutoProcessor, CsmForConditionalGeneration
 
 from csmkit import Generator
+from csmkit.csm.layouts import Checkpoint
+from csmkit.csm.tokenizer import load_tokenizer
 from csmkit.errors import CheckpointError
 from csmkit.files.hub import find_voice
 from csmkit.files.tensors import read_json
@@ -35,7 +37,8 @@ def test_the_example_without_context_speaks(processor: Any, model: CsmForConditi
     conversation = [{"role": "0", "content": [{"type": "text", "text": "hello there."}]}]
     templated = processor.apply_chat_template(conversation, tokenize=True, return_dict=True)
     assert torch.equal(torch.as_tensor(inputs["input_ids"]), torch.as_tensor(templated["input_ids"]))
-    ids = Generator.load("pocket", device="cpu").prompts._tokenizer.ids(0, "hello there.")
+    voice = Checkpoint.open(find_voice("pocket"))
+    ids = load_tokenizer(voice.directory, voice.config, voice.values).ids(0, "hello there.")
     assert torch.as_tensor(templated["input_ids"]).flatten().tolist() == ids, "as csmkit reads it"
     torch.manual_seed(0)
     audio = model.generate(**templated, output_audio=True, max_new_tokens=20)

@@ -12,6 +12,7 @@ import torch
 from csmkit import Generator, voice_prompt
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import AudioFileError, ContextOverflowError, InputError
+from csmkit.mimi.codecs import StreamingCodec
 
 TEXT = "This is how I sound."
 WHOLE = {"max_audio_length_ms": 400, "seed": 1}
@@ -88,14 +89,14 @@ def test_what_is_no_voice_prompt_is_refused_with_what_to_do(tmp_path: Path):
 
 
 def test_a_voice_is_encoded_once_and_colours_what_is_said(voice_directory: Path, monkeypatch: pytest.MonkeyPatch):
-    generator = Generator.load(voice_directory, device="cpu")
-    encode, n_samples = generator.codec.encode, []
+    encode, n_samples = StreamingCodec.encode, []
 
-    def counting(audio: torch.Tensor) -> torch.Tensor:
+    def counting(codec: StreamingCodec, audio: torch.Tensor) -> torch.Tensor:
         n_samples.append(len(audio))
-        return encode(audio)
+        return encode(codec, audio)
 
-    monkeypatch.setattr(generator.prompts, "_encode", counting)
+    monkeypatch.setattr(StreamingCodec, "encode", counting)
+    generator = Generator.load(voice_directory, device="cpu")
     voice = voice_prompt(tone(1.0), TEXT)
     generator.warm_up([voice])
     assert n_samples == [SAMPLE_RATE], "whole, and before the first text"
