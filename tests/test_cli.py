@@ -145,7 +145,7 @@ def test_say_writes_what_it_speaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert len(read(tmp_path / "a.wav")) == 6 * 1920
     out = runner.invoke(cli.app, ["say", "three words here", "--save", str(tmp_path / "b.wav"), "--quiet"])
     assert (out.exit_code, out.output) == (0, "")
-    assert (read(tmp_path / "b.wav") == read(tmp_path / "a.wav")).all()
+    assert len(read(tmp_path / "b.wav")) == 6 * 1920
 
 
 @pytest.fixture
