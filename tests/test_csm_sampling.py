@@ -83,7 +83,7 @@ def test_noise_is_the_published_hash_of_seed_frame_codebook_and_index(codebook_s
 def test_noise_is_the_same_bits_a_frame_at_a_time_several_at_once_and_in_place():
     several = [Noise(config(2, 2048), [Sampling()], [7], torch.device("cpu")) for _ in range(2)]
     alone = Noise(config(2, 2048), [Sampling()] * 64, range(7, 71), torch.device("cpu"))
-    assert several[0].n_at_once > 10 and alone.n_at_once == 1
+    assert several[0].n_at_once > 10
     place = several[1].counter.data_ptr()
     for _ in range(40):
         drawn = several[0].draw()

@@ -68,7 +68,8 @@ def test_launched_frames_say_what_eager_says(directory: Path, cuda: FakeCuda):
 
 def test_recordings_do_not_pile_up_with_settings(directory: Path, cuda: FakeCuda):
     graph = recorded(directory)
-    graph.generate(TEXT, seed=0, max_audio_length_ms=400)
+    for _ in range(2):  # run, recorded
+        graph.generate(TEXT, seed=0, max_audio_length_ms=400)
     before = keys(graph)
     for topk in (1, 2, 7, 50, 64):
         graph.generate(TEXT, seed=0, topk=topk, temperature=topk / 10, max_audio_length_ms=400)
@@ -167,6 +168,29 @@ def test_a_refused_recording_leaves_the_thread_on_its_stream(cuda: FakeCuda, cap
     assert [line.split(": ")[1] for line in cuda.log].count("end") == 2, "each was ended, and tried once"
     (record,) = caplog.records
     assert record.message.endswith(f"{fake_cuda.REFUSED}. It is run each time."), "the first reason, not its echo"
+
+
+def test_what_was_run_once_is_recorded_at_once_over_other_buffers(cuda: FakeCuda):
+    recorder, kept = CudaGraphs(CPU), ({}, {})
+    counts = torch.zeros(2, dtype=torch.int64)
+    for index, recorded_here in enumerate(kept):
+        recorder.run(recorded_here, "frame", lambda index=index: counts[index].add_(1))
+    assert counts.tolist() == [1, 1] and [len(recorded_here) for recorded_here in kept] == [0, 1]
+    assert [line.split(": ")[1] for line in cuda.log if line.endswith(("begin", "launch"))] == ["begin", "launch"]
+
+
+def test_warming_up_for_several_streams_records_every_size_of_batch_over_two_sets_of_buffers(
+    directory: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("csmkit.csm.execution.static.SMALLEST_SPAN", 128)
+    graph = recorded(directory)
+    graph.warm_up(n_streams=3)
+    gc.collect()
+    assert {batch: len(free) for batch, free in graph.step.free.items()} == {1: 2, 2: 2, 4: 2}
+    for batch, free in graph.step.free.items():
+        for buffers in free:
+            frames = {key[1:4] for key in buffers.recorded if key[0] == "frame" and key[4] == batch}
+            assert {(False, True, 128), (False, True, 257)} < frames and any(first for first, *_ in frames)
 
 
 def test_memory_that_runs_out_while_recording_is_an_error_and_no_refusal(cuda: FakeCuda):

@@ -132,7 +132,10 @@ def quantize(model: CsmModel, rounding: Rounding) -> None:
         InputError: its weights were rounded before.
     """
     if model.device.type != "cpu":
-        raise DeviceError(f"weights of {rounding.bits} bits are for the CPU, the model is on {model.device}")
+        raise DeviceError(
+            f"weights of {rounding.bits} bits are for the CPU, the model is on {model.device}: "
+            "on a GPU take 'graph' or 'compiled', in bfloat16"
+        )
     if (was := rounded_bits(model)) is not None:
         raise InputError(f"this voice's weights have {was} bits already: load the checkpoint they were made from")
     for owner, name in rounded_places(model):

@@ -13,6 +13,7 @@ generators" (Steele and Vigna 2021), whose shifts of 32 bits are one operation e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache
 
 import torch
@@ -56,17 +57,16 @@ class Noise:
             CSM-1B takes 2**26 of the 2**64 values, so that two seeds practically never share any.
         temperature: ``(batch, n_codebooks, 1)`` float32 on the device.
         topk: ``(batch, 1)`` int64 on the device.
-        common_topk: the same as a number; None where the rows differ.
-        n_at_once: number of frames whose noise is computed together, at least 1.
+        n_at_once: number of frames of a row whose noise is computed together, at least 1.
     """
 
     def __init__(
         self, config: CsmConfig, samplings: Sequence[Sampling], seeds: Sequence[int], device: torch.device
     ) -> None:
-        self._config, self._samplings, self._seeds = config, tuple(samplings), tuple(seeds)
+        self._config = config
         n_words = config.n_codebooks * ((config.codebook_size + 1) // 2)  # of 64 bits, two values each, in a frame
         self._frame_step = _signed(n_words * GAMMA)
-        self.n_at_once = max(1, VALUES_AT_ONCE // (2 * n_words * len(seeds)))
+        self.n_at_once = max(1, VALUES_AT_ONCE // (2 * n_words))
         self._steps = _steps(self.n_at_once * n_words, device)
         self.counter = torch.tensor([_signed(mix(seed)) for seed in seeds], device=device)
         scale = torch.tensor(
@@ -74,25 +74,32 @@ class Noise:
         )
         self.temperature = scale.unsqueeze(-1).to(device)
         # The largest of all is the largest of any few: where nothing is drawn, nothing need be left out.
-        counts = [min(s.topk, config.codebook_size) if s.temperature else config.codebook_size for s in samplings]
-        self.topk = torch.tensor(counts, device=device)[:, None]
-        self.common_topk = counts[0] if len(set(counts)) == 1 else None
-        self._drawn: list[Tensor] = []
+        self._counts = [min(s.topk, config.codebook_size) if s.temperature else config.codebook_size for s in samplings]
+        self.topk = torch.tensor(self._counts, device=device)[:, None]
+        self._drawn: list[list[Tensor]] = [[] for _ in seeds]  # the next frames of each row
+
+    @property
+    def common_topk(self) -> int | None:
+        """Top-k as a number; None where the rows differ."""
+        return self._counts[0] if len(set(self._counts)) == 1 else None
 
     @staticmethod
     def join(parts: Sequence[Noise]) -> Noise:
         """The rows of several, each going on where it was."""
-        samplings = [sampling for part in parts for sampling in part._samplings]
-        seeds = [seed for part in parts for seed in part._seeds]
-        joined = Noise(parts[0]._config, samplings, seeds, parts[0].counter.device)
+        joined = copy(parts[0])
         joined.counter = torch.cat([part.counter for part in parts])
+        joined.temperature = torch.cat([part.temperature for part in parts])
+        joined.topk = torch.cat([part.topk for part in parts])
+        joined._counts = [count for part in parts for count in part._counts]
+        joined._drawn = [list(frames) for part in parts for frames in part._drawn]
         return joined
 
     def take(self, rows: Sequence[int]) -> Noise:
         """These rows alone, each going on where it was."""
-        samplings, seeds = [self._samplings[row] for row in rows], [self._seeds[row] for row in rows]
-        taken = Noise(self._config, samplings, seeds, self.counter.device)
-        taken.counter = self.counter[list(rows)]
+        taken, index = copy(self), list(rows)
+        taken.counter, taken.temperature, taken.topk = self.counter[index], self.temperature[index], self.topk[index]
+        taken._counts = [self._counts[row] for row in index]
+        taken._drawn = [list(self._drawn[row]) for row in index]
         return taken
 
     def load(self, row: int, other: Noise, other_rows: Sequence[int]) -> None:
@@ -108,24 +115,25 @@ class Noise:
 
     def draw(self) -> Tensor:
         """``-T log E`` for the next frame, ``(batch, n_codebooks, codebook_size)`` float32 on the device."""
-        if not self._drawn:
-            self._drawn = list(self._frames(self.n_at_once))
+        for row, frames in enumerate(self._drawn):
+            if not frames:
+                frames += self._frames(slice(row, row + 1), self.n_at_once).unbind(1)
         self.counter.add_(self._frame_step)
-        return self._drawn.pop(0)
+        return torch.cat([frames.pop(0) for frames in self._drawn])
 
     def draw_in_place(self) -> Tensor:
         """The same by the same operations every time, as a recording needs it."""
-        (noise,) = self._frames(1)
+        noise = self._frames(slice(None), 1)[:, 0]
         self.counter.add_(self._frame_step)
         return noise
 
-    def _frames(self, n_frames: int) -> tuple[Tensor, ...]:
-        """The noise of this frame and those that follow it."""
-        batch, n_codebooks = self.temperature.shape[:2]
+    def _frames(self, rows: slice, n_frames: int) -> Tensor:
+        """The noise of rows for this frame and those that follow it, ``(batch, n_frames, n_codebooks, size)``."""
+        temperature = self.temperature[rows]
         steps = self._steps[: n_frames * len(self._steps) // self.n_at_once]
-        uniform = torch.add(0.5, hashed(self.counter[:, None] + steps), alpha=2.0**-32)
-        uniform = uniform.view(batch, n_frames, n_codebooks, -1)[..., : self._config.codebook_size]
-        return exponential(uniform, self.temperature[:, None]).unbind(1)
+        uniform = torch.add(0.5, hashed(self.counter[rows, None] + steps), alpha=2.0**-32)
+        uniform = uniform.view(len(temperature), n_frames, temperature.shape[1], -1)
+        return exponential(uniform[..., : self._config.codebook_size], temperature[:, None])
 
 
 def hashed(counter: Tensor) -> Tensor:

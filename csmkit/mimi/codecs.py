@@ -145,17 +145,21 @@ class _ExactStream(CodecStream):
 class _ExactBatch(CodecBatch):
     """All rows in one pass, so that the weights are read once for all of them.
 
-    On a CPU where torch has one thread, many rows are shared out to several: a thread of its own for some rows waits
-    once a frame, where the threads of a product wait for one another at every product.
+    Streams that leave, come back or change places are copied when they are next decoded, not before. On a CPU where
+    torch has one thread, many rows are shared out to several: a thread of its own for some rows waits once a frame,
+    where the threads of a product wait for one another at every product.
     """
 
     def __init__(self, codec: StreamingCodec, batch: int) -> None:
-        self._codec, self._state = codec, codec.decoder.new_state(batch)
+        self._codec = codec
+        self._rows: list[tuple[MimiState, int]] = []  # the state of each stream, and its row there
+        self.add(batch)
 
     def decode(self, codes: Tensor) -> Tensor:
         frames = self._codec.check(codes.t()).t().unsqueeze(2).to(self._codec.device)
+        state = self._together()
         bounds = _shares(len(frames), self._codec.device)
-        parts = [(frames[start:end], self._state.view(start, end)) for start, end in pairwise(bounds)]
+        parts = [(frames[start:end], state.view(start, end)) for start, end in pairwise(bounds)]
         others = [_threads(os.getpid()).submit(self._part, *part) for part in parts[1:]]
         try:
             samples = [self._part(*parts[0])]
@@ -167,19 +171,29 @@ class _ExactBatch(CodecBatch):
         with torch.no_grad():
             return self._codec.decoder(frames, state).to("cpu", torch.float32)
 
+    def _together(self) -> MimiState:
+        """The streams as one state: over their memory where they lie there side by side, else copied."""
+        state, first = self._rows[0]
+        if any(other is not state or row != first + i for i, (other, row) in enumerate(self._rows)):
+            with torch.inference_mode(False), torch.no_grad():
+                state, first = MimiState.gather(self._rows), 0
+            self._rows = [(state, row) for row in range(len(self._rows))]
+        return state.view(first, first + len(self._rows))
+
     def take(self, rows: Sequence[int]) -> None:
-        self._state = self._state.take(rows)
+        self._rows = [self._rows[row] for row in rows]
 
     def add(self, n_streams: int = 1) -> None:
-        self._state = self._state.join(self._codec.decoder.new_state(n_streams))
+        state = self._codec.decoder.new_state(n_streams)
+        self._rows += [(state, row) for row in range(n_streams)]
 
     def split(self, rows: Sequence[int]) -> Self:
         part = type(self)(self._codec, 0)
-        part._state = self._state.take(rows)
+        part._rows = [self._rows[row] for row in rows]
         return part
 
     def join(self, other: Self) -> None:
-        self._state = self._state.join(other._state)
+        self._rows += other._rows
 
 
 def _shares(n_rows: int, device: torch.device) -> list[int]:

@@ -47,14 +47,15 @@ class MimiState:
         histories = [history[:, start:end] for history in self.histories]
         return MimiState(self.position[start:end], histories, self.keys[:, start:end], self.values[:, start:end])
 
-    def join(self, other: MimiState) -> MimiState:
-        """Copy the streams of both states, those of ``other`` last."""
-        pairs = zip(self.histories, other.histories, strict=True)
+    @staticmethod
+    def gather(rows: Sequence[tuple[MimiState, int]]) -> MimiState:
+        """Copy streams, each given as its state and its row there, into one state."""
+        parts = [state.view(row, row + 1) for state, row in rows]
         return MimiState(
-            torch.cat((self.position, other.position)),
-            [torch.cat(pair, dim=1) for pair in pairs],
-            torch.cat((self.keys, other.keys), dim=1),
-            torch.cat((self.values, other.values), dim=1),
+            torch.cat([part.position for part in parts]),
+            [torch.cat(histories, dim=1) for histories in zip(*(part.histories for part in parts), strict=True)],
+            torch.cat([part.keys for part in parts], dim=1),
+            torch.cat([part.values for part in parts], dim=1),
         )
 
     def load(self, other: MimiState, rows: Sequence[int], start: int = 0) -> None:

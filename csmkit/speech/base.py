@@ -245,10 +245,13 @@ class SpeechGenerator(ABC):
             raise InputError(f"{given}: give a list made by generator.request(text, ...)")
         return SpeechBatch(self.speak_batch(several, [schedule] * len(several)))
 
-    def warm_up(self, context: Sequence[Segment] = ()) -> None:
+    def warm_up(self, context: Sequence[Segment] = (), n_streams: int = 1) -> None:
         """Make two frames and drop them, so that memory is allocated and kernels are chosen before the first real call.
 
-        A context that later calls begin with, such as a speaker prompt, is encoded and read here and not again.
+        Args:
+            context: turns that later calls begin with, such as a speaker prompt: they are encoded and read here and not
+                again.
+            n_streams: number of streams that may speak at once; on a GPU, frames of as many are recorded.
 
         Raises:
             ContextOverflowError: such a context leaves no room to speak.

@@ -15,7 +15,6 @@ from csmkit.csm.execution.choose import make_step
 from csmkit.csm.layouts import Checkpoint
 from csmkit.csm.model import CsmModel
 from csmkit.csm.quantization import ROUNDINGS
-from csmkit.csm.sampling import Noise
 from csmkit.csm.tokenizer import TextTokenizer, load_tokenizer
 from csmkit.errors import CheckpointError, DeviceMemoryError, InputError
 from csmkit.files.hub import find_codec, find_tokenizer, find_voice
@@ -140,17 +139,9 @@ class Generator(SpeechGenerator):
     def fit(self, request: Request, n_lead: int = 0) -> Request:
         return self.prompts.fit(request, n_lead)
 
-    def warm_up(self, context: Sequence[Segment] = ()) -> None:
-        noise = Noise(self.config, [self.sampling], [0], self.model.device)
-        for _ in range(self.n_warm_ups):
-            for n_rows in self.step.warm_up_rows:
-                nothing = torch.zeros(1, n_rows, self.config.n_slots, dtype=torch.int64)
-                state = self.step.new_state(n_rows, noise)
-                self.step.read(state, nothing, nothing.bool())
-                self.step.first(state, self.step.makes_sound)  # frames attend to as many rows as the prompt has
-                self.step.next(state)
-                del state  # whose buffers the next one takes
-        super().warm_up(context)
+    def warm_up(self, context: Sequence[Segment] = (), n_streams: int = 1) -> None:
+        self.step.warm_up(n_streams)
+        super().warm_up(context, n_streams)
 
 
 def _decoder(codec: Codec, device: torch.device) -> FrameDecoder | None:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any, Protocol
 
-from csmkit.audio import FRAME_MS
 from csmkit.errors import CapacityError, StateError
+from csmkit.speech.deadlines import PassTimes, n_in_pass
 from csmkit.speech.guards import GuardMonitor
+from csmkit.speech.place import Place
 from csmkit.speech.settings import Request
-from csmkit.speech.streams import INTERRUPTED, MAX_LENGTH, End, Frame
+from csmkit.speech.streams import INTERRUPTED, End, Frame
 
-FRAME_S = FRAME_MS / 1000
+SILENT_SPARE_S = 0.02  # a stream without sound is as urgent as one whose listener needs its next frame so soon
 READING_SHARE = 0.25  # share of the time of passes that reading prompts may take even if a listener runs out of sound
 
 
@@ -59,110 +60,34 @@ class Limits:
     ahead_s: float
 
 
-class Place:
-    """One utterance in a scheduler.
-
-    Args:
-        request: what is spoken.
-        seed: the seed of its noise.
-        row: the frame maker's row of it.
-        schedule: number of frames of each chunk that its listener gets; the last number repeats.
-        monitor: applies its guards.
-    """
-
-    def __init__(self, request: Request, seed: int, row: Any, schedule: Sequence[int], monitor: GuardMonitor) -> None:
-        self.request, self.seed, self.row, self.monitor = request, seed, row, monitor
-        self.made: SimpleQueue[Frame | End] = SimpleQueue()  # and not taken yet
-        self.n_made = 0
-        self.is_ready = False  # the prompt was read
-        self.is_ended = False  # no frame follows
-        self.is_wanted = True  # by its listener
-        self.is_parked = False  # its listener has enough sound
-        self.playing_s: float | None = None  # since when its listener hears it
-        self._schedule = list(schedule)
-        self._chunk = (0, self._schedule[0])  # frames before, and up to the end of, the chunk being made
-
-    def deliver(self, result: Frame | End) -> None:
-        """Add a frame or the end; the guards decide which frames are handed out."""
-        if isinstance(result, End):
-            self.end(result)
-            return
-        self.n_made += 1
-        released, reason = self.monitor.watch(result)
-        for frame in released:
-            self.made.put(frame)
-        if reason is None and self.n_made == self.request.max_frames:
-            reason = MAX_LENGTH
-        if reason is not None:
-            self.end(End(reason))
-
-    def end(self, end: End) -> None:
-        """Make nothing after this. Frames that the guards kept back are handed out unless an error is the reason."""
-        if self.is_ended:
-            return
-        self.is_ended = True
-        for frame in self.monitor.release() if end.error is None else []:
-            self.made.put(frame)
-        self.made.put(end)
-
-    def last_end(self, untaken: Frame | None) -> End:
-        """How a place that is not wanted any more has ended: by itself if its listener took all that was made."""
-        ends: list[End] = []
-        while True:
-            try:
-                item = self.made.get_nowait()
-            except Empty:
-                break
-            if isinstance(item, End):
-                ends.append(item)
-            else:
-                untaken = item
-        return next((end for end in ends if untaken is None and end.reason != INTERRUPTED), End(INTERRUPTED))
-
-    def spare_s(self, now_s: float, pass_s: float) -> float:
-        """Seconds that its next frame can be put off without its listener running out of sound.
-
-        The chunk being made must be whole when those before it have been played; each of its frames takes a pass.
-        """
-        if self.playing_s is None:
-            return 0.0
-        start, end = self._chunk
-        while end <= self.n_made:
-            size = self._schedule.pop(0) if len(self._schedule) > 1 else self._schedule[0]
-            start, end = end, end + size
-        self._chunk = start, end
-        by_clock_s = self.playing_s + start * FRAME_S - now_s - (end - self.n_made) * pass_s
-        return max(by_clock_s, self.unread_s)  # a listener with unread frames has paused
-
-    @property
-    def unread_s(self) -> float:
-        """Seconds of sound that are made and not taken."""
-        return self.made.qsize() * FRAME_S
-
-
 class Scheduler:
     """Shares the passes of a frame maker among utterances.
 
     Args:
         maker: makes the frames.
         limits: None where frames are made when they are asked for, in the thread that asks.
+        clock: returns the present time in seconds.
     """
 
-    def __init__(self, maker: FrameMaker, limits: Limits | None = None) -> None:
-        self._maker, self._limits = maker, limits
+    def __init__(
+        self, maker: FrameMaker, limits: Limits | None = None, clock: Callable[[], float] = perf_counter
+    ) -> None:
+        self._maker, self._limits, self.clock = maker, limits, clock
         self._places: list[Place] = []  # in order of arrival: the first `Limits.n_streams` speak
         self._adding = threading.RLock()
         self._pass = threading.RLock()
         self._in_pass = self._is_closed = False
         self._reading_s = 0.0  # what reading may take, by `READING_SHARE`
-        self._pass_s = self._piece_s = 0.0  # how long they take, a running mean
+        self._times = PassTimes()
+        self._piece_s = 0.0  # how long reading one takes, a running mean
         self._wake: SimpleQueue[None] = SimpleQueue()
-        if limits is not None:
-            thread = threading.Thread(
-                target=_make_frames, args=(weakref.ref(self), self._wake), name="csmkit-speech", daemon=True
-            )
-            weakref.finalize(self, self._wake.put, None).atexit = False
-            thread.start()
+
+    def start_thread(self) -> None:
+        """Start the thread that makes frames before they are asked for; it ends with the scheduler."""
+        reference = weakref.ref(self)
+        thread = threading.Thread(target=_make_frames, args=(reference, self._wake), name="csmkit-speech", daemon=True)
+        weakref.finalize(self, self._wake.put, None).atexit = False
+        thread.start()
 
     @property
     def n_streams(self) -> int:
@@ -276,20 +201,20 @@ class Scheduler:
     def _make(self, places: Sequence[Place]) -> None:
         if not places:
             return
-        began_s = perf_counter()
+        began_s = self.clock()
         for place, result in zip(places, self._maker.make([place.row for place in places]), strict=True):
             place.deliver(result)
-        took_s = perf_counter() - began_s
-        self._pass_s = _mean(self._pass_s, took_s)
+        took_s = self.clock() - began_s
+        self._times.add(len(places), took_s)
         self._reading_s = min(self._reading_s + READING_SHARE * took_s, took_s)
 
     def _read(self, places: Sequence[Place], spare_s: float) -> None:
         """Read prompts, first come first served: as much as there is time for before a listener needs a frame."""
-        began_s = perf_counter()
+        began_s = self.clock()
         n_read = 0
         for place in places:
             while not place.is_ready and not place.is_ended:
-                left_s = spare_s - (perf_counter() - began_s) - self._piece_s - self._pass_s
+                left_s = spare_s - (self.clock() - began_s) - self._piece_s
                 if left_s < 0 and self._reading_s < self._piece_s:
                     return
                 self._read_piece(place)
@@ -298,42 +223,43 @@ class Scheduler:
                 return  # its first frame comes before the next prompt
 
     def _read_piece(self, place: Place) -> None:
-        began_s = perf_counter()
+        began_s = self.clock()
         try:
             place.is_ready = self._maker.prepare(place.row)
         except Exception as error:
             place.end(End(INTERRUPTED, error))
-        took_s = perf_counter() - began_s
+        took_s = self.clock() - began_s
         self._piece_s, self._reading_s = _mean(self._piece_s, took_s), max(0.0, self._reading_s - took_s)
 
     def _least_spare_s(self, places: Sequence[Place]) -> float:
-        now_s = perf_counter()
-        playing = [place for place in places if place.playing_s is not None and not place.is_ended]
         if self._limits is None:
             return float("inf")
-        return min((place.spare_s(now_s, self._pass_s) for place in playing), default=float("inf"))
+        now_s, pass_s = self.clock(), self._urgent_pass_s(places)
+        playing = [place for place in places if place.playing_s is not None and not place.is_ended]
+        return min((place.spare_s(now_s, pass_s) for place in playing), default=float("inf"))
+
+    def _urgent_pass_s(self, places: Sequence[Place]) -> float:
+        """How long a pass of those who need sound soonest takes, a quarter of all."""
+        return self._times.expected_s(max(1, len(places) // 4))
 
     def _choose(self, places: Sequence[Place]) -> Sequence[Place]:
-        """Select the utterances that get a frame in this pass: all that need one, or only those with the least sound.
+        """Select the utterances that get a frame in this pass: those that can wait least, as many as fit.
 
-        Streams without any sound come first if the others can wait. If a listener would run out of sound during a pass
-        of all streams, the streams with much sound in hand are left out.
+        Streams whose listener has enough sound are left out. See `csmkit.speech.deadlines`.
         """
         if self._limits is None:
             return places
-        now_s, ahead_s = perf_counter(), self._limits.ahead_s
-        spare_s = {place: place.spare_s(now_s, self._pass_s) for place in places}
+        now_s, ahead_s, pass_s = self.clock(), self._limits.ahead_s, self._urgent_pass_s(places)
+        spare_s = {place: place.spare_s(now_s, pass_s) for place in places}
         for place in places:
             limit_s = ahead_s / 2 if place.is_parked else ahead_s
             place.is_parked = place.unread_s >= limit_s or (place.playing_s is not None and spare_s[place] >= limit_s)
         needy = [place for place in places if not place.is_parked]
         if not needy:  # all can wait: continue for listeners that read faster than they play
             return [place for place in places if place.unread_s < ahead_s / 2]
-        silent = [place for place in needy if place.playing_s is None]
-        least_s = min((spare_s[place] for place in needy if place.playing_s is not None), default=float("inf"))
-        if least_s > self._pass_s:
-            return silent or needy
-        return [place for place in needy if spare_s[place] < ahead_s / 2] or needy
+        spare_s |= {place: SILENT_SPARE_S for place in needy if place.playing_s is None}
+        needy.sort(key=spare_s.__getitem__)
+        return needy[: n_in_pass([spare_s[place] for place in needy], self._times, pass_s)]
 
     def _drop_ended(self) -> None:
         """Free the places that are not wanted any more or have ended."""
@@ -382,12 +308,17 @@ class ScheduledUtterance:
     def is_wanted(self) -> bool:
         return self._place.is_wanted
 
+    @property
+    def n_ready(self) -> int:
+        """Number of frames, the end counted as one, that `take` returns without waiting."""
+        return self._place.made.qsize()
+
     def take(self) -> Frame | End:
         return self._scheduler.take(self._place)
 
     def playing(self) -> None:
         if self._place.playing_s is None:
-            self._place.playing_s = perf_counter()
+            self._place.playing_s = self._scheduler.clock()
 
     def stop_soon(self) -> None:
         self._scheduler.stop_soon(self._place)

@@ -59,6 +59,7 @@ class SharedGenerator(SpeechGenerator):
         generator.keep_prompts(n_streams)
         self._limits = Limits(n_streams, n_waiting, ahead_ms / 1000)
         self._scheduler = Scheduler(generator.new_batch(generator.codec), self._limits)
+        self._scheduler.start_thread()
 
     @property
     def device(self) -> str:
@@ -100,8 +101,9 @@ class SharedGenerator(SpeechGenerator):
     def fit(self, request: Request, n_lead: int = 0) -> Request:
         return self.generator.fit(request, n_lead)
 
-    def warm_up(self, context: Sequence[Segment] = ()) -> None:
-        self.generator.warm_up(context)
+    def warm_up(self, context: Sequence[Segment] = (), n_streams: int = 1) -> None:
+        """Warm the generator up for all streams that may speak at once, or for more."""
+        self.generator.warm_up(context, max(n_streams, self._limits.n_streams))
 
     def close(self) -> None:
         """End all streams, which then are "interrupted", and the thread; more than once."""

@@ -123,7 +123,7 @@ def measure(directory: Path, mode: str, options: argparse.Namespace) -> list[dic
     generator.warm_up()
     text = "a" * (options.rows - 5)  # the brackets, the speaker and two ids make up the rest of the rows
     warm_s = time.perf_counter() - start - loaded_s
-    for _ in range(3):  # this prompt's bucket, too, is met, recorded, and launched
+    for _ in range(3):  # this prompt's bucket, too, is run, recorded and launched
         first_audio(generator, text, 1)
     frames = frame_times(generator, text, options.frames)
     late = frame_times(generator, "a" * options.late, options.frames)

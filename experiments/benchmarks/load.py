@@ -127,33 +127,33 @@ class Bench:
 
     def at_once(self, n_listeners: int, plays: bool, seconds: float) -> dict[str, Any]:
         """The same number of streams at any time, for some seconds; those that speak then finish."""
-        heard: list[Listener] = []
+        listeners: list[Listener] = []
         until_s = time.perf_counter() + seconds
 
         def go_on(index: int) -> None:
             time.sleep(0.02 * index if plays else 0)  # nobody starts with everybody else
             while time.perf_counter() < until_s:
-                heard.append(listener := Listener(time.perf_counter()))
+                listeners.append(listener := Listener(time.perf_counter()))
                 listener.listen(shared, self._next_request(), plays)
 
         with self.shared(n_listeners) as shared:
             threads = [threading.Thread(target=go_on, args=(index,)) for index in range(n_listeners)]
-            row = self._row(heard, threads)
+            row = self._row(listeners, threads)
         kind = "listeners" if plays else "speed"
         return {"load": kind, "listeners": n_listeners, "requests_per_s": None} | row
 
     def arriving(self, rate: float, seed: int, seconds: float) -> dict[str, Any]:
         """Requests that arrive at random, ``rate`` a second on average, for some seconds."""
-        dice, heard = random.Random(seed), []
+        dice, listeners = random.Random(seed), []
         due_s = time.perf_counter() + 0.1
         gaps = [dice.expovariate(rate) for _ in range(max(8, round(rate * seconds)))]
         with self.shared(self.options.streams) as shared:
             threads = []
             for gap in gaps:
                 due_s += gap
-                heard.append(listener := Listener(due_s))
+                listeners.append(listener := Listener(due_s))
                 threads.append(threading.Thread(target=self._listen_later, args=(listener, shared)))
-            row = self._row(heard, threads)
+            row = self._row(listeners, threads)
         n_mean = row["audio_s"] / row["seconds"]
         return {"load": "arrivals", "listeners": round(n_mean, 1), "requests_per_s": rate} | row
 
@@ -161,7 +161,7 @@ class Bench:
         time.sleep(max(0.0, listener.due_s - time.perf_counter()))
         listener.listen(shared, self._next_request(), plays=True)
 
-    def _row(self, heard: list[Listener], threads: Sequence[threading.Thread]) -> dict[str, Any]:
+    def _row(self, listeners: list[Listener], threads: Sequence[threading.Thread]) -> dict[str, Any]:
         """Run the listeners' threads and put their figures together."""
         began_s, began_cpu_s = time.perf_counter(), time.process_time()
         for thread in threads:
@@ -169,12 +169,12 @@ class Bench:
         for thread in threads:
             thread.join()
         seconds, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
-        served = [listener for listener in heard if len(listener.arrivals)]
+        served = [listener for listener in listeners if len(listener.arrivals)]
         audio_s = sum(listener.arrivals.audio_s for listener in served)
         return {
-            "n_requests": len(heard),
-            "n_refused": sum(listener.refused for listener in heard),
-            "n_failed": sum(listener.failed for listener in heard),
+            "n_requests": len(listeners),
+            "n_refused": sum(listener.refused for listener in listeners),
+            "n_failed": sum(listener.failed for listener in listeners),
             "n_underruns": sum(listener.n_underruns for listener in served),
             "n_streams_late": sum(listener.n_underruns > 0 for listener in served),
             **percentiles("first_ms", [listener.arrivals.times_s[0] for listener in served]),
@@ -246,7 +246,7 @@ def main() -> None:
         generator = load_generator(options, Path(folder))
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        generator.warm_up()
+        generator.warm_up(n_streams=max([*options.speed, *options.listeners, 1]))
         rows = measure(Bench(generator, options))
     print_table(rows)
     more = {"size": options.sizes, "execution": generator.execution, "device": generator.device, "schedule": SCHEDULE}

@@ -2,8 +2,8 @@
 
 Run ``python -m experiments.benchmarks.reproducibility [--save results/benchmarks/reproducibility.json]``. Every
 utterance is spoken once alone by a fresh generator; then again with one thing changed: the execution mode, the rows
-beside it in a batch, the chunk size, what was said before, the number of threads. A row says how many of the utterances
-differ, and at which frame the first of them does.
+beside it in a batch, the chunk size, what was spoken before, the number of threads. A row says how many of the
+utterances differ, and at which frame the first of them does.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Trial:
         return Generator.load(self._voice, device=self._device, dtype=self._dtype, execution=execution)
 
     def alone(self, generator: Generator) -> Codes:
-        """Each utterance after the context, one after the other, by a generator that has said nothing else."""
+        """Each utterance after the context, one after the other, by a generator that has spoken nothing else."""
         return [self._speak(generator, text, seed, self.context) for text, seed in self.asked]
 
     def in_company(self, generator: Generator) -> Codes:

@@ -76,9 +76,9 @@ def speak(name: str, variants: Sequence[str], texts: Sequence[str], seeds: Seque
             for variant, generator in generators.items():
                 stream = generator.speak(generator.request(text, index % 2, seed=seed), (6,))
                 audio = torch.cat([torch.zeros(0), *stream]).numpy()
-                heard = transcribe_long(transcriber, resample(audio, SAMPLE_RATE, 16_000), final=True).text
+                transcript = transcribe_long(transcriber, resample(audio, SAMPLE_RATE, 16_000), final=True).text
                 figures = {
-                    "wer": word_error_rate(text, heard),
+                    "wer": word_error_rate(text, transcript),
                     "n_words": len(words(text).split()),
                     "ended": float(stream.finish_reason == END_OF_SPEECH),
                     "seconds": len(audio) / SAMPLE_RATE,
@@ -98,8 +98,8 @@ def summary(rows: Sequence[dict[str, Any]], variants: Sequence[str]) -> list[dic
         ended = crossed_interval(mine, "ended", share=True)
         pairs = paired_rows(mine, base, "wer", weight="n_words")
         more = paired_difference(pairs, "wer", weight="n_words")
-        said = {row["text"]: [other["codes"] for other in mine if other["text"] == row["text"]] for row in mine}
-        varieties = [found for codes in said.values() if (found := variety(codes)) is not None]
+        codes_of = {row["text"]: [other["codes"] for other in mine if other["text"] == row["text"]] for row in mine}
+        varieties = [found for codes in codes_of.values() if (found := variety(codes)) is not None]
         table.append(
             {
                 "variant": variant,
@@ -136,7 +136,7 @@ def divergence(size: str, variants: Sequence[str], n_frames: int) -> list[dict[s
 
 
 def logits(directory: Path, variant: str, n_frames: int, codes: Tensor | None) -> Tensor:
-    """``(n_frames, n_codebooks, codebook_size)`` float32 after some text, when these codes are said.
+    """``(n_frames, n_codebooks, codebook_size)`` float32 after some text, when these codes are the frames so far.
 
     Args:
         codes: ``(n_frames, n_codebooks)``; None for the most probable ones.

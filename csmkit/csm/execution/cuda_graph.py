@@ -20,7 +20,6 @@ from csmkit.errors import DeviceError
 
 N_AHEAD = 1  # frames that the GPU has been given while the host reads the last one
 N_WARM_UPS = 2  # the first utterance chooses kernels, the second is recorded
-RUN_ONCE = object()  # stored in place of a recording after the first run
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +38,7 @@ def graph_step(model: CsmModel, decoder: FrameDecoder | None, stacks: Stacks | N
 class CudaGraphs:
     """Runs a function at its first call, records it as a CUDA graph at the second, and launches the graph from then on.
 
+    The first call chooses kernels, and is made once for each key: over other buffers the function is recorded at once.
     A function that cannot be recorded is run each time, with one warning that gives the reason. All graphs share one
     memory pool: tensors that must survive a launch live in `FrameBuffers`, and launches run one after the other, also
     where callers have different current streams. See `csmkit.csm.execution.static.Recorder`.
@@ -55,16 +55,17 @@ class CudaGraphs:
             self._stream = torch.cuda.Stream(device)
             self._launched = torch.cuda.Event()
         self._recording, self._launching = threading.Lock(), threading.Lock()
+        self._were_run: set[Hashable] = set()
         self._has_warned = False
 
     def run(self, recorded: dict[Hashable, object], key: Hashable, body: Callable[[], None]) -> None:
         """As `Recorder.run`."""
         with torch.cuda.device(self._device):
-            if key not in recorded:
+            if key not in self._were_run:
                 body()
-                recorded[key] = RUN_ONCE
+                self._were_run.add(key)
                 return
-            if recorded[key] is RUN_ONCE:
+            if key not in recorded:
                 recorded[key] = self._record(body)
             graph = recorded[key]
             if isinstance(graph, torch.cuda.CUDAGraph):

@@ -27,12 +27,14 @@ class EagerStep:
 
     makes_sound = False
     n_warm_ups = 1
-    warm_up_rows = ()
 
     def __init__(self, model: CsmModel, stacks: Stacks | None = None) -> None:
         self._model, self.stacks = model, stacks
         with torch.inference_mode():
             self._depth_spans = depth_spans(model)
+
+    def warm_up(self, n_streams: int) -> None:
+        """As `Step.warm_up`: nothing is prepared."""
 
     @torch.inference_mode()
     def next(self, state: CsmState) -> Made:

@@ -33,7 +33,10 @@ class Recorder(Protocol):
     """Launches the operations of a frame."""
 
     def run(self, recorded: dict[Hashable, object], key: Hashable, body: Callable[[], None]) -> None:
-        """Run the operations of ``body``; a recording of them is stored in ``recorded`` under ``key``."""
+        """Run the operations of ``body``; a recording of them is stored in ``recorded`` under ``key``.
+
+        Bodies of the same key have the same operations, over other buffers.
+        """
         ...
 
     def wait(self) -> Callable[[], object]:
@@ -125,10 +128,33 @@ class StaticStep:
         self._n_keys = _spans(self._n_positions + 1) if stacks is None else (self._n_positions + 1,)
         self.free: dict[int, list[FrameBuffers]] = {}
         self.n_warm_ups = n_warm_ups
-        self.warm_up_rows = () if recorder is None else _buckets(self._n_positions)
         self.makes_sound = decoder is not None
         with torch.inference_mode():
             self._depth_spans = depth_spans(model) if stacks is None else _even_depth_spans(model)
+
+    def warm_up(self, n_streams: int) -> None:
+        """As `Step.warm_up`: record prompts of every length, and frames of every batch size and length."""
+        if isinstance(self.recorder, Unrecorded):
+            return
+        for _ in range(self.n_warm_ups):
+            for n_rows in _buckets(self._n_positions):
+                nothing = torch.zeros(1, n_rows, self._model.config.n_slots, dtype=torch.int64)
+                self.read(self._state([0]), nothing, nothing.bool())
+        for power in range(_power_of_two(n_streams).bit_length()):
+            # A stream that joins or leaves makes a batch move from buffers to others.
+            states = [self._state([0] * 2**power) for _ in range(min(2, n_streams))]
+            for state in states:
+                self._warm_up_frames(state)
+
+    def _warm_up_frames(self, state: BufferedState) -> None:
+        for n_keys in self._n_keys:
+            for _ in range(self.n_warm_ups):
+                state.backbone.lengths = [n_keys - 2] * state.n_streams
+                self.first(state, self.makes_sound)
+                self.next(state)
+                for launched in state.launched:
+                    launched.wait()
+                state.launched.clear()
 
     def new_state(self, n_positions: int, noise: Noise) -> BufferedState:
         """As `Step.new_state`."""
@@ -216,7 +242,7 @@ class StaticStep:
         n_keys = next(n for n in self._n_keys if n >= n_rows)
         with _damaged_by_errors(buffers):
             body = partial(self._frame, buffers, first, state.aloud, n_keys)
-            self.recorder.run(buffers.recorded, ("frame", first, state.aloud, n_keys), body)
+            self.recorder.run(buffers.recorded, ("frame", first, state.aloud, n_keys, buffers.batch), body)
             host.frame.copy_(buffers.frame, non_blocking=True)
             if state.aloud:
                 host.sound.copy_(buffers.sound, non_blocking=True)

@@ -57,12 +57,14 @@ class Step(Protocol):
     Attributes:
         makes_sound: whether it can decode frames as it makes them.
         n_warm_ups: number of utterances to generate before timings are representative.
-        warm_up_rows: lengths of prompts to read before timings are representative.
     """
 
     makes_sound: bool
     n_warm_ups: int
-    warm_up_rows: tuple[int, ...]
+
+    def warm_up(self, n_streams: int) -> None:
+        """Do what streams would have to wait for once, for batches of up to ``n_streams``."""
+        ...
 
     def new_state(self, n_positions: int, noise: Noise) -> CsmState:
         """Make the state of one stream, with room for ``n_positions`` positions of prompt and frames together."""
