@@ -20,8 +20,8 @@ from torch import Tensor
 from transformers import CsmConfig, CsmForConditionalGeneration, MimiModel
 
 import csmkit.csm.config
-from csmkit.csm.checkpoint import LLAMA3_BOS, LLAMA3_VOCAB
 from csmkit.csm.layouts import tensor_shapes
+from csmkit.csm.tokenizer import LLAMA3_BOS, LLAMA3_VOCAB
 from csmkit.files.writer import SafetensorsWriter
 from csmkit.mimi.files import flat_name
 
