@@ -18,6 +18,7 @@ from typing import Any
 
 from csmkit.errors import ResultsError
 from csmkit.files.writer import write_whole
+from csmkit.lab.analysis.columns import in_words
 from csmkit.lab.report import Findings, analyse, choice_rule, interval_rows, sentences
 from csmkit.lab.sweep import Recipe, load_recipe, read_rows
 from csmkit.lab.sweep.plan import plan
@@ -50,7 +51,7 @@ def section(experiment: str, results: Path, recipes: Path = EXPERIMENTS) -> str:
     told = sentences(findings)
     return "\n".join(
         [
-            _origin(findings),
+            _origin(findings, rows),
             "",
             *_table([{name: str(value) for name, value in row.items()} for row in interval_rows(findings)]),
             "",
@@ -64,16 +65,17 @@ def section(experiment: str, results: Path, recipes: Path = EXPERIMENTS) -> str:
     ).replace("\n\n\n", "\n\n")
 
 
-def _origin(findings: Findings) -> str:
+def _origin(findings: Findings, rows: Sequence[Mapping[str, Any]]) -> str:
     texts, seeds = ({row[name] for row in findings.rows} for name in ("text", "seed"))
-    told = [f"{name} {', '.join(_all_values(findings, name))}" for name in ORIGIN if _all_values(findings, name)]
+    measured = [row for row in rows if not row.get("error")]
+    told = [f"{in_words(name)} {', '.join(_all_values(measured, name))}" for name in ORIGIN]
     n_trials = f"{len(findings.rows)} trials, {len(findings.failed)} failed"
     return f"{n_trials}: {len(texts)} texts, {len(seeds)} seeds; {'; '.join(told)}."
 
 
-def _all_values(findings: Findings, name: str) -> list[str]:
+def _all_values(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     """Every value of a column: rows of several machines or commits do not pass for those of one."""
-    return sorted({str(row[name]) for row in findings.rows if row.get(name) is not None})
+    return sorted({str(row[name]) for row in rows if row.get(name) is not None}) or ["unknown"]
 
 
 def _listed(title: str, lines: Sequence[str], none: str) -> list[str]:

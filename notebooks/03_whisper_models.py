@@ -57,7 +57,7 @@ plots.trade_off(rows, "whisper", "wer", units=UNITS, weight="n_words")
 plots.trade_off(rows, "whisper", "first_partial_ms", metric_label="first partial text (ms)", units=UNITS)
 
 # %%
-plots.trade_off(rows, "whisper", "asr_lag_p50_ms", metric_label="text behind the sound (ms)", units=UNITS)
+plots.trade_off(rows, "whisper", "asr_lag_oldest_p50_ms", units=UNITS)
 
 # %% [markdown]
 # **What it takes from the voice.** The real-time factor and the processor's seconds until the last chunk, each minus
@@ -72,7 +72,7 @@ plots.trade_off(added, "whisper", "rtf", metric_label="real-time factor added (s
 plots.trade_off(added, "whisper", "cpu_s", metric_label="processor time added (s)", units=UNITS, line=none)
 
 # %%
-Markdown(whisper_finding(rows, added) + "\n\n" + advice(rows, ["wer", "asr_lag_p50_ms", "first_partial_ms"]))
+Markdown(whisper_finding(rows, added) + "\n\n" + advice(rows, ["wer", "asr_lag_oldest_p50_ms", "first_partial_ms"]))
 
 # %% [markdown]
 # **By ear.** What two recognisers made of the same sound: their words stand under the waveform, to be clicked.

@@ -59,7 +59,7 @@ Markdown("\n".join(f"- {text}" for text in report.missing_of(recipe, rows)) or "
 
 # %%
 table = pandas.DataFrame(report.interval_rows(findings))
-table.set_index([*findings.axes, "trials"]).T
+table.set_index(list(table.columns[: len(findings.axes) + 1])).T
 
 # %% [markdown]
 # **Differences** from the baseline, between trials that share text, seed and all other settings. Below them all of it

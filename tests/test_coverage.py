@@ -46,7 +46,7 @@ def test_nothing_is_missing_where_every_trial_has_a_row(recipe: Recipe) -> None:
 def test_missing_trials_are_counted_by_setting_with_the_command_that_runs_them(recipe: Recipe) -> None:
     (told,) = missing_of(recipe, rows_of(recipe)[1:-2])
     assert told == (
-        "Trials without a row: 3 of 8, chunk_frames 2 (1), chunk_frames 1-2 (2). "
+        "Trials without a row: 3 of 8, chunk size 2 (1), chunk size 1-2 (2). "
         "`csmkit sweep experiments/sizes.toml` runs them."
     )
 

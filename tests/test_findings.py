@@ -48,9 +48,9 @@ def chunk_rows(n_texts: int = 14, **first_ms: float) -> list[dict[str, Any]]:
 
 def test_the_chunk_that_is_heard_first_without_a_wait_is_chosen():
     finding = chunk_finding(chunk_rows(s1=-20.0, s2=40.0, s6=100.0))
-    assert finding.startswith("**What to choose**\n\n- chunk_frames 2\n")
-    assert "playback had to wait (share of trials), clearly worse than at chunk_frames 2: chunk_frames 1" in finding
-    assert "time to first audio (ms), clearly worse than at chunk_frames 2: chunk_frames 6 by 60" in finding
+    assert finding.startswith("**What to choose**\n\n- chunk size 2\n")
+    assert "playback had to wait (share of trials), as clearly worse than chunk size 2: chunk size 1" in finding
+    assert "time to first audio (ms), as clearly worse than chunk size 2: chunk size 6 by 60" in finding
 
 
 def test_a_notebook_and_a_report_say_the_same_of_the_same_rows():
@@ -62,7 +62,7 @@ def test_a_notebook_and_a_report_say_the_same_of_the_same_rows():
 
 def test_on_a_machine_that_is_too_slow_waiting_decides_nothing():
     finding = chunk_finding(chunk_rows(s1=-20.0, s2=-70.0))
-    assert finding.startswith("**What to choose**\n\n- chunk_frames 1\n")
+    assert finding.startswith("**What to choose**\n\n- chunk size 1\n")
 
 
 def test_of_eleven_texts_nothing_is_chosen():
@@ -130,7 +130,7 @@ def test_a_range_of_noise_is_not_shown_to_be_one_and_few_texts_say_nothing():
         for t in (0.3, 0.6, 0.9)
         for text in range(14)
     ]
-    assert "no difference is shown, nor that there is none" in range_finding(rows, "temperature", "wer")
+    assert "neither a difference nor its absence is shown" in range_finding(rows, "temperature", "wer")
     assert "at least 12 texts are needed" in range_finding(rows[:5] + rows[14:19], "temperature", "wer")
 
 
@@ -184,7 +184,7 @@ def whisper_rows() -> list[dict[str, Any]]:
             "wer": 0.1 * seed,
             "n_words": 30 // seed,
             "asr_revised": seed,
-            "asr_lag_p50_ms": 7.0,
+            "asr_lag_oldest_p50_ms": 7.0,
         }
         for name, rtf in ((None, 0.2), ("tiny", 0.3), ("base", 0.5))
         for seed in (1, 2)

@@ -68,9 +68,9 @@ def test_settings_that_act_alone_have_no_interaction_and_those_that_do_not_have_
         )
         assert found.beside.verdict == verdict and found.beside.difference.n == 42
         told = sentences(findings)
-        clear = "what chunk_frames 2 adds to 6 is lower at whisper base.en than at tiny.en by "
+        clear = "what chunk size 2 adds to 6 is lower at recogniser base.en than at tiny.en by "
         assert any(clear in text for text in told["shown"]) == (verdict == LOWER)
-        apart = "chunk_frames and whisper act alone, to within the margin: time to first audio (ms)"
+        apart = "chunk size and recogniser act alone, to within the margin: time to first audio (ms)"
         assert any(apart in text for text in told["shown"]) == (verdict == EQUAL)
     assert found.beside.difference.median is not None
     assert abs(found.beside.difference.median + 20) < 1.5  # 20 - 60 minus 10 - 30
@@ -84,15 +84,15 @@ def test_words_count_before_time_and_what_is_not_clearly_worse_stays():
     )
     findings = analyse(rows, {"chunk_frames": 6})
     choice = findings.choice
-    assert choice is not None and choice.settings == ["chunk_frames 4", "chunk_frames 6"]
+    assert choice is not None and choice.settings == ["chunk size 4", "chunk size 6"]
     assert [(item.value, item.headline.column, item.verdict) for item in choice.worse] == [
-        ("chunk_frames 1", "wer", HIGHER),
-        ("chunk_frames 40", "ttfa_ms", HIGHER),
+        ("chunk size 1", "wer", HIGHER),
+        ("chunk size 40", "ttfa_ms", HIGHER),
     ]
     told = sentences(findings)["choice"]
-    assert told[0] == "chunk_frames 4; or chunk_frames 6"
-    worse = "clearly worse than at chunk_frames 4: chunk_frames 1 by 0.250 [0.250, 0.250]"
-    assert told[1] == f"not, by word error rate (errors/word), {worse}"
+    assert told[0] == "chunk size 4; or chunk size 6"
+    worse = "clearly worse than chunk size 4: chunk size 1 by 0.250 [0.250, 0.250]"
+    assert told[1] == f"left out by word error rate (errors/word), as {worse}"
     rule = choice_rule(findings)
     assert rule.index("word error rate") < rule.index("time to first audio")
 
@@ -105,8 +105,8 @@ def test_a_setting_that_only_harms_beside_another_is_not_blamed_alone():
         context=["sound", "text"],
     )
     choice = analyse(rows).choice
-    assert choice is not None and choice.settings == ["context_turns 3, context sound"]
-    assert choice.worse[0].value == "context_turns 3, context text"
+    assert choice is not None and choice.settings == ["earlier turns 3, earlier turns given as sound"]
+    assert choice.worse[0].value == "earlier turns 3, earlier turns given as text"
 
 
 def test_where_nothing_differs_or_trials_are_few_the_data_does_not_choose():
@@ -115,8 +115,8 @@ def test_where_nothing_differs_or_trials_are_few_the_data_does_not_choose():
     findings = analyse(trials(lambda point: -50 * point["chunk_frames"], n_texts=11, chunk_frames=[2, 6]))
     (told,) = sentences(findings)["choice"]
     assert "too few texts, at least 12 texts" in told and findings.choice.settings == [
-        "chunk_frames 2",
-        "chunk_frames 6",
+        "chunk size 2",
+        "chunk size 6",
     ]
 
 
@@ -193,5 +193,5 @@ def test_figures_are_drawn_from_the_table_and_make_no_interval_again(tmp_path: P
 def test_what_a_figure_shows_is_told_in_numbers_to_those_who_do_not_see_it(tmp_path: Path):
     findings = analyse(trials(lambda point: 30 * point["chunk_frames"], chunk_frames=[2, 6]))
     (alt,) = [picture.alt for picture in draw_figures(findings, tmp_path) if "ttfa" in picture.path.name]
-    said = "Time to first audio (ms), median, by chunk size: chunk_frames 2 "
-    assert alt.startswith(said) and "; chunk_frames 6 " in alt and "[" in alt
+    said = "Time to first audio (ms), median, by chunk size: chunk size 2 "
+    assert alt.startswith(said) and "; chunk size 6 " in alt and "[" in alt

@@ -58,7 +58,7 @@ def test_a_difference_that_texts_would_hide_is_found_in_pairs():
     assert alone.high - alone.low > 30  # the medians alone could not tell
     assert found["wer"].verdict == NOT_SHOWN and found["rtf"].verdict == SAME
     told = sentences(findings)
-    assert any("lower at chunk_frames 2 than at 6 by" in text for text in told["shown"])
+    assert any("lower at chunk size 2 than at 6 by" in text for text in told["shown"])
     assert any("word error rate" in text and "no difference" in text for text in told["not shown"])
     assert any("real-time factor (s/s): the same in every pair" in text for text in told["shown"])
     assert analyse(trials(gain=30), {"chunk_frames": 6}).comparisons[0].verdict == HIGHER
@@ -122,7 +122,7 @@ def test_a_report_stands_alone_and_tells_all(swept: Path):
     assert "<h1>A &lt;small&gt; sweep</h1>" in page and "108 trials: 12 texts, 3 seeds" in page
     assert page.count("data:image/png;base64,") >= 3
     assert page.count("data:audio/flac;base64,") == 1  # the size of chunks does not change the sound
-    assert "<strong>chunk_frames 2; chunk_frames 4; chunk_frames 1-2</strong>" in page
+    assert "<strong>chunk size 2; chunk size 4; chunk size 1-2</strong>" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing is fetched from anywhere
     for part in (
         "What the data does not support",

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from csmkit.lab.analysis.columns import Column
 from csmkit.lab.analysis.pairs import LOWER, TOO_FEW, Comparison, Rows, compared_rows, corrected, setting
+from csmkit.lab.analysis.rows import grouped
 from csmkit.lab.analysis.statistics import central
 
 MORE, LESS = 1, -1
@@ -57,9 +57,7 @@ def choose(rows: Rows, axes: Iterable[str], columns: Sequence[Column]) -> Choice
         columns: figures that were measured; those without a margin are not weighed.
     """
     names = list(axes)
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(setting({name: row[name] for name in names}), []).append(row)
+    groups = {setting(dict(zip(names, key, strict=True))): group for key, group in grouped(rows, names).items()}
     known = {item.column: item for item in columns if item.margin is not None}
     weighed = {column: better for column, better in IMPORTANCE.items() if column in known}
     worse, too_few = [], False

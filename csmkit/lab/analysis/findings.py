@@ -16,11 +16,10 @@ from csmkit.lab.analysis.pairs import (
     compared_rows,
     compared_with,
     corrected,
-    grouped,
     interactions,
     setting,
 )
-from csmkit.lab.analysis.rows import is_number, measured, recogniser_name, records
+from csmkit.lab.analysis.rows import grouped, hashable, is_number, measured, recogniser_name, records
 from csmkit.lab.analysis.statistics import UNITS, crossed_interval
 from csmkit.lab.sweep.axes import AXES
 from csmkit.speech.streams import END_OF_SPEECH
@@ -92,7 +91,7 @@ def analyse(
     kept = [row for row in told if not row.get("error")]
     axes = {name: values for name in AXES if len(values := _values(kept, name)) > 1}
     kept.sort(key=lambda row: [axes[name].index(row[name]) for name in axes])
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in (baseline or {}).items()}
+    given = {name: hashable(value) for name, value in (baseline or {}).items()}
     if "whisper" in given:
         given["whisper"] = recogniser_name({"preset": records(rows)[0].get("preset"), "whisper": given["whisper"]})
     base = {name: given[name] if given.get(name) in values else values[0] for name, values in axes.items()}
@@ -115,7 +114,7 @@ def analyse(
 
 def with_derived(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as reports take it: schedules as tuples, and what follows from its other columns."""
-    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    plain = {key: hashable(value) for key, value in row.items()}
     if "whisper" in row:
         plain["whisper"] = recogniser_name(row)
     if row.get("error"):
@@ -139,11 +138,11 @@ def _slim(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
 def _borders(rows: list[dict[str, Any]], columns: list[Column]) -> list[Comparison]:
     """Whether borders of chunks are worse than other places, codec by codec: one question."""
     items = [item for item in columns if item.column.endswith("_auc")]
-    groups: dict[Any, list[dict[str, Any]]] = {}
-    for row in rows if items else []:
-        groups.setdefault(row.get("codec", "all"), []).append(row)
+    groups = grouped(({"codec": "all", **row} for row in rows), ["codec"]) if items else {}
     found = [
-        compared_with(group, "codec", codec, LIKE_ANYWHERE, item) for codec, group in groups.items() for item in items
+        compared_with(group, "codec", codec, LIKE_ANYWHERE, item)
+        for (codec,), group in groups.items()
+        for item in items
     ]
     return corrected(found)
 

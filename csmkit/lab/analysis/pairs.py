@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from csmkit.lab.analysis.columns import Column
-from csmkit.lab.analysis.rows import is_number, measured
+from csmkit.lab.analysis.columns import Column, in_words
+from csmkit.lab.analysis.rows import grouped, hashable, is_number, measured
 from csmkit.lab.analysis.statistics import (
     LEAST_TEXTS,
     LEVEL,
@@ -18,7 +18,6 @@ from csmkit.lab.analysis.statistics import (
     UNITS,
     Interval,
     drawn_figures,
-    hashable,
     percentile_bounds,
     reduced,
     scipy_stats,
@@ -147,14 +146,6 @@ def compared(
     ]
 
 
-def grouped(rows: Iterable[Row], names: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows by their values of some columns, in the order in which they first occur."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in names), []).append(row)
-    return groups
-
-
 def compared_rows(
     rows: Rows, others: Rows, axis: str, names: tuple[Any, Any], item: Column, shared: Sequence[str] = ()
 ) -> Comparison:
@@ -237,12 +228,14 @@ def _effect_of_effect(
 
 def shown(value: Any) -> str:
     """A setting as tables have it: a schedule as "1-2-4-6"."""
-    return "-".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}" if is_number(value) else str(value)
+    if isinstance(value, tuple | list):
+        return "-".join(map(str, value))
+    return f"{value:g}" if is_number(value) else str(value)
 
 
 def setting(values: Mapping[str, Any]) -> str:
-    """A combination of settings in words, such as "chunk_frames 6, codec streaming"."""
-    return ", ".join(f"{name} {shown(value)}" for name, value in values.items()) or "all"
+    """A combination of settings in words, such as "chunk size 6, codec streaming"."""
+    return ", ".join(f"{in_words(name)} {shown(value)}" for name, value in values.items()) or "all"
 
 
 def paired_rows(

@@ -13,7 +13,7 @@ from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import Column, axis_label, column_of, in_words
 from csmkit.lab.analysis.findings import analyse
 from csmkit.lab.analysis.pairs import CLEAR, EQUAL, SAME, TOO_FEW, compared_rows, corrected, shown
-from csmkit.lab.analysis.rows import measured, records
+from csmkit.lab.analysis.rows import grouped, hashable, measured, records
 from csmkit.lab.analysis.sentences import NEEDED, advice, below_margin, border_sentence
 from csmkit.lab.analysis.statistics import UNITS, Interval, crossed_interval, median_interval
 from csmkit.lab.metrics.codes import variety
@@ -115,7 +115,7 @@ def _apart(
         return f"nothing can be said of that difference, {NEEDED}"
     if found.verdict in (SAME, EQUAL):
         return f"in pairs there is no difference that matters, {change}"
-    return f"in pairs no difference is shown, nor that there is none, {change}"
+    return f"in pairs neither a difference nor its absence is shown, {change}"
 
 
 def interval_table(rows: Rows, parameter: str, metrics: Sequence[str], form: str = ".3g") -> list[dict[str, Any]]:
@@ -151,7 +151,7 @@ def whisper_finding(rows: Rows, added: Rows) -> str:
     """What each recogniser gets wrong and what it costs the voice.
 
     Args:
-        rows: trials with ``whisper``, ``wer``, ``n_words``, ``asr_revised`` and ``asr_lag_p50_ms``.
+        rows: trials with ``whisper``, ``wer``, ``n_words``, ``asr_revised`` and ``asr_lag_oldest_p50_ms``.
         added: `csmkit.lab.analysis.questions.differences` of ``rtf`` and ``cpu_s`` over ``whisper``.
 
     Raises:
@@ -160,8 +160,8 @@ def whisper_finding(rows: Rows, added: Rows) -> str:
     costs = _groups(added, "whisper", ["rtf", "cpu_s"])
     lines = []
     heard = [row for row in records(rows, ["whisper"]) if row["whisper"] is not None]
-    for name, group in _groups(heard, "whisper", ["wer", "n_words", "asr_revised", "asr_lag_p50_ms"]).items():
-        wer, lag = _interval(group, "wer", "n_words"), _interval(group, "asr_lag_p50_ms")
+    for name, group in _groups(heard, "whisper", ["wer", "n_words", "asr_revised", "asr_lag_oldest_p50_ms"]).items():
+        wer, lag = _interval(group, "wer", "n_words"), _interval(group, "asr_lag_oldest_p50_ms")
         revised = sum(measured(row["asr_revised"]) or 0 for row in group)
         n_words = sum(row["n_words"] for row in group)
         slower = _interval(costs.get(name, []), "rtf")
@@ -201,11 +201,7 @@ def _interval(rows: Sequence[Row], column: str, weight: str | None = None) -> In
 
 
 def _groups(rows: Rows, by: str, columns: Sequence[str]) -> dict[Any, list[Row]]:
-    groups: dict[Any, list[Row]] = {}
-    for row in records(rows, [by, *columns]):
-        key = tuple(row[by]) if isinstance(row[by], list) else row[by]
-        groups.setdefault(key, []).append(row)
-    return groups
+    return {value: group for (value,), group in grouped(records(rows, [by, *columns]), [by]).items()}
 
 
 def differences(
@@ -301,7 +297,7 @@ def extremes(trials: Iterable[Trial], column: str) -> tuple[Trial, Trial]:
 
 
 def _key(row: Row, columns: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(tuple(row[column]) if isinstance(row[column], list) else row[column] for column in columns)
+    return tuple(hashable(row[column]) for column in columns)
 
 
 def _minus(value: Any, other: Any) -> float | None:

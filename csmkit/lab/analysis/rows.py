@@ -38,6 +38,19 @@ def records(rows: Rows, columns: Iterable[str] = ()) -> list[Row]:
     return [{**row, "whisper": recogniser_name(row)} if "whisper" in row else row for row in found]
 
 
+def hashable(value: Any) -> Any:
+    """A value as a key: a chunk schedule, which JSON has as a list, is a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def grouped(rows: Iterable[Row], names: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by their values of some columns, in the order in which these first occur."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple([hashable(row[name]) for name in names]), []).append(row)
+    return groups
+
+
 def recogniser_name(row: Row) -> Any:
     """How tables and figures call the recogniser of a row: "pocket base.en" is the bundled model, not OpenAI's."""
     name = row.get("whisper")

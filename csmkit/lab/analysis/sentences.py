@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.choice import IMPORTANCE, Choice
-from csmkit.lab.analysis.columns import Column
+from csmkit.lab.analysis.columns import Column, axis_label, in_words
 from csmkit.lab.analysis.findings import Findings, analyse
 from csmkit.lab.analysis.pairs import (
     CLEAR,
@@ -42,7 +42,7 @@ def sentences(findings: Findings) -> dict[str, list[str]]:
             told["shown"] += [_difference(c) for c in found if c.verdict in CLEAR]
             told["shown"] += _of_all(found, SAME, "the same in every pair, {}{}")
             told["shown"] += _of_all(found, EQUAL, "no difference that matters, {}{}")
-            told["not shown"] += _of_all(found, NOT_SHOWN, "no difference is shown, nor that there is none, {}{}")
+            told["not shown"] += _of_all(found, NOT_SHOWN, "neither a difference nor its absence is shown, {}{}")
             told["too few"] += _of_all(found, TOO_FEW, f"nothing can be said, {NEEDED}, {{}}{{}}")
     for comparison in findings.borders:
         told[_section(comparison)].append(border_sentence(comparison))
@@ -74,7 +74,7 @@ def _chosen(choice: Choice) -> list[str]:
         return [f"the data does not choose: {reason}"]
     reasons: dict[str, list[str]] = {}
     for item in choice.worse:
-        reason = f"not, by {item.headline.label}, clearly worse than at {item.baseline}"
+        reason = f"left out by {item.headline.label}, as clearly worse than {item.baseline}"
         reasons.setdefault(reason, []).append(f"{item.value} by {_amount(item)}")
     return ["; or ".join(choice.settings), *(f"{reason}: {'; '.join(parts)}" for reason, parts in reasons.items())]
 
@@ -102,7 +102,7 @@ def _of_all(found: Sequence[Comparison], verdict: str, form: str) -> list[str]:
     these = [c for c in found if c.verdict == verdict]
     if not these:
         return []
-    named = f"{these[0].axis} {_either(c.value for c in these)} against {shown(these[0].baseline)}"
+    named = f"{in_words(these[0].axis)} {_either(c.value for c in these)} against {shown(these[0].baseline)}"
     counted = sorted({c.difference.n for c in these})
     n_pairs = "–".join(map(str, dict.fromkeys((counted[0], counted[-1]))))
     return [f"{these[0].headline.label}: {form.format(f'{named} ({n_pairs} pairs)', _limit(these))}"]
@@ -129,7 +129,7 @@ def _amount(found: Comparison) -> str:
 
 
 def _difference(found: Comparison) -> str:
-    where = f"at {found.axis} {shown(found.value)} than at {shown(found.baseline)}"
+    where = f"at {setting({found.axis: found.value})} than at {shown(found.baseline)}"
     size = f"by {_amount(found)}, {found.difference.n} pairs{below_margin(found)}"
     return f"{found.headline.label}: {found.verdict} {where} {size}"
 
@@ -150,7 +150,7 @@ def border_sentence(found: Comparison) -> str:
     verdict = {
         SAME: "like any other place",
         EQUAL: f"like any other place, within {item.margin:g} of 0.5" if item.margin else "like any other place",
-        NOT_SHOWN: f"not shown to be worse, nor not to be: at most {item.text(found.at_most)} from 0.5",
+        NOT_SHOWN: f"shown to be neither worse nor equal: at most {item.text(found.at_most)} from 0.5",
     }.get(found.verdict, f"{'worse' if gap.median > 0 else 'better'} than other places{below_margin(found)}")
     return f"{item.label}: codec {found.value} has {level}, so borders are {verdict}"
 
@@ -161,17 +161,17 @@ def _around(gap: Interval, item: Column) -> str:
 
 def _interaction(found: Interaction) -> str:
     beside = found.beside
-    acting = f"what {found.axis} {shown(found.value)} adds to {shown(found.baseline)}"
+    acting = f"what {setting({found.axis: found.value})} adds to {shown(found.baseline)}"
     if beside.verdict in CLEAR:
-        amount = f"is {beside.verdict} at {beside.axis} {shown(beside.value)} than at {shown(beside.baseline)} by "
+        amount = f"is {beside.verdict} at {setting({beside.axis: beside.value})} than at {shown(beside.baseline)} by "
         return (
             f"{beside.headline.label}: {acting} {amount}{_amount(beside)}, {beside.difference.n} fours of trials"
             f"{below_margin(beside)}"
         )
     change = beside.headline.with_interval(beside.difference, signed=True)
     return (
-        f"{beside.headline.label}: {acting} is not shown to depend on {beside.axis} {shown(beside.value)} or "
-        f"{shown(beside.baseline)}, nor not to: {change}{_limit([beside])}"
+        f"{beside.headline.label}: whether {acting} depends on {setting({beside.axis: beside.value})} or "
+        f"{shown(beside.baseline)} is not shown either way: {change}{_limit([beside])}"
     )
 
 
@@ -184,7 +184,7 @@ def _no_interactions(found: Sequence[Interaction]) -> list[str]:
         alone = [i for i in items if {c.verdict for c in these if c.headline == i} <= {SAME, EQUAL}]
         if alone:
             labels = ", ".join(item.label for item in alone)
-            told.append(f"{one} and {other} act alone, to within the margin: {labels}")
+            told.append(f"{in_words(one)} and {in_words(other)} act alone, to within the margin: {labels}")
     return told
 
 
@@ -192,7 +192,7 @@ def interval_rows(findings: Findings) -> list[dict[str, Any]]:
     """The table as text: a row each combination of settings, a figure with its interval in each column."""
     return [
         {
-            **{name: shown(row[name]) for name in findings.axes},
+            **{axis_label(name): shown(row[name]) for name in findings.axes},
             "trials": row["n"],
             **{item.label: item.with_interval(row[item.column]) for item in findings.headlines},
         }
@@ -217,8 +217,8 @@ def interaction_rows(findings: Findings) -> list[dict[str, str]]:
     return [
         {
             "figure": found.beside.headline.label,
-            "what": f"{found.axis} {shown(found.value)} against {shown(found.baseline)}",
-            "at": f"{found.beside.axis} {shown(found.beside.value)} against {shown(found.beside.baseline)}",
+            "what": f"{setting({found.axis: found.value})} against {shown(found.baseline)}",
+            "at": f"{setting({found.beside.axis: found.beside.value})} against {shown(found.beside.baseline)}",
             "changes by": found.beside.headline.with_interval(found.beside.difference, signed=True),
             "verdict": found.beside.verdict,
         }

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from csmkit.errors import InputError, MissingDependencyError
-from csmkit.lab.analysis.rows import measured, records
+from csmkit.lab.analysis.rows import grouped, measured, records
 
 if TYPE_CHECKING:
     from csmkit.lab.analysis.rows import Rows
@@ -52,6 +52,10 @@ class Interval:
     low: float | None
     high: float | None
     n: int
+
+    def columns(self, name: str) -> dict[str, float | None]:
+        """The figure as a column, and its bounds as columns that end in ``_low`` and ``_high``."""
+        return {name: self.median, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
 @dataclass(frozen=True)
@@ -375,18 +379,11 @@ def summary_rows(
         InputError: no rows, a missing column, or a value that is no number.
     """
     columns = [by] if isinstance(by, str) else list(by)
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in records(rows, [*columns, value, *units]):
-        groups.setdefault(tuple(hashable(row[column]) for column in columns), []).append(row)
     table = []
-    for key, members in groups.items():
+    for key, members in grouped(records(rows, [*columns, value, *units]), columns).items():
         if units:
             interval = crossed_interval(members, value, units=units, weight=weight, share=share, seed=seed)
         else:
             interval = median_interval([row[value] for row in members], seed=seed)
         table.append({**dict(zip(columns, key, strict=True)), **vars(interval)})
     return table
-
-
-def hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value  # a chunk schedule read from JSON

@@ -189,4 +189,4 @@ def _verdict(row: Mapping[str, Any]) -> str:
         )
     if row["test"] == "abx":
         return f"that anyone hears it is not shown, at most {max(0.0, 2 * row['high'] - 1):.0%} of answers know it"
-    return "not shown, nor that there is none"
+    return "neither a difference nor its absence is shown"

@@ -21,6 +21,7 @@ import numpy as np
 
 from csmkit.audio import SAMPLE_RATE, read
 from csmkit.errors import InputError
+from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.metrics.levels import LOUDNESS_BLOCK_MS, loudness_lufs
 from csmkit.lab.sweep.row_file import read_rows
 
@@ -136,7 +137,7 @@ def _groups(folder: Path, axis: str, wanted: Sequence[str]) -> dict[str, dict[st
         raise InputError(f'{str(folder)!r} has no sound: run the sweep with keep = "audio"')
     if axis not in rows[0]:
         raise InputError(f"axis={axis!r}: these rows have none; give what the sweep varied, such as chunk_frames")
-    known = {_shown(row[axis]) for row in rows}
+    known = {shown(row[axis]) for row in rows}
     if missing := [value for value in wanted if value not in known]:
         raise InputError(f"{axis} {missing[0]!r} has no sound: there is {', '.join(sorted(known))}")
     recipe = json.loads((folder / "recipe.json").read_text()) if (folder / "recipe.json").is_file() else {}
@@ -144,7 +145,7 @@ def _groups(folder: Path, axis: str, wanted: Sequence[str]) -> dict[str, dict[st
     groups: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         key = json.dumps([row["text"], row["seed"], *(row.get(name) for name in others)])
-        groups.setdefault(key, {}).setdefault(_shown(row[axis]), {**row, "path": folder / row["clip"]})
+        groups.setdefault(key, {}).setdefault(shown(row[axis]), {**row, "path": folder / row["clip"]})
     whole = {key: found for key, found in groups.items() if set(wanted) <= set(found)}
     if not whole:
         raise InputError(f'no text and seed has a clip at each of {", ".join(wanted)}: run with keep = "audio"')
@@ -164,10 +165,6 @@ def _item(
     item_id = hashlib.sha256(f"{kind} {key} {wanted}".encode()).hexdigest()[:12]
     names, paths = zip(*sounds, strict=True)
     return Item(item_id, row["text"], row["seed"], names, paths, x)
-
-
-def _shown(value: Any) -> str:
-    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 @lru_cache(maxsize=64)

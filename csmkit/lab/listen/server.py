@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import threading
-import wave
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
-from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import InputError
 from csmkit.lab.listen.answers import AnswerFile
 from csmkit.lab.listen.plan import Item, ListeningTest
+from csmkit.lab.metrics.waveforms import wav_bytes
 
 PAGE = Path(__file__).with_name("page.html")
 MOST_BYTES = 10_000  # of an answer
@@ -77,19 +73,11 @@ class ListeningServer:
         item = next((item for item in self.test.items if item.item_id == item_id), None)
         if item is None or not (index.isdigit() or index == "r"):
             raise InputError("no such sound")
-        return _wav(item.sound(_index(item, index)))
+        return wav_bytes(item.sound(_index(item, index)))
 
 
 def _index(item: Item, index: str) -> int:
     return int(index) if index != "r" else item.names.index("reference") if "reference" in item.names else -1
-
-
-def _wav(samples: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
-        file.writeframes((np.clip(samples, -1, 1) * 32_767).astype("<i2").tobytes())
-    return buffer.getvalue()
 
 
 def _handler(server: ListeningServer) -> type[BaseHTTPRequestHandler]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import wave
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -77,6 +79,15 @@ def checked_seams(seams: Seams, n_samples: int) -> np.ndarray:
             "a border within 10 ms of an end cannot be judged, leave it out"
         )
     return given
+
+
+def wav_bytes(audio: Waveform) -> bytes:
+    """The content of a 16-bit WAV file of ``(samples,)`` at 24 kHz; samples beyond full scale are clipped."""
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+        file.writeframes((np.clip(audio, -1, 1) * 32_767).astype("<i2").tobytes())
+    return content.getvalue()
 
 
 def seams_between(chunks: Iterable[Waveform | int]) -> list[int]:

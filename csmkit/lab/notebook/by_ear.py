@@ -12,7 +12,11 @@ import numpy as np
 
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import InputError
-from csmkit.lab.notebook.output import NO_ANSWER, audio_html, describe, latency_svg
+from csmkit.lab.analysis.columns import axis_label, in_words
+from csmkit.lab.analysis.pairs import shown
+from csmkit.lab.analysis.rows import hashable
+from csmkit.lab.notebook.controls import button
+from csmkit.lab.notebook.output import describe, latency_svg, unanswered_html
 from csmkit.lab.notebook.player import Player
 from csmkit.lab.trials.trial import Trial
 
@@ -89,22 +93,23 @@ class Side:
         delays: Callable[[], bool],
     ) -> None:
         self._text, self._delays, self._figures = text, delays, figures
-        self._trials = {(trial.row["text"], *(_value(trial, name) for name in parameters)): trial for trial in trials}
+        self._trials = {
+            (trial.row["text"], *(hashable(trial.row[name]) for name in parameters)): trial for trial in trials
+        }
         self.sliders: dict[str, Any] = {}
         for name in parameters:
-            values = list(dict.fromkeys(_value(trial, name) for trial in trials))
+            values = list(dict.fromkeys(hashable(trial.row[name]) for trial in trials))
             self.sliders[name] = ipywidgets.SelectionSlider(
-                options=[(str(value), value) for value in values],
-                description=name.replace("_", " "),
+                options=[(shown(value), value) for value in values],
+                description=in_words(name),
                 disabled=len(values) == 1,
                 style={"description_width": "96px"},
                 layout={"width": "98%"},
             )
             self.sliders[name].observe(lambda _: self.update(), "value")
         self.player = Player(embedded=True)
-        self._play = ipywidgets.Button(description="Play", icon="play", layout={"width": "90px"})
+        self._play = button("Play", self.play, "90px", icon="play")
         self._play.add_class("csmkit-by-ear-play")
-        self._play.on_click(lambda _: self.play())
         self._latency, self._table, self._plain = (ipywidgets.HTML() for _ in range(3))
         parts = [*self.sliders.values(), self._play, self.player.widget, self._plain, self._latency, self._table]
         self.widget = ipywidgets.VBox(parts, layout={"flex": "1 1 320px", "max_width": "660px"})
@@ -132,8 +137,7 @@ class Side:
         self.player.play(_as_made(trial) if self._delays() else trial.audio)
         if trial.transcript is not None:
             self.player.show_words(trial.transcript.words)
-        absent = not self.player.widget.answered.is_set()
-        self._plain.value = f"<div>{escape(NO_ANSWER)}</div>{audio_html(trial.audio)}" if absent else ""
+        self._plain.value = "" if self.player.widget.answered.is_set() else unanswered_html(trial.audio)
 
     def update(self) -> None:
         """Show the figures of the chosen trial."""
@@ -143,11 +147,11 @@ class Side:
             self._latency.value, self._table.value = "", "This combination was not run."
             return
         self._latency.value = latency_svg(trial.arrivals)
-        shown = [(name, trial.row.get(name)) for name in self._figures]
+        shown = {axis_label(name): trial.row[name] for name in self._figures if trial.row.get(name) is not None}
+        style = "text-align:right;padding-left:1em"
         cells = "".join(
-            f"<tr><td>{escape(name)}</td><td style='text-align:right;padding-left:1em'>{escape(_text(value))}</td></tr>"
-            for name, value in shown
-            if value is not None
+            f'<tr><td>{escape(label)}</td><td style="{style}">{escape(_text(value))}</td></tr>'
+            for label, value in shown.items()
         )
         self._table.value = f"<div>{escape(describe(trial.arrivals))}</div><table>{cells}</table>"
 
@@ -165,11 +169,6 @@ def _as_made(trial: Trial) -> Iterator[np.ndarray]:
         end = start + round(duration_s * SAMPLE_RATE)
         yield trial.audio[start:end]
         start = end
-
-
-def _value(trial: Trial, name: str) -> Any:
-    value = trial.row[name]
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,7 @@ import ipywidgets
 import numpy as np
 
 from csmkit.errors import StateError
+from csmkit.lab.notebook.controls import button
 from csmkit.lab.notebook.recordings import Recording
 
 HINT = "Blind comparison: tick two recordings in the table."
@@ -37,9 +38,9 @@ class BlindComparison:
         self.votes: list[dict[str, int | None]] = []
         self._play_audio, self._random = play, source or random.Random()
         self._pair: list[Recording] = []
-        hear = [_button("Hear 1st", lambda: self.play(FIRST)), _button("Hear 2nd", lambda: self.play(SECOND))]
+        hear = [button("Hear 1st", lambda: self.play(FIRST)), button("Hear 2nd", lambda: self.play(SECOND))]
         choices = {"1st is better": FIRST, "2nd is better": SECOND, "No difference": NEITHER}
-        vote = [_button(text, lambda choice=choice: self.vote(choice)) for text, choice in choices.items()]
+        vote = [button(text, lambda choice=choice: self.vote(choice)) for text, choice in choices.items()]
         self._buttons = [*hear, *vote]
         self._line = ipywidgets.HTML()
         row = ipywidgets.HBox(self._buttons, layout={"flex_flow": "row wrap"})
@@ -61,8 +62,8 @@ class BlindComparison:
         """Compare these recordings; with any number but two the buttons are disabled."""
         self._pair = list(recordings) if len(recordings) == 2 else []
         self._random.shuffle(self._pair)
-        for button in self._buttons:
-            button.disabled = not self.ready
+        for one in self._buttons:
+            one.disabled = not self.ready
         self._show(READY if self.ready else HINT)
 
     def play(self, place: int) -> None:
@@ -106,9 +107,3 @@ def _as_loud_as(audio: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The samples, made quieter where their RMS is above that of the other sound."""
     rms, limit = (float(np.sqrt(np.mean(np.square(sound)))) for sound in (audio, other))
     return audio * np.float32(limit / rms) if rms > limit > 0 else audio
-
-
-def _button(text: str, press: Callable[[], object]) -> ipywidgets.Button:
-    button = ipywidgets.Button(description=text, layout={"width": "auto"})
-    button.on_click(lambda _: press())
-    return button

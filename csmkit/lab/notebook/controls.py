@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
@@ -102,6 +102,13 @@ class Controls:
             max_audio_length_ms=value["max_audio_length_ms"],
         )
         return Job(value["text"], settings, value["whisper"], value["preset"])
+
+
+def button(text: str, press: Callable[[], object], width: str = "auto", **options: Any) -> ipywidgets.Button:
+    """A button that calls ``press`` without arguments; ``options`` are those of the widget, such as its icon."""
+    made = ipywidgets.Button(description=text, layout={"width": width, "flex": "0 0 auto"}, **options)
+    made.on_click(lambda _: press())
+    return made
 
 
 def _seed(written: str) -> int | None:

@@ -98,6 +98,11 @@ def audio_html(audio: np.ndarray) -> str:
     return Audio(audio.clip(-1, 1), rate=SAMPLE_RATE, normalize=False)._repr_html_()
 
 
+def unanswered_html(audio: np.ndarray) -> str:
+    """The same below a line that says why it is shown."""
+    return f"<div>{escape(NO_ANSWER)}</div>{audio_html(audio)}"
+
+
 def latency_svg(arrivals: Arrivals) -> str:
     """Draw the time to each chunk as a bar: ms since the call, or since the chunk before.
 

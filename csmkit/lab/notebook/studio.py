@@ -13,8 +13,8 @@ import numpy as np
 
 from csmkit.errors import CsmkitError
 from csmkit.lab.notebook.comparison import BlindComparison
-from csmkit.lab.notebook.controls import SCHEDULES, Controls
-from csmkit.lab.notebook.output import NO_ANSWER, audio_html, describe, latency_svg
+from csmkit.lab.notebook.controls import SCHEDULES, Controls, button
+from csmkit.lab.notebook.output import describe, latency_svg, unanswered_html
 from csmkit.lab.notebook.player import Player
 from csmkit.lab.notebook.recordings import Recording, RecordingTable, keep
 from csmkit.lab.notebook.session import Progress, Session
@@ -73,11 +73,11 @@ class Studio:
         self._make_widget()
 
     def _make_widget(self) -> None:
-        self.speak_button = _button("Speak", "play", "primary", self.speak)
-        self.stop_button = _button("Stop", "stop", "", self.session.stop)
-        self.stop_button.disabled = True
+        self.speak_button = button("Speak", self.speak, "90px", icon="play", button_style="primary")
+        self.stop_button = button("Stop", self.session.stop, "90px", icon="stop", disabled=True)
         self._status, self._text, self._latency, self._plain = (ipywidgets.HTML() for _ in range(4))
-        for name, part in (("status", self._status), ("text-recognised", self._text), ("latency", self._latency)):
+        named = {"speak": self.speak_button, "stop": self.stop_button, "status": self._status}
+        for name, part in {**named, "text-recognised": self._text, "latency": self._latency}.items():
             part.add_class(f"csmkit-studio-{name}")
         self._status.layout = {"max_width": "760px"}
         self._latency.value = latency_svg(Arrivals())
@@ -175,8 +175,7 @@ class Studio:
             self._say(" ".join(str(error).split()), error=True)
 
     def _show_plain_control(self, audio: np.ndarray) -> None:
-        absent = not self.player.widget.answered.is_set()
-        self._plain.value = f"<div>{escape(NO_ANSWER)}</div>{audio_html(audio)}" if absent else ""
+        self._plain.value = "" if self.player.widget.answered.is_set() else unanswered_html(audio)
 
     def _say(self, line: str, *, error: bool = False) -> None:
         self.status, self.has_error = line, error
@@ -196,11 +195,3 @@ def _recognised(text: str, final: bool) -> str:
     tag = "span" if final else "em"
     label = "recognised" if final else "recognising"
     return f"<{tag}>{label}: “{escape(text)}”</{tag}>"
-
-
-def _button(text: str, icon: str, style: str, press: Callable[[], object]) -> ipywidgets.Button:
-    layout = {"width": "90px", "flex": "0 0 auto"}
-    button = ipywidgets.Button(description=text, icon=icon, button_style=style, layout=layout)
-    button.add_class(f"csmkit-studio-{text.lower()}")
-    button.on_click(lambda _: press())
-    return button

@@ -36,55 +36,40 @@ class TalkText:
         return {**self._state, "turns": [dict(turn) for turn in self.turns]}
 
     def take(self, event: Any) -> None:
-        """Take the next event of `csmkit.live.events`."""
-        take = getattr(self, f"_take_{event['type']}", None)
-        if take is not None:
-            take(event)
-
-    def _take_speech_started(self, event: Any) -> None:
-        self._open.add(event["turn"])
-        blank = {"user": "", "user_final": False, "voice": "", "latency_ms": None, "interrupted": False}
-        self.turns.append({"turn": event["turn"], **blank})
-        self.set(speaker="user", hint="")
-
-    def _take_user_partial(self, event: Any) -> None:
-        self._change(event, user=event["text"])
-
-    def _take_user_text(self, event: Any) -> None:
-        self._change(event, user=event["text"], user_final=True)
-
-    def _take_speech_stopped(self, event: Any) -> None:
-        self.set(speaker="thinking")
-
-    def _take_nothing_heard(self, event: Any) -> None:
-        self.turns = [turn for turn in self.turns if turn["turn"] != event["turn"]]
-        self._end(event)
-
-    def _take_answer_dropped(self, event: Any) -> None:
-        self._change(event, voice="", latency_ms=None)
-        self.set(speaker="user")
-
-    def _take_llm_delta(self, event: Any) -> None:
-        for turn in self.turns:
-            if turn["turn"] == event["turn"]:
-                turn["voice"] += event["text"]
-
-    def _take_audio_chunk(self, event: Any) -> None:
-        self.set(speaker="voice")
-
-    def _take_interrupted(self, event: Any) -> None:
-        self._change(event, voice=event["text"], interrupted=True)
-
-    def _take_turn_done(self, event: Any) -> None:
-        latency_ms = event["metrics"].get("end_to_audible_ms")
-        self._change(event, latency_ms=latency_ms)
-        if event["kept"] is not None:
-            self._change(event, voice=event["kept"])
-        self._end(event)
-
-    def _take_error(self, event: Any) -> None:
-        self.set(message=" ".join(event["message"].split()))
-        self._end(event)
+        """Take the next event of `csmkit.live.events`; one that shows nothing is ignored."""
+        match event["type"]:
+            case "speech_started":
+                self._open.add(event["turn"])
+                blank = {"user": "", "user_final": False, "voice": "", "latency_ms": None, "interrupted": False}
+                self.turns.append({"turn": event["turn"], **blank})
+                self.set(speaker="user", hint="")
+            case "user_partial":
+                self._change(event, user=event["text"])
+            case "user_text":
+                self._change(event, user=event["text"], user_final=True)
+            case "speech_stopped":
+                self.set(speaker="thinking")
+            case "nothing_heard":
+                self.turns = [turn for turn in self.turns if turn["turn"] != event["turn"]]
+                self._end(event)
+            case "answer_dropped":
+                self._change(event, voice="", latency_ms=None)
+                self.set(speaker="user")
+            case "llm_delta":
+                for turn in self.turns:
+                    if turn["turn"] == event["turn"]:
+                        turn["voice"] += event["text"]
+            case "audio_chunk":
+                self.set(speaker="voice")
+            case "interrupted":
+                self._change(event, voice=event["text"], interrupted=True)
+            case "turn_done":
+                kept = {} if event["kept"] is None else {"voice": event["kept"]}
+                self._change(event, latency_ms=event["metrics"].get("end_to_audible_ms"), **kept)
+                self._end(event)
+            case "error":
+                self.set(message=" ".join(event["message"].split()))
+                self._end(event)
 
     def _end(self, event: Any) -> None:
         self._open.discard(event["turn"])

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
-from csmkit.lab.analysis.rows import records
+from csmkit.lab.analysis.rows import grouped, records
 from csmkit.lab.plots.paper import COLOURS, GREY, paper
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ def forest(rows: Rows) -> PaperFigure:
     found = records(rows, ["group", "label", "difference", "low", "high", "margin", "clear"])
     if any(not row["margin"] or row["margin"] <= 0 for row in found):
         raise InputError("a row has no margin above 0: give the smallest difference that matters of each figure")
-    groups: dict[str, list[Row]] = {}
-    for row in found:
-        groups.setdefault(row["group"], []).append(row)
+    groups = {name: members for (name,), members in grouped(found, ["group"]).items()}
     n_lines = len(found) + len(groups)
     with paper(0.55 + ROW_INCHES * n_lines) as figure:
         axes = figure.subplots()

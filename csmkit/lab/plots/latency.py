@@ -9,8 +9,8 @@ import numpy as np
 from csmkit.audio import FRAME_MS
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label
-from csmkit.lab.analysis.rows import records
-from csmkit.lab.plots.paper import GREY, Manner, legend_above, paper
+from csmkit.lab.analysis.rows import grouped, records
+from csmkit.lab.plots.paper import GREY, Manner, legend_above, note, paper
 
 if TYPE_CHECKING:
     from csmkit.lab.analysis.rows import Row, Rows
@@ -31,32 +31,21 @@ def chunk_latency(rows: Rows, group: str | None = None) -> PaperFigure:
     Raises:
         InputError: no rows, missing columns, a chunk without sound, or too many groups.
     """
-    columns = ["arrival_ms", "duration_ms", *([group] if group else [])]
-    answers: dict[Any, list[Row]] = {}
-    for row in records(rows, columns):
-        answers.setdefault(row[group] if group else "arrived", []).append(row)
+    by = [group] if group else []
+    answers = grouped(records(rows, ["arrival_ms", "duration_ms", *by]), by)
     with paper(3.3) as figure:
         arrival, per_frame = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        for index, (name, chunks) in enumerate(answers.items()):
-            _draw(arrival, per_frame, chunks, Manner.of(index), str(name))
+        for index, (names, chunks) in enumerate(answers.items()):
+            _draw(arrival, per_frame, chunks, Manner.of(index), str(names[0]) if names else "arrived")
         per_frame.axhline(FRAME_MS, color=GREY, linewidth=0.8)
-        per_frame.annotate(
-            f"real time, {FRAME_MS} ms",
-            (1, FRAME_MS),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="right",
-            color=GREY,
-            fontsize=6.5,
-        )
+        note(per_frame, f"real time, {FRAME_MS} ms", (1, FRAME_MS), xycoords=("axes fraction", "data"))
         per_frame.set_ylim(0, 1.15 * max(per_frame.get_ylim()[1], FRAME_MS))
         arrival.set_ylim(bottom=0)
         arrival.set_ylabel("arrival since\nthe call (s)")  # one line would reach into the panel below
         per_frame.set_ylabel("time per\nframe (ms)")
         per_frame.set_xlabel("sound before the chunk (s)")
         arrival.plot([], [], color=GREY, linewidth=0.8, label="needed for playback")
-        legend_above(figure, arrival, axis_label(group, answers) if group else None)
+        legend_above(figure, arrival, axis_label(group, [name for (name,) in answers]) if group else None)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ BLACK, GREY = "#000000", "#767676"
 # Okabe and Ito, "Color Universal Design" (2008), in an order whose lightness alternates; yellow is too pale for lines.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+# Black on white becomes white on black, colours keep their hue, and black takes the colour of the page behind.
+DARK = "filter: invert(1) hue-rotate(180deg); mix-blend-mode: screen"
+_DARK_NOTEBOOKS = ('[data-jp-theme-light="false"] .csmkit-figure', ".vscode-dark .csmkit-figure")
+_SCREEN_DPI = 140  # letters of 7.5 points are then as large as those of a page
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 _LOOK: dict[str, Any] = {
@@ -62,6 +67,13 @@ class PaperFigure(Figure):
             self.savefig(picture, format="png", dpi=200)
         return picture.getvalue()
 
+    def _repr_html_(self) -> str:
+        """The same picture for a notebook, with its lightness inverted where the notebook is dark."""
+        address = base64.b64encode(self._repr_png_()).decode()
+        width = round(self.get_figwidth() * _SCREEN_DPI)
+        image = f'<img class="csmkit-figure" width="{width}" src="data:image/png;base64,{address}">'
+        return f"<style>{', '.join(_DARK_NOTEBOOKS)} {{ {DARK} }}</style>{image}"
+
 
 @dataclass(frozen=True)
 class Manner:
@@ -92,11 +104,11 @@ def paper(height_inches: float, width_inches: float = COLUMN_INCHES) -> Iterator
         yield PaperFigure(figsize=(width_inches, height_inches), layout="constrained")
 
 
-def legend_above(figure: Figure, axes: Axes, title: str | None = None, columns: int = 3) -> None:
-    """A legend over the axes, where it hides nothing, in as many columns as fit; none for a single entry."""
+def legend_above(figure: Figure, axes: Axes, title: str | None = None, columns: int = 3, least: int = 2) -> None:
+    """A legend over the axes, where it hides nothing, in as many columns as fit; none below ``least`` entries."""
     handles, labels = axes.get_legend_handles_labels()
     fitting = max(1, _LEGEND_LETTERS // (8 + max(map(len, labels), default=0)))
-    if len(labels) > 1:
+    if len(labels) >= least:
         figure.legend(
             handles,
             labels,
@@ -107,6 +119,20 @@ def legend_above(figure: Figure, axes: Axes, title: str | None = None, columns: 
             columnspacing=1.2,
             borderpad=0.1,
         )
+
+
+def note(axes: Axes, text: str, place: tuple[float, float], above: float = 2, **options: Any) -> None:
+    """A small grey text that ends at a place, in fractions of the axes unless ``xycoords`` differs.
+
+    Args:
+        axes: the axes that the text belongs to.
+        text: one line.
+        place: right end of the text.
+        above: distance from the place upward, in points.
+        options: further arguments of matplotlib's ``annotate``.
+    """
+    look = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "color": GREY, "fontsize": 6.5}
+    axes.annotate(text, place, xytext=(0, above), **look | options)
 
 
 def save(figure: Figure, path: str | PathLike[str]) -> tuple[Path, Path, Path]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label
-from csmkit.lab.analysis.rows import is_number, records
-from csmkit.lab.analysis.statistics import hashable, summary_rows, text_figures
-from csmkit.lab.plots.paper import GREY, Manner, legend_above, paper
+from csmkit.lab.analysis.rows import grouped, is_number, records
+from csmkit.lab.analysis.statistics import summary_rows, text_figures
+from csmkit.lab.plots.paper import GREY, Manner, legend_above, note, paper
 
 if TYPE_CHECKING:
     from csmkit.lab.analysis.rows import Row, Rows
@@ -48,8 +48,8 @@ def trade_off(
             50 times the least; anything else as names in their order.
         metric: column that was measured.
         group: column that tells lines apart, at most six values.
-        parameter_label: with its unit, in place of the one that follows from the column's name.
-        metric_label: likewise.
+        parameter_label: label of the axis, with its unit, in place of the one that follows from the column's name.
+        metric_label: label of the other axis, likewise.
         units: columns that the bootstrap draws, the text first, such as text and seed; each text is then a faint point.
             None draws trials as if each was independent.
         weight: column that makes it a weighted mean in place of the median, with units alone.
@@ -62,56 +62,62 @@ def trade_off(
     Raises:
         InputError: no rows, missing columns, nothing measured, or too many groups.
     """
-    trials = records(rows, [parameter, metric, *([group] if group else [])])
-    by = [*([group] if group else []), parameter]
+    by = [group] if group else []
+    trials = records(rows, [parameter, metric, *by])
     if summary is None:
-        summary = summary_rows(trials, by, metric, units=units, weight=weight, share=share)
+        summary = summary_rows(trials, [*by, parameter], metric, units=units, weight=weight, share=share)
     drawn = [row for row in summary if row["median"] is not None]
     if not drawn:
         raise InputError(f"column {metric!r} was measured in none of {len(trials)} rows: choose another metric")
-    places = _places([row[parameter] for row in drawn])
-    scaled = all(is_number(row[parameter]) for row in drawn)
-    lines: dict[Any, list[Row]] = {}
-    for row in drawn:
-        lines.setdefault(row[group] if group else metric, []).append(row)
-    columns = (parameter, metric, units[0] if units else "", weight)
+    values = [row[parameter] for row in drawn]
+    places = _places(values)
+    known = grouped(trials, [*by, parameter]) if units else {}
     with paper(2.3) as figure:
         axes = figure.subplots()
-        offsets = _offsets(sorted(places.values()), len(lines), 0.08 if scaled else 0.15)
-        for index, (name, points) in enumerate(lines.items()):
-            at = [places[row[parameter] if scaled else str(row[parameter])] + offsets[index] for row in points]
-            _draw(axes, at, points, Manner.of(index), str(name), joined=scaled)
-            if units:
-                _scatter(
-                    axes, at, points, [row for row in trials if not group or hashable(row[group]) == name], columns
-                )
-        if len(places) <= MOST_TICKS or list(places) != list(places.values()):
-            axes.set_xticks(list(places.values()), [f"{value:g}" if scaled else value for value in places])
-        if not scaled:
-            axes.set_xlim(-0.5, len(places) - 0.5)
+        lines = grouped(drawn, by)
+        for index, (names, points) in enumerate(lines.items()):
+            at = [place + _offset(places, index, len(lines)) for place in (places[row[parameter]] for row in points)]
+            _draw(axes, at, points, Manner.of(index), str(*names or [metric]), joined=_on_scale(places))
+            texts = [known[*names, row[parameter]] for row in points] if units else []
+            _scatter(axes, at, [text_figures(some, metric, units[0], weight)[:MOST_POINTS] for some in texts])
+        _label_places(axes, places)
         if decades:
             axes.set_yscale("log")
         _compare(axes, line or _line_of(metric))
-        _count(axes, trials, units)
-        axes.set_xlabel(parameter_label or axis_label(parameter, [row[parameter] for row in drawn]))
+        note(axes, _counted(trials, units), (1, 1), 4)
+        axes.set_xlabel(parameter_label or axis_label(parameter, values))
         axes.set_ylabel(metric_label or axis_label(metric))
-        legend_above(figure, axes, axis_label(group, lines) if group else None)
+        legend_above(figure, axes, axis_label(group, [name for (name,) in lines]) if group else None)
     return figure
 
 
+def _on_scale(values: Iterable[Any]) -> bool:
+    """Whether all values are numbers; others stand side by side."""
+    return all(is_number(value) for value in values)
+
+
 def _places(values: Sequence[Any]) -> dict[Any, float]:
-    """Where each value stands on the axis: a number, or where not all are numbers what is written."""
-    if not all(is_number(value) for value in values):
-        return {name: float(place) for place, name in enumerate(dict.fromkeys(map(str, values)))}
+    """Where each value stands on the axis: a number, or where not all are numbers, its position among them."""
+    if not _on_scale(values):
+        return {value: float(place) for place, value in enumerate(dict.fromkeys(values))}
     low, high = min(values), max(values)
     wide = low > 0 and high / low > WIDE
     return {value: math.log10(value) if wide else float(value) for value in sorted(set(values))}
 
 
-def _offsets(places: Sequence[float], n_lines: int, share: float) -> list[float]:
-    """Side steps that keep the bars of several lines apart: a share of the nearest distance."""
-    step = share * min((right - left for left, right in pairwise(places)), default=1.0)
-    return [step * (index - (n_lines - 1) / 2) for index in range(n_lines)]
+def _label_places(axes: Any, places: dict[Any, float]) -> None:
+    """Ticks at the values, where these are few, or no plain numbers."""
+    on_scale = _on_scale(places)
+    if len(places) <= MOST_TICKS or list(places) != list(places.values()):
+        axes.set_xticks(list(places.values()), [f"{value:g}" if on_scale else str(value) for value in places])
+    if not on_scale:
+        axes.set_xlim(-0.5, len(places) - 0.5)
+
+
+def _offset(places: dict[Any, float], index: int, n_lines: int) -> float:
+    """Side step that keeps the bars of several lines apart: a share of the smallest distance between two places."""
+    step = min((right - left for left, right in pairwise(sorted(places.values()))), default=1.0)
+    return (0.08 if _on_scale(places) else 0.15) * step * (index - (n_lines - 1) / 2)
 
 
 def _draw(axes: Any, at: list[float], points: list[Row], manner: Manner, label: str, *, joined: bool) -> None:
@@ -132,26 +138,16 @@ def _draw(axes: Any, at: list[float], points: list[Row], manner: Manner, label: 
     )
 
 
-def _scatter(
-    axes: Any, at: list[float], points: list[Row], trials: list[Row], columns: tuple[str, str, str, str | None]
-) -> None:
+def _scatter(axes: Any, at: Iterable[float], texts: Iterable[Sequence[float]]) -> None:
     """The figure of each text as a faint point, behind: what the interval is made of."""
-    parameter, metric, unit, weight = columns
-    groups: dict[Any, list[Row]] = {}
-    for row in trials:
-        groups.setdefault(hashable(row[parameter]), []).append(row)
-    for place, point in zip(at, points, strict=True):
-        texts = text_figures(groups[point[parameter]], metric, unit, weight)[:MOST_POINTS]
-        if len(texts) > 1:
-            axes.plot([place] * len(texts), texts, ".", color=GREY, alpha=0.3, markersize=2.5, zorder=1)
+    for place, figures in zip(at, texts, strict=False):
+        if len(figures) > 1:
+            axes.plot([place] * len(figures), figures, ".", color=GREY, alpha=0.3, markersize=2.5, zorder=1)
 
 
-def _count(axes: Any, trials: list[Row], units: Sequence[str]) -> None:
-    """How many texts or trials the figure rests on, in its lower corner."""
-    n = len({row[units[0]] for row in trials}) if units else len(trials)
-    name = f"{units[0]}s" if units else "trials"
-    place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(f"{n} {name}", (0, 0), xytext=(3, 2), color=GREY, fontsize=6.5, **place)
+def _counted(trials: list[Row], units: Sequence[str]) -> str:
+    """How many texts or trials the figure rests on."""
+    return f"{len({row[units[0]] for row in trials})} {units[0]}s" if units else f"{len(trials)} trials"
 
 
 def _reach(row: Row, bound: str) -> float:
@@ -170,19 +166,10 @@ def _compare(axes: Any, line: tuple[float, str] | None) -> None:
         return
     value, name = line
     low, high = axes.get_ylim()
-    if not low - FARTHEST * (high - low) <= value <= high + FARTHEST * (high - low):
-        place, above = ((1, 1), -7) if value > high else ((1, 0), 2)
-        axes.annotate(
-            f"{name}: {value:g}, {'above' if value > high else 'below'} this axis",
-            place,
-            xytext=(0, above),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            color=GREY,
-            fontsize=6.5,
-        )
-        return
-    axes.axhline(value, color=GREY, linewidth=0.8, zorder=0)
-    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
-    axes.annotate(name, (1, value), xytext=(0, 2), color=GREY, fontsize=6.5, **place)
+    if low - FARTHEST * (high - low) <= value <= high + FARTHEST * (high - low):
+        axes.axhline(value, color=GREY, linewidth=0.8, zorder=0)
+        note(axes, name, (1, value), xycoords=("axes fraction", "data"))
+    elif value > high:
+        note(axes, f"{name}: {value:g}, above this axis", (1, 1), -7)
+    else:
+        note(axes, f"{name}: {value:g}, below this axis", (1, 0))

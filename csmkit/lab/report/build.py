@@ -12,10 +12,11 @@ from csmkit.errors import MissingDependencyError, ResultsError
 from csmkit.files.writer import write_whole
 from csmkit.lab.analysis.columns import in_words
 from csmkit.lab.analysis.findings import Findings, analyse
-from csmkit.lab.analysis.pairs import shown
+from csmkit.lab.analysis.pairs import setting, shown
 from csmkit.lab.analysis.rows import recogniser_name
 from csmkit.lab.analysis.sentences import choice_rule, choice_table, interaction_rows, sentences
 from csmkit.lab.listen import listening_sentences, read_answers
+from csmkit.lab.plots.paper import DARK
 from csmkit.lab.report.figures import Picture, draw_figures
 from csmkit.lab.report.folder import MANIFEST, write_manifest, write_table
 from csmkit.lab.report.latex import BIBLIOGRAPHY, PAPER, REFERENCES, paper_text
@@ -116,6 +117,7 @@ def _render(
         ended=max(row["started"] for row in rows),
         choice_rows=choice_table(findings),
         interaction_rows=interaction_rows(findings),
+        dark=DARK,
         n_comparisons=len(findings.comparisons) + len(findings.interactions),
         **told,
     )
@@ -151,9 +153,7 @@ def _clips(folder: Path, findings: Findings) -> list[tuple[str, str, str]]:
     step = max(1, -(-len(kept) // MOST_CLIPS))
     return [
         (
-            "; ".join(
-                dict.fromkeys(", ".join(f"{name} {shown(row[name])}" for name in findings.axes) for row in kept[clip])
-            ),
+            "; ".join(dict.fromkeys(setting({name: row[name] for name in findings.axes}) for row in kept[clip])),
             kept[clip][0]["text"],
             _embedded(folder / clip, "audio/flac"),
         )

@@ -95,7 +95,7 @@ def _front_rows(findings: Findings) -> list[dict[str, Any]]:
         if all(name in row and row[name].median is not None for name in FRONT_AIMS):
             found = {"setting": setting({axis: row[axis] for axis in findings.axes})}
             for name in FRONT_AIMS:
-                found |= {name: row[name].median, f"{name}_low": row[name].low, f"{name}_high": row[name].high}
+                found |= row[name].columns(name)
             rows.append(found)
     return rows
 
@@ -158,7 +158,7 @@ def draw_forest(findings: Findings, axis: str) -> plots.PaperFigure | None:
 def _saved(findings: Findings, axis: str, column: str, path: Path) -> Picture:
     held, group = _held(findings, axis), _group(findings, axis)
     (item,) = [item for item in findings.headlines if item.column == column]
-    places = "".join(f", {name} {shown(value)}" for name, value in held.items())
+    places = f", {setting(held)}" if held else ""
     lines = f", a line for each {in_words(group)}" if group else ""
     written = plots.save(draw_figure(findings, axis, column), path)
     caption = f"{item.label[0].upper()}{item.label[1:]}, {item.statistic}, by {in_words(axis)}{lines}{places}"
@@ -173,7 +173,7 @@ def _points(findings: Findings, axis: str, item: Column) -> list[tuple[str, Any]
     group = _group(findings, axis)
     names = [axis, *([group] if group else [])]
     return [
-        (", ".join(f"{name} {shown(row[name])}" for name in names if name in row), row[item.column])
+        (setting({name: row[name] for name in names if name in row}), row[item.column])
         for row in _table_rows(findings, axis)
     ]
 

@@ -15,6 +15,7 @@ from typing import Any
 from csmkit.errors import ResultsError
 from csmkit.files.addresses import find_store
 from csmkit.files.writer import write_whole
+from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.row_file import DAMAGED, ROWS, plain
 from csmkit.lab.sweep.worker import origin
@@ -111,7 +112,7 @@ def write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, An
 
     frame = pandas.DataFrame.from_records(list(rows))
     for name in {key for row in rows for key, value in row.items() if isinstance(value, tuple | list)}:
-        frame[name] = frame[name].map(lambda value: value if value is None else _text(value))
+        frame[name] = frame[name].map(lambda value: value if value is None else shown(value))
     constant = [name for name in frame if name not in _IN_EACH_ROW and frame[name].nunique(dropna=False) == 1]
     same = {name: frame[name].iloc[0] for name in constant} if len(frame) > 1 else {}
     frame = frame.drop(columns=list(same))
@@ -168,7 +169,3 @@ def write_manifest(
         "files": files,
     }
     write_whole(folder / MANIFEST, json.dumps(plain(manifest), indent=1, ensure_ascii=False).encode() + b"\n")
-
-
-def _text(value: Any) -> str:
-    return "-".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -15,7 +15,7 @@ import numpy as np
 from csmkit.errors import ResultsError
 from csmkit.lab.analysis.columns import Column
 from csmkit.lab.analysis.findings import analyse
-from csmkit.lab.analysis.pairs import paired_rows, shown, smallest_difference
+from csmkit.lab.analysis.pairs import paired_rows, setting, smallest_difference
 from csmkit.lab.analysis.statistics import LEAST_TEXTS, UNITS, reduced
 from csmkit.lab.sweep.plan import plan
 from csmkit.lab.sweep.recipe import Recipe, load_recipe
@@ -225,8 +225,7 @@ def planned_points(recipe: Recipe) -> dict[str, str]:
     """The varied settings of each trial in words, by what makes it a trial of its own; needs no model."""
     trials = plan(recipe, defaultdict(lambda: None))
     return {
-        _key(recipe, trial.columns()): ", ".join(f"{name} {shown(trial.point[name])}" for name in recipe.varied)
-        for trial in trials
+        _key(recipe, trial.columns()): setting({name: trial.point[name] for name in recipe.varied}) for trial in trials
     }
 
 

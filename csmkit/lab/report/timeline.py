@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import wave
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label
-from csmkit.lab.plots.timeline import turn_rows
+from csmkit.lab.metrics.waveforms import wav_bytes
+from csmkit.lab.plots.paper import DARK
+from csmkit.lab.plots.timeline import turn_rows, turn_timeline
 
 if TYPE_CHECKING:
     from csmkit.chat.events import Event
@@ -28,13 +28,14 @@ _PAGE = """<!doctype html>
 :root {{ --ink: #1b1f24; --line: #d9dee4; --page: #fff }}
 body {{ font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--page) }}
 body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
-svg {{ width: 100%; height: auto; background: #fff }}
+svg {{ width: 100%; height: auto }}
 audio {{ width: 100%; margin: .5rem 0 }}
 table {{ border-collapse: collapse; margin-top: 1rem }}
 th, td {{ text-align: left; padding: .15rem 1rem .15rem 0; border-bottom: 1px solid var(--line); vertical-align: top }}
 td {{ font-variant-numeric: tabular-nums }}
 @media (prefers-color-scheme: dark) {{
   :root {{ --ink: #e6e9ed; --line: #3a424c; --page: #171a1f }}
+  svg {{ {dark} }}
 }}
 @media print {{
   body {{ margin: 0; max-width: none }} audio {{ display: none }}
@@ -60,8 +61,6 @@ def check_path(path: str | PathLike[str]) -> Path:
         InputError: another suffix than .png or .html, or a folder that is not there.
         MissingDependencyError: matplotlib is not installed.
     """
-    from csmkit.lab import plots  # noqa: F401  # says so where matplotlib is missing
-
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise InputError(f"timeline {str(path)!r}: give a path that ends in {' or '.join(SUFFIXES)}")
@@ -86,8 +85,6 @@ def save_timeline(events: Iterable[Event], path: str | PathLike[str], question: 
         InputError, MissingDependencyError: as `check_path`, and events of several turns or none.
     """
     target, told = check_path(path), list(events)
-    from csmkit.lab.plots import turn_timeline
-
     rows = turn_rows(told)
     if not rows:
         return None
@@ -118,6 +115,7 @@ def _page(events: list[Any], rows: list[dict[str, Any]], picture: str, question:
         notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
         sound=_player([event["data"] for event in events if event["type"] == "audio_chunk"]),
         picture=picture,
+        dark=DARK,
         clauses="\n".join(
             _table_row(row["label"], f"{row['start_ms']:.0f} ms", f"{row['end_ms']:.0f} ms") for row in spoken
         ),
@@ -130,11 +128,7 @@ def _player(chunks: list[Any]) -> str:
     if not chunks:
         return ""
     samples = np.concatenate([np.asarray(chunk, np.float32) for chunk in chunks])
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
-        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-    address = base64.b64encode(content.getvalue()).decode()
+    address = base64.b64encode(wav_bytes(samples)).decode()
     return f'<audio controls src="data:audio/wav;base64,{address}"></audio>'
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from csmkit.errors import MissingDependencyError, ResultsError
 from csmkit.lab.analysis.columns import columns
 from csmkit.lab.analysis.findings import Findings, analyse
-from csmkit.lab.analysis.pairs import shown
+from csmkit.lab.analysis.pairs import setting, shown
 from csmkit.lab.analysis.rows import is_number
 from csmkit.lab.analysis.sentences import interval_rows
 from csmkit.lab.report.folder import MANIFEST
@@ -135,7 +135,7 @@ class MlflowTracker:
     def _points(self, findings: Findings, key: str) -> None:
         for row in findings.table:
             settings = {name: shown(row[name]) for name in findings.axes}
-            name = ", ".join(f"{axis} {value}" for axis, value in settings.items()) or "all trials"
+            name = setting({name: row[name] for name in findings.axes})
             run_id = self._run(f"{key} {name}", name)
             with self._mlflow.start_run(run_id=run_id, nested=True):
                 known = self._mlflow.MlflowClient().get_run(run_id).data.params
@@ -203,12 +203,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _ends(findings: Findings, row: Mapping[str, Any]) -> dict[str, float]:
     """Each figure of a setting and the ends of its interval."""
-    found: dict[str, float] = {}
-    for item in findings.headlines:
-        interval = row[item.column]
-        ends = {"": interval.median, "_low": interval.low, "_high": interval.high}
-        found |= {item.column + end: value for end, value in ends.items() if value is not None}
-    return found
+    columns = (row[item.column].columns(item.column) for item in findings.headlines)
+    return {name: value for known in columns for name, value in known.items() if value is not None}
 
 
 def _parameters(manifest: dict[str, Any]) -> dict[str, str]:
