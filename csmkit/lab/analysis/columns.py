@@ -52,13 +52,14 @@ class Column:
 
     Attributes:
         column: name in the rows.
-        label: in words, with its unit in brackets.
+        label: the column in words, with its unit in brackets.
         definition: what it is.
-        rows: which rows have it: ``turn``, ``trial``, ``both``, or ``report``, which derives it from others.
+        rows: kind of rows that have it: ``turn``, ``trial``, ``both``, or ``report``, which derives it from other
+            columns.
         section: heading in docs/metrics.md.
         weight: column that makes it a weighted mean, as an error rate must be; None is the median.
         digits: behind the point.
-        share: it is a share of trials, whose interval is exact.
+        share: whether the figure is a share of trials, whose interval is exact.
         margin: smallest difference that matters; None where nobody has said, and then nothing is chosen by it. Below
             it a setting is never rejected; each is at least ten times what rounding can do.
     """
@@ -122,7 +123,7 @@ def axis_label(column: str, values: Iterable[Any] = ()) -> str:
     is silent about it; names have no unit.
 
     Args:
-        column: its name.
+        column: name of the column.
         values: what is drawn of it; empty means numbers.
     """
     if column in columns():

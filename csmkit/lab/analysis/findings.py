@@ -38,17 +38,17 @@ class Findings:
     """The analysis of a sweep.
 
     Attributes:
-        rows: that succeeded, in the order of their settings.
+        rows: the trials that succeeded, in the order of their settings.
         failed: rows with an error.
         axes: name of each axis that was varied to its values in order.
         baseline: value of each that the others are compared with.
-        headlines: the columns.
+        headlines: the columns that the report speaks of.
         table: one row each combination of settings: the settings, ``n`` and an interval a column.
-        comparisons: of each other value of an axis with its baseline.
-        interactions: of each pair of axes.
-        choice: which settings to take; None of a single one.
-        borders: of each codec, and each figure that is a probability, against 0.5.
-        against: of each combination with the same of a former sweep.
+        comparisons: one for each other value of an axis, against the axis's baseline.
+        interactions: one for each pair of axes and of their values.
+        choice: the settings to take; None where there is one setting.
+        borders: each figure that is a probability against 0.5, for each codec.
+        against: each combination of settings against the same of a former sweep.
     """
 
     rows: list[dict[str, Any]]

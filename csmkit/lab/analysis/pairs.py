@@ -57,9 +57,9 @@ class Comparison:
     """One figure at one setting against another, over pairs that share text, seed and all other settings.
 
     Attributes:
-        headline: the figure.
+        headline: the figure that is compared.
         axis: what differs; "run" where a former sweep is compared with, "setting" where all of them may differ.
-        value: of the axis.
+        value: the value of the axis that is judged.
         baseline: the other value.
         difference: value minus baseline; ``n`` counts pairs.
         p: p-value corrected for all comparisons of the same question; None is the uncorrected one.
@@ -111,11 +111,11 @@ class Interaction:
     """What one axis does to a figure at one value of another axis, against what it does at that one's baseline.
 
     Attributes:
-        axis: that acts.
-        value: of it.
-        baseline: of it; what it does is the figure at the value minus that at the baseline.
-        beside: that of the other axis, whose ``difference`` is the one of these effects, over fours of trials that
-            share text, seed and all other settings.
+        axis: the axis whose effect is looked at.
+        value: the value of that axis.
+        baseline: the value it is compared with: the effect is the figure at ``value`` minus that at ``baseline``.
+        beside: comparison of the effect at two values of the other axis; its ``difference`` is one of effects, over
+            fours of trials that share text, seed and all other settings.
     """
 
     axis: str
@@ -215,7 +215,7 @@ def _effect_of_effect(
         values: the value of the first axis, and its baseline.
         other: name of the other axis.
         others: the value of the other axis, and its baseline.
-        item: the figure.
+        item: the figure that is compared.
         shared: names of all further axes.
     """
 
@@ -251,9 +251,9 @@ def paired_rows(
     Repeats of a trial are averaged by their median first. What is not measured in both has no pair.
 
     Args:
-        rows: of one setting.
-        others: of the one it is compared with; their value is subtracted.
-        value: column.
+        rows: trials of one setting.
+        others: trials of the setting it is compared with; their value is subtracted.
+        value: column whose values are subtracted.
         units: columns that are shared.
         weight: column that is kept beside them.
     """
@@ -300,11 +300,11 @@ def paired_difference(
 
     Args:
         pairs: one a pair, whose ``value`` is the difference.
-        value: column.
+        value: column that holds the difference.
         weight: column that makes the figure a weighted mean; None is the median.
         share: the difference is one of shares, in [-1, 1].
-        units: as for `crossed_interval`.
-        seed: of the drawing.
+        units: columns that the bootstrap draws, as for `crossed_interval`.
+        seed: seeds the bootstrap.
     """
     cells = reduced(pairs, value, units=units, weight=weight, mean=share)
     if not len(cells.values):

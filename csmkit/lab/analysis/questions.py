@@ -53,7 +53,7 @@ def seam_finding(rows: Rows, figure: str = "seam_click") -> str:
 
     Args:
         rows: trials with ``codec`` and the columns of `csmkit.lab.metrics.seams.seam_metrics`.
-        figure: of a border: ``seam_click``, ``seam_dip`` or ``seam_step``.
+        figure: what is judged at a border: ``seam_click``, ``seam_dip`` or ``seam_step``.
 
     Raises:
         InputError: no rows, or a missing column.
@@ -74,8 +74,8 @@ def range_finding(
         rows: one a trial, with ``text`` and ``seed``, or with ``text`` alone.
         parameter: column that was varied.
         metric: column that was measured.
-        form: of its numbers.
-        unit: behind them.
+        form: format of the numbers, such as ``.2f``.
+        unit: unit to write after the numbers.
         weight: column that makes it a weighted mean, such as ``n_words`` for an error rate; None is the median.
 
     Raises:
@@ -125,7 +125,7 @@ def interval_table(rows: Rows, parameter: str, metrics: Sequence[str], form: str
         rows: one a trial.
         parameter: column that was varied.
         metrics: columns that were measured.
-        form: of the numbers.
+        form: format of the numbers, such as ``.3g``.
 
     Raises:
         InputError: no rows, or a missing column.
@@ -177,7 +177,7 @@ def turn_finding(metrics: Row) -> str:
     """Where the time of a turn went until something was heard.
 
     Args:
-        metrics: of a turn's ``complete`` event.
+        metrics: ``metrics`` of a turn's ``complete`` event.
     """
     parts = [
         ("the language model wrote its first word after", "llm_ttft_ms"),
@@ -212,7 +212,7 @@ def differences(
     Args:
         rows: one a trial.
         over: column that was varied, such as ``whisper``.
-        baseline: its value that the others are compared with, such as None for no recogniser.
+        baseline: value of ``over`` that the others are compared with, such as None for no recogniser.
         columns: figures to subtract.
         pair: columns that make two trials the same but for ``over``.
 
@@ -242,8 +242,8 @@ def beside_controls(rows: Rows, figure: str = "seam_click", unit: str = "z") -> 
 
     Args:
         rows: trials with ``codec`` and the columns of `csmkit.lab.metrics.seams.seam_metrics`.
-        figure: of a border: ``seam_click``, ``seam_dip`` or ``seam_step``.
-        unit: that its columns end in.
+        figure: what is judged at a border: ``seam_click``, ``seam_dip`` or ``seam_step``.
+        unit: unit at the end of the names of its columns.
 
     Returns:
         Rows whose ``place`` is such as "streaming, borders" or "streaming, elsewhere", and whose ``<figure>_<unit>`` is
@@ -265,7 +265,7 @@ def variety_rows(trials: Iterable[Trial], by: Sequence[str] = ("temperature", "t
     """How differently the seeds said each text: ``text``, the columns ``by``, ``n_seeds`` and ``variety``.
 
     Args:
-        trials: with several seeds of each text and setting.
+        trials: several seeds of each text and setting.
         by: columns that make a setting.
     """
     groups: dict[tuple[Any, ...], list[Trial]] = {}

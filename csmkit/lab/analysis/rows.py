@@ -79,7 +79,7 @@ def pareto_front(rows: Sequence[Mapping[str, Any]], aims: Mapping[str, str]) -> 
     """The rows that no other row beats: none is as good in every aim and better in one.
 
     Args:
-        rows: with a figure for each aim.
+        rows: one a setting, each with a figure for every aim.
         aims: column to "lower" or "higher".
     """
     signs = {name: 1 if way == "lower" else -1 for name, way in aims.items()}

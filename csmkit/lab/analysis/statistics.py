@@ -42,7 +42,7 @@ class Interval:
     """A median, mean or share and where it may lie.
 
     Attributes:
-        median: of the values, or their mean or share; None without any.
+        median: the median of the values, or their mean or share; None without any value.
         low: lower bound of 95 %; None where the values cannot say how far they vary.
         high: upper bound; None likewise.
         n: number of values that were measured.
@@ -65,7 +65,7 @@ class Cells:
     Attributes:
         values: ``(cells,)``, the median of a cell's rows, or their mean by weight.
         weights: ``(cells,)``, the sum of the weights; None where the figure is a median.
-        places: of each unit, the index ``(cells,)`` of its value.
+        places: index ``(cells,)`` of the value of each unit, one array a unit.
         n_rows: number of rows that were measured.
     """
 
@@ -100,7 +100,7 @@ def median_interval(
         values: one an independent trial, such as a seed; None and NaN were not measured and are left out.
         level: share of intervals that hold the true median, in (0, 1).
         resamples: how often as many values are drawn with replacement.
-        seed: of the drawing; the same gives the same interval.
+        seed: seeds the bootstrap; the same seed gives the same interval.
 
     Raises:
         InputError: a level or number of resamples out of range, or an infinite value.
@@ -134,12 +134,12 @@ def crossed_interval(
 
     Args:
         rows: one a trial; those where the value is None or NaN are left out.
-        value: column.
+        value: column to summarise.
         units: columns that name what was drawn, the text first. Rows that share all of them are one value.
         weight: column that makes the figure a weighted mean, such as words for an error rate; None is the median.
         share: the value is in [0, 1] and the figure is its mean over texts, with an exact interval.
         resamples: how often the units are drawn.
-        seed: of the drawing.
+        seed: seeds the bootstrap.
 
     Returns:
         The interval, whose ``median`` is that mean where there is a weight or a share. Without bounds below 12 texts.
@@ -177,9 +177,9 @@ def share_bounds(share: float, n: int, level: float = LEVEL) -> tuple[float, flo
     """Exact bounds of a share (Clopper and Pearson 1934).
 
     Args:
-        share: that was observed, in [0, 1]; ``share * n`` need not be whole.
+        share: the observed share, in [0, 1]; ``share * n`` need not be whole.
         n: number of independent observations.
-        level: of the interval.
+        level: level of the interval, in (0, 1).
     """
     beta, outside, k = scipy_stats().beta, (1 - level) / 2, share * n
     low = float(beta.ppf(outside, k, n - k + 1)) if k > 0 else 0.0
@@ -209,7 +209,7 @@ def reduced(
 
     Args:
         rows: one a trial; those where the value is None or NaN are left out.
-        value: column.
+        value: column to summarise.
         units: columns; none makes each row a cell.
         weight: column of the weights of a mean; None takes the median of a cell's rows.
         mean: take the mean of a cell's rows, without weights.
@@ -370,7 +370,7 @@ def summary_rows(
         units: columns that the bootstrap draws, see `crossed_interval`; none draws trials as if each was independent.
         weight: column that makes the figure a weighted mean, with units alone.
         share: the figure is a share, with units alone.
-        seed: of the bootstrap.
+        seed: seeds the bootstrap.
 
     Returns:
         Rows of the ``by`` columns, ``median``, ``low``, ``high`` and ``n``.

@@ -23,8 +23,8 @@ class AnswerFile:
     """``listening/answers.jsonl`` of a folder of results: one line an answer, on the disk when `add` returns.
 
     Args:
-        folder: of the results.
-        test: of the listener; what they have answered before is not asked again.
+        folder: folder of the results.
+        test: the listener's test; questions that this listener has answered before are not asked again.
     """
 
     def __init__(self, folder: Path, test: ListeningTest) -> None:
@@ -41,9 +41,9 @@ class AnswerFile:
         """Keep an answer.
 
         Args:
-            item: that was asked.
+            item: the question that was asked.
             answer: index of a sound, or for ``mushra`` a rating from 0 to 100 of each.
-            seconds: that the listener took.
+            seconds: time that the listener took.
 
         Raises:
             InputError: an answer that is none, or a question that was answered already.

@@ -41,7 +41,7 @@ def variety(utterances: Sequence[Tensor]) -> float | None:
     sounds, so it does not count noise as variety.
 
     Args:
-        utterances: of one text under several seeds, ``(n_codebooks, n_frames)`` integers each.
+        utterances: codes of one text under several seeds, ``(n_codebooks, n_frames)`` integers each.
 
     Returns:
         The mean, or None for less than two utterances.

@@ -102,7 +102,7 @@ def magnitudes(samples: np.ndarray, window: int, hop: int, n_fft: int | None = N
         samples: ``(samples,)``, at least ``window``; what does not fill a last frame is left out.
         window: samples of a frame.
         hop: samples between frames.
-        n_fft: of the transform; None is ``window``.
+        n_fft: length of the transform in samples; None is ``window``.
 
     Returns:
         ``(frames, n_fft // 2 + 1)`` float64.

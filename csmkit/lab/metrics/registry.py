@@ -68,9 +68,9 @@ class Measure:
     """A metric that was found and understood.
 
     Attributes:
-        name: of its column, if it returns a number.
-        function: the plugin.
-        wanted: which of the known names it takes.
+        name: name of the column, if the metric returns a number.
+        function: the plugin's function.
+        wanted: the known names that the function takes.
     """
 
     name: str

@@ -30,7 +30,7 @@ class ByEar:
     chunks come at the times at which they were made, so that the wait for the first one and the gaps are heard.
 
     Args:
-        trials: with sound; all texts should have the same settings.
+        trials: trials with sound; all texts should have the same settings.
         parameters: columns of the rows that the sliders choose, such as ``chunk_frames``; one with a single value gets
             no slider.
         figures: columns that are shown where they were measured.
@@ -80,7 +80,7 @@ class Side:
 
     Attributes:
         player: plays the chosen trial.
-        sliders: by the names of the parameters.
+        sliders: the sliders by the names of their parameters.
         widget: all of it.
     """
 

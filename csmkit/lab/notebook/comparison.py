@@ -26,12 +26,12 @@ class BlindComparison:
 
     Args:
         play: called with the samples of a recording, ``(samples,)`` float32 at 24 kHz.
-        source: of the random order.
+        source: draws the random order; None makes a new source.
 
     Attributes:
         votes: one row for each vote: ``first`` and ``second``, the numbers of the recordings in the order of that vote,
             and ``preferred``, a number, or None for no difference.
-        widget: the buttons.
+        widget: the buttons and the line above them.
     """
 
     def __init__(self, play: Callable[[np.ndarray], object], source: random.Random | None = None) -> None:

@@ -26,7 +26,7 @@ class Controls:
     """The fields of a job.
 
     Args:
-        text: in the text field at first.
+        text: content of the text field at first.
         preset: selected at first; None asks CSMKIT_PRESET and means pocket.
         schedules: chunk sizes to choose from.
 

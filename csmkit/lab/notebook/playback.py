@@ -83,7 +83,7 @@ class Playback:
         """Read chunks and events in a thread; returns at once.
 
         Args:
-            items: from `items_of`.
+            items: chunks and events, as `items_of` returns them.
             on_event: takes each event, in the thread.
             then: called in the thread when all is delivered, stopped or failed.
         """

@@ -111,7 +111,7 @@ class Player:
         """Show words under the waveform; a click on one plays from there, and the one that sounds is marked.
 
         Args:
-            words: with their times in the sound, such as ``transcript.words``.
+            words: the words with their times in the sound, such as ``transcript.words``.
         """
         self.widget.words(self._play, words)
 

@@ -44,8 +44,8 @@ class Recording:
     """One trial of a session.
 
     Attributes:
-        number: from 1.
-        preset: whose models spoke and listened.
+        number: position among the session's recordings, from 1.
+        preset: name of the models that spoke and listened.
         trial: sound, row and times.
     """
 
@@ -63,7 +63,7 @@ def keep(recording: Recording, folder: str | PathLike[str]) -> Path:
     """Write a recording's sound to a new WAV file of a folder, and append its row to ``recordings.jsonl``.
 
     Args:
-        recording: with sound.
+        recording: a recording that has sound.
         folder: is made if it does not exist.
 
     Returns:

@@ -30,9 +30,9 @@ class Job:
 
     Attributes:
         text: is spoken as it is given.
-        settings: of the trial.
+        settings: settings of the trial.
         whisper: model of the recogniser, such as ``base.en``; None for none.
-        preset: whose models speak and listen.
+        preset: name of the models that speak and listen.
     """
 
     text: str
@@ -50,7 +50,7 @@ class Progress:
         arrivals: times of the chunks so far.
         text: the recogniser's latest text.
         final: whether ``text`` is the final one.
-        words: of the final text, with their times.
+        words: the words of the final text, with their times.
         error: why it failed, in one line.
         recording: the result, at the end.
     """

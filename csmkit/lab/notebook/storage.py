@@ -18,8 +18,8 @@ def texts_from(texts: str | Sequence[str], n_texts: int, seed: int = 0) -> list[
 
     Args:
         texts: name of a set, a file or an address of one sentence a line, or the texts themselves.
-        n_texts: how many.
-        seed: of the draw.
+        n_texts: number of texts to draw.
+        seed: seeds the draw.
 
     Raises:
         InputError: no such set or file, or fewer texts than ``n_texts``.
@@ -39,7 +39,7 @@ def keep_rows(rows: Iterable[Mapping[str, Any]], place: str) -> str:
     """Write rows to ``rows.jsonl`` of a folder or an address, one JSON object a line; an earlier file is replaced.
 
     Args:
-        rows: with values that JSON has.
+        rows: rows whose values JSON can hold.
         place: a folder, or an address such as ``s3://bucket/path``; empty keeps nothing.
 
     Returns:

@@ -37,15 +37,15 @@ class Studio:
 
     Args:
         preset: selected at first; None asks CSMKIT_PRESET and means pocket. Models are loaded at the first Speak.
-        text: in the text field at first.
+        text: content of the text field at first.
         schedules: chunk sizes to choose from.
         folder: where recordings are kept.
         open_stack: makes the models of a preset.
 
     Attributes:
-        controls: the fields.
-        session: speaks.
-        player: plays.
+        controls: the fields of the form.
+        session: the session that speaks.
+        player: the player of the sound.
         table: the recordings, with their buttons.
         comparison: the blind comparison.
         widget: all of it, for a layout of your own.

@@ -72,7 +72,8 @@ class Talk:
     Where there is no microphone, choose a recording in the widget; where there is no front end, call `say`.
 
     Args:
-        preset: whose models; None asks CSMKIT_PRESET and means pocket. The first start loads them, or `load`.
+        preset: name of the models; None asks CSMKIT_PRESET and means pocket. They are loaded by `load` or the first
+            start.
         whisper: the recogniser's model, such as ``base.en``, a directory or a hub id.
         detection: what counts as a turn; None for the defaults of `TurnDetection`.
         chatbot: answers in place of the preset's; it stays open when this is closed.
@@ -83,7 +84,7 @@ class Talk:
         widget: the widget itself.
         chatbot, asr: the models; None until they are loaded.
         detection: what counts as a turn; a change counts from the next start.
-        events: of the conversation so far, see `csmkit.live.events`.
+        events: the events of the conversation so far, see `csmkit.live.events`.
         rows: the metrics of each finished turn.
         spans: the timeline of each finished turn.
         answers: the sound of each answer in the order of the plays, ``(samples,)`` float32 at 24 kHz.
@@ -178,7 +179,7 @@ class Talk:
 
         Args:
             frame: ``(samples,)``, floating point or int16; 20 to 40 ms are usual.
-            rate: of the frame, in Hz; the same for all frames of a conversation.
+            rate: sample rate of the frame, in Hz; the same for all frames of a conversation.
             played_ms: how much of the present answer the listener has heard; None where that is not known.
         """
         with self._lock:

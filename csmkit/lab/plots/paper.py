@@ -126,7 +126,7 @@ def note(axes: Axes, text: str, place: tuple[float, float], above: float = 2, **
 
     Args:
         axes: the axes that the text belongs to.
-        text: one line.
+        text: the text, one line.
         place: right end of the text.
         above: distance from the place upward, in points.
         options: further arguments of matplotlib's ``annotate``.

@@ -27,8 +27,8 @@ def seam_close_up(versions: Mapping[str, Waveform], seam: int, span_ms: float = 
     """The waveforms of several versions around one border, over each other.
 
     Args:
-        versions: by name, at most six, ``(samples,)`` at 24 kHz each; each is drawn over the one before,
-            and thinner, so that equal ones are all seen.
+        versions: name to waveform, at most six, ``(samples,)`` at 24 kHz each; each is drawn over the one before, and
+            thinner, so that equal ones are all seen.
         seam: index of the first sample after the border, the same in all.
         span_ms: shown in all, half of it each side.
 

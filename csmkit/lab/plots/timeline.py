@@ -32,7 +32,7 @@ def turn_timeline(rows: Rows, width_inches: float = COLUMN_INCHES) -> PaperFigur
     Holes in the playback are waits that a listener hears.
 
     Args:
-        rows: with ``lane``, ``label``, ``start_ms``, ``end_ms`` (None is a moment); `turn_rows` makes
+        rows: spans and moments with ``lane``, ``label``, ``start_ms``, ``end_ms`` (None is a moment); `turn_rows` makes
             them. Lanes of other names follow the known ones.
         width_inches: one column of a paper; more for a screen.
 
@@ -97,7 +97,7 @@ def turn_rows(events: Iterable[Event]) -> list[dict[str, Any]]:
     """The spans and moments of one turn.
 
     Args:
-        events: of one turn, in order; ``complete`` may be missing, and with it what only its spans tell.
+        events: the events of one turn, in order; without ``complete``, what only its spans say is missing.
 
     Returns:
         Rows of ``turn_id``, ``lane``, ``label``, ``start_ms`` and ``end_ms``, from the call on; ``end_ms`` is None for

@@ -42,9 +42,9 @@ def build_report(folder: Path, *, against: Path | None = None, command: str | No
     """Write table, figures, page and manifest of a sweep.
 
     Args:
-        folder: with ``rows.jsonl``; ``recipe.json`` and ``clips`` are used where they are there.
+        folder: results with ``rows.jsonl``; ``recipe.json`` and ``clips`` are used where they exist.
         against: folder of a former sweep to compare with.
-        command: that made the rows, for the page; None is the one that the last report told.
+        command: command that made the rows, for the page; None takes the one that the last report states.
 
     Returns:
         The page.

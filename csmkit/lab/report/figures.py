@@ -29,7 +29,7 @@ class Picture:
     """A figure that was drawn.
 
     Attributes:
-        path: of its PNG; the PDF and the SVG are beside it.
+        path: path of the PNG; the PDF and the SVG are beside it.
         caption: what it shows, and where the settings are that it does not.
         alt: the same with its numbers, for those who do not see it.
     """
@@ -43,8 +43,8 @@ def draw_figures(findings: Findings, folder: Path) -> list[Picture]:
     """Write a PDF, a PNG and an SVG of the differences and of each headline over each axis.
 
     Args:
-        findings: of the sweep.
-        folder: of the results.
+        findings: the analysis of the sweep.
+        folder: folder of the results.
 
     Returns:
         The figures. Those of a former report are gone; where all trials agree there is nothing to see.
@@ -106,9 +106,9 @@ def draw_figure(findings: Findings, axis: str, column: str) -> plots.PaperFigure
     Other axes are held at their baseline: a median over both sides of a large difference would be a figure of neither.
 
     Args:
-        findings: of the sweep.
-        axis: that was varied, or was to be.
-        column: of a headline.
+        findings: the analysis of the sweep.
+        axis: name of an axis of sweeps, varied or not.
+        column: column of one of the headlines.
 
     Raises:
         InputError: no such headline, or no such axis.
@@ -136,8 +136,8 @@ def draw_forest(findings: Findings, axis: str) -> plots.PaperFigure | None:
     """The differences along an axis, each in margins of its figure; None where no figure has both.
 
     Args:
-        findings: of the sweep.
-        axis: that was varied.
+        findings: the analysis of the sweep.
+        axis: name of an axis that was varied.
     """
     rows = [
         {

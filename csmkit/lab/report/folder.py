@@ -39,8 +39,8 @@ class RowsMirror:
     """Keeps the rows of a running sweep at an fsspec address too, such as ``s3://bucket/path``; called with each row.
 
     Args:
-        address: of the folder there.
-        folder: of the rows here.
+        address: address of the copy's folder.
+        folder: folder of the rows on this machine.
         every_s: seconds between two copies; the report's end makes the last one, by `copy_results`.
 
     Raises:
@@ -135,10 +135,10 @@ def write_manifest(
     Tables, and figures as PDF and SVG, are left out: `csmkit report` makes them again.
 
     Args:
-        folder: of the results.
+        folder: folder of the results.
         rows: one a trial.
-        recipe: that was run.
-        command: that made the rows.
+        recipe: the recipe that was run.
+        command: command that made the rows.
         same: columns that are the same in all rows, as `write_table` returns them.
     """
     files = {

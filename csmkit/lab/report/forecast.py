@@ -29,9 +29,9 @@ class Forecast:
     """A plan in numbers.
 
     Attributes:
-        recipe: that is planned.
-        n_trials: in all.
-        n_done: of these, trials that have a row already.
+        recipe: the recipe that is planned.
+        n_trials: number of trials of the recipe.
+        n_done: number of trials that have a row already.
         trial_s: seconds that a trial takes, the median of earlier rows; None where there are none.
         learned_from: folders of these rows.
         n_comparisons: differences that will be looked at.
@@ -102,8 +102,8 @@ def forecast(recipe: Recipe, folder: Path) -> Forecast:
     """Plan a sweep by what earlier rows took and how far they varied.
 
     Args:
-        recipe: to be run.
-        folder: of its results; where it has no rows, those of its neighbours with the same preset are learned from.
+        recipe: the recipe to plan.
+        folder: folder of the results; where it has no rows, those of its neighbours with the same preset are used.
     """
     planned = planned_points(recipe)
     rows = _rows(folder)
@@ -197,8 +197,8 @@ def missing_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """What is missing of a sweep, in sentences; none where all trials of the recipe have succeeded.
 
     Args:
-        recipe: that was to be run.
-        rows: of it.
+        recipe: the recipe that was to be run.
+        rows: rows of that recipe.
     """
     found = list(rows)
     planned, command = planned_points(recipe), f"csmkit sweep experiments/{recipe.name}.toml"

@@ -29,8 +29,8 @@ def paper_text(findings: Findings, title: str) -> str:
     """The table of figures by setting and the paragraph on the method, for LaTeX with booktabs and natbib.
 
     Args:
-        findings: of a sweep.
-        title: of the sweep, for the caption.
+        findings: the analysis of a sweep.
+        title: title of the sweep, for the caption.
     """
     return "\n\n".join(
         [

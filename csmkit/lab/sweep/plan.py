@@ -23,12 +23,12 @@ class Planned:
 
     Attributes:
         trial_id: sixteen hexadecimal digits, a hash of all that defines it, the models' checksums among it.
-        text: that is spoken.
-        text_number: its place among the recipe's texts.
-        seed: of the noise.
-        repeat: from 0.
+        text: text that is spoken.
+        text_number: position among the recipe's texts, from 0.
+        seed: seed of the noise.
+        repeat: number of the run among those of the same trial, from 0.
         point: value of each axis; None is the voice's own.
-        context_texts: of the turns before, oldest first.
+        context_texts: texts of the turns before, oldest first.
     """
 
     trial_id: str
@@ -61,7 +61,7 @@ def plan(recipe: Recipe, models: Mapping[str, str | None]) -> list[Planned]:
     """All trials of a recipe, in its seeded random order.
 
     Args:
-        recipe: that is run.
+        recipe: the recipe that is run.
         models: name of each model to its checksum: ``voice``, and each value of the axis ``whisper``.
     """
     points = [dict(zip(recipe.axes, values, strict=True)) for values in itertools.product(*recipe.axes.values())]

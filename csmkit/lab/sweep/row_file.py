@@ -27,7 +27,7 @@ class RowFile:
     its trial counts as not done.
 
     Args:
-        folder: of the results; it is made if it is not there.
+        folder: folder of the results; it is made if it does not exist.
 
     Raises:
         ResultsError: the folder cannot be made, read or written, or another sweep is writing it.

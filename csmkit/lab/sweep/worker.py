@@ -91,8 +91,8 @@ class Worker:
     """The models of a recipe.
 
     Args:
-        recipe: whose trials it runs.
-        threads: of torch; None leaves them as they are.
+        recipe: the recipe whose trials are run.
+        threads: number of torch's threads; None leaves it as it is.
 
     Raises:
         CsmkitError: the voice cannot be loaded.

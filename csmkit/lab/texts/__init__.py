@@ -42,7 +42,7 @@ def draw_texts(texts: str | Sequence[str], n_texts: int, seed: int = 0) -> list[
     Args:
         texts: name of a set, path of a file, or the texts themselves.
         n_texts: how many; a larger number keeps those of a smaller one.
-        seed: of the drawing.
+        seed: seeds the draw.
 
     Raises:
         InputError: no such set or file, or fewer texts than that.

@@ -40,7 +40,7 @@ def run_trials_together(
     """Speak several texts in one batch, and measure each; the sound of each is that of `run_trial`.
 
     Args:
-        generator: the voice.
+        generator: the voice that speaks.
         texts: one a trial.
         settings: one a trial, all with the same codec and chunk size.
         asr: a recogniser that hears each whole when all are spoken; None for none.

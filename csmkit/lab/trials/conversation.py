@@ -46,7 +46,7 @@ class UserSide:
 
     Attributes:
         audio: ``(samples,)`` float32 at 24 kHz.
-        turns: as they were asked for.
+        turns: the turns, as they were asked for.
         ends_s: where each turn's speech begins and ends, in seconds of ``audio``.
     """
 
@@ -62,9 +62,9 @@ def speak_user_side(
 
     Args:
         generator: speaks for the user.
-        turns: oldest first.
-        speaker: of the generator.
-        seed: of the first piece; each later piece takes the next one.
+        turns: the turns, oldest first.
+        speaker: speaker id of the generator.
+        seed: seed of the first piece; each later piece takes the next seed.
 
     Raises:
         CsmkitError: as `SpeechGenerator.generate`.
@@ -96,9 +96,9 @@ def hold_conversation(
     The time that models need counts as processor time, so that a busy machine changes no figure.
 
     Args:
-        user: from `speak_user_side`.
+        user: the user's side, from `speak_user_side`.
         generator: answers; warm it up before.
-        llm: of the chatbot, an object or a plugin's name.
+        llm: the chatbot's language model, an object or a plugin's name.
         asr: recognises the user; it stays open.
         detection: what counts as a turn; None for the defaults.
         detector: finds the turns with these settings; None makes one.
@@ -119,7 +119,7 @@ def turn_rows(user: UserSide, held: Conversation, **columns: Any) -> list[dict[s
 
     Args:
         user: what was said.
-        held: the conversation.
+        held: the conversation that was held.
         columns: are added to each row, such as ``silence_ms=500``.
 
     Returns:
@@ -149,7 +149,7 @@ def timeline_rows(held: Conversation, place: int = 0) -> list[Any]:
     """The timeline of one answered turn, in ms from the beginning of the user's speech.
 
     Args:
-        held: the conversation.
+        held: the conversation that was held.
         place: among the answered turns, from 0.
 
     Returns:

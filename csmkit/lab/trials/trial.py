@@ -44,7 +44,7 @@ class TrialSettings:
     """What is varied.
 
     Attributes:
-        speaker: of the voice.
+        speaker: speaker id of the voice.
         chunk_frames: frames of 80 ms a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats.
         temperature, topk: None is the voice's own; the row tells the number.
         seed: None draws one; the row tells it.
@@ -136,8 +136,8 @@ def trial_row(
     """The row of a trial, wherever it was run; docs/metrics.md defines its columns.
 
     Args:
-        settings: of the trial.
-        stream: its chunks, which have ended.
+        settings: settings of the trial.
+        stream: the trial's chunks, which have ended.
         request: what the generator was given.
         spoken: the sound and what was heard of it.
         metrics: plugins, see `csmkit.lab.metrics.registry`.
@@ -169,8 +169,8 @@ class TrialRun(Iterator[Tensor]):
 
     Args:
         generator: the voice; warm it up before, or the first trial pays for it.
-        text: that is spoken, of any length, numbers and signs in words.
-        settings: of this trial.
+        text: text that is spoken, of any length; numbers and signs are spoken as words.
+        settings: settings of this trial.
         asr: a recogniser that hears the chunks as they come; None for none.
         context: turns before, oldest first.
 
@@ -321,8 +321,8 @@ def run_trial(
 
     Args:
         generator: the voice; warm it up before, or the first trial pays for it.
-        text: that is spoken, of any length, numbers and signs in words.
-        settings: of this trial.
+        text: text that is spoken, of any length; numbers and signs are spoken as words.
+        settings: settings of this trial.
         asr: a recogniser that hears the chunks as they come; None for none.
         context: turns before, oldest first.
         metrics: plugins, see `csmkit.lab.metrics.registry`.
