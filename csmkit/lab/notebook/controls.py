@@ -93,15 +93,9 @@ class Controls:
             name: None if widget.value in (OWN, NONE) and name != "text" else widget.value
             for name, widget in self.fields.items()
         }
-        settings = TrialSettings(
-            speaker=value["speaker"],
-            chunk_frames=value["chunk_frames"],
-            temperature=value["temperature"],
-            topk=value["topk"],
-            seed=_seed(value["seed"]),
-            max_audio_length_ms=value["max_audio_length_ms"],
-        )
-        return Job(value["text"], settings, value["whisper"], value["preset"])
+        text, whisper, preset = (value.pop(name) for name in ("text", "whisper", "preset"))
+        settings = TrialSettings(**{**value, "seed": _seed(value["seed"])})
+        return Job(text, settings, whisper, preset)
 
 
 def button(text: str, press: Callable[[], object], width: str = "auto", **options: Any) -> ipywidgets.Button:

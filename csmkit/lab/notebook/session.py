@@ -6,7 +6,7 @@ import atexit
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from csmkit.errors import CsmkitError, StateError
 from csmkit.lab.notebook.recordings import Recording
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from csmkit.asr.transcriber import Word
+    from csmkit.lab.notebook.player import Player
 
 POLL_S = 0.05  # how often the progress is read: often enough for the eye, and little work beside the generator
 EXIT_S = 20.0  # at the end of the program, time for the frame in progress
@@ -69,20 +70,6 @@ class Progress:
         return self.phase in ("loading", "speaking", "measuring")
 
 
-class ChunkPlayer(Protocol):
-    """The part of `csmkit.lab.notebook.Player` that a session needs."""
-
-    def play(self, source: TrialRun | np.ndarray) -> None:
-        """Play in a thread; returns at once."""
-
-    def wait_sent(self, timeout: float | None = None) -> bool:
-        """Wait until all is made and sent; raises the source's error."""
-        ...
-
-    def stop(self) -> None:
-        """Silence the sound, and close the source."""
-
-
 class Session:
     """Speaks jobs through a player, and keeps the recordings.
 
@@ -97,7 +84,7 @@ class Session:
 
     def __init__(
         self,
-        player: ChunkPlayer,
+        player: Player,
         on_progress: Callable[[Progress], object],
         open_stack: Callable[[str], Stack] = Stack,
     ) -> None:

@@ -216,15 +216,14 @@ class Talk:
             self.start()
         size = round(FRAME_S * SAMPLE_RATE)
         began_s, sent = monotonic(), 0
-        while sent < len(samples) or (self.text.open_turns and monotonic() - began_s < sent_s(sent) + after_s):
-            if sent >= len(samples) + after_s * SAMPLE_RATE:
-                break
+        end = len(samples) + after_s * SAMPLE_RATE
+        while sent < len(samples) or (self.text.open_turns and sent < end):
             frame = np.zeros(size, np.float32)
             given = samples[sent : sent + size]
             frame[: len(given)] = given
             self.put(frame)
             sent += size
-            sleep(max(0.0, began_s + sent_s(sent) - monotonic()))
+            sleep(max(0.0, began_s + sent / SAMPLE_RATE - monotonic()))
         self.stop()
         return self.rows[n_before:]
 
@@ -320,8 +319,3 @@ class Talk:
     def _show(self, **state: Any) -> None:
         self.text.set(**state)
         self.widget.shown = self.text.shown()
-
-
-def sent_s(n_samples: int) -> float:
-    """The duration of samples at 24 kHz, in seconds."""
-    return n_samples / SAMPLE_RATE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def draw_figures(findings: Findings, folder: Path) -> list[Picture]:
         _saved(findings, axis, item.column, folder / FIGURES / f"{item.column}_by_{axis}")
         for axis in findings.axes
         for item in findings.headlines
-        if len({row.get(item.column) for row in _rows(findings, axis)} - {None}) > 1
+        if len({row.get(item.column) for row in _shown_rows(findings.rows, findings, axis)} - {None}) > 1
     ]
     return [*_forests(findings, folder), *_fronts(findings, folder), *pictures]
 
@@ -117,11 +117,11 @@ def draw_figure(findings: Findings, axis: str, column: str) -> plots.PaperFigure
     for kind, name, known in (("headline", column, list(columns)), ("axis", axis, list(AXES))):
         if name not in known:
             raise InputError(f"no {kind} {name!r} in these rows: there is {', '.join(known) or 'none'}")
-    rows, group, headline = _rows(findings, axis), _group(findings, axis), columns[column]
+    rows, group, headline = _shown_rows(findings.rows, findings, axis), _group(findings, axis), columns[column]
     numbers = axis not in NUMBERED and all(is_number(row[axis]) for row in rows)
     named = {} if numbers else {axis: shown}
     named |= {group: shown} if group else {}
-    known = _table_rows(findings, axis) if axis in findings.axes else []
+    known = _shown_rows(findings.table, findings, axis) if axis in findings.axes else []
     rows, table = (
         [row | {name: form(row[name]) for name, form in named.items()} for row in some if row.get(column) is not None]
         for some in (rows, known)
@@ -174,14 +174,14 @@ def _points(findings: Findings, axis: str, item: Column) -> list[tuple[str, Any]
     names = [axis, *([group] if group else [])]
     return [
         (setting({name: row[name] for name in names if name in row}), row[item.column])
-        for row in _table_rows(findings, axis)
+        for row in _shown_rows(findings.table, findings, axis)
     ]
 
 
-def _table_rows(findings: Findings, axis: str) -> list[dict[str, Any]]:
-    """The rows of the table that a figure shows."""
+def _shown_rows(rows: Sequence[dict[str, Any]], findings: Findings, axis: str) -> list[dict[str, Any]]:
+    """Those of some rows that a figure shows: the other ones have another axis at another value than its baseline."""
     held = _held(findings, axis)
-    return [row for row in findings.table if all(row[name] == value for name, value in held.items())]
+    return [row for row in rows if all(row[name] == value for name, value in held.items())]
 
 
 def _group(findings: Findings, axis: str) -> str | None:
@@ -194,11 +194,6 @@ def _group(findings: Findings, axis: str) -> str | None:
 def _held(findings: Findings, axis: str) -> Mapping[str, Any]:
     shown_axes = (axis, _group(findings, axis))
     return {name: value for name, value in findings.baseline.items() if name not in shown_axes}
-
-
-def _rows(findings: Findings, axis: str) -> list[dict[str, Any]]:
-    held = _held(findings, axis)
-    return [row for row in findings.rows if all(row[name] == value for name, value in held.items())]
 
 
 def _label(headline: Column) -> str:

@@ -183,11 +183,7 @@ def coverage_rows(experiments: Path, results: Path) -> list[dict[str, Any]]:
     table = []
     for path in sorted(experiments.glob("*.toml")):
         recipe = load_recipe(path)
-        try:
-            rows = read_rows(results / recipe.name)
-        except ResultsError:
-            rows = []
-        missing = " ".join(missing_of(recipe, rows)) or "nothing"
+        missing = " ".join(missing_of(recipe, _rows(results / recipe.name))) or "nothing"
         told = {"experiment": recipe.name, "question": recipe.question, "trials": len(planned_points(recipe))}
         table.append({**told, "is missing": missing})
     return table

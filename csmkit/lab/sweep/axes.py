@@ -68,18 +68,6 @@ def _chunk_frames(value: Any, _: str) -> int | tuple[int, ...]:
     return schedule[0] if len(schedule) == 1 else schedule
 
 
-def _temperature(value: Any, _: str) -> float:
-    return float(Sampling(temperature=value).temperature)
-
-
-def _topk(value: Any, _: str) -> int:
-    return int(Sampling(topk=value).topk)
-
-
-def _length(value: Any, _: str) -> float:
-    return float(Request("a", max_audio_length_ms=value).max_audio_length_ms)
-
-
 def _codec(value: Any, _: str) -> str:
     return value if ":" in str(value) else check_choice("codec", value, plugins.available("codec"))
 
@@ -97,9 +85,11 @@ def _whisper(value: Any, preset: str) -> str:
 
 AXES: dict[str, Axis] = {
     "chunk_frames": Axis(_chunk_frames, 6, batch=False),
-    "temperature": Axis(_temperature, None, batch=True),
-    "topk": Axis(_topk, None, batch=True),
-    "max_audio_length_ms": Axis(_length, None, batch=True),
+    "temperature": Axis(lambda value, _: float(Sampling(temperature=value).temperature), None, batch=True),
+    "topk": Axis(lambda value, _: int(Sampling(topk=value).topk), None, batch=True),
+    "max_audio_length_ms": Axis(
+        lambda value, _: float(Request("a", max_audio_length_ms=value).max_audio_length_ms), None, batch=True
+    ),
     "speaker": Axis(lambda value, _: check_integer("speaker", value, 0), 0, batch=True),
     "codec": Axis(_codec, "streaming", batch=False),
     "whisper": Axis(_whisper, None, batch=False),

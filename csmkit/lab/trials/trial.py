@@ -317,15 +317,7 @@ def run_trial(
     context: Sequence[Segment] = (),
     metrics: Sequence[str] = USUAL,
 ) -> Trial:
-    """Speak a text once, and measure.
-
-    Args:
-        generator: the voice; warm it up before, or the first trial pays for it.
-        text: text that is spoken, of any length; numbers and signs are spoken as words.
-        settings: settings of this trial.
-        asr: a recogniser that hears the chunks as they come; None for none.
-        context: turns before, oldest first.
-        metrics: plugins, see `csmkit.lab.metrics.registry`.
+    """Speak a text once, and measure; the arguments are those of `TrialRun`, and ``metrics`` as for its result.
 
     Returns:
         The trial. Its row is that of `trial_row` and ``cpu_s``; with a recogniser also ``first_partial_ms``,
