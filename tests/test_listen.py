@@ -107,6 +107,33 @@ def test_what_cannot_be_asked_is_refused(folder: Path, arguments: tuple[Any, ...
         plan_test(folder, *arguments, "Ada")
 
 
+@pytest.mark.parametrize(("kind", "n_sounds"), [("ab", 2), ("abx", 3), ("mushra", 5)])
+def test_a_notebook_asks_the_same_questions_and_keeps_the_same_rows(folder: Path, kind: str, n_sounds: int):
+    need("anywidget", "ipywidgets")
+    from csmkit.lab.notebook import Listen
+
+    values = [0.3, 0.6, 0.9] if kind == "mushra" else [0.3, 0.9]
+    test = Listen(folder, kind, "temperature", values, "Ada", n_items=2)
+    first = test.item
+    assert first is not None and len(test.sounds) == n_sounds
+    for place, sound in enumerate(test.sounds):
+        assert all(choice.disabled for choice in test.choices), "not each sound was played"
+        sound.click()
+        wanted = first.sound(first.names.index("reference") if kind == "mushra" and place == 4 else place)
+        assert test.player.wait_sent(60) and np.array_equal(test.player.audio, wanted)
+    for rating in test.ratings:
+        rating.value = 80
+    test.choices[-1].click()
+    (row,) = read_answers(folder)
+    assert row["item_id"] == first.item_id and test.item is not first
+    assert row["ratings" if kind == "mushra" else "chosen"] == (
+        dict.fromkeys(first.names, 80) if kind == "mushra" else first.names[1]
+    )
+    again = Listen(folder, kind, "temperature", values, "Ada", n_items=2)
+    again.answer([10] * 4 if kind == "mushra" else 0)
+    assert again.item is None and "Thank you" in again.widget.children[0].value and not again.choices
+
+
 def test_answers_are_kept_one_by_one_and_the_test_goes_on_where_it_was(folder: Path):
     test = ab(folder)
     answers = AnswerFile(folder, test)

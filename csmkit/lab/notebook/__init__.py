@@ -20,16 +20,18 @@ from csmkit.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from csmkit.lab.notebook.by_ear import ByEar
+    from csmkit.lab.notebook.listen import Listen
     from csmkit.lab.notebook.output import describe
     from csmkit.lab.notebook.player import Player, hear, hear_turn
     from csmkit.lab.notebook.storage import keep_rows, texts_from
     from csmkit.lab.notebook.studio import Studio
     from csmkit.lab.notebook.talk import Talk
 
-__all__ = ["ByEar", "Player", "Studio", "Talk", "describe", "hear", "hear_turn", "keep_rows", "texts_from"]
+__all__ = ["ByEar", "Listen", "Player", "Studio", "Talk", "describe", "hear", "hear_turn", "keep_rows", "texts_from"]
 
 _MODULES = {
     "ByEar": "by_ear",
+    "Listen": "listen",
     "Player": "player",
     "Studio": "studio",
     "Talk": "talk",
