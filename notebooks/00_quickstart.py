@@ -29,20 +29,20 @@ voice = Stack(preset).voice
 machine()
 
 # %% [markdown]
-# **Speak.** A whole waveform is one chunk: nothing is heard before all of it is made.
+# **Speak.** A whole waveform is one chunk: nothing is heard until all of it is generated.
 
 # %%
 player = hear(voice.generate(text, seed=seed))
 
 # %% [markdown]
-# **Stream.** The same words chunk by chunk, heard while they are made; Stop ends the sound and the voice.
+# **Stream.** The same words chunk by chunk, heard while they are generated; Stop ends the playback and the generation.
 
 # %%
 streaming = hear(voice.generate_streaming(text, seed=seed, chunk_frames=(1, 2, 4, 6)))
 describe(streaming.sent)
 
 # %% [markdown]
-# **Answer.** Earlier turns are context: text and sound of what was said.
+# **Answer.** Earlier turns, with their text and sound, are the context.
 
 # %%
 asked = "would you like a cup of tea?"
@@ -50,7 +50,7 @@ context = [Segment(speaker=1, text=asked, audio=voice.generate(asked, speaker=1,
 reply = hear(voice.generate_streaming("yes, that would be nice.", context=context, seed=seed))
 
 # %% [markdown]
-# **Chat.** A language model writes, the voice speaks clause by clause, a recogniser hears it.
+# **Chat.** A language model writes, the voice speaks clause by clause, and a recogniser transcribes it.
 
 # %%
 chatbot = StreamingConversationalChatbot(preset=preset, generator=voice, seed=seed)

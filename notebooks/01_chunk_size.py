@@ -15,10 +15,10 @@
 # %% tags=["parameters"]
 preset = "pocket"  # or "sesame", with access to the models
 texts = "conversation"  # a set of texts ("harvard" is another), a file or address of one sentence a line, or a list
-n_texts = 12  # at least 12, below which nothing is called clear
+n_texts = 12  # with fewer than 12, no difference is called clear
 seeds = [1, 2]
 chunk_sizes = [1, 2, 4, 6, 8, [1, 2, 4, 6]]  # frames of 80 ms, or a schedule whose last number repeats
-keep = ""  # folder, or an address such as s3://bucket/path, that gets the rows
+keep = ""  # folder, or an address such as s3://bucket/path, where the rows are kept
 
 # %%
 import pandas
@@ -38,8 +38,8 @@ voice = Stack(preset).voice
 machine()
 
 # %% [markdown]
-# **The trials.** Every text with every size and seed. The codes do not depend on the chunk size: only when they are
-# handed out does. Points are medians, bars their 95 % intervals, faint points the texts.
+# **The trials.** Every text with every size and seed. The chunk size does not change
+# the codes, only when they are handed out. Points are medians, bars their 95 % intervals, faint points the texts.
 
 # %%
 texts = texts_from(texts, n_texts)
@@ -58,7 +58,7 @@ plots.trade_off(rows, "chunk_frames", "gap_p95_ms", units=UNITS)
 plots.trade_off(rows, "chunk_frames", "rtf", units=UNITS)
 
 # %% [markdown]
-# **One answer, chunk by chunk.** What lies above its line came too late, or slower than real time.
+# **One answer, chunk by chunk.** A point above the line came too late, or was slower than real time.
 
 # %%
 first = [trial for trial in trials if (trial.row["text"], trial.row["seed"]) == (texts[0], seeds[0])][:6]
@@ -68,7 +68,7 @@ plots.chunk_latency([row for trial in first for row in trial.chunk_rows()], grou
 Markdown(chunk_finding(rows) + "\n\n" + advice(rows, ["ttfa_ms", "rtf", "max_underrun_ms"]))
 
 # %% [markdown]
-# **By ear.** Two of these trials side by side, with the waits that their chunks had, and the latency of each chunk.
+# **By ear.** Two of these trials side by side, played with their delays, and the latency of each chunk.
 
 # %%
 ByEar(trials, ["chunk_frames", "seed"])
@@ -78,7 +78,7 @@ keep_rows(rows, keep)
 
 # %% [markdown]
 # **Where chunks meet.** `streaming` carries the codec's state from chunk to chunk; `independent` decodes each chunk
-# alone, as stateless servers do. The seam metric compares each border with edges of frames that are none.
+# alone, as stateless servers do. The seam metric compares each border with frame edges that are not borders.
 
 # %%
 codecs = [

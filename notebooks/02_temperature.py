@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # How warm should the voice be?
+# # Which temperature should the voice use?
 # Word errors, length, repetition, silence and variety against temperature and top-k. You need: a CPU.
 #
 # Where csmkit is not installed, run first: `%pip install -q -c ../constraints.txt -e "..[asr,eval,notebook]"`
@@ -15,14 +15,14 @@
 # %% tags=["parameters"]
 preset = "pocket"  # or "sesame", with access to the models
 texts = "conversation"  # a set of texts ("harvard" is another), a file or address of one sentence a line, or a list
-n_texts = 30  # an error rate wants at least 30
+n_texts = 30  # an error rate needs at least 30
 seeds = [1, 2]
 temperatures = [0.0, 0.3, 0.6, 0.9, 1.2]
 top_ks = [1, 50, 500]
-top_k_temperature = 0.9  # at which top-k is varied
+top_k_temperature = 0.9  # temperature at which top-k is varied
 measures = ["audio_s", "repeated_frames_ratio", "silence_ratio", "longest_silence_ms"]
 whisper = "base.en"
-keep = ""  # folder, or an address such as s3://bucket/path, that gets the rows
+keep = ""  # folder, or an address such as s3://bucket/path, where the rows are kept
 
 # %%
 import pandas
@@ -65,7 +65,7 @@ Markdown(advice(rows, ["wer", "audio_s", "longest_silence_ms"]))
 ByEar(trials, ["temperature", "seed"], [*measures, "wer", "ttfa_ms", "finish_reason"])
 
 # %% [markdown]
-# **Length, repetition, silence.** A voice that runs away gets longer, says the same codes again, or falls silent.
+# **Length, repetition, silence.** A voice that does not end by itself speaks longer, repeats codes, or falls silent.
 
 # %%
 pandas.DataFrame(interval_table(rows, "temperature", measures))

@@ -7,20 +7,20 @@
 # ---
 
 # %% [markdown]
-# # Which Whisper should listen?
-# Word errors, how soon partial text comes and how often it changes, and what hearing takes from the voice. You need: a
-# CPU.
+# # Which Whisper model should recognise the speech?
+# Word errors, how soon partial text comes and how often it changes, and how much recognition slows the voice. You need:
+# a CPU.
 #
 # Where csmkit is not installed, run first: `%pip install -q -c ../constraints.txt -e "..[asr,eval,notebook]"`
 
 # %% tags=["parameters"]
 preset = "pocket"  # or "sesame", with access to the models
 texts = "conversation"  # a set of texts ("harvard" is another), a file or address of one sentence a line, or a list
-n_texts = 30  # an error rate wants at least 30
+n_texts = 30  # an error rate needs at least 30
 seeds = [1]
 models = ["tiny.en", "base.en", "small.en"]
 chunk_frames = 2
-keep = ""  # folder, or an address such as s3://bucket/path, that gets the rows
+keep = ""  # folder, or an address such as s3://bucket/path, where the rows are kept
 
 # %%
 import pandas
@@ -39,8 +39,8 @@ stack = Stack(preset)
 machine()
 
 # %% [markdown]
-# **The trials.** All hear the same sound, as the seeds are the same; the trials without a recogniser are the baseline
-# of what hearing costs.
+# **The trials.** All recognisers get the same sound, as the seeds are the same. The trials without a recogniser are the
+# baseline for the cost of recognition.
 
 # %%
 texts = texts_from(texts, n_texts)
@@ -60,8 +60,8 @@ plots.trade_off(rows, "whisper", "first_partial_ms", metric_label="first partial
 plots.trade_off(rows, "whisper", "asr_lag_oldest_p50_ms", units=UNITS)
 
 # %% [markdown]
-# **What it takes from the voice.** The real-time factor and the processor's seconds until the last chunk, each minus
-# those of the same text and seed without a recogniser.
+# **What recognition costs the voice.** The real-time factor and the processor's seconds until the last chunk, each
+# minus those of the same text and seed without a recogniser.
 
 # %%
 added = differences([*alone, *rows], "whisper", None, ["rtf", "cpu_s"])
@@ -75,7 +75,8 @@ plots.trade_off(added, "whisper", "cpu_s", metric_label="processor time added (s
 Markdown(whisper_finding(rows, added) + "\n\n" + advice(rows, ["wer", "asr_lag_oldest_p50_ms", "first_partial_ms"]))
 
 # %% [markdown]
-# **By ear.** What two recognisers made of the same sound: their words stand under the waveform, to be clicked.
+# **By ear.** What two recognisers made of the same sound: the words are shown under the waveform, and a click plays
+# from a word.
 
 # %%
 ByEar(trials, ["whisper", "seed"], ["transcript", "wer", "first_partial_ms", "asr_lag_p50_ms", "n_revised_words"])
@@ -84,7 +85,7 @@ ByEar(trials, ["whisper", "seed"], ["transcript", "wer", "first_partial_ms", "as
 keep_rows(rows, keep)
 
 # %% [markdown]
-# **How partial text grows**, and the sound it comes from: the trial whose partial text changed
+# **How partial text grows**, with its sound: the trial whose partial text changed
 # most often.
 
 # %%

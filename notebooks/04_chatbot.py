@@ -47,7 +47,7 @@ first[-1]["metrics"]["finish_reason"], chatbot.history
 Markdown(turn_finding(first[-1]["metrics"]))
 
 # %% [markdown]
-# **The timeline of the turn.** Holes in the playback would be heard.
+# **The timeline of the turn.** A listener hears a gap in the playback as silence.
 
 # %%
 plots.turn_timeline(turn_rows(first))
@@ -71,7 +71,7 @@ figures = ["llm_ttft_ms", "text_ttfs_ms", "ttfa_ms", "ttfa_audible_ms", "rtf", "
 pandas.DataFrame([turn[-1]["metrics"] for turn in turns])[figures].round(2)
 
 # %% [markdown]
-# **An interruption.** The listener has heard enough; what was not spoken is not in the history either.
+# **An interruption.** The listener interrupts, and the history keeps only what was spoken.
 
 # %%
 cut_short = Player()

@@ -16,7 +16,7 @@ experiment = "chunk_size"  # a folder of results and a recipe of experiments
 results = "../results"
 experiments = "../experiments"
 n_texts = 12  # of the small sweep that runs where there are no rows yet
-seeds = [0]  # likewise
+seeds = [0]  # of the small sweep, too
 measure = ""  # column of the figure; empty is the first of the table
 paper = "paper"  # folder for what goes into the paper
 
@@ -36,7 +36,8 @@ folder = Path(paper) / experiment  # a copy: what is kept in results stays as it
 pandas.DataFrame(report.coverage_rows(Path(experiments), Path(results))).style.hide()
 
 # %% [markdown]
-# **The rows.** One a trial. Where there are none, a small sweep runs first; `csmkit sweep` fills the folder properly.
+# **The rows**, one for each trial. Where there are none, a small sweep runs first; `csmkit sweep` runs the whole
+# recipe.
 
 # %%
 overrides = [f"preset={preset}"]
@@ -63,7 +64,7 @@ table.set_index(list(table.columns[: len(findings.axes) + 1])).T
 
 # %% [markdown]
 # **Differences** from the baseline, between trials that share text, seed and all other settings. Below them all of it
-# in units of what matters: filled points are clear, and what lies in the band does not matter.
+# in units of what matters: filled points are clear, and differences within the band do not matter.
 
 # %%
 axis = next(iter(findings.axes), recipe.varied[0])
@@ -98,7 +99,7 @@ Path(paper).mkdir(parents=True, exist_ok=True)
 Markdown(f"```latex\n{(folder / 'paper.tex').read_text()}\n```")
 
 # %% [markdown]
-# **The whole report**: all figures, clips and the environment on one page, to hand on.
+# **The whole report**: all figures, clips and the environment on one page that can be passed on.
 
 # %%
 IFrame("data:text/html;base64," + base64.b64encode(page.read_bytes()).decode(), width="100%", height=600)

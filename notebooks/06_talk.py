@@ -39,7 +39,8 @@ asr, llm = stack.recogniser(whisper), stack.language_model
 machine()
 
 # %% [markdown]
-# **The user** is a recording, so that every run hears the same: the voice itself speaks the turns as another speaker.
+# **The user** is a recording, so that every run gets the same sound: the voice itself speaks the turns as another
+# speaker.
 
 # %%
 user = conversation.speak_user_side(
