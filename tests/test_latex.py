@@ -20,7 +20,7 @@ def test_the_table_has_a_row_a_setting_with_booktabs_and_as_many_cells_in_each()
     body = tex.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
     lines = [line for line in body.splitlines() if " & " in line]
     assert len(lines) == 3 and len({line.count(" & ") for line in lines}) == 1
-    assert r"\shortstack{chunk\_frames}" in tex and r"\shortstack{time to first audio \\ (ms)}" in tex
+    assert r"\shortstack{chunk size \\ (frames of 80 ms)}" in tex and r"\shortstack{time to first audio \\ (ms)}" in tex
 
 
 def test_the_paragraph_on_the_method_tells_the_design_and_cites_what_the_bibliography_has():
