@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from csmkit.errors import InputError, MissingDependencyError
-from csmkit.lab.notebook.storage import keep_rows, texts_from
+from csmkit.lab.notebook import keep_rows, texts_from
 from csmkit.lab.texts import draw_texts
 
 

@@ -242,7 +242,7 @@ def test_each_worker_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatc
     engine = EngineOptions("processes").start(fake_recipe())
     try:
         assert engine.room(n_left=9) == 2
-        seen = {worker.pool.submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() for worker in engine._workers}
+        seen = {worker.pool.submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() for worker in engine.workers}
         assert seen == {"2", "5"}
     finally:
         engine.close()

@@ -84,11 +84,11 @@ def analyse(
     Raises:
         InputError: no rows.
     """
-    told = [with_derived(row) for row in records(rows)]
-    metrics = figures if figures is not None else str(told[0].get("metrics", "")).split(",")
-    columns = headlines(metrics, [row for row in told if not row.get("error")], margins)
-    told = [_slim(row, columns) for row in told]
-    kept = [row for row in told if not row.get("error")]
+    derived = [with_derived(row) for row in records(rows)]
+    metrics = figures if figures is not None else str(derived[0].get("metrics", "")).split(",")
+    columns = headlines(metrics, [row for row in derived if not row.get("error")], margins)
+    derived = [_slim(row, columns) for row in derived]
+    kept = [row for row in derived if not row.get("error")]
     axes = {name: values for name in AXES if len(values := _values(kept, name)) > 1}
     kept.sort(key=lambda row: [axes[name].index(row[name]) for name in axes])
     given = {name: hashable(value) for name, value in (baseline or {}).items()}
@@ -99,7 +99,7 @@ def analyse(
     compared_all = [found for name in axes for found in compared(kept, axes, name, base[name], columns)]
     return Findings(
         kept,
-        [row for row in told if row.get("error")],
+        [row for row in derived if row.get("error")],
         axes,
         base,
         columns,

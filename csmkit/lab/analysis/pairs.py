@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -315,15 +316,12 @@ def paired_difference(
     drawn = None if share else drawn_figures(cells, RESAMPLES, seed)
     if cells.n_texts < LEAST_TEXTS or (drawn is None and not share):
         return Difference(figure, None, None, cells.n_rows, **known)
-    if drawn is None:
-        outer, inner = (_share_difference_bounds(texts, level) for level in (LEVEL, 1 - 2 * (1 - LEVEL)))
-        return Difference(figure, *outer, cells.n_rows, *inner, p=_sign_test(texts), **known)
-    if known["same"] and weight is not None:  # the bootstrap would have no width: nothing is known of unseen texts
-        outer, inner = (_share_difference_bounds(texts, level) for level in (LEVEL, 1 - 2 * (1 - LEVEL)))
-        return Difference(figure, *outer, cells.n_rows, *inner, p=1.0, **known)
-    outer, inner = (percentile_bounds(drawn, level) for level in (LEVEL, 1 - 2 * (1 - LEVEL)))
-    error = float(drawn.std(ddof=1))
-    p = _sign_test(texts) if error < 1e-12 else _t_test(figure / error, cells.n_texts - 1)
+    if drawn is None or (known["same"] and weight is not None):  # the bootstrap of equal pairs would have no width
+        bounds, p = partial(_share_difference_bounds, texts), 1.0 if known["same"] else _sign_test(texts)
+    else:
+        bounds, error = partial(percentile_bounds, drawn), float(drawn.std(ddof=1))
+        p = _sign_test(texts) if error < 1e-12 else _t_test(figure / error, cells.n_texts - 1)
+    outer, inner = bounds(LEVEL), bounds(1 - 2 * (1 - LEVEL))
     return Difference(figure, *outer, cells.n_rows, *inner, p=p, **known)
 
 

@@ -34,23 +34,23 @@ def sentences(findings: Findings) -> dict[str, list[str]]:
     Returns:
         Lists under ``choice``, ``shown``, ``not shown`` and ``too few``.
     """
-    told: dict[str, list[str]] = {"choice": _chosen(findings.choice) if findings.choice else []}
-    told |= {"shown": [], "not shown": [], "too few": []}
+    sections: dict[str, list[str]] = {"choice": _chosen(findings.choice) if findings.choice else []}
+    sections |= {"shown": [], "not shown": [], "too few": []}
     for axis in findings.axes:
         for item in findings.headlines:
             found = [c for c in findings.comparisons if c.axis == axis and c.headline == item]
-            told["shown"] += [_difference(c) for c in found if c.verdict in CLEAR]
-            told["shown"] += _of_all(found, SAME, "the same in every pair, {}{}")
-            told["shown"] += _of_all(found, EQUAL, "no difference that matters, {}{}")
-            told["not shown"] += _of_all(found, NOT_SHOWN, "neither a difference nor its absence is shown, {}{}")
-            told["too few"] += _of_all(found, TOO_FEW, f"nothing can be said, {NEEDED}, {{}}{{}}")
+            sections["shown"] += [_difference(c) for c in found if c.verdict in CLEAR]
+            sections["shown"] += _of_all(found, SAME, "the same in every pair, {}{}")
+            sections["shown"] += _of_all(found, EQUAL, "no difference that matters, {}{}")
+            sections["not shown"] += _of_all(found, NOT_SHOWN, "neither a difference nor its absence is shown, {}{}")
+            sections["too few"] += _of_all(found, TOO_FEW, f"nothing can be said, {NEEDED}, {{}}{{}}")
     for comparison in findings.borders:
-        told[_section(comparison)].append(border_sentence(comparison))
+        sections[_section(comparison)].append(border_sentence(comparison))
     for interaction in findings.interactions:
         if interaction.beside.verdict not in (SAME, EQUAL, TOO_FEW):
-            told[_section(interaction.beside)].append(_interaction(interaction))
-    told["shown"] += _no_interactions(findings.interactions)
-    return told
+            sections[_section(interaction.beside)].append(_interaction(interaction))
+    sections["shown"] += _no_interactions(findings.interactions)
+    return sections
 
 
 def _section(found: Comparison) -> str:
@@ -177,15 +177,15 @@ def _interaction(found: Interaction) -> str:
 
 def _no_interactions(found: Sequence[Interaction]) -> list[str]:
     """Which pairs of axes are shown to act alone, and in which figures."""
-    told = []
+    lines = []
     for one, other in dict.fromkeys((i.axis, i.beside.axis) for i in found):
         these = [i.beside for i in found if (i.axis, i.beside.axis) == (one, other)]
         items = dict.fromkeys(c.headline for c in these)
         alone = [i for i in items if {c.verdict for c in these if c.headline == i} <= {SAME, EQUAL}]
         if alone:
             labels = ", ".join(item.label for item in alone)
-            told.append(f"{in_words(one)} and {in_words(other)} act alone, to within the margin: {labels}")
-    return told
+            lines.append(f"{in_words(one)} and {in_words(other)} act alone, to within the margin: {labels}")
+    return lines
 
 
 def interval_rows(findings: Findings) -> list[dict[str, Any]]:
@@ -240,11 +240,11 @@ def advice(rows: Rows, figures: Sequence[str], baseline: Any = None) -> str:
     findings = analyse(rows, baseline, figures=figures)
     if not findings.headlines:
         raise InputError(f"none of {', '.join(figures)} was measured in these rows: choose other figures")
-    told = sentences(findings)
+    sections = sentences(findings)
     parts = [
-        ("What to choose", told["choice"]),
-        ("What the data shows", told["shown"]),
-        ("What it does not show", told["not shown"] + told["too few"]),
+        ("What to choose", sections["choice"]),
+        ("What the data shows", sections["shown"]),
+        ("What it does not show", sections["not shown"] + sections["too few"]),
     ]
     listed = ["\n".join([f"**{title}**", "", *(f"- {line}" for line in lines)]) for title, lines in parts if lines]
     return "\n\n".join([*listed, choice_rule(findings)] if findings.axes else listed)

@@ -170,14 +170,14 @@ def _careful(rows: Sequence[Mapping[str, Any]]) -> set[str]:
 
 def listening_sentences(answers: Iterable[Mapping[str, Any]]) -> list[str]:
     """The rows of `listening_rows` in words, with what may be said of them."""
-    told = []
+    lines = []
     for row in listening_rows(answers):
         rating = row["test"] == "mushra"
         form = "+.0f" if rating else ".0%"
         bounds = "" if row["low"] is None else f" [{row['low']:{form}}, {row['high']:{form}}]"
         n = f"{row['n']} answers of {row['n_listeners']} listener(s) on {row['n_texts']} texts"
-        told.append(f"{row['figure']}: {row['value']:{form}}{bounds}, {n}; {_verdict(row)}")
-    return told
+        lines.append(f"{row['figure']}: {row['value']:{form}}{bounds}, {n}; {_verdict(row)}")
+    return lines
 
 
 def _verdict(row: Mapping[str, Any]) -> str:

@@ -53,19 +53,19 @@ class ListeningServer:
         """What the page shows: the next question, without anything that tells a setting."""
         with self._lock:
             item, n_done = self.answers.following(), len(self.answers.answered & {i.item_id for i in self.test.items})
-        told = {"kind": self.test.kind, "question": self.test.question, "n": len(self.test.items), "n_done": n_done}
+        state = {"kind": self.test.kind, "question": self.test.question, "n": len(self.test.items), "n_done": n_done}
         if item is None:
             self.finished.set()
-            return {**told, "done": True}
-        return {**told, "done": False, "item": item.item_id, "text": item.text, "n_sounds": len(item.names)}
+            return {**state, "done": True}
+        return {**state, "done": False, "item": item.item_id, "text": item.text, "n_sounds": len(item.names)}
 
-    def answer(self, told: Any) -> dict[str, Any]:
+    def answer(self, sent: Any) -> dict[str, Any]:
         """Keep what the page sends, and return the next question; raises InputError."""
         with self._lock:
             item = self.answers.following()
-            if not isinstance(told, dict) or item is None or told.get("item") != item.item_id:
+            if not isinstance(sent, dict) or item is None or sent.get("item") != item.item_id:
                 raise InputError("an answer to another question: load the page again")
-            self.answers.add(item, told.get("answer"), told.get("seconds") or 0.0)
+            self.answers.add(item, sent.get("answer"), sent.get("seconds") or 0.0)
         return self.question()
 
     def sound(self, item_id: str, index: str) -> bytes:

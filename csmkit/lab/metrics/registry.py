@@ -128,8 +128,8 @@ class _Mute:
 
 def metrics_version(names: Iterable[str]) -> str:
     """Twelve digits that change when one of the metrics does."""
-    told = ",".join(f"{name}={Measure.of(name).version}" for name in sorted(names))
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    versions = ",".join(f"{name}={Measure.of(name).version}" for name in sorted(names))
+    return hashlib.sha256(versions.encode()).hexdigest()[:12]
 
 
 def measured_columns(spoken: Spoken, metrics: tuple[str, ...]) -> dict[str, Any]:

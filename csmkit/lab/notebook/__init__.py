@@ -23,32 +23,34 @@ if TYPE_CHECKING:
     from csmkit.lab.notebook.listen import Listen
     from csmkit.lab.notebook.output import describe
     from csmkit.lab.notebook.player import Player, hear, hear_turn
-    from csmkit.lab.notebook.storage import keep_rows, texts_from
     from csmkit.lab.notebook.studio import Studio
     from csmkit.lab.notebook.talk import Talk
+    from csmkit.lab.report.folder import keep_rows
+    from csmkit.lab.texts import draw_texts as texts_from
 
 __all__ = ["ByEar", "Listen", "Player", "Studio", "Talk", "describe", "hear", "hear_turn", "keep_rows", "texts_from"]
 
-_MODULES = {
-    "ByEar": "by_ear",
-    "Listen": "listen",
-    "Player": "player",
-    "Studio": "studio",
-    "Talk": "talk",
-    "describe": "output",
-    "hear": "player",
-    "hear_turn": "player",
-    "keep_rows": "storage",
-    "texts_from": "storage",
+_PLACES = {
+    "ByEar": "csmkit.lab.notebook.by_ear:ByEar",
+    "Listen": "csmkit.lab.notebook.listen:Listen",
+    "Player": "csmkit.lab.notebook.player:Player",
+    "Studio": "csmkit.lab.notebook.studio:Studio",
+    "Talk": "csmkit.lab.notebook.talk:Talk",
+    "describe": "csmkit.lab.notebook.output:describe",
+    "hear": "csmkit.lab.notebook.player:hear",
+    "hear_turn": "csmkit.lab.notebook.player:hear_turn",
+    "keep_rows": "csmkit.lab.report.folder:keep_rows",
+    "texts_from": "csmkit.lab.texts:draw_texts",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a name when it is first used; MissingDependencyError names the extra that installs anywidget."""
-    if name not in _MODULES:
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public are {', '.join(__all__)}")
+    module, _, attribute = _PLACES[name].partition(":")
     try:
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return getattr(import_module(module), attribute)
     except ImportError as error:
         if (error.name or "").startswith("csmkit"):
             raise

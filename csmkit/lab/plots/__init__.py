@@ -14,10 +14,9 @@ except ImportError as error:
 from csmkit.lab.plots.forest import forest
 from csmkit.lab.plots.latency import chunk_latency
 from csmkit.lab.plots.paper import PaperFigure, save
-from csmkit.lab.plots.pareto import pareto
 from csmkit.lab.plots.sound import seam_close_up, spectrogram_pair
 from csmkit.lab.plots.timeline import turn_timeline
-from csmkit.lab.plots.trade_off import trade_off
+from csmkit.lab.plots.trade_off import pareto, trade_off
 
 __all__ = [
     "PaperFigure",

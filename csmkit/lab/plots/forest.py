@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from csmkit.lab.analysis.rows import Row, Rows
     from csmkit.lab.plots.paper import PaperFigure
 
-FARTHEST = 4.0  # margins: what lies beyond is an arrow at the edge, as nobody needs to know by how much more
+FARTHEST = 4.0  # margins: what lies beyond is an arrow at the edge
 ROW_INCHES = 0.16
 
 

@@ -52,7 +52,7 @@ _LOOK: dict[str, Any] = {
     "hatch.linewidth": 0.5,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
-    "svg.fonttype": "none",  # likewise, and a page can be searched for them
+    "svg.fonttype": "none",  # letters stay letters, and a page can be searched for them
     "svg.hashsalt": "csmkit",  # the same figure has the same names inside
     "pdf.fonttype": 42,  # letters stay letters: journals refuse the default
 }

@@ -106,11 +106,11 @@ def turn_rows(events: Iterable[Event]) -> list[dict[str, Any]]:
     Raises:
         InputError: no events, or those of several turns.
     """
-    told = list(events)
-    turns = {event["turn_id"] for event in told}
+    kept = list(events)
+    turns = {event["turn_id"] for event in kept}
     if len(turns) != 1:
         raise InputError(f"events of {len(turns)} turns: give those of one, all with the same turn_id")
-    rows = [*_spans(told), *_from_events(told), *_playback(chunk_rows(told))]
+    rows = [*_spans(kept), *_from_events(kept), *_playback(chunk_rows(kept))]
     turn_id = turns.pop()
     return [{"turn_id": turn_id, **row} for row in sorted(rows, key=lambda row: LANES.index(row["lane"]))]
 

@@ -1,17 +1,17 @@
-"""A metric against what was varied, and how sure it is."""
+"""A metric against what was varied, and two metrics against each other, with how sure they are."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label
-from csmkit.lab.analysis.rows import grouped, is_number, records
+from csmkit.lab.analysis.rows import grouped, is_number, pareto_front, records
 from csmkit.lab.analysis.statistics import summary_rows, text_figures
-from csmkit.lab.plots.paper import GREY, Manner, legend_above, note, paper
+from csmkit.lab.plots.paper import COLOURS, GREY, MARKERS, Manner, legend_above, note, paper
 
 if TYPE_CHECKING:
     from csmkit.lab.analysis.rows import Row, Rows
@@ -22,7 +22,8 @@ MOST_TICKS = 8
 REAL_TIME = (1.0, "real time")
 LIKE_ANYWHERE = (0.5, "like anywhere else")  # of a probability that a border is worse than another place
 MOST_POINTS = 200  # texts that are shown each: more are a cloud, and make files of megabytes
-FARTHEST = 2.0  # a line to compare with is drawn on the axes up to so many times their span away, else it is told
+MOST_NAMED = 6  # points of the front that the legend names
+FARTHEST = 2.0  # spans of the axes: a line to compare with that is farther away is named in words instead
 
 
 def trade_off(
@@ -56,7 +57,7 @@ def trade_off(
         share: the metric is a share of trials, with an exact interval, with units alone.
         summary: what `summary_rows` makes of the rows, where that is known already; None makes it.
         line: value to compare with, and its name; None is real time for ``rtf``, 0.5 for a probability, else none. One
-            that is far from the data is told in words, so that the axis shows the data.
+            that is far from the data is stated in words, so that the axis shows the data.
         decades: a logarithmic scale for the metric, which must be above 0.
 
     Raises:
@@ -156,7 +157,7 @@ def _reach(row: Row, bound: str) -> float:
 
 
 def _line_of(metric: str) -> tuple[float, str] | None:
-    """The value that a metric is compared with unless told otherwise."""
+    """The value that a metric is compared with where the caller names none."""
     return REAL_TIME if metric == "rtf" else LIKE_ANYWHERE if metric.endswith("_auc") else None
 
 
@@ -173,3 +174,53 @@ def _compare(axes: Any, line: tuple[float, str] | None) -> None:
         note(axes, f"{name}: {value:g}, above this axis", (1, 1), -7)
     else:
         note(axes, f"{name}: {value:g}, below this axis", (1, 0))
+
+
+def pareto(rows: Iterable[Mapping[str, Any]], aims: Mapping[str, str], label: str | None = None) -> PaperFigure:
+    """Each setting as a point, with its intervals where they are known, and the front as a line of steps.
+
+    Args:
+        rows: one a setting, with the two aims, and ``<aim>_low`` and ``<aim>_high`` for a bar.
+        aims: two columns, the first along the axis below, each to "lower" or "higher".
+        label: column that names a setting: the legend names the points of the front, at most six; None names none.
+
+    Raises:
+        InputError: not two aims, no rows, a missing column, or no row with both aims.
+    """
+    if len(aims) != 2:
+        raise InputError(f"{len(aims)} aims: give two, such as {{'ttfa_ms': 'lower', 'wer': 'lower'}}")
+    across, up = aims
+    found = [row for row in records(rows, [across, up]) if row[across] is not None and row[up] is not None]
+    if not found:
+        raise InputError(f"no row has both {across!r} and {up!r}: choose other aims")
+    front = pareto_front(found, aims)
+    with paper(2.6) as figure:
+        axes = figure.subplots()
+        for row in found:
+            look = _look_of(front.index(row) if row in front else None, str(row[label]) if label else None)
+            _draw_setting(axes, row, across, up, look)
+        where = "post" if aims[across] == "lower" else "pre"
+        axes.step([row[across] for row in front], [row[up] for row in front], where=where, color=COLOURS[0], zorder=1)
+        axes.set_xlabel(axis_label(across))
+        axes.set_ylabel(axis_label(up))
+        axes.margins(0.12)
+        legend_above(figure, axes, columns=1, least=1)
+    return figure
+
+
+def _look_of(place: int | None, label: str | None) -> dict[str, Any]:
+    """How a point is drawn: hollow and grey, or filled where it has a place on the front, and in the legend by name."""
+    if place is None:
+        return {"color": GREY, "marker": "o", "markerfacecolor": "white"}
+    if label is None or place >= MOST_NAMED:
+        return {"color": COLOURS[0], "marker": "o"}
+    return {"color": COLOURS[place], "marker": MARKERS[place], "label": label}
+
+
+def _draw_setting(axes: Any, row: Mapping[str, Any], across: str, up: str, look: Mapping[str, Any]) -> None:
+    bars: dict[str, Sequence[Sequence[float]]] = {}
+    for name, key in ((across, "xerr"), (up, "yerr")):
+        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+        if low is not None and high is not None:
+            bars[key] = [[max(0.0, row[name] - low)], [max(0.0, high - row[name])]]
+    axes.errorbar(row[across], row[up], linestyle="", elinewidth=0.6, **look, **bars)

@@ -68,9 +68,9 @@ def build_report(folder: Path, *, against: Path | None = None, command: str | No
         same = write_table(folder, rows)
         pictures = draw_figures(findings, folder)
         answers = read_answers(folder)
-        told: dict[str, Any] = {"listening": listening_sentences(answers)}
-        told |= {"against": against, "command": command, "environment": _listed(rows, _ENVIRONMENT)}
-        page = _render(folder, findings, recipe, pictures, told | {"about": _listed(rows, _ABOUT)})
+        parts: dict[str, Any] = {"listening": listening_sentences(answers)}
+        parts |= {"against": against, "command": command, "environment": _listed(rows, _ENVIRONMENT)}
+        page = _render(folder, findings, recipe, pictures, parts | {"about": _listed(rows, _ABOUT)})
         write_whole(folder / REPORT, page.encode())
         write_whole(folder / PAPER, paper_text(findings, recipe.get("title") or folder.name).encode())
         write_whole(folder / BIBLIOGRAPHY, REFERENCES.encode())
@@ -91,7 +91,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _render(
-    folder: Path, findings: Findings, recipe: Mapping[str, Any], pictures: Sequence[Picture], told: Mapping[str, Any]
+    folder: Path, findings: Findings, recipe: Mapping[str, Any], pictures: Sequence[Picture], parts: Mapping[str, Any]
 ) -> str:
     try:
         import jinja2
@@ -106,7 +106,7 @@ def _render(
         name=folder.name,
         question=recipe.get("question", ""),
         found=findings,
-        told=sentences(findings),
+        sections=sentences(findings),
         rule=choice_rule(findings),
         n_texts=len({row["text"] for row in rows}),
         n_seeds=len({row["seed"] for row in rows}),
@@ -119,7 +119,7 @@ def _render(
         interaction_rows=interaction_rows(findings),
         dark=DARK,
         n_comparisons=len(findings.comparisons) + len(findings.interactions),
-        **told,
+        **parts,
     )
 
 

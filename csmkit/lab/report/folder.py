@@ -6,14 +6,14 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from csmkit.errors import ResultsError
-from csmkit.files.addresses import find_store
+from csmkit.files.addresses import find_store, open_address
 from csmkit.files.writer import write_whole
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.sweep.axes import AXES
@@ -100,6 +100,31 @@ def copy_results(folder: Path, address: str) -> str:
     except OSError as error:
         raise ResultsError(f"cannot copy to {address!r} ({error}): the results are whole in {str(folder)!r}") from error
     return address
+
+
+def keep_rows(rows: Iterable[Mapping[str, Any]], place: str) -> str:
+    """Write rows to ``rows.jsonl`` of a folder or an address, one JSON object a line; an earlier file is replaced.
+
+    Args:
+        rows: rows whose values JSON can hold.
+        place: a folder, or an address such as ``s3://bucket/path``; empty keeps nothing.
+
+    Returns:
+        Where they are, or a sentence that they were not kept.
+
+    Raises:
+        ResultsError: the place cannot be written.
+        MissingDependencyError: the package for this kind of address is not installed, such as s3fs.
+    """
+    if not place:
+        return "The rows were not kept: give a folder or an address as `keep`."
+    path = f"{place.rstrip('/')}/{ROWS}"
+    try:
+        with open_address(path, "w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    except OSError as error:
+        raise ResultsError(f"cannot write {path!r} ({error}): give a folder or an address you may write to") from error
+    return path
 
 
 def write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -52,11 +52,11 @@ class Forecast:
         n_settings = self.n_trials // max(1, len(recipe.texts) * len(recipe.seeds) * recipe.repeats)
         repeats = f" x {recipe.repeats} repeats" if recipe.repeats > 1 else ""
         size = f"{n_settings} settings x {len(recipe.texts)} texts x {len(recipe.seeds)} seeds{repeats}"
-        told = [f"{recipe.name}: {self.n_trials} trials ({size}), {self.n_done} of them done"]
-        told.append(self._time())
+        lines = [f"{recipe.name}: {self.n_trials} trials ({size}), {self.n_done} of them done"]
+        lines.append(self._time())
         if len(recipe.texts) < LEAST_TEXTS:
-            told.append(f"{len(recipe.texts)} texts: nothing will be called clear, {LEAST_TEXTS} are the least")
-        return [*told, *self._power()]
+            lines.append(f"{len(recipe.texts)} texts: nothing will be called clear, {LEAST_TEXTS} are the least")
+        return [*lines, *self._power()]
 
     def _time(self) -> str:
         left = self.n_trials - self.n_done
@@ -184,8 +184,8 @@ def coverage_rows(experiments: Path, results: Path) -> list[dict[str, Any]]:
     for path in sorted(experiments.glob("*.toml")):
         recipe = load_recipe(path)
         missing = " ".join(missing_of(recipe, _rows(results / recipe.name))) or "nothing"
-        told = {"experiment": recipe.name, "question": recipe.question, "trials": len(planned_points(recipe))}
-        table.append({**told, "is missing": missing})
+        row = {"experiment": recipe.name, "question": recipe.question, "trials": len(planned_points(recipe))}
+        table.append({**row, "is missing": missing})
     return table
 
 
@@ -202,19 +202,19 @@ def missing_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> list[str]:
         return [f"All: there are no rows yet, `{command}` makes them."]
     failed = {_key(recipe, row): row for row in found if row.get("error")}
     done = keys_of(recipe, [row for row in found if not row.get("error")])
-    told = []
+    lines = []
     missing = [point for key, point in planned.items() if key not in done and key not in failed]
     if missing:
         places = ", ".join(f"{point} ({count})" for point, count in Counter(missing).items())
-        told.append(f"Trials without a row: {len(missing)} of {len(planned)}, {places}. `{command}` runs them.")
+        lines.append(f"Trials without a row: {len(missing)} of {len(planned)}, {places}. `{command}` runs them.")
     if lost := [row for key, row in failed.items() if key in planned and key not in done]:
         error = f"{lost[0].get('error_type')}: {lost[0]['error']}"
-        told.append(
+        lines.append(
             f"Trials that failed: {len(lost)}, the first by {error}. `{command} --retry-failed` runs them again."
         )
     if others := len(done - set(planned)):
-        told.append(f"Trials that the recipe does not have: {others}; it was changed, or overridden.")
-    return told
+        lines.append(f"Trials that the recipe does not have: {others}; it was changed, or overridden.")
+    return lines
 
 
 def planned_points(recipe: Recipe) -> dict[str, str]:

@@ -71,7 +71,7 @@ def methods(findings: Findings) -> str:
     margins = ", ".join(
         f"{item.label} {item.margin:g}" for item in findings.headlines if item.margin is not None and findings.axes
     )
-    told = (
+    text = (
         f"Each setting was run on {len(texts)} texts with {len(seeds)} random seed{'s' * (len(seeds) > 1)} each "
         f"({len(findings.rows)} trials). Figures are medians over texts and seeds, error rates means weighted by "
         f"length. Intervals are 95 % percentile intervals of a bootstrap that resamples {drawn} ({RESAMPLES} "
@@ -79,13 +79,13 @@ def methods(findings: Findings) -> str:
         "number of texts as the effective sample size CITE(korn1998confidence). "
     )
     if findings.axes:
-        told += (
+        text += (
             f"Differences are taken between trials that share text, seed and all other settings. Of "
             f"{len(findings.comparisons)} differences the p-values were corrected by Holm's method "
             f"CITE(holm1979simple), and a difference is called clear below 0.05. Equivalence was tested by two "
             f"one-sided tests CITE(schuirmann1987comparison) at these margins: {margins}."
         )
-    parts = escaped(told).split("CITE(")
+    parts = escaped(text).split("CITE(")
     cited = [rf"\citep{{{part.partition(')')[0]}}}{part.partition(')')[2]}" for part in parts[1:]]
     return parts[0] + "".join(cited)
 

@@ -84,8 +84,8 @@ def save_timeline(events: Iterable[Event], path: str | PathLike[str], question: 
     Raises:
         InputError, MissingDependencyError: as `check_path`, and events of several turns or none.
     """
-    target, told = check_path(path), list(events)
-    rows = turn_rows(told)
+    target, turn = check_path(path), list(events)
+    rows = turn_rows(turn)
     if not rows:
         return None
     figure = turn_timeline(rows, width_inches=7.0)
@@ -93,7 +93,7 @@ def save_timeline(events: Iterable[Event], path: str | PathLike[str], question: 
         if target.suffix.lower() == ".png":
             figure.savefig(target, dpi=200)
         else:
-            target.write_text(_page(told, rows, _svg(figure), question), encoding="utf-8")
+            target.write_text(_page(turn, rows, _svg(figure), question), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write the timeline {str(path)!r} ({error}): give another path") from error
     return target

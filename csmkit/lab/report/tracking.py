@@ -1,4 +1,4 @@
-"""Telling an experiment tracker of a sweep. A tracker is a plugin of kind ``tracker``: a factory, called with nothing.
+"""Experiment trackers. A tracker is a plugin of kind ``tracker``: a factory that is called without arguments.
 
 MLflow's is found as usual, by MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME; SageMaker's managed server takes the
 address that is its ARN once the package sagemaker-mlflow is installed.
@@ -37,14 +37,14 @@ class Tracker(Protocol):
     and ``row(row)``, called with each row once it is on the disk."""
 
     def track(self, folder: Path) -> str:
-        """Tell of a folder of results, once its report is built; returns where to look."""
+        """Report a folder of results, once its report is built; returns where to look."""
         ...
 
 
 def run_key(folder: Path, recipe: Mapping[str, Any]) -> str:
-    """What a sweep is known by to a tracker: the same folder and recipe are the same run, however often it is told."""
-    told = json.dumps([str(folder.resolve()), plain(recipe)], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    """The key of a sweep's run at a tracker: the same folder and recipe give the same run each time."""
+    identity = json.dumps([str(folder.resolve()), plain(recipe)], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
@@ -58,8 +58,8 @@ class MlflowTracker:
 
     While the sweep runs, the figures of each trial are logged as it ends. At the end the run has the recipe as
     parameters, and figures, tables and page as artifacts; the inner runs have their settings as parameters and the
-    median or mean of each figure, with the ends of its interval, as metrics. A sweep that is told twice, or that goes
-    on after an interruption, is the same run: it is found by the tag ``csmkit.run``.
+    median or mean of each figure, with the ends of its interval, as metrics. A sweep that is tracked twice, or that is
+    continued after an interruption, is the same run: it is found by the tag ``csmkit.run``.
 
     Raises:
         MissingDependencyError: mlflow is not installed.
@@ -74,11 +74,11 @@ class MlflowTracker:
         self._mlflow: Any = mlflow
         self._live: str | None = None
         self._step = 0
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every table it makes
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs every table it makes
 
     def start(self, folder: Path, recipe: Recipe) -> None:
         """Begin the sweep's run, or find it; raises ResultsError where the server refuses."""
-        with self._told():
+        with self._explained():
             self._live = self._run(run_key(folder, recipe.as_json()), recipe.name)
             history = self._mlflow.MlflowClient().get_run(self._live).data.metrics
             self._step = int(history.get("trials_done", 0))
@@ -104,19 +104,19 @@ class MlflowTracker:
         manifest = _manifest(folder)
         findings = analyse(read_rows(folder), manifest["recipe"].get("baseline"))
         key = run_key(folder, manifest["recipe"])
-        with self._told():
+        with self._explained():
             run_id = self._run(key, manifest["experiment"])
             with self._mlflow.start_run(run_id=run_id):
                 known = self._mlflow.MlflowClient().get_run(run_id).data.params
-                told = _parameters(manifest)
-                self._mlflow.log_params({name: value for name, value in told.items() if name not in known})
+                parameters = _parameters(manifest)
+                self._mlflow.log_params({name: value for name, value in parameters.items() if name not in known})
                 self._mlflow.log_metrics({"n_rows": manifest["n_rows"], "n_failed": manifest["n_failed"]})
                 self._mlflow.log_artifacts(str(folder))
                 self._points(findings, key)
         return f"{self._mlflow.get_tracking_uri()} run {run_id}"
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
         except self._mlflow.exceptions.MlflowException as error:
@@ -146,7 +146,7 @@ class MlflowTracker:
 class WandbTracker:
     """One Weights & Biases run a sweep: each trial as it ends, at the end the table of settings and the page.
 
-    Told twice, or gone on with, it is the same run. ``WANDB_PROJECT`` and ``WANDB_MODE=offline`` are heeded.
+    Tracked twice, or continued, it is the same run. ``WANDB_PROJECT`` and ``WANDB_MODE=offline`` are heeded.
 
     Raises:
         MissingDependencyError: wandb is not installed.
@@ -211,12 +211,12 @@ def _parameters(manifest: dict[str, Any]) -> dict[str, str]:
     recipe = {name: value for name, value in manifest["recipe"].items() if name not in ("texts", "axes", "question")}
     axes = {f"axis_{name}": values for name, values in manifest["recipe"].get("axes", {}).items()}
     machine = {name: ", ".join(values) for name, values in manifest["measured_with"].items() if values}
-    told = {**recipe, **axes, **machine}
-    return {name: str(value)[:LONGEST] for name, value in told.items() if value not in (None, "", {}, [])}
+    parameters = {**recipe, **axes, **machine}
+    return {name: str(value)[:LONGEST] for name, value in parameters.items() if value not in (None, "", {}, [])}
 
 
 class FakeTracker:
-    """Remembers the folders it was told of: for tests, and as a template."""
+    """Remembers the folders that it was given: for tests, and as a template."""
 
     tracked: list[Path] = []  # noqa: RUF012  # of all trackers: a plugin is made anew for each sweep
 

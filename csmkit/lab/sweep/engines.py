@@ -152,23 +152,27 @@ class _Process:
 
 
 class ProcessEngine(Engine):
-    """Processes of this machine that share its cores, each with one of its GPUs; they end with this one."""
+    """Processes of this machine that share its cores, each with one of its GPUs; they end with this one.
+
+    Attributes:
+        workers: the processes.
+    """
 
     def __init__(self, recipe: Recipe, options: EngineOptions) -> None:
         gpus, cores = visible_gpus(), os.cpu_count() or 1
         n_workers = options.workers or len(gpus) or cores
         self._recipe, self._threads = recipe, max(1, cores // n_workers)
-        self._workers = [_Process(gpus[index % len(gpus)] if gpus else None) for index in range(n_workers)]
+        self.workers = [_Process(gpus[index % len(gpus)] if gpus else None) for index in range(n_workers)]
 
     def room(self, n_left: int) -> int:
-        return len(self._workers)
+        return len(self.workers)
 
     def submit(self, task: Sequence[Planned]) -> Future[list[Done]]:
-        worker = next(worker for worker in self._workers if worker.free)
+        worker = next(worker for worker in self.workers if worker.free)
         return worker.submit(self._recipe, task, self._threads)
 
     def abandon(self, future: Future[list[Done]]) -> None:
-        for worker in self._workers:
+        for worker in self.workers:
             if worker.busy is future:
                 worker.kill()
 
@@ -176,7 +180,7 @@ class ProcessEngine(Engine):
         return isinstance(error, BrokenProcessPool)
 
     def close(self) -> None:
-        for worker in self._workers:
+        for worker in self.workers:
             worker.pool.shutdown(cancel_futures=True)
 
 

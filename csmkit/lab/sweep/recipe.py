@@ -118,7 +118,7 @@ def load_recipe(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Rec
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{str(path)!r} is not TOML ({error}): correct that place") from error
-    if isinstance(table.get("texts"), str) and table["texts"] not in TEXT_SETS:
+    if isinstance(table.get("texts"), str) and table["texts"] not in TEXT_SETS and "://" not in table["texts"]:
         table["texts"] = str(path.parent / table["texts"])
     axes = _table("axes", table.setdefault("axes", {}))
     for name, values in parse_overrides(overrides, {*AXES, *KEYS} - {"axes", "baseline", "margins", "search"}).items():

@@ -133,14 +133,14 @@ class Worker:
         else:
             texts, settings = [trial.text for trial in trials], [trial.settings for trial in trials]
             done = run_trials_together(self.generator, texts, settings, asr, contexts=contexts, metrics=recipe.metrics)
-        told = {
+        shared = {
             "started": started.isoformat(timespec="milliseconds"),
             "trial_s": (time.perf_counter() - start) / len(trials),
             "n_batch": len(trials),
             "process": os.getpid(),
         }
         return [
-            self._done(trial, result, context, told)
+            self._done(trial, result, context, shared)
             for trial, result, context in zip(trials, done, contexts, strict=True)
         ]
 
@@ -158,11 +158,11 @@ class Worker:
                     raise TimeoutError(f"the trial took longer than {timeout_s:g} s")
             return run.result(self._recipe.metrics)
 
-    def _done(self, planned: Planned, trial: Trial, context: Sequence[Segment], told: Mapping[str, Any]) -> Done:
+    def _done(self, planned: Planned, trial: Trial, context: Sequence[Segment], shared: Mapping[str, Any]) -> Done:
         row = {
             **planned.columns(),
             **trial.row,
-            **told,
+            **shared,
             "whisper": planned.point["whisper"] if self._recipe.hears else None,
             "context_frames": sum(segment.n_frames for segment in context),
             "audio_s": len(trial.audio) / SAMPLE_RATE,
