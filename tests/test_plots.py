@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from csmkit.errors import InputError
 from csmkit.lab import plots
 from csmkit.lab.analysis.columns import axis_label
-from csmkit.lab.plots.paper import COLOURS, LINES, MARKERS
+from csmkit.lab.plots.paper import COLOURS, DARK, LINES, MARKERS
 
 CHUNKS = [{"codec": "a", "arrival_ms": 200.0 + 120 * i, "duration_ms": 160.0} for i in range(5)]
 TURN = [
@@ -196,6 +196,24 @@ def test_every_figure_fits_a_column_and_draws_without_a_warning(draw, speech):
     }[draw]()
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert figure.get_figwidth() == pytest.approx(3.4)
+
+
+def test_in_a_dark_notebook_the_same_picture_is_shown_with_its_lightness_inverted():
+    html = plots.turn_timeline(TURN)._repr_html_()
+    assert html.count("data:image/png;base64,") == 1
+    assert f'[data-jp-theme-light="false"] .csmkit-figure, .vscode-dark .csmkit-figure {{ {DARK} }}' in html
+
+
+def test_the_front_of_two_aims_is_filled_and_named_above_the_axes():
+    rows = [
+        {"setting": f"chunk size {size}, temperature {warm}", "ttfa_ms": 10.0 * size, "wer": wer}
+        for size, warm, wer in ((1, 0.3, 0.2), (2, 0.3, 0.1), (3, 0.3, 0.3), (2, 0.9, 0.25))
+    ]
+    figure = plots.pareto(rows, {"ttfa_ms": "lower", "wer": "lower"}, "setting")
+    assert legend(figure) == ["chunk size 1, temperature 0.3", "chunk size 2, temperature 0.3"]
+    filled = [item.lines[0].get_markerfacecolor() != "white" for item in figure.axes[0].containers]
+    assert filled == [True, True, False, False]
+    assert legend(plots.pareto(rows[1:2], {"ttfa_ms": "lower", "wer": "lower"}, "setting")) == [rows[1]["setting"]]
 
 
 def test_groups_differ_in_colour_in_line_and_in_mark():

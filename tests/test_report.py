@@ -16,6 +16,7 @@ from serving import wait_until
 from csmkit.errors import InputError, MissingDependencyError, ResultsError
 from csmkit.lab.analysis.pairs import HIGHER, LOWER, NOT_SHOWN, SAME, TOO_FEW, paired_rows
 from csmkit.lab.analysis.statistics import crossed_interval
+from csmkit.lab.plots.paper import DARK
 from csmkit.lab.report import analyse, build_report, sentences
 from csmkit.lab.report.folder import REMADE, copy_results, results_folder
 from csmkit.lab.report.tracking import FakeTracker, MlflowTracker, WandbTracker
@@ -125,6 +126,7 @@ def test_a_report_stands_alone_and_tells_all(swept: Path):
     assert "<strong>chunk size 2; chunk size 4; chunk size 1-2</strong>" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing is fetched from anywhere
     for part in (
+        f"figure img {{ {DARK}; }}",
         "What the data does not support",
         "csmkit sweep small.toml",
         "torch",

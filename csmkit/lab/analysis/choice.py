@@ -1,4 +1,4 @@
-"""Which setting to take: the one rule of notebooks, reports and the log, and where the rows do not say.
+"""Which setting to choose: the one rule of notebooks, reports and the log.
 
 Settings are weighed figure by figure, the most important first: speech must end, be understood, be in time, and be
 early. At each figure those are left out that are clearly worse than the best of those still there, by more than the
@@ -17,7 +17,7 @@ from csmkit.lab.analysis.rows import grouped
 from csmkit.lab.analysis.statistics import central
 
 MORE, LESS = 1, -1
-IMPORTANCE = {  # what is better of each figure; one that is not here, such as loudness, has no better side
+IMPORTANCE = {  # whether more or less is better; a figure that is not here, such as loudness, is not weighed
     "ended_ratio": MORE,
     "wer": LESS,
     "cer": LESS,
@@ -35,11 +35,11 @@ IMPORTANCE = {  # what is better of each figure; one that is not here, such as l
 
 @dataclass(frozen=True)
 class Choice:
-    """What is left of the settings: each a combination of values, as one axis may change what another does.
+    """The settings that remain. Each is a combination of values, as one axis may change the effect of another.
 
     Attributes:
-        settings: none of which is clearly worse than another by the figures that were weighed.
-        worse: what was left out: each setting against the best of those that were there, in the order of the figures.
+        settings: the settings that remain: by the weighed figures none is clearly worse than another.
+        worse: the settings that were left out, each against the best one of its figure, in the order of the figures.
         too_few: whether there were too few texts to leave any out.
     """
 

@@ -130,7 +130,7 @@ def with_derived(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _slim(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
-    """What an analysis needs of a row, which is a third of it."""
+    """The columns that an analysis needs, a third of a row."""
     wanted = (*AXES, *_KEPT, *(item.column for item in columns))
     return {name: row[name] for name in wanted if name in row}
 

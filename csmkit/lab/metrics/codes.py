@@ -1,4 +1,4 @@
-"""What the codes of speech say without being heard: whether a voice is stuck, and how differently it says the same."""
+"""Metrics of the codes alone: repetition within an utterance, and variety between utterances of one text."""
 
 from __future__ import annotations
 

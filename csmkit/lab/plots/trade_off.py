@@ -196,7 +196,7 @@ def pareto(rows: Iterable[Mapping[str, Any]], aims: Mapping[str, str], label: st
     front = pareto_front(found, aims)
     with paper(2.6) as figure:
         axes = figure.subplots()
-        for row in found:
+        for row in [*front, *(row for row in found if row not in front)]:
             look = _look_of(front.index(row) if row in front else None, str(row[label]) if label else None)
             _draw_setting(axes, row, across, up, look)
         where = "post" if aims[across] == "lower" else "pre"

@@ -122,7 +122,7 @@ class LocalEngine(Engine):
 
 
 class _Process:
-    """A worker process; its pool has no other, so that its end takes no task of others along."""
+    """A worker process with a pool of its own, so that killing it affects no other worker's task."""
 
     def __init__(self, gpu: str | None) -> None:
         self.gpu = gpu
@@ -202,7 +202,7 @@ def _begin(gpu: str | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """See that a worker does not outlive a sweep that was killed: nobody else would tell it."""
+    """End this worker when its sweep was killed: nothing else would end it."""
     parent = parent_process()
     assert parent is not None
 
@@ -214,7 +214,7 @@ def _end_with_parent() -> None:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Raise InputError unless somebody listens there: Ray itself takes two minutes and then ends the process."""
+    """Raise InputError unless a server listens there: Ray itself takes two minutes and then ends the process."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return

@@ -1,4 +1,4 @@
-"""From a recipe to trials: each with an identity, in an order that gives no setting the cool hours of a machine."""
+"""From a recipe to trials, each with an identity, in a random order: slow drift of the machine favours no setting."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Planned:
         return TrialSettings(seed=self.seed, **asked)
 
     def columns(self) -> dict[str, Any]:
-        """What a row has of it whether or not it succeeds."""
+        """The columns of its row whether or not it succeeds."""
         return {
             "trial_id": self.trial_id,
             **self.point,
@@ -77,7 +77,7 @@ def plan(recipe: Recipe, models: Mapping[str, str | None]) -> list[Planned]:
 def _planned(
     recipe: Recipe, models: Mapping[str, str | None], point: dict[str, Any], number: int, seed: int, repeat: int
 ) -> Planned:
-    # The sentences before it in the file, so that no trial is prepared by what another one measures alone.
+    # The sentences before it in the file, so that the context of a trial depends on the recipe alone.
     before = [recipe.texts[(number - back) % len(recipe.texts)] for back in range(point["context_turns"], 0, -1)]
     defining = {
         "point": point,

@@ -1,4 +1,4 @@
-"""Running a recipe: what is done is skipped, what is finished is on the disk, what fails is a row."""
+"""Runs a recipe: trials that have a row are skipped, each row is on the disk at once, and a failure is a row too."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def run_sweep(
         fresh: forget the rows that are there.
         renew: forget those of them that are no trial of this recipe and its models as they are now.
         progress: show a bar on stderr, in a notebook in the cell's output.
-        shard: ``(number, of)`` of a job array, from 1: runs each so-manieth trial; `merge_rows` puts folders together.
+        shard: ``(number, of)`` in a job array, from 1: runs one of ``of`` parts; `merge_rows` puts their folders together.
         on_row: called with each row once it is on the disk.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The models of a recipe in one process, loaded once, and what they make of the trials handed to them."""
+"""The models of a recipe in one process, loaded once, which run the trials that they are given."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ class Worker:
     def run(self, trials: Sequence[Planned], timeout_s: float | None = None) -> list[Done]:
         """Run one trial, or several as a batch; whatever goes wrong is raised.
 
-        What has to be loaded, and the turns that come before, are ready before the time begins to count; each
-        recogniser and codec first hears or decodes a trial that nobody counts.
+        Models are loaded and earlier turns are spoken before the clock starts; each recogniser and codec first runs
+        one trial that is not counted.
         """
         recipe, first = self._recipe, trials[0]
         asr = self._recogniser(first.point["whisper"])

@@ -41,7 +41,7 @@ FINAL_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """What is varied.
+    """The settings of a trial.
 
     Attributes:
         speaker: speaker id of the voice.
@@ -95,7 +95,7 @@ class TrialSettings:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of it.
+    """The result of a trial.
 
     Attributes:
         row: settings and figures, see `run_trial`.
@@ -340,8 +340,7 @@ def run_trials(
 ) -> list[Trial]:
     """Every text with every setting, one after the other, behind a progress bar; arguments and errors as `run_trial`.
 
-    For a look in a notebook: what takes longer than a coffee is a sweep's work, which keeps its rows and may go on
-    where it was cut off.
+    For a quick look in a notebook: a longer measurement belongs in a sweep, which keeps its rows and can be continued.
     """
     orders = [(text, one) for text in texts for one in settings]
     bar = tqdm(orders, unit="trial", leave=False, file=bar_file())
