@@ -81,7 +81,7 @@ def run_sweep(
         fresh: forget the rows that are there.
         renew: forget those of them that are no trial of this recipe and its models as they are now.
         progress: show a bar on stderr, in a notebook in the cell's output.
-        shard: ``(number, of)`` in a job array, from 1: runs one of ``of`` parts; `merge_rows` puts their folders together.
+        shard: ``(number, of)`` in a job array, from 1: runs one of ``of`` parts; `merge_rows` joins the folders.
         on_row: called with each row once it is on the disk.
 
     Raises:
