@@ -155,7 +155,7 @@ class ProcessEngine(Engine):
     """Processes of this machine that share its cores, each with one of its GPUs; they end with this one.
 
     Attributes:
-        workers: the processes.
+        workers: the processes that run the trials.
     """
 
     def __init__(self, recipe: Recipe, options: EngineOptions) -> None:
