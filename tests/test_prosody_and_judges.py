@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -114,6 +115,21 @@ def test_a_recogniser_as_judge_counts_words(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CSMKIT_JUDGE", str(directory))
     sound = Generator.load("pocket").generate("how are you today?", 0, seed=0)
     assert 0 <= judge_wer("how are you today?", sound) <= 0.5 < judge_wer("nothing of the kind was spoken", sound)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*Tracer.*")
+def test_a_model_of_a_hub_repository_is_fetched_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fetched = []
+
+    def download(repository: str, allow_patterns: list[str]) -> str:
+        fetched.append((repository, *allow_patterns))
+        scripted(Loudness(), tmp_path / "score.pt")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setenv("CSMKIT_UTMOS", "someone/utmos/score.pt")
+    assert utmos(buzz(120)) == pytest.approx(1 + 4 * np.sqrt(np.mean(buzz(120) ** 2)), rel=0.01)
+    assert fetched == [("someone/utmos", "score.pt")]
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,22 @@ def find_tokenizer(place: str | PathLike[str]) -> Path:
     return _fetch(str(place), "tokenizer.json") if not path.exists() and _is_hub_id(place) else path
 
 
+def find_file(place: str) -> Path:
+    """Where a single file is; whether it exists is seen when it is opened.
+
+    Args:
+        place: a path, or a file of a hub repository such as "owner/name/model.pt", which is fetched.
+
+    Raises:
+        CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
+    """
+    owner, _, rest = place.partition("/")
+    name, _, file = rest.partition("/")
+    if not file or Path(place).exists() or not _is_hub_id(f"{owner}/{name}"):
+        return Path(place)
+    return _fetch(f"{owner}/{name}", file, instead="a path on this machine") / file
+
+
 def _is_hub_id(name: str | PathLike[str]) -> bool:
     """Whether a name can only be meant for the hub: of its form, and not in a folder of this machine."""
     return _HUB_ID.fullmatch(str(name)) is not None and not Path(name).parent.is_dir()

@@ -1,6 +1,7 @@
-"""Metrics by models that the user gives: nothing is downloaded, and nothing is bundled.
+"""Metrics by models that the user gives: nothing is bundled, and nothing is downloaded unless a hub name is given.
 
-Each takes the path of a model from an environment variable, so that a recipe may name the metric:
+Each takes a model from an environment variable, so that a recipe may name the metric. A variable holds a path, or a
+file of a hub repository, such as ``owner/name/model.pt``; a Whisper is a directory or a hub id.
 
 - ``utmos``: ``CSMKIT_UTMOS``, a TorchScript of UTMOS (Saeki et al., Interspeech 2022): ``(1, samples)`` at 16 kHz in,
   a score out.
@@ -24,6 +25,7 @@ from csmkit.asr.transcriber import RATE_HZ
 from csmkit.asr.windows import transcribe_long
 from csmkit.audio import SAMPLE_RATE, read, resample
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, MissingDependencyError
+from csmkit.files.hub import find_file, find_whisper, locate
 from csmkit.lab.metrics.words import word_error_rate
 
 if TYPE_CHECKING:
@@ -74,18 +76,27 @@ def speaker_similarity(audio: Waveform) -> float:
 
 def judge_wer(said: str, audio: Waveform) -> float:
     """Word error rate by a recogniser that is not under test; errors as `utmos`."""
-    judge = _whisper(_given("CSMKIT_JUDGE", "a directory of a Whisper for CTranslate2"))
+    name = _named("CSMKIT_JUDGE", "a directory or a hub id of a Whisper for CTranslate2")
+    judge = _whisper(find_whisper(locate(name, "Whisper model")))
     return word_error_rate(said, transcribe_long(judge, resample(audio, SAMPLE_RATE, RATE_HZ), final=True).text)
 
 
 def _given(variable: str, what: str) -> Path:
-    """The path that the user has set."""
-    path = os.environ.get(variable)
-    if not path:
-        raise CheckpointNotFoundError(f"{variable} is not set: give the path of {what}; csmkit downloads none")
-    if not Path(path).exists():
-        raise CheckpointNotFoundError(f"{variable}={path!r}: there is nothing at that path; give {what}")
-    return Path(path)
+    """The file that the user has named, fetched where it is one of the hub."""
+    path = find_file(_named(variable, what))
+    if not path.exists():
+        raise CheckpointNotFoundError(f"{variable}={str(path)!r}: there is nothing at that path; give {what}")
+    return path
+
+
+def _named(variable: str, what: str) -> str:
+    """The value of a variable that the user has set."""
+    name = os.environ.get(variable)
+    if not name:
+        raise CheckpointNotFoundError(
+            f"{variable} is not set: give the path of {what}; csmkit downloads none by itself"
+        )
+    return name
 
 
 def _at_16_khz(audio: Waveform) -> Any:
