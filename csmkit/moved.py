@@ -52,7 +52,6 @@ MOVED = {
     "csmkit.lab.notebook.history": "csmkit.lab.notebook.recordings",
     "csmkit.lab.notebook.listening": "csmkit.lab.notebook.player",
     "csmkit.lab.notebook.storage": "csmkit.lab.notebook",
-    "csmkit.lab.plots.pareto": "csmkit.lab.plots.trade_off",
     "csmkit.lab.plots.turn_rows": "csmkit.lab.plots.timeline",
     "csmkit.lab.provenance": "csmkit.machine",
     "csmkit.lab.report.coverage": "csmkit.lab.report.forecast",
