@@ -72,6 +72,9 @@ def test_a_turn_tells_its_story_in_order(chatbot: StreamingConversationalChatbot
     )
     assert kinds(events)[-2:] == ["final_text", "complete"]
     assert events[-2]["text"] == SCRIPT
+    words = events[-2]["words"]
+    assert " ".join(word.text for word in words) == SCRIPT
+    assert [word.start_s for word in words] == pytest.approx([0.16 * k for k in range(len(words))])
     assert len({event["turn_id"] for event in events}) == 1
     times = [event["t"] for event in events]
     assert times == sorted(times) and times[0] >= 0

@@ -16,6 +16,8 @@ import pytest
 import soundfile
 from lab_server import kernel_environment, need
 
+from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import FakeTranscriber
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import DeviceError, InputError
 from csmkit.speech.generator import FakeGenerator
@@ -122,6 +124,17 @@ def test_a_chatbot_s_turn_plays_and_ends_when_it_is_stopped(player: Player, brow
         player.stop()
         assert player.wait(WAIT_S)
         assert turn.gi_frame is None
+
+
+def test_the_words_of_a_chatbot_s_answer_are_shown_once_it_is_recognised(player: Player, browser: Browser) -> None:
+    asr = StreamingWhisperASR(transcriber=FakeTranscriber("one two three"), duty=1.0)
+    with StreamingConversationalChatbot(generator=FakeGenerator(), llm="fake", asr=asr) as chatbot:
+        player.play(chatbot.process_streaming("Hello!"))
+        assert player.wait(WAIT_S)
+    ended(browser)
+    (shown,) = [message for message in browser.messages if message["type"] == "words"]
+    assert shown["words"][1] == {"text": "two", "from": 0.4, "to": 0.8}
+    assert shown["play"] == 1
 
 
 @pytest.mark.parametrize("source", ["hello", b"hello", 3, {"type": "audio_chunk"}])

@@ -74,6 +74,17 @@ def test_the_players_stand_in_their_cells_and_no_plain_control_does(lab: LabPage
     lab.picture("#main", "quickstart")
 
 
+def test_a_click_on_a_recognised_word_of_the_chatbot_s_answer_plays_from_it(lab: LabPage) -> None:
+    words = lab.page.locator(".jp-OutputArea .csmkit-player").nth(3).locator(".csmkit-player-word")
+    lab.run("(final,) = [event for event in events if event['type'] == 'final_text']")
+    assert " ".join(words.all_inner_texts()) == lab.run("print(' '.join(w.text for w in final['words']))").strip()
+    assert words.count() > 2
+    lab.listen()
+    words.nth(1).click()
+    lab.wait_for_silence()
+    assert same_as(lab, lab.heard(), "turn.audio[round(final['words'][1].start_s * 24_000):]")
+
+
 def test_stop_silences_the_voice_and_ends_it(lab: LabPage) -> None:
     def click_until_silence_ms() -> float:
         lab.listen()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from csmkit.asr.transcriber import Word
+
 Metric = str | float | int | bool | None
 LANES = ("language model", "clauses", "frames", "chunks", "playback", "recogniser")
 
@@ -68,10 +70,14 @@ class PartialText(_Stamped):
 
 
 class FinalText(_Stamped):
-    """The transcription of the whole answer; not sent where it failed or the turn was interrupted."""
+    """The transcription of the whole answer; not sent where it failed or the turn was interrupted.
+
+    ``words`` are its words, with times in seconds from the first sample of the answer's sound.
+    """
 
     type: Literal["final_text"]
     text: str
+    words: tuple[Word, ...]
 
 
 class Span(TypedDict):

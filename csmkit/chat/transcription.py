@@ -100,7 +100,7 @@ class TurnTranscription:
         self._partial = partial
         return partial
 
-    def conclude(self, timeout_s: float) -> str | None:
+    def conclude(self, timeout_s: float) -> Transcript | None:
         """Wait at most ``timeout_s`` seconds for the final text; None after an error, that time, or `cancel`."""
         if self._stream is None or self.error is not None:
             return None
@@ -113,7 +113,7 @@ class TurnTranscription:
                     self._stream.abandon()
                 self._fail(error)
             return None
-        return str(self.final)
+        return self.final
 
     def cancel(self) -> None:
         """Transcribe nothing more, and end a call of `conclude` that waits; from any thread, at once."""

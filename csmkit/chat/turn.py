@@ -196,7 +196,7 @@ class Turn:
         final = self._transcription.conclude(self._stage.options.asr_timeout_s)
         if final is not None:
             self._final_at = self._clock()
-            yield self._clock.event("final_text", text=final)
+            yield self._clock.event("final_text", text=str(final), words=final.words)
 
     def _finish_reason(self) -> str:
         if self._stop.is_set():

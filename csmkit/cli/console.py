@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
@@ -43,7 +44,8 @@ class Console:
     def event(self, event: Event) -> None:
         """Print an event of a turn."""
         if self.as_json:
-            print(json.dumps({k: v if k != "data" else len(v) for k, v in event.items()}), flush=True)
+            shown = {k: v if k != "data" else len(v) for k, v in event.items()}
+            print(json.dumps(shown, default=asdict), flush=True)
             return
         if self.quiet:
             self._conversation(event)

@@ -74,6 +74,7 @@ class Player:
         Args:
             source: an iterable of ``(samples,)`` float chunks at 24 kHz, a chatbot's events, or one waveform. When
                 stopped it is closed: a generator by the thread that reads it, anything else with ``close`` at once.
+                The words that a chatbot's recogniser found are shown under the waveform.
             on_event: called with each of the chatbot's events, in the thread.
             on_stop: called when stopped, for example ``chatbot.interrupt``, so that the event in progress ends too.
 
@@ -82,7 +83,15 @@ class Player:
         """
         items = items_of(source)
         playback = self._begin(on_stop)
-        playback.start(items, on_event, partial(self._finish, self._play, playback))
+        play = self._play
+
+        def take(event: Event) -> None:
+            if event.get("type") == "final_text":
+                self.widget.words(play, event["words"])
+            if on_event is not None:
+                on_event(event)
+
+        playback.start(items, take, partial(self._finish, play, playback))
 
     def send(self, chunk: Waveform) -> bool:
         """Play one more chunk, ``(samples,)`` at 24 kHz; the first one begins a play that lasts until `end`.
