@@ -22,8 +22,8 @@ from serving import PATIENCE_S, pocket_models, serving
 
 from csmkit.audio import SAMPLE_RATE
 from csmkit.serve import Server
+from csmkit.serve.sound_files import read_sound
 from csmkit.serve.sound_formats import MEDIA_TYPES, UNKNOWN_SIZE, new_encoder, wav_header
-from csmkit.serve.transcriptions import read_sound
 
 TEXT = "how are you today my friend?"
 ASKED = {"model": "csm", "voice": "speaker-0", "input": TEXT, "extra_body": {"seed": 1}}

@@ -25,6 +25,7 @@ from csmkit.serve.metrics import process_gauges
 from csmkit.serve.realtime import route as realtime
 from csmkit.serve.security import App, Guard
 from csmkit.serve.service import Service
+from csmkit.serve.sound_files import read_sound
 from csmkit.serve.sound_formats import MEDIA_TYPES
 from csmkit.serve.streaming import StreamedAnswer, unless_left
 from csmkit.version import __version__
@@ -32,13 +33,13 @@ from csmkit.version import __version__
 log = logging.getLogger(__name__)
 
 EXAMPLE = 'an object such as {"input": "Hello."}'
-MOST_FIELDS = 12  # of a form
+MOST_FIELDS = 12  # in a form
 MOST_FIELD_BYTES = 8_192
 Handler = Callable[[Request, Service], Awaitable[Any]]
 
 
 def build_app(service: Service, on_failure: Callable[[], None] = lambda: None) -> App:
-    """The application of a service.
+    """Make the application of a service.
 
     Args:
         service: what the routes share.
@@ -50,7 +51,7 @@ def build_app(service: Service, on_failure: Callable[[], None] = lambda: None) -
         loading = asyncio.create_task(_load(service, on_failure))
         yield
         with suppress(asyncio.CancelledError):
-            await loading  # a thread cannot be cancelled: what it loads has to be let go
+            await loading  # a thread cannot be cancelled, and the models it loads must be closed
         await service.stop()
 
     routes = [
@@ -88,7 +89,7 @@ def _post(path: str, handler: Handler, service: Service) -> Route:
 
 
 def _answering(path: str, handler: Handler, service: Service) -> Callable[[Request], Awaitable[Any]]:
-    """An endpoint that counts its answers and turns errors into them."""
+    """Make an endpoint that counts its answers and turns errors into answers."""
 
     async def answer(request: Request) -> Any:
         try:
@@ -108,7 +109,7 @@ def _answering(path: str, handler: Handler, service: Service) -> Callable[[Reque
 
 
 def error_response(error: BaseException) -> JSONResponse:
-    """The answer to an error, without its traceback."""
+    """Make the answer to an error, without its traceback."""
     refused = as_request_error(error)
     headers = refused.headers | ({"Connection": "close"} if refused.status in (408, 413) else {})
     return JSONResponse(refused.body(), refused.status, headers)
@@ -121,24 +122,24 @@ async def _no_route(request: Request, error: Exception) -> JSONResponse:
 
 
 async def health(_: Request, service: Service) -> Response:
-    """Whether the process answers at all."""
+    """Answer 200 as long as the process runs."""
     return JSONResponse({"status": "ok", "csmkit": __version__})
 
 
 async def ready(_: Request, service: Service) -> Response:
-    """200 once the models are warm; 503 before, and while the server drains."""
+    """Answer 200 once the models are warm; 503 before that and while the server drains."""
     _ = service.models
     return JSONResponse({"status": "ready"})
 
 
 async def metrics(_: Request, service: Service) -> Response:
-    """Counters for Prometheus."""
+    """Answer with the counters, in Prometheus' text format."""
     text = service.metrics.text(service.gauges() | process_gauges())
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
 async def models(_: Request, service: Service) -> Response:
-    """The names that may be given as ``model``, each with what it does."""
+    """List the names that may be given as ``model``, each with its tasks."""
     tasks: dict[str, list[str]] = {}
     for task, names in service.models.names().items():
         for name in names:
@@ -151,7 +152,7 @@ async def models(_: Request, service: Service) -> Response:
 
 
 async def voices(_: Request, service: Service) -> Response:
-    """The names that may be given as ``voice``."""
+    """List the names that may be given as ``voice``."""
     speakers = service.models.speakers.values()
     data = [{"id": speaker.name, "name": speaker.name, "recorded": bool(speaker.prompt)} for speaker in speakers]
     return JSONResponse({"object": "list", "voices": [speaker["id"] for speaker in data], "data": data})
@@ -202,7 +203,7 @@ async def transcribe(request: Request, service: Service) -> Any:
 
 
 async def _whole(found: AsyncIterator[Any], upload: transcriptions.Upload, request: Request) -> Any:
-    """The answer in one piece; a client that leaves ends the recognition."""
+    """Wait for the whole answer; the recognition ends when the client leaves."""
     last: list[Any] = []
 
     async def read() -> None:
@@ -217,11 +218,11 @@ async def _whole(found: AsyncIterator[Any], upload: transcriptions.Upload, reque
 
 def _decoded(file: IO[bytes], most_s: float) -> Any:
     file.seek(0)
-    return transcriptions.read_sound(file, most_s)
+    return read_sound(file, most_s)
 
 
 async def _json(request: Request) -> dict[str, Any]:
-    """The object that a request's body holds."""
+    """Read the JSON object in a request's body."""
     raw = await request.body()
     try:
         body = json.loads(raw)
@@ -234,7 +235,7 @@ async def _json(request: Request) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _form(request: Request) -> AsyncIterator[dict[str, Any]]:
-    """The fields of a form; its files are gone afterwards."""
+    """Read the fields of a form; its files are deleted at the end of the block."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise RequestError(415, "the body is no form: send multipart/form-data with the field 'file'", "no_form")
     try:

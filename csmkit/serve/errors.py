@@ -1,4 +1,4 @@
-"""Errors that a client is answered, and how other errors become such answers."""
+"""Errors as answers to clients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RequestError(CsmkitError):
         self.status, self.code, self.param, self.retry_after_s = status, code, param, retry_after_s
 
     def body(self) -> dict[str, Any]:
-        """The error as OpenAI's clients read it."""
+        """The body of the answer, in the form that OpenAI's clients read."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
@@ -46,12 +46,12 @@ class RequestError(CsmkitError):
 
 
 def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> RequestError:
-    """A field that cannot be used: 422."""
+    """Make the error of a field that cannot be used, status 422."""
     return RequestError(422, message, code, param)
 
 
 def as_request_error(error: BaseException) -> RequestError:
-    """The answer to an error. Its text reaches the client only where it is about the client's own request."""
+    """Make the answer to an error; the error's text is sent only if it is about the client's own request."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, ContextOverflowError):
@@ -59,7 +59,7 @@ def as_request_error(error: BaseException) -> RequestError:
     if isinstance(error, InputError):
         return invalid(str(error))
     if isinstance(error, AudioFileError):
-        return RequestError(422, "the upload is no sound file: send WAV, FLAC, OGG or MP3", "bad_audio")
+        return RequestError(422, "the upload is no sound file: send WAV, FLAC, OGG, MP3, M4A, AAC or WebM", "bad_audio")
     if isinstance(error, CapacityError):
         return RequestError(429, "all streams are taken: ask again later", "busy", None, 2)
     if isinstance(error, DeviceMemoryError):

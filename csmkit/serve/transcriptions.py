@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from time import monotonic, sleep
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csmkit.audio import SAMPLE_RATE, resample
-from csmkit.errors import AudioFileError
-from csmkit.serve.errors import RequestError, invalid
+from csmkit.audio import SAMPLE_RATE
+from csmkit.serve.errors import invalid
 from csmkit.serve.feed import Feed
 from csmkit.serve.speech import event
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 
 IGNORED = ("temperature", "prompt")  # hints that a server may leave out; others would change the answer
 FORMATS = ("json", "text", "verbose_json")
-PIECE_S = 2.0  # of sound that the recogniser gets at once
-BLOCK_SAMPLES = 65_536
+PIECE_S = 2.0  # seconds of sound that the recogniser gets at once
 POLL_S = 0.02
 
 
@@ -57,52 +55,6 @@ def check_fields(fields: dict[str, Any]) -> None:
         raise invalid(f"response_format is none of {', '.join(FORMATS)}: give one of them", "response_format")
 
 
-def read_sound(file: IO[bytes], most_s: float) -> np.ndarray:
-    """The samples of a sound file, ``(samples,)`` float32 at 24 kHz; never more of them than allowed, whatever it says.
-
-    Raises:
-        AudioFileError: not a sound file.
-        RequestError: 413 for more than ``most_s`` seconds, 422 for a rate that no recording has.
-    """
-    import soundfile
-
-    try:
-        with _forward_only(file) as sound:
-            rate = sound.samplerate
-            if not 4_000 <= rate <= 192_000 or sound.channels > 8:
-                raise invalid(
-                    "a sound of an unusual rate or more than 8 channels: give 8 to 48 kHz, mono or stereo", "file"
-                )
-            blocks = list(_blocks(sound, int(most_s * rate)))
-    except soundfile.LibsndfileError as error:
-        raise AudioFileError(f"not a sound file: {error}") from error
-    mono = np.concatenate([np.zeros(0, np.float32), *blocks])
-    if not len(mono):
-        raise invalid("a sound file without a sample: send a recording", "file")
-    return resample(np.clip(np.nan_to_num(mono), -1.0, 1.0), rate)
-
-
-def _forward_only(file: IO[bytes]) -> Any:
-    """A sound file that is read without going back, which a FLAC file of unknown length does not allow."""
-    import soundfile
-
-    class ForwardOnly(soundfile.SoundFile):
-        def seekable(self) -> bool:
-            return False
-
-    return ForwardOnly(file)
-
-
-def _blocks(sound: Any, n_most: int) -> Iterator[np.ndarray]:
-    n_read = 0
-    while len(block := sound.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)):
-        n_read += len(block)
-        if n_read > n_most:
-            seconds = n_most / sound.samplerate
-            raise RequestError(413, f"a sound of more than {seconds:g} s: send it in parts", "too_long", "file")
-        yield block.mean(axis=1)
-
-
 class Recognition(Iterator["Transcript"]):
     """The texts of a sound: partial ones while it is read piece by piece, then the final one. See `Feed`."""
 
@@ -127,14 +79,14 @@ class Recognition(Iterator["Transcript"]):
         return self._stream.get_latest_partial()
 
     def _wait_for_partial(self, until_s: float) -> None:
-        """Let the recogniser come after before it gets more, so that there are partial texts to tell."""
+        """Wait until the recogniser has read most of its sound, so that there are partial texts to send."""
         while not self._stream.settled and monotonic() < self._deadline:
             if self._stream.get_latest_partial().audio_s >= until_s - PIECE_S / 2:
                 return
             sleep(POLL_S)
 
     def stop_soon(self) -> None:
-        """Drop the utterance; a decode in progress ends unheard."""
+        """Drop the utterance; the result of a decode in progress is discarded."""
         self._stream.cancel()
 
     def close(self) -> None:
