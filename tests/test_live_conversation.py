@@ -62,8 +62,8 @@ class Work:
 def talk(*parts: np.ndarray, live: LiveConversation | None = None, **detection: float) -> Conversation:
     clock = SoundClock(Work())
     live = live or make(clock, **detection)
-    held = converse(live, Recording(np.concatenate(parts), tail_s=5), live._clock)  # type: ignore[arg-type]
-    live._asr.close()
+    held = converse(live, Recording(np.concatenate(parts), tail_s=5), live.clock)  # type: ignore[arg-type]
+    live.asr.close()
     return held
 
 
@@ -123,11 +123,12 @@ def test_a_pause_drops_the_answer_that_was_prepared_and_leaves_no_trace():
 
 
 def test_who_goes_on_before_the_answer_is_heard_has_not_ended_the_turn():
-    clock = SoundClock(Work())
+    work = Work()
+    clock = SoundClock(work)
 
     class Slow(FakeTranscriber):
         def transcribe(self, audio_16k: np.ndarray, *, final: bool) -> Hypothesis:
-            clock._measure.now_s += 0.8 if final else 0.0  # type: ignore[attr-defined]
+            work.now_s += 0.8 if final else 0.0
             return super().transcribe(audio_16k, final=final)
 
     live = make(clock, Slow(word_s=0.3))
@@ -171,7 +172,7 @@ def test_the_echo_of_the_voice_interrupts_nothing():
         clock,
         echo=lambda played: 0.1 * played,
     )
-    live._asr.close()
+    live.asr.close()
     assert kinds(held) == ["speech_started", "speech_stopped", "user_text", "turn_done"]
     assert np.abs(held.microphone[2 * SAMPLE_RATE :]).max() > 0, "there was an echo"
 
@@ -236,7 +237,7 @@ def live() -> Iterator[LiveConversation]:
     live = make(time.perf_counter)
     with live:
         yield live
-    live._asr.close()
+    live.asr.close()
 
 
 def put(live: LiveConversation, *parts: np.ndarray) -> None:

@@ -127,19 +127,19 @@ def test_thousands_of_connections_that_are_opened_and_dropped_leave_nothing(serv
             linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # closing sends a reset
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         connection.close()
-    wait_until(lambda: len(server._uvicorn.server_state.connections) <= 1, "all connections are gone")
+    wait_until(lambda: server.n_connections <= 1, "all connections are gone")
 
 
 def test_more_connections_than_allowed_are_refused_with_an_answer(server: Server) -> None:
     idle = [connect(server) for _ in range(LIMITS.max_connections)]
     try:
-        wait_until(lambda: len(server._uvicorn.server_state.connections) >= LIMITS.max_connections, "all are open")
+        wait_until(lambda: server.n_connections >= LIMITS.max_connections, "all are open")
         answer = send(server, request(b"GET /health", HOST[:-2]))
         assert status(answer) == 503
     finally:
         for connection in idle:
             connection.close()
-    wait_until(lambda: len(server._uvicorn.server_state.connections) <= 1, "all connections are gone")
+    wait_until(lambda: server.n_connections <= 1, "all connections are gone")
 
 
 @pytest.mark.parametrize("path", [b"/../../etc/passwd", b"/%2e%2e/%2e%2e/etc/passwd", b"//etc/passwd"])

@@ -178,7 +178,7 @@ def test_a_client_that_reads_nothing_is_given_up_and_never_fills_memory() -> Non
         connection.sendall(post(text))
         wait_until(lambda: count(server, "csmkit_requests_total", status="broken") == 1, "it was given up")
         assert 0 < voice.n_made < 1_600, "speech of minutes was not made for somebody who does not listen"
-        wait_until(lambda: not server._uvicorn.server_state.connections, "its connection is closed")
+        wait_until(lambda: not server.n_connections, "its connection is closed")
 
 
 def test_speech_that_fails_on_its_way_is_not_taken_for_a_whole_answer() -> None:

@@ -16,14 +16,14 @@ from csmkit.live.playback import Playback
 from csmkit.live.turn_times import TurnTimes
 from csmkit.live.user_turn import UserTurn
 
-_ONSET_SAMPLES = SAMPLE_RATE // 100  # 10 ms, what `first_audible` looks at
-_LEAD_WINDOWS = 2  # of 10 ms of silence that are kept before the first sound
+_ONSET_SAMPLES = SAMPLE_RATE // 100  # 10 ms, the window of `first_audible`
+_LEAD_WINDOWS = 2  # windows of silence that are kept before the first sound
 
 
 class State(Enum):
-    """How far an answer is."""
+    """The state of an answer."""
 
-    PREPARED = "prepared"  # its events are held: the user may go on
+    PREPARED = "prepared"  # its events are held back, as the user may go on
     GIVEN = "given"  # its events are handed out
     INTERRUPTED = "interrupted"
     DROPPED = "dropped"
@@ -37,7 +37,7 @@ class Answer:
         turn: the user's turn.
         sound: the sound of that turn, ``(samples,)`` at 24 kHz, up to the end that was found.
         times: moments of the turn and of this answer.
-        state: how far it is.
+        state: the state of the answer.
         text: what the user said; None before it is recognised, empty without a word.
         events: the chatbot's events; None before it is asked.
         held: events that are not handed out yet.
@@ -113,7 +113,7 @@ class Answer:
     def hand_out(self, content: dict[str, Any], now: float) -> bool:
         """Note a chunk of sound that reaches the listener now; False if it is left out.
 
-        The silence that the voice begins with is left out, but for 20 ms: a listener who waits should not wait for it.
+        The silence at the beginning of the voice is left out, except for 20 ms: it would only add to the delay.
         """
         samples = content["data"]
         if self.times.handed_out is None:
@@ -135,26 +135,26 @@ class Answer:
         return played_ms + self._n_left_out / SAMPLE_RATE * 1000 if played_ms else 0.0
 
     def silence(self, chatbot: StreamingConversationalChatbot) -> str:
-        """Let the chatbot stop, and keep what was played; its text, which is `kept` too."""
+        """Stop the chatbot and keep only the part that was played; returns its text, which is also in `kept`."""
         if self.events is not None and not self.over:
             chatbot.interrupt()
         self.kept = "" if self.events is None else chatbot.truncate(self.made_ms)
         return self.kept
 
     def _abandon(self, chatbot: StreamingConversationalChatbot) -> None:
-        """End the chatbot's turn without a trace in its history."""
+        """End the chatbot's turn and remove it from the history."""
         self.over = True
         if self.events is not None:
             chatbot.truncate(0)
             self.events.close()
 
     def erase(self, chatbot: StreamingConversationalChatbot) -> None:
-        """Take an answer that is dropped out of the history, where the chatbot has ended it already."""
+        """Remove a dropped answer from the history if the chatbot has already ended it."""
         if self.over and self.events is not None:
             chatbot.truncate(0)
 
 
 def _silent_samples(samples: np.ndarray) -> int:
-    """How many samples before the first sound can be left out; all where there is none."""
+    """Number of samples before the first sound that can be left out; all if there is no sound."""
     onset = first_audible(audible_windows(samples))
     return len(samples) if onset is None else max(0, onset - _LEAD_WINDOWS) * _ONSET_SAMPLES

@@ -23,8 +23,8 @@ from csmkit.live.user_turn import UserTurn
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
 
-_REPORT_S = 0.5  # a listener that is told to fall silent reports so within this time
-_IDLE_S = 0.5  # how often the thread that answers looks whether it should end
+_REPORT_S = 0.5  # within this time a listener reports that it has stopped
+_IDLE_S = 0.5  # how often the answering thread checks whether to end
 _JOIN_S = 10.0
 
 
@@ -46,7 +46,9 @@ class LiveConversation:
 
     Attributes:
         chatbot: answers the user.
+        asr: recognises the user.
         detector: finds the turns; its ``detection`` may be replaced between turns.
+        clock: returns the present moment in seconds.
 
     Raises:
         InputError: no recogniser.
@@ -64,11 +66,11 @@ class LiveConversation:
         if recogniser is None:
             raise InputError("a live conversation needs a recogniser: give asr=StreamingWhisperASR('base.en')")
         self.chatbot, self.detector = chatbot, detector or TurnDetector()
-        self._asr: StreamingWhisperASR = recogniser
-        self._clock, self._started_s = clock, clock()
+        self.asr: StreamingWhisperASR = recogniser
+        self.clock, self._started_s = clock, clock()
         self._changed = threading.Condition()  # guards everything below
         self._events: deque[Any] = deque()
-        self._turn: UserTurn | None = None  # being spoken, or not answered audibly yet
+        self._turn: UserTurn | None = None  # being spoken, or not yet answered with sound
         self._answer: Answer | None = None  # the newest
         self._work: deque[Answer] = deque()  # the answers that are not over, oldest first
         self._n_turns = 0
@@ -76,7 +78,7 @@ class LiveConversation:
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
-    # What the microphone and the loudspeaker call.
+    # Input from the microphone and the loudspeaker.
 
     def put(self, frame: Waveform) -> None:
         """Hear the next frame of the microphone, ``(samples,)`` at 24 kHz; 20 to 40 ms are usual.
@@ -91,7 +93,7 @@ class LiveConversation:
         with self._changed:
             if self._closed:
                 return
-            now = self._clock()
+            now = self.clock()
             self._watch_playback(now)
             if self._turn is not None:
                 self._turn.add(samples)
@@ -103,7 +105,7 @@ class LiveConversation:
         """The listener reports how much of the present answer it has played, in milliseconds."""
         with self._changed:
             if self._answer is not None and self._answer.state is State.GIVEN:
-                now = self._clock()
+                now = self.clock()
                 self._answer.playback.report(played_ms, now)
                 self._watch_playback(now)
 
@@ -116,7 +118,7 @@ class LiveConversation:
             answer = self._answer
             if answer is None or answer.state is not State.INTERRUPTED or answer.times.silent is not None:
                 return
-            answer.times.silent = self._clock()
+            answer.times.silent = self.clock()
             answer.playback.stop(played_ms)
             answer.silence(self.chatbot)
             self._report_interrupted(answer)
@@ -125,9 +127,9 @@ class LiveConversation:
         """Stop the answer, as if the user had broken in. Nothing to stop is fine."""
         with self._changed:
             if self._answer is not None and self._answer.state is State.GIVEN:
-                self._interrupt(self._answer, self._clock())
+                self._interrupt(self._answer, self.clock())
 
-    # What comes out.
+    # Output.
 
     def take_events(self) -> list[LiveEvent]:
         """The events since the last call, at once."""
@@ -163,8 +165,8 @@ class LiveConversation:
         """
         if self._thread is not None or self._closed:
             raise StateError("a conversation is started once: make another one")
-        self._asr.prepare()
-        self._started_s = self._clock()
+        self.asr.prepare()
+        self._started_s = self.clock()
         self._thread = threading.Thread(target=self._run, name="csmkit-live", daemon=True)
         self._thread.start()
 
@@ -188,7 +190,7 @@ class LiveConversation:
         if answer is None:
             return None
         try:
-            made = answer.step(self.chatbot, self._clock)
+            made = answer.step(self.chatbot, self.clock)
         except CsmkitError as error:
             made = [("error", {"message": str(error)})]
             answer.over = True
@@ -209,7 +211,7 @@ class LiveConversation:
                 return
             answer = self._answer
             if answer is not None and answer.state is State.GIVEN:
-                self._interrupt(answer, self._clock())
+                self._interrupt(answer, self.clock())
                 answer.times.silent = answer.times.interrupted
                 self._report_interrupted(answer)
             elif answer is not None:
@@ -263,7 +265,7 @@ class LiveConversation:
             answer.times.broke_in = at
             self._interrupt(answer, now)
         self._n_turns += 1
-        self._turn = UserTurn(self._n_turns, self._asr, at, at, breaks_in)
+        self._turn = UserTurn(self._n_turns, self.asr, at, at, breaks_in)
         self._turn.add(self.detector.sound())
         self._emit("speech_started", self._n_turns, audio_s=change.at_s, breaks_in=breaks_in)
 
@@ -319,7 +321,7 @@ class LiveConversation:
             elif answer.state is State.PREPARED:
                 answer.held += made
             else:
-                now = self._clock()
+                now = self.clock()
                 self._hand_out(answer, made, now)
                 if answer.times.silent is not None:
                     self._report_interrupted(answer)
@@ -381,7 +383,7 @@ class LiveConversation:
         if self._answer is answer and answer.state is State.GIVEN:
             self._answer = None
         row = {"turn": answer.turn.number, "user_text": answer.text, "breaks_in": answer.turn.breaks_in}
-        row |= {"n_dropped_answers": answer.turn.n_dropped, "played_ms": answer.playback.played_ms(self._clock())}
+        row |= {"n_dropped_answers": answer.turn.n_dropped, "played_ms": answer.playback.played_ms(self.clock())}
         chat: dict[str, Any] = answer.complete or {"metrics": {}, "spans": []}
         offset_ms = (answer.called_s - answer.times.ended) * 1000
         self._emit(
@@ -408,5 +410,5 @@ class LiveConversation:
             self._emit("user_partial", turn.number, text=str(partial), committed=partial.committed)
 
     def _emit(self, kind: str, turn: int, **content: Any) -> None:
-        self._events.append({"type": kind, "time_s": self._clock() - self._started_s, "turn": turn, **content})
+        self._events.append({"type": kind, "time_s": self.clock() - self._started_s, "turn": turn, **content})
         self._changed.notify_all()

@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-QUIET_DBFS = -55.0  # sound of the voice below this makes no echo worth a thought
+QUIET_DBFS = -55.0  # the echo of quieter sound is ignored
 _DELAY_WINDOWS = 16  # of 32 ms: an echo comes back within half a second of what the listener reports as played
 _KNOWN_WINDOWS = 5  # measurements that a coupling needs
 _MEMORY_WINDOWS = 120  # of them, the newest that count: about four seconds of echo, or of noise

@@ -1,4 +1,4 @@
-"""How much of an answer its listener has played: as reported, or reckoned by the clock."""
+"""How much of an answer the listener has played: as reported, or estimated from the clock."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Playback:
         self._n_sound += len(chunk)
 
     def report(self, played_ms: float, now_s: float) -> None:
-        """Take the listener's word for it."""
+        """Set the position that the listener reports."""
         if not self._stopped:
             self._from_sample = min(self._n_sound, max(0, round(played_ms / 1000 * SAMPLE_RATE)))
             self._from_s = now_s
 
     def stop(self, played_ms: float) -> None:
-        """Nothing more will be played."""
+        """End the playback at a position."""
         self._from_sample = min(self._n_sound, max(0, round(played_ms / 1000 * SAMPLE_RATE)))
         self._stopped = True
 

@@ -50,7 +50,7 @@ class SoundClock:
 
 @dataclass
 class Listener:
-    """Plays the voice on a timeline and falls silent when it is told to.
+    """Plays the voice on a timeline, and stops when an event says so.
 
     Attributes:
         reacts_s: seconds from an event until the sound has followed it.
@@ -130,12 +130,12 @@ class Recording:
 
 @dataclass
 class Conversation:
-    """What a conversation with a recorded user was.
+    """The record of a conversation with a recorded user.
 
     Attributes:
         events: all of them, in order.
-        microphone: what was heard, ``(samples,)`` at 24 kHz, the echo included.
-        voice: what was played, ``(samples,)`` at 24 kHz.
+        microphone: the sound of the microphone, ``(samples,)`` at 24 kHz, including the echo.
+        voice: the sound of the loudspeaker, ``(samples,)`` at 24 kHz.
     """
 
     events: list[Any]
@@ -198,7 +198,7 @@ def converse(
 
 
 class _Work:
-    """The processor that answers: one piece of work after the other, each handed over at the moment it is done."""
+    """The simulated processor: does one piece of work after another, and hands each over when its time is up."""
 
     def __init__(self, live: LiveConversation, clock: SoundClock) -> None:
         self._live, self._clock = live, clock

@@ -1,4 +1,4 @@
-"""Where a user's turn begins and ends, found in frames of sound while they arrive."""
+"""Finds the beginnings and ends of a user's turns while their sound arrives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EndOfTurn = Callable[[np.ndarray], float]
 
 @dataclass(frozen=True)
 class TurnDetection:
-    """What counts as a turn; the first three as in ``server_vad`` of OpenAI's Realtime API.
+    """The settings of turn detection; the first three are those of ``server_vad`` in OpenAI's Realtime API.
 
     Attributes:
         threshold: probability of speech, in (0, 1), from which on a window of 32 ms counts as speech.
@@ -78,7 +78,7 @@ class TurnDetection:
 
 
 class TurnChange(NamedTuple):
-    """Something that a frame has decided.
+    """A change of turn that was found in a frame.
 
     Attributes:
         kind: ``speech_started`` · ``probable_end``, the user may have ended · ``speech_resumed``, they had not ·
@@ -135,7 +135,7 @@ class TurnDetector:
         return self._n_put / SAMPLE_RATE
 
     def put(self, frame: Waveform) -> list[TurnChange]:
-        """Take the next frame, ``(samples,)`` at 24 kHz; what it has decided, usually nothing.
+        """Add the next frame, ``(samples,)`` at 24 kHz; returns the changes of turn found in it, usually none.
 
         Raises:
             InputError: not a waveform, or NaN in it.
@@ -161,7 +161,7 @@ class TurnDetector:
         return self._kept[max(0, first - (self._n_put - len(self._kept))) :].copy()
 
     def reset(self) -> None:
-        """Forget everything that was heard, but for what was learned about the echo."""
+        """Discard all sound; the measured level of the echo is kept."""
         self._activity.reset()
         self._start_over()
 
@@ -190,7 +190,7 @@ class TurnDetector:
         return self._within(probability, end_s) if self._in_turn else self._before(by_user, end_s)
 
     def _is_user(self, probability: float, level: float) -> bool:
-        """Whether a window counts as the user's speech; over the voice it has to be surer, and louder than the echo."""
+        """Whether a window is the user's speech; while the voice plays, its probability and level must be higher."""
         if self.voice_level_dbfs is None:
             return probability >= self.detection.threshold
         louder = level > self._echo.expected_dbfs() + self.detection.echo_margin_db

@@ -1,4 +1,4 @@
-"""When what happened in a live turn, and its figures; each is defined in docs/metrics.md."""
+"""The moments of a live turn, and the figures made of them; docs/metrics.md defines each."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TurnTimes:
 
 
 def moved_spans(spans: list[Span], by_ms: float) -> list[Span]:
-    """The same spans on a clock that began so much earlier."""
+    """The same spans on a clock that began ``by_ms`` earlier."""
     moved: list[Any] = []
     for span in spans:
         end_ms = span["end_ms"]

@@ -1,4 +1,4 @@
-"""What the user says in one turn: its sound, and its text while it arrives."""
+"""One turn of the user: its sound, and its text while the sound arrives."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ class UserTurn:
         return self._stream is not None and self._stream.wait_until_read(timeout_s)
 
     def sound(self) -> np.ndarray:
-        """All of it so far, ``(samples,)`` at 24 kHz."""
+        """The whole sound so far, ``(samples,)`` at 24 kHz."""
         return np.concatenate(self._frames) if self._frames else np.zeros(0, np.float32)
 
     def transcribe(self, sound: np.ndarray, timeout_s: float) -> str:
         """The text of the turn's sound, read as a whole; blocks.
 
-        A recogniser that takes too long is left behind, and the next turn gets a new thread of it.
+        A recogniser that takes too long is abandoned, and the next turn gets a new thread.
 
         Raises:
             TranscriptionError: the recogniser failed or took too long.
@@ -91,6 +91,6 @@ class UserTurn:
             stream.cancel()
 
     def close(self) -> None:
-        """No more partial text is wanted."""
+        """End the recognition of partial texts."""
         if self._stream is not None:
             self._stream.cancel()

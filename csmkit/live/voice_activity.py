@@ -1,4 +1,4 @@
-"""Is there speech in these 32 ms: the Silero model that ships with faster-whisper, and a rule without a model."""
+"""Detection of speech in windows of 32 ms: the Silero model in faster-whisper, and a rule without a model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _CONTEXT = 64  # samples before a window that Silero reads again
 
 
 class VoiceActivity(Protocol):
-    """Rates one window of sound after the other; holds what it remembers of the earlier ones."""
+    """Rates one window of sound after another; holds the state that is carried from window to window."""
 
     def probability(self, window: np.ndarray) -> float:
         """The probability, in [0, 1], that somebody speaks in ``(512,)`` float32 samples at 16 kHz."""
         ...
 
     def reset(self) -> None:
-        """Forget the earlier windows."""
+        """Discard the state of the earlier windows."""
         ...
 
 
@@ -75,7 +75,7 @@ class LoudnessActivity:
         return float(level_dbfs(window) >= self._threshold_dbfs)
 
     def reset(self) -> None:
-        """Nothing is remembered."""
+        """Do nothing: this rule has no state."""
 
 
 def level_dbfs(samples: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Who may start now, who waits, and who is told to come back."""
+"""Admission of requests: which start, which wait, and which are refused."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from time import monotonic
 from csmkit.serve.errors import RequestError
 from csmkit.serve.settings import Limits
 
-FIRST_GUESS_S = 2.0  # how long an utterance takes, before any has been timed
+FIRST_GUESS_S = 2.0  # assumed duration of an utterance before any was timed
 LONGEST_RETRY_S = 60
 
 
 class Admission:
-    """Counts what is going on, in one event loop.
+    """Counts the work in progress; used in one event loop.
 
     Attributes:
         n_active: utterances and answers being generated.

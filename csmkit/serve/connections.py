@@ -1,4 +1,4 @@
-"""uvicorn's protocols with limits it has none for: headers that never end, and closed connections nobody reads."""
+"""uvicorn's protocols with two more limits: on the time of a header, and of a closed connection that is not read."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from csmkit.serve.settings import Limits
 
-SEND_BUFFER_BYTES = 128 * 1024  # of the system, a connection; it would grow to megabytes, minutes of sound
-CHECKS = 4  # of a connection within its limit
+SEND_BUFFER_BYTES = 128 * 1024  # for each connection; megabytes, as the system would allow, are minutes of sound
+CHECKS = 4  # times that a connection is looked at within its limit
 
 
 class Watch:
-    """Ends a connection that is waited for in vain. The protocol asks it to look from time to time."""
+    """Ends a connection that waits too long for its client. The protocol calls `look` from time to time."""
 
     def __init__(self, transport: asyncio.Transport, limit_s: float) -> None:
         self._transport, self._limit_s = transport, limit_s
         self._since: float | None = None
 
     def look(self, waiting: bool, now: float) -> None:
-        """Note whether the connection is waited for; abort it when that has lasted too long."""
+        """Note whether the connection waits for its client now; abort it when that has lasted too long."""
         if not waiting:
             self._since = None
         elif self._since is None:
@@ -33,17 +33,17 @@ class Watch:
 
 
 def keep_buffers_small(transport: asyncio.Transport) -> None:
-    """Let a client that reads slowly be noticed after some seconds of sound."""
+    """Limit the system's buffer, so that a slow reader is noticed after some seconds of sound."""
     connection = transport.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
 
 def protocols(limits: Limits) -> tuple[type[H11Protocol], type[WebSocketsSansIOProtocol]]:
-    """The classes that uvicorn makes of each connection, with these limits."""
+    """Make the classes that handle connections in uvicorn, with these limits."""
 
     class Http(H11Protocol):
-        """An HTTP connection whose next header has to come in time."""
+        """An HTTP connection with a time limit on the next header."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -69,7 +69,7 @@ def protocols(limits: Limits) -> tuple[type[H11Protocol], type[WebSocketsSansIOP
             self._next_look = self.loop.call_later(min(limits.header_s, limits.slow_reader_s) / CHECKS, self._look)
 
     class WebSocket(WebSocketsSansIOProtocol):
-        """A WebSocket that is gone when it is closed, whether its client reads or not."""
+        """A WebSocket that is closed in limited time, whether its client reads or not."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)

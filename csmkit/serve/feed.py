@@ -1,4 +1,4 @@
-"""From a thread that makes items to a coroutine that sends them, with a bound on what lies between."""
+"""A bounded queue from a thread that makes items to a coroutine that sends them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Source(Protocol[T_co]):
-    """Something that makes items, each call of ``next`` blocking until one is there."""
+    """An iterator of items; each call of ``next`` blocks until an item is there."""
 
     def __iter__(self) -> Iterator[T_co]: ...
 
@@ -24,7 +24,7 @@ class Source(Protocol[T_co]):
         ...
 
     def close(self) -> None:
-        """Free everything; called in the thread that iterates."""
+        """Free all resources; called in the thread that iterates."""
         ...
 
 
@@ -48,7 +48,7 @@ class Feed(Generic[T]):
         self._done = self._loop.run_in_executor(threads, self._run)
 
     async def next(self) -> T | None:
-        """The next item; None after the last.
+        """Wait for the next item; None after the last.
 
         Raises:
             BaseException: what the source raised, after the items before it.

@@ -1,4 +1,4 @@
-"""What a server counts, in the text format of Prometheus."""
+"""Counters of a server, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from pathlib import Path
 
-FIRST_AUDIO_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)  # bounds of the histogram's bars
+FIRST_AUDIO_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)  # upper bounds of the histogram's buckets
 Labels = tuple[tuple[str, str], ...]
 
 HELP = {
@@ -82,7 +82,7 @@ def _labels(labels: Labels) -> str:
 
 
 def process_gauges() -> dict[str, float]:
-    """Memory, threads and open files of this process; those that the system does not tell are left out."""
+    """Memory, threads and open files of this process; values that the system does not give are left out."""
     gauges: dict[str, float] = {"process_threads": threading.active_count()}
     if sys.platform == "linux":
         n_pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -1,4 +1,4 @@
-"""The models that a server shares among all its clients, and the names by which clients ask for them."""
+"""The models that all clients of a server share, and the names by which clients choose them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Speaker:
     """A voice by name.
 
     Attributes:
-        name: what a request gives as ``voice``.
+        name: the value of ``voice`` in a request.
         number: the speaker of the model.
         prompt: segments that lead the context, such as a recording to speak like.
     """
@@ -50,7 +50,7 @@ class Speaker:
 
 @dataclass
 class ServedModels:
-    """What answers requests. All of it may be used from many threads at once.
+    """The models of a server; all may be used from many threads at once.
 
     Attributes:
         name: name of the voice, as `/v1/models` lists it.
@@ -84,14 +84,14 @@ class ServedModels:
             self.asr.transcribe(np.zeros(SAMPLE_RATE // 2, np.float32))
 
     def close(self) -> None:
-        """Let the threads of voice and recogniser end."""
+        """End the threads of voice and recogniser."""
         if isinstance(self.voice, SharedGenerator):
             self.voice.close()
         if self.asr is not None:
             self.asr.close()
 
     def activity(self) -> VoiceActivity | None:
-        """What tells speech from silence in a new conversation; None for Silero's model."""
+        """Make the speech detector of a new conversation; None for Silero's model."""
         return None if self.new_activity is None else self.new_activity()
 
     def names(self) -> dict[str, list[str]]:
@@ -104,7 +104,7 @@ class ServedModels:
         return names
 
     def check_name(self, task: str, name: object) -> None:
-        """Raise RequestError unless a task has a model of that name. The name goes nowhere else."""
+        """Raise RequestError unless a task has a model of that name; the name is used for nothing else."""
         names = self.names().get(task)
         if names is None:
             raise RequestError(404, f"this server has no model for {task}", "model_not_found", "model")
@@ -114,10 +114,10 @@ class ServedModels:
             )
 
     def speaker(self, voice: object) -> Speaker:
-        """The speaker that a request's ``voice`` means: a name, ``{"id": name}``, or the speaker's number.
+        """Find the speaker of a request's ``voice``: a name, ``{"id": name}``, or the speaker's number.
 
         Raises:
-            RequestError: none of them.
+            RequestError: no speaker of that name.
         """
         name = voice.get("id") if isinstance(voice, dict) else voice
         if isinstance(name, str) and name in self.speakers:
@@ -172,7 +172,7 @@ class ModelChoice:
         speech = self.speech or chosen.speech
         how = VoiceLoading(self.codec_weights, self.device, self.dtype, self.execution)
         generator = load_voice(speech, how)
-        # A passage may begin before the place of the one before it is free: as many may wait as may speak.
+        # A passage may begin before the previous one has left its row, so as many may wait as may speak.
         voice = SharedGenerator(generator, self.max_streams, self.max_streams)
         whisper = self.whisper or chosen.asr
         asr = StreamingWhisperASR(whisper, preset=chosen.asr_preset, max_audio_s=self.max_audio_s)
@@ -190,7 +190,7 @@ class ModelChoice:
 
 
 def _public_name(speech: object) -> str:
-    """The name by which clients ask for a voice: of a checkpoint directory its last part alone."""
+    """The name by which clients choose a voice; for a checkpoint directory its last part only."""
     if not isinstance(speech, str):
         return "csm"
     return Path(speech).resolve().name if Path(speech).is_dir() else speech

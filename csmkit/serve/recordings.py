@@ -1,4 +1,4 @@
-"""Voices by name: a folder of recordings, each with the words that are said in it."""
+"""Named voices: a folder of recordings, each with its words in a text file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def read_speakers(folder: Path, number: int = 0) -> list[Speaker]:
-    """The voices of a folder, by name: of ``anna.wav`` and ``anna.txt``, what is said in it, the voice ``anna``.
+    """Read the voices of a folder: ``anna.wav`` and its words in ``anna.txt`` make the voice ``anna``.
 
     Args:
         folder: has the recordings, up to 30 s each.
         number: the speaker of the model that speaks like them.
 
     Raises:
-        InputError: no recording there, one without its text, a name of other characters, or silence.
+        InputError: no recording, a recording without its text, a name of other characters, or silence.
         AudioFileError: no such folder, or a file that is no sound.
     """
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""What every request passes before a route sees it: address, page of origin, token, encoding, size and time."""
+"""Checks on every request before its route: host, origin, token, encoding, size and time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Send = Callable[[Message], Awaitable[None]]
 Scope = dict[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-PUBLIC = ("/health", "/ready", "/ping")  # asked by whatever restarts or balances servers, without a token
-UPLOADS = ("/v1/audio/transcriptions",)  # whose body is a sound file
+PUBLIC = ("/health", "/ready", "/ping")  # programs that restart or balance servers ask for these without a token
+UPLOADS = ("/v1/audio/transcriptions",)  # routes with a sound file as their body
 SUBPROTOCOL_TOKEN = "openai-insecure-api-key."  # how a page sends its token: browsers cannot set headers of WebSockets
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -111,7 +111,7 @@ class Guard:
 
 
 class Body:
-    """A request's body, no larger and no slower than allowed."""
+    """A request's body, limited in size and time."""
 
     def __init__(self, receive: Receive, most_bytes: int, most_s: float) -> None:
         self._receive, self._most_bytes = receive, most_bytes
@@ -150,7 +150,7 @@ def _with_headers(send: Send) -> Send:
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, error: RequestError) -> None:
-    """Answer with an error; of a WebSocket, the request to open it is answered."""
+    """Answer a request with an error, or the request to open a WebSocket."""
     body = json.dumps(error.body()).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
     if scope["type"] == "http" and error.status in (408, 413, 415):

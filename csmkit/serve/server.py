@@ -1,4 +1,4 @@
-"""The server: listens, loads, answers, and ends without cutting anybody short."""
+"""The server: listens, loads the models, answers, and lets answers in progress end before it stops."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from csmkit.serve.settings import ServeOptions
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 2048  # connections that the system keeps until they are accepted
+BACKLOG = 2048  # connections that the system holds until they are accepted
 POLL_S = 0.05
 FILES_A_CONNECTION = 2
 
@@ -74,6 +74,11 @@ class Server:
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    @property
+    def n_connections(self) -> int:
+        """Number of open connections."""
+        return len(self._uvicorn.server_state.connections)
+
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C; the first lets answers in progress end, a second one does not.
 
@@ -124,7 +129,7 @@ class Server:
 
 
 class _Draining(uvicorn.Server):
-    """uvicorn's server, which on a signal first lets answers in progress end."""
+    """uvicorn's server, except that a signal first lets answers in progress end."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -132,7 +137,7 @@ class _Draining(uvicorn.Server):
         self._draining = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """First take no new work; a second signal ends at once."""
+        """Drain at the first signal; end at once at the second."""
         if self._draining:
             super().handle_exit(sig, frame)
             self.force_exit = True
@@ -158,7 +163,7 @@ class _Draining(uvicorn.Server):
 
 
 def _listen(options: ServeOptions) -> socket.socket:
-    """A socket that listens; raises StateError where the address cannot be had."""
+    """Open a listening socket; raises StateError if the address is not available."""
     try:
         return socket.create_server(
             (options.host, options.port),
@@ -173,7 +178,7 @@ def _listen(options: ServeOptions) -> socket.socket:
 
 
 def _allow_files(n_files: int) -> None:
-    """Raise this process's limit of open files, as far as it may."""
+    """Raise this process's limit of open files, as far as the system allows."""
     if sys.platform != "win32":
         import resource
 

@@ -1,4 +1,4 @@
-"""What the routes of a server share: models and their state, admission, counters and threads."""
+"""The state that all routes of a server share: models, admission, counters and threads."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Service:
         try:
             given = self._given
             self._models = given if isinstance(given, ServedModels) else await asyncio.to_thread(given)
-        except Exception as error:  # the loading thread's top frame: the server ends and says why
+        except Exception as error:  # the loading thread's top frame: the server ends and reports the error
             self.error = error
             raise
 
     async def stop(self) -> None:
-        """Let the models go."""
+        """Close the models and end the threads."""
         models, self._models = self._models, None
         if models is not None and models is not self._given:
             await asyncio.to_thread(models.close)
@@ -69,7 +69,7 @@ class Service:
         return self._models
 
     def gauges(self) -> dict[str, float]:
-        """What holds now, for `/metrics`."""
+        """The present values of the gauges in `/metrics`."""
         admission = self.admission
         return {
             "csmkit_streams": admission.n_active,

@@ -1,4 +1,4 @@
-"""What a server is told when it starts: where it listens, who may ask, and how much."""
+"""The settings of a server: its address, who may use it, and its limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHORTEST_TOKEN = 16  # characters; a shorter one can be guessed
 
 @dataclass(frozen=True)
 class Limits:
-    """How much clients may ask, one by one and all together. Counts are at least 1, durations above 0.
+    """The limits of a server, for one client and for all. Counts are at least 1, durations above 0.
 
     Attributes:
         max_streams: utterances that are generated at the same time.
@@ -65,7 +65,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Where a server listens and whom it answers.
+    """The address of a server, and who may use it.
 
     Attributes:
         host: address to listen on.

@@ -16,11 +16,11 @@ MEDIA_TYPES = {
     "mp3": "audio/mpeg",
     "opus": "audio/ogg;codecs=opus",
 }
-UNKNOWN_SIZE = 0xFFFF_FFFF  # of a WAV whose end is not known yet
+UNKNOWN_SIZE = 0xFFFF_FFFF  # in the header of a WAV file whose end is not known yet
 PAGE_LATENCY_MS = 80.0  # most sound in a page of Ogg; libsndfile's own choice is a second
 CONSTANT_RATE: dict[str, Any] = {"bitrate_mode": "CONSTANT", "compression_level": 0.5}
 """Of MP3, 80 kbit/s: without a header that says so, readers take the rate of the beginning for that of the whole."""
-_SET_PAGE_LATENCY = 0x1302  # of libsndfile's sf_command
+_SET_PAGE_LATENCY = 0x1302  # a command of libsndfile's sf_command
 
 
 class Encoder(Protocol):

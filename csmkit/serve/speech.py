@@ -37,7 +37,7 @@ FIELDS = (
     "chunk_frames",
     "max_audio_length_ms",
 )
-N_AHEAD = 4  # chunks that wait for the client, at most 24 frames or about two seconds of sound
+N_AHEAD = 4  # chunks that may wait for the client, at most 24 frames, which are about two seconds of sound
 MOST_CHUNK_FRAMES = 125  # ten seconds
 
 

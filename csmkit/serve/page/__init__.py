@@ -1,4 +1,4 @@
-"""The page at ``/``: files that are sent as they are, and the notebook's player."""
+"""The page at ``/``: static files and the notebook's player."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 HERE = Path(__file__).parent
 PLAYER = Path(__file__).parents[2] / "lab" / "notebook"  # read as files: the widget's Python is not needed here
-PLAYER_SCRIPTS = ("sound.js", "player.js", "widget.js")  # one module together
+PLAYER_SCRIPTS = ("sound.js", "player.js", "widget.js")  # joined, they are one module
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -27,7 +27,7 @@ FILES = {
 
 
 def routes() -> dict[str, Callable[[Request], Awaitable[Any]]]:
-    """An endpoint for each file."""
+    """Make an endpoint for each file."""
     return {path: _endpoint(path) for path in FILES}
 
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from csmkit.chat.chatbot import StreamingConversationalChatbot
     from csmkit.chat.events import Event
 
-Tell = Callable[..., Awaitable[None]]
+Send = Callable[..., Awaitable[None]]
 SHOWN = ("ttfa_ms", "ttfa_audible_ms", "llm_ttft_ms", "rtf", "audio_s", "max_underrun_ms", "finish_reason")
 
 
 def new_id(kind: str) -> str:
-    """A name such as ``item_3f…`` that nothing else has."""
+    """Make a unique id such as ``item_3f…``."""
     return f"{kind}_{uuid4().hex[:20]}"
 
 
@@ -43,7 +43,7 @@ class TurnEvents(Iterator["Event"]):
         self._chatbot.interrupt()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """End the turn and free its resources."""
         self._events.close()
 
 
@@ -52,14 +52,14 @@ class Answer:
     """An answer on its way to the client.
 
     Attributes:
-        tell: sends an event: its type, then its fields.
-        response_id, item_id: ids that the client is told.
+        send: sends an event, given its type and its fields.
+        response_id, item_id: ids that the client gets.
         n_samples: number of samples that were sent.
         transcript: what was spoken so far, clause by clause.
         status: status of the API's response: in_progress, completed, cancelled, incomplete or failed.
     """
 
-    tell: Tell
+    send: Send
     response_id: str = field(default_factory=lambda: new_id("resp"))
     item_id: str = field(default_factory=lambda: new_id("item"))
     n_samples: int = 0
@@ -107,26 +107,26 @@ class Answer:
         }
 
     async def begin(self, previous_item_id: str | None) -> None:
-        """Say that an answer comes."""
-        await self.tell("response.created", response=self.response())
+        """Send the events that begin an answer."""
+        await self.send("response.created", response=self.response())
         at = {"response_id": self.response_id, "output_index": 0}
-        await self.tell("response.output_item.added", **at, item=self.item("in_progress"))
-        await self.tell("conversation.item.added", previous_item_id=previous_item_id, item=self.item("in_progress"))
+        await self.send("response.output_item.added", **at, item=self.item("in_progress"))
+        await self.send("conversation.item.added", previous_item_id=previous_item_id, item=self.item("in_progress"))
         part = {"type": "audio", "transcript": ""}
-        await self.tell("response.content_part.added", **self._at, part=part)
+        await self.send("response.content_part.added", **self._at, part=part)
 
     async def pass_on(self, event: Event) -> None:
-        """Tell what happened in the turn."""
+        """Send the client's events for one event of the chatbot's turn."""
         match event["type"]:
             case "clause":
                 piece = (" " if self.transcript else "") + event["text"]
                 self.transcript += piece
-                await self.tell("response.output_audio_transcript.delta", **self._at, delta=piece)
+                await self.send("response.output_audio_transcript.delta", **self._at, delta=piece)
             case "audio_chunk":
                 samples = event["data"].numpy()
                 self.n_samples += len(samples)
                 delta = base64.b64encode(pcm16(samples)).decode()
-                await self.tell("response.output_audio.delta", **self._at, delta=delta)
+                await self.send("response.output_audio.delta", **self._at, delta=delta)
             case "complete":
                 interrupted = event["finish_reason"] == INTERRUPTED
                 self.status = "cancelled" if interrupted else "completed"
@@ -135,18 +135,18 @@ class Answer:
                 self.spans = list(event["spans"])
 
     async def end(self, previous_item_id: str | None) -> None:
-        """Say that it is over, with its final text."""
-        await self.tell("response.output_audio.done", **self._at)
-        await self.tell("response.output_audio_transcript.done", **self._at, transcript=self.transcript)
+        """Send the events that end an answer, with its final text."""
+        await self.send("response.output_audio.done", **self._at)
+        await self.send("response.output_audio_transcript.done", **self._at, transcript=self.transcript)
         part = {"type": "audio", "transcript": self.transcript}
-        await self.tell("response.content_part.done", **self._at, part=part)
+        await self.send("response.content_part.done", **self._at, part=part)
         at = {"response_id": self.response_id, "output_index": 0}
-        await self.tell("response.output_item.done", **at, item=self.item())
-        await self.tell("conversation.item.done", previous_item_id=previous_item_id, item=self.item())
-        await self.tell("response.done", response=self.response())
+        await self.send("response.output_item.done", **at, item=self.item())
+        await self.send("conversation.item.done", previous_item_id=previous_item_id, item=self.item())
+        await self.send("response.done", response=self.response())
 
     def fail(self, error: dict[str, Any]) -> None:
-        """Note that it broke off."""
+        """Note that the answer failed."""
         self.status, self.reason, self.error = "failed", None, error
 
     @property

@@ -1,4 +1,4 @@
-"""A conversation on a WebSocket: what the client sends, and what comes of it."""
+"""A conversation on a WebSocket: handlers for the client's events, and the answers."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-N_AHEAD = 8  # events of a turn that wait for the client
-BURST_S = 5.0  # of messages at the allowed rate that may come at once
+N_AHEAD = 8  # events of a turn that may wait for the client
+BURST_S = 5.0  # so many seconds' worth of messages may come at once
 
 
 class Closed(Exception):
-    """The conversation is over; with the code and the reason that the client is told."""
+    """The end of a conversation, with the code and the reason that the client gets."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -82,7 +82,7 @@ class Conversation:
         self._items = Items(service.limits.max_items)
         self._unanswered: list[tuple[str, str, SpokenTurn | None]] = []  # id of the item, text, sound
         self._answered: set[str] = set()  # ids of the user's items that are part of the history
-        self._answer: Answer | None = None  # the last one, which may be going on
+        self._answer: Answer | None = None  # the last one, which may be in progress
         self._answering: asyncio.Task[None] | None = None
         self._transcribing: set[asyncio.Task[None]] = set()
         self._spoken_item = ""
@@ -91,9 +91,9 @@ class Conversation:
         self._allowance, self._counted_at = BURST_S * service.limits.messages_per_s, monotonic()
 
     async def run(self) -> None:
-        """Talk until the client leaves, or does what it may not."""
+        """Handle the client's events until it leaves or breaks a limit."""
         try:
-            await self._tell("session.created", session=self._settings.as_dict(self._id))
+            await self._send("session.created", session=self._settings.as_dict(self._id))
             while True:
                 await self._handle(await self._receive())
         except Closed as closed:
@@ -127,7 +127,7 @@ class Conversation:
         return message
 
     def _spend(self) -> None:
-        """Count a message; raises Closed where there are too many."""
+        """Count a message; raises Closed if there are too many."""
         now, rate = monotonic(), self._limits.messages_per_s
         self._allowance = min(BURST_S * rate, self._allowance + (now - self._counted_at) * rate)
         self._counted_at = now
@@ -146,15 +146,15 @@ class Conversation:
                 raise RequestError(422, f"no such event: known are {', '.join(_HANDLERS)}", "unknown_event", "type")
             await handler(self, event)
         except CsmkitError as error:
-            await self._tell_error(error, event_id)
+            await self._send_error(error, event_id)
 
-    async def _tell_error(self, error: BaseException, event_id: object = None) -> None:
+    async def _send_error(self, error: BaseException, event_id: object = None) -> None:
         body = as_request_error(error).body()["error"]
         event_id = event_id if isinstance(event_id, str) and len(event_id) <= 512 else None
-        await self._tell("error", error=body | {"event_id": event_id})
+        await self._send("error", error=body | {"event_id": event_id})
 
-    async def _tell(self, kind: str, **fields: Any) -> None:
-        """Send an event; raises WebSocketDisconnect where the client is gone or reads nothing."""
+    async def _send(self, kind: str, **fields: Any) -> None:
+        """Send an event; raises WebSocketDisconnect if the client has left or reads nothing."""
         text = json.dumps({"type": kind, "event_id": new_id("event"), **fields})
         try:
             async with asyncio.timeout(self._limits.slow_reader_s):
@@ -170,7 +170,7 @@ class Conversation:
         self._settings, self._llm.instructions = settings, settings.instructions
         speaker = settings.speaker
         self._chatbot.options = self._chatbot.options.changed(speaker=speaker.number, voice=speaker.prompt)
-        await self._tell("session.updated", session=settings.as_dict(self._id))
+        await self._send("session.updated", session=settings.as_dict(self._id))
 
     # The user's sound
 
@@ -183,27 +183,27 @@ class Conversation:
             raise invalid("audio of an odd number of bytes: samples have two each", "audio")
         self._hearing.voice_level(self._level if monotonic() < self._playing_until else None)
         samples = from_pcm16(data)
-        for start in range(0, len(samples), SAMPLE_RATE // 10):  # so that a long piece does not swallow a turn
+        for start in range(0, len(samples), SAMPLE_RATE // 10):  # a turn may begin and end within a long piece
             changes = self._hearing.put(samples[start : start + SAMPLE_RATE // 10])
             for change in changes:
                 await self._turn_changed(change)
-        await self._tell_partial()
+        await self._send_partial()
 
-    async def _tell_partial(self) -> None:
+    async def _send_partial(self) -> None:
         turn = self._hearing.turn
-        if turn is not None and self._spoken_item and (news := turn.news()):
+        if turn is not None and self._spoken_item and (words := turn.new_words()):
             at = {"item_id": self._spoken_item, "content_index": 0}
-            await self._tell("conversation.item.input_audio_transcription.delta", **at, delta=news)
+            await self._send("conversation.item.input_audio_transcription.delta", **at, delta=words)
 
     async def _turn_changed(self, change: TurnChange) -> None:
         at_ms = round(1000 * change.at_s)
         if change.kind == "speech_started":
             self._spoken_item = new_id("item")
-            await self._tell("input_audio_buffer.speech_started", audio_start_ms=at_ms, item_id=self._spoken_item)
+            await self._send("input_audio_buffer.speech_started", audio_start_ms=at_ms, item_id=self._spoken_item)
             if self._settings.interrupt_response and self._is_answering:
                 await self._interrupt()
             return
-        await self._tell("input_audio_buffer.speech_stopped", audio_end_ms=at_ms, item_id=self._spoken_item)
+        await self._send("input_audio_buffer.speech_stopped", audio_end_ms=at_ms, item_id=self._spoken_item)
         await self._commit_turn(answer=self._settings.create_response)
 
     async def _commit(self, _: Mapping[str, Any]) -> None:
@@ -220,8 +220,8 @@ class Conversation:
             return
         item = spoken_item(item_id, None)
         before = self._items.add(item)
-        await self._tell("input_audio_buffer.committed", item_id=item_id, previous_item_id=before)
-        await self._tell("conversation.item.added", previous_item_id=before, item=item)
+        await self._send("input_audio_buffer.committed", item_id=item_id, previous_item_id=before)
+        await self._send("conversation.item.added", previous_item_id=before, item=item)
         turn.stream.finish()
         task = asyncio.create_task(self._transcribe(turn, item_id, before, answer))
         self._transcribing.add(task)
@@ -235,16 +235,16 @@ class Conversation:
                 final = await loop.run_in_executor(self._service.threads, turn.stream.get_final, self._limits.turn_s)
         except (CsmkitError, TimeoutError) as error:
             body = as_request_error(error).body()["error"]
-            await self._tell("conversation.item.input_audio_transcription.failed", **at, error=body)
+            await self._send("conversation.item.input_audio_transcription.failed", **at, error=body)
             return
         finally:
             turn.stream.cancel()
         usage = {"type": "duration", "seconds": round(final.audio_s, 3)}
         name = "conversation.item.input_audio_transcription.completed"
-        await self._tell(name, **at, transcript=final.text, usage=usage)
+        await self._send(name, **at, transcript=final.text, usage=usage)
         item = spoken_item(item_id, final.text)
         self._items.update(item)
-        await self._tell("conversation.item.done", previous_item_id=before, item=item)
+        await self._send("conversation.item.done", previous_item_id=before, item=item)
         if final.text.strip() and item_id in self._items:
             self._unanswered.append((item_id, final.text, turn))
             if answer and not self._is_answering:
@@ -253,7 +253,7 @@ class Conversation:
     async def _clear(self, _: Mapping[str, Any]) -> None:
         self._hearing.clear()
         self._spoken_item = ""
-        await self._tell("input_audio_buffer.cleared")
+        await self._send("input_audio_buffer.cleared")
 
     # Items
 
@@ -263,10 +263,10 @@ class Conversation:
         before = self._items.add(item)
         self._unanswered.append((item["id"], text, None))
         for kind in ("conversation.item.added", "conversation.item.done"):
-            await self._tell(kind, previous_item_id=before, item=item)
+            await self._send(kind, previous_item_id=before, item=item)
 
     async def _retrieve_item(self, event: Mapping[str, Any]) -> None:
-        await self._tell("conversation.item.retrieved", item=self._items.get(event.get("item_id")))
+        await self._send("conversation.item.retrieved", item=self._items.get(event.get("item_id")))
 
     async def _delete_item(self, event: Mapping[str, Any]) -> None:
         item = self._items.get(event.get("item_id"))
@@ -275,7 +275,7 @@ class Conversation:
             raise RequestError(422, f"that item is part of the history: {allowed}", "item_answered", "item_id")
         self._items.delete(item["id"])
         self._unanswered = [one for one in self._unanswered if one[0] != item["id"]]
-        await self._tell("conversation.item.deleted", item_id=item["id"])
+        await self._send("conversation.item.deleted", item_id=item["id"])
 
     async def _truncate(self, event: Mapping[str, Any]) -> None:
         answer, end_ms = self._answer, event.get("audio_end_ms")
@@ -288,7 +288,7 @@ class Conversation:
         answer.transcript = kept
         self._items.update(answer.item())
         at = {"item_id": answer.item_id, "content_index": 0, "audio_end_ms": end_ms}
-        await self._tell("conversation.item.truncated", **at, csmkit={"transcript": kept})
+        await self._send("conversation.item.truncated", **at, csmkit={"transcript": kept})
 
     # Answers
 
@@ -314,12 +314,12 @@ class Conversation:
         turns = [turn for _, _, turn in said]
         self._answered |= {item_id for item_id, _, _ in said}
         sound = turns[0].sound() if len(turns) == 1 and turns[0] is not None else None
-        self._answer = answer = Answer(self._tell)
+        self._answer = answer = Answer(self._send)
         before = self._items.add(answer.item("in_progress"))
         self._answering = asyncio.create_task(self._give(answer, text, sound, before))
 
     async def _give(self, answer: Answer, text: str, sound: Any, before: str | None) -> None:
-        """Give an answer to its end, whatever that is; cancelled where the client leaves."""
+        """Run an answer to its end; the task is cancelled when the client leaves."""
         try:
             await answer.begin(before)
             async with self._service.admission.stream():

@@ -1,4 +1,4 @@
-"""The user's sound: where turns begin and end, and what is said in them."""
+"""The user's sound: the bounds of turns, and the recognition of each turn."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class SpokenTurn:
-    """What the user says until the turn is over.
+    """A turn that the user is speaking.
 
     Attributes:
-        stream: recognises it while it comes.
+        stream: recognises the turn while its sound arrives.
         pieces: sound of the turn, ``(samples,)`` at 24 kHz.
     """
 
@@ -31,20 +31,20 @@ class SpokenTurn:
 
     @property
     def n_samples(self) -> int:
-        """Samples so far."""
+        """Number of samples so far."""
         return sum(map(len, self.pieces))
 
     def put(self, samples: np.ndarray) -> None:
-        """Take more sound."""
+        """Add sound, ``(samples,)`` at 24 kHz."""
         self.pieces.append(samples)
         self.stream.put_audio_chunk(samples)
 
     def sound(self) -> np.ndarray:
-        """All of it."""
+        """The whole sound so far, ``(samples,)`` at 24 kHz."""
         return np.concatenate([np.zeros(0, np.float32), *self.pieces])
 
-    def news(self) -> str:
-        """Words that are certain now and were not sent yet; raises TranscriptionError."""
+    def new_words(self) -> str:
+        """Words that are certain and were not sent yet; raises TranscriptionError."""
         committed = self.stream.get_latest_partial().committed
         if not committed.startswith(self._sent) or committed == self._sent:
             return ""
@@ -53,7 +53,7 @@ class SpokenTurn:
 
 
 class Hearing:
-    """The buffer of a conversation's input: sound goes in, changes of turn come out.
+    """The input buffer of a conversation: finds the turns in its sound.
 
     Args:
         asr: recognises the turns.
@@ -79,7 +79,7 @@ class Hearing:
         self.detect(detection)
 
     def detect(self, detection: TurnDetection | None) -> None:
-        """Find turns in another way from now on."""
+        """Change how turns are found."""
         if detection is None:
             self._detector = None
         elif self._detector is None:
@@ -88,12 +88,12 @@ class Hearing:
             self._detector.detection = detection
 
     def voice_level(self, level_dbfs: float | None) -> None:
-        """Say how loud the voice plays, so that its echo is not taken for the user; None while it is silent."""
+        """Set how loud the voice plays, so that its echo is not taken for the user; None while it is silent."""
         if self._detector is not None:
             self._detector.voice_level_dbfs = level_dbfs
 
     def put(self, samples: np.ndarray) -> list[TurnChange]:
-        """Take ``(samples,)`` float32; what they decided.
+        """Add ``(samples,)`` float32; returns the beginnings and ends of turns that were found in them.
 
         Raises:
             RequestError: the turn is too long.
@@ -121,12 +121,12 @@ class Hearing:
         self.turn.put(samples)
 
     def take(self) -> SpokenTurn | None:
-        """The turn so far, which is over."""
+        """End the turn and return it; None without one."""
         turn, self.turn = self.turn, None
         return turn
 
     def clear(self) -> None:
-        """Forget the turn so far."""
+        """Discard the turn so far."""
         turn = self.take()
         if turn is not None:
             turn.stream.cancel()

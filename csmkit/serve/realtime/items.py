@@ -1,4 +1,4 @@
-"""The items of a conversation: what the user wrote or said, and the answers."""
+"""The items of a conversation: the user's messages and the answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from csmkit.serve.errors import RequestError, invalid
 
-LONGEST_ID = 64  # characters of an id that a client gives
+LONGEST_ID = 64  # characters
 
 
 class Items:
@@ -24,7 +24,7 @@ class Items:
         return item_id in self._items
 
     def add(self, item: dict[str, Any]) -> str | None:
-        """Put an item at the end; the id of the one before it, None for the first.
+        """Add an item at the end; returns the id of the previous one, None for the first.
 
         Raises:
             RequestError: the id is taken, or there are too many items.
@@ -38,12 +38,12 @@ class Items:
         return before
 
     def update(self, item: dict[str, Any]) -> None:
-        """Put an item in the place of the one with its id; one that was deleted stays deleted."""
+        """Replace the item with the same id; a deleted item stays deleted."""
         if item["id"] in self._items:
             self._items[item["id"]] = item
 
     def get(self, item_id: object) -> dict[str, Any]:
-        """The item of that id; raises RequestError where there is none."""
+        """The item of an id; raises RequestError if there is none."""
         if not isinstance(item_id, str) or item_id not in self._items:
             raise RequestError(404, "no item of that id in this conversation", "item_not_found", "item_id")
         return self._items[item_id]
@@ -54,18 +54,18 @@ class Items:
 
 
 def spoken_item(item_id: str, transcript: str | None) -> dict[str, Any]:
-    """The item of what the user has said aloud; without its transcript while that is not known."""
+    """Make the item of a spoken message; ``transcript`` is None until it is recognised."""
     status = "in_progress" if transcript is None else "completed"
     return user_item(item_id, {"type": "input_audio", "transcript": transcript}, status)
 
 
 def written_item(item_id: str, text: str) -> dict[str, Any]:
-    """The item of what the user has written."""
+    """Make the item of a written message."""
     return user_item(item_id, {"type": "input_text", "text": text}, "completed")
 
 
 def user_item(item_id: str, content: dict[str, Any], status: str) -> dict[str, Any]:
-    """An item of the user with one part of content."""
+    """Make an item of the user with one part of content."""
     return {
         "id": item_id,
         "object": "realtime.item",
@@ -77,7 +77,7 @@ def user_item(item_id: str, content: dict[str, Any], status: str) -> dict[str, A
 
 
 def user_text(item: object, max_chars: int) -> tuple[str, str | None]:
-    """The text of a user's message, and the id that the client gave it; raises RequestError for anything else."""
+    """Read the text of a user's message and the id that the client gave it; raises RequestError for other items."""
     allowed = 'give {"type": "message", "role": "user", "content": [{"type": "input_text", "text": ...}]}'
     if not isinstance(item, dict) or item.get("type") != "message" or item.get("role") != "user":
         raise invalid(f"item: {allowed}", "item")

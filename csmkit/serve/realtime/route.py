@@ -18,7 +18,7 @@ SUBPROTOCOL = "realtime"
 
 
 def endpoint(service: Service) -> Callable[[WebSocket], Awaitable[None]]:
-    """The endpoint of ``/v1/realtime`` for a service."""
+    """Make the endpoint of ``/v1/realtime``."""
 
     async def converse(websocket: WebSocket) -> None:
         model = websocket.query_params.get("model", "csm")

@@ -1,4 +1,4 @@
-"""What a client may set of a conversation, and how the server tells it."""
+"""The settings of a conversation that a client may change, and the session object that reports them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Settings:
     Attributes:
         model: the name that the client gave.
         speaker: speaks the answers.
-        instructions: what the language model is told before every answer.
+        instructions: text that the language model reads before the conversation.
         detection: how turns are found; None where the client commits its sound itself.
         create_response: whether a turn that was found is answered at once.
         interrupt_response: whether the user's speech stops the answer.
@@ -59,7 +59,7 @@ class Settings:
         }
 
     def updated(self, session: object, models: ServedModels, max_chars: int) -> Settings:
-        """These settings with those of a ``session.update``.
+        """Return these settings, changed by a ``session.update``.
 
         Raises:
             RequestError: a setting that has no effect here, or a value that cannot be used. Nothing is changed.
