@@ -42,9 +42,9 @@ def serving(models: Any, limits: Limits | None = None, **options: Any) -> Iterat
         yield server
 
 
-def wait_until(holds: Callable[[], Any], what: str) -> None:
+def wait_until(holds: Callable[[], Any], what: str, most_s: float = PATIENCE_S) -> None:
     """Wait until something holds; fails the test where it does not come about."""
-    deadline = monotonic() + PATIENCE_S
+    deadline = monotonic() + most_s
     while not holds():
         assert monotonic() < deadline, f"still not: {what}"
         sleep(0.01)
