@@ -105,7 +105,7 @@ def test_codec_compares_all_decoders(monkeypatch, capsys):
 
 
 def test_growth_measures_positions_turns_batches_and_memory(monkeypatch, capsys, voice_directory: Path):
-    small = "--positions 20 200 --turns 0 2 --batches 1 3 --frames 4 --repeats 2"
+    small = "--positions 20 200 --turns 0 2 --batches 1 3 --frames 4 --repeats 2 --no-full-width"
     run(growth, monkeypatch, f"--voice {voice_directory} {small}")
     report = last_line(capsys)
     names = [row["figure"] for row in report["rows"]]

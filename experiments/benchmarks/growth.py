@@ -8,8 +8,10 @@ alike. The conversation is a real one: every turn is spoken after those before i
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from csmkit.csm.model import CsmState
 from csmkit.csm.sampling import Noise
 from csmkit.speech.generator import Generator, Segment
 from experiments.benchmarks.report import Clock, add_save, peak_memory_mib, print_json, print_table
+from experiments.benchmarks.sizes import save_voice
 
 CLAUSE = "yes, I think so too."
 TURN_MS = 2_000  # the longest turn
@@ -33,17 +36,29 @@ def frame_state(generator: Generator, position: int) -> CsmState:
     return state
 
 
-def positions(generator: Generator, places: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+def positions(
+    generator: Generator, places: Sequence[int], repeats: int, label: str = "frame at position {}"
+) -> list[dict[str, Any]]:
     """Milliseconds of a frame at several positions, by turns."""
     step, clock = EagerStep(generator.model), Clock(places)
     states = {place: frame_state(generator, place) for place in places}
     for state in states.values():
         step.next(state)
-    for _ in range(5 * repeats):
+    for _ in range(repeats):
         for place, state in states.items():
             state.backbone.lengths = [place]
             clock.time(place, lambda state=state: step.next(state))
-    return clock.rows("frame at position {}")
+    return clock.rows(label)
+
+
+def positions_at_full_width(places: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    """The same for random weights of CSM-1B's widths in bfloat16, with few layers and codebooks.
+
+    A layer attends to as much as one of CSM-1B, and fewer passes of the depth decoder stand beside it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        generator = Generator.load(save_voice("width", Path(folder)), device="cpu", dtype=torch.bfloat16)
+        return positions(generator, places, repeats, "frame at position {}, CSM-1B's widths")
 
 
 def history(generator: Generator, turns: Sequence[int], repeats: int) -> list[dict[str, Any]]:
@@ -97,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--voice", default="pocket")
     parser.add_argument("--positions", type=int, nargs="+", default=[100, 400, 900, 1800])
+    parser.add_argument("--full-width", action=argparse.BooleanOptionalAction, default=True, help="takes 1 GB")
     parser.add_argument("--turns", type=int, nargs="+", default=[0, 1, 4, 8])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--frames", type=int, default=25, help="of each row of a batch")
@@ -108,7 +124,8 @@ def main() -> None:
     generator = Generator.load(options.voice)
     generator.warm_up()
     growth = [
-        *positions(generator, options.positions, options.repeats),
+        *positions(generator, options.positions, 5 * options.repeats),
+        *(positions_at_full_width(options.positions, options.repeats) if options.full_width else []),
         *history(generator, options.turns, options.repeats),
     ]
     print_table(growth)

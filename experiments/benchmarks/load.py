@@ -44,7 +44,7 @@ from csmkit.timing import Arrivals
 from experiments.benchmarks.report import add_save, print_json, print_table
 from experiments.benchmarks.sizes import SIZES, save_voice
 
-SCHEDULE = (1, 2, 4, 6)  # frames of each chunk
+SCHEDULE = (1, 1, 1, 2, 2, 3, 4, 6)  # frames of each chunk: each is made while the one before it plays
 SHARE = 0.8  # of the highest load without underruns
 WARM_UP_S = 4.0
 
