@@ -57,7 +57,8 @@ def positions_at_full_width(places: Sequence[int], repeats: int) -> list[dict[st
     A layer attends to as much as one of CSM-1B, and fewer passes of the depth decoder stand beside it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        generator = Generator.load(save_voice("width", Path(folder)), device="cpu", dtype=torch.bfloat16)
+        voice = save_voice("width", Path(folder))
+        generator = Generator.load(voice, device="cpu", dtype=torch.bfloat16, execution="eager")
         return positions(generator, places, repeats, "frame at position {}, CSM-1B's widths")
 
 
