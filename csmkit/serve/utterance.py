@@ -11,7 +11,7 @@ from csmkit.serve.models import ServedModels, Speaker
 from csmkit.speech.long_text import Page, Reading, Speech, speak_text
 from csmkit.speech.streams import chunk_schedule
 
-FIRST_CHUNKS = (1, 2, 4, 6)  # frames: the first is heard early, the later ones cost less to send
+FIRST_CHUNKS = (1, 1, 1, 2, 2, 3, 4, 6)  # frames: each chunk plays while the next is made, at up to 60 ms a frame
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Utterance(Iterator[np.ndarray]):
     def __init__(self, models: ServedModels, wording: Wording) -> None:
         self._voice, self._page = models.voice, wording.page(models)
         self._schedule = chunk_schedule(wording.chunk_frames)
-        Reading(self._voice, self._page)  # raises where the text has nothing to say; the first chunk would, later
+        Reading(self._voice, self._page)  # raises now for a text without words, not at the first chunk
         self._stream: Speech | None = None
         self._stopped = False
 
@@ -77,7 +77,7 @@ class Utterance(Iterator[np.ndarray]):
     def __next__(self) -> np.ndarray:
         if self._stream is None and not self._stopped:
             self._stream = speak_text(self._voice, self._page, self._schedule)
-        if self._stream is None or self._stopped:  # `stop_soon` may have come before there was a stream to stop
+        if self._stream is None or self._stopped:  # `stop_soon` may be called before the stream exists
             raise StopIteration
         return next(self._stream).numpy()
 

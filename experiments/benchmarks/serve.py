@@ -1,10 +1,13 @@
-"""The server under load, its client included: Poisson arrivals of listeners who hear in real time.
+"""The server under load, with its clients on the same machine: Poisson arrivals of listeners who hear in real time.
 
 Run ``python -m experiments.benchmarks.serve``; ``--save results/benchmarks/serve.json`` keeps it. Speech and
 conversations (WS /v1/realtime) at several rates, each listener playing at the speed of sound, some of whom leave; how
 long a stream stays taken after its client has left; more requests at once than the server takes, each of which must be
-answered; then many short requests, for memory, threads and files. A listener underruns where a sample comes later than
-it would be played, counted from the first audible one.
+answered; then many short requests, during which memory, threads and files are noted ten times.
+
+The clients run in a process of their own, as those of a server do. A listener plays each chunk when it comes, or when
+the one before it has been played; it underruns where a sample comes later than that, counted from the first audible
+sample on. The time to the first audible sound ends when that sample is played.
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +48,9 @@ LONG_TEXT = " ".join(TEXTS)
 UNDERRUN_S = 0.02  # later than that would be heard
 LEAVES_S = 0.5  # of sound after which a listener leaves
 AHEAD_S = 1.0  # of sound that a player has in hand before it reads on
+SHORT_MS = 320  # of sound in each of many requests
+N_SHORT_AT_ONCE = 16
+N_LOOKS = 10  # at memory, threads and files during them
 
 
 @dataclass
@@ -50,7 +59,7 @@ class Listener:
 
     Attributes:
         status: of the answer; 0 where the connection failed.
-        first_audible_s: from the request to the first sample above -40 dBFS; None without one.
+        first_audible_s: from the request until the first sample above -40 dBFS is played; None without one.
         late_s: the longest that a sample came too late to be played.
         audio_s: sound received.
         left: the listener went away in the middle.
@@ -62,33 +71,36 @@ class Listener:
     audio_s: float = 0.0
     left: bool = False
     begun: float = field(default_factory=time.perf_counter)
-    _played_from: float | None = None
+    plays_until: float | None = None
 
     async def hear(self, samples: np.ndarray, leaves: bool) -> bool:
         """Play what came, at the speed of sound; whether the listener leaves now."""
         now = time.perf_counter()
-        loud = np.flatnonzero(np.abs(samples) > 10 ** (AUDIBLE_DBFS / 20))
-        if self.first_audible_s is None and len(loud):
-            self.first_audible_s = now - self.begun
-            self._played_from = now - self.audio_s  # as if everything so far had been played until now
-        if self._played_from is not None:
-            self.late_s = max(self.late_s, now - (self._played_from + self.audio_s))
+        starts = now if self.plays_until is None else self.plays_until
+        if self.first_audible_s is None:
+            starts = max(starts, now)  # a gap between two silences is not heard
+            loud = np.flatnonzero(np.abs(samples) > 10 ** (AUDIBLE_DBFS / 20))
+            if len(loud):
+                self.first_audible_s = starts + loud[0] / SAMPLE_RATE - self.begun
+        else:
+            self.late_s = max(self.late_s, now - starts)
+        self.plays_until = starts + len(samples) / SAMPLE_RATE
         self.audio_s += len(samples) / SAMPLE_RATE
         self.left = leaves and self.audio_s > LEAVES_S
-        if self._played_from is not None and not self.left:
-            await asyncio.sleep(max(0.0, self._played_from + self.audio_s - AHEAD_S - time.perf_counter()))
+        if not self.left:
+            await asyncio.sleep(max(0.0, self.plays_until - AHEAD_S - time.perf_counter()))
         return self.left
 
 
 Client = Callable[[int, str, bool], Awaitable[Listener]]
 
 
-async def listen(port: int, text: str, leaves: bool) -> Listener:
-    """Ask for a text and hear it in real time, or leave after the first sound."""
+async def listen(port: int, text: str, leaves: bool, **fields: Any) -> Listener:
+    """Ask for a text and hear it in real time, or leave after the first sound; ``fields`` are more of the request."""
     heard = Listener()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        body = json.dumps({"input": text, "response_format": "pcm"}).encode()
+        body = json.dumps({"input": text, "response_format": "pcm"} | fields).encode()
         head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
         heard.status = int((await reader.readline()).split()[1])
@@ -133,6 +145,14 @@ async def _say(conversation: ClientConnection, text: str) -> None:
 
 
 @dataclass(frozen=True)
+class Met:
+    """What the clients of one rate met, and the seconds from the first arrival until the last was served."""
+
+    listeners: list[Listener]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Arrivals:
     """Clients who come at random.
 
@@ -149,17 +169,18 @@ class Arrivals:
     leaving: float
 
 
-async def arrive(port: int, wanted: Arrivals, draw: random.Random) -> list[Listener]:
+async def arrive(port: int, wanted: Arrivals, seed: int) -> Met:
     """What clients met who came at random."""
-    tasks, until = [], time.perf_counter() + wanted.seconds
-    while time.perf_counter() < until:
+    draw, tasks, begun = random.Random(seed), [], time.perf_counter()
+    while time.perf_counter() < begun + wanted.seconds:
         tasks.append(asyncio.create_task(wanted.client(port, draw.choice(TEXTS), draw.random() < wanted.leaving)))
         await asyncio.sleep(draw.expovariate(wanted.rate))
-    return await asyncio.gather(*tasks)
+    return Met(await asyncio.gather(*tasks), time.perf_counter() - begun)
 
 
-def row_of(what: str, rate: float, listeners: list[Listener], seconds: float) -> dict[str, Any]:
+def row_of(what: str, rate: float, met: Met) -> dict[str, Any]:
     """A row of the table; ``what`` is speech or conversation."""
+    listeners, seconds = met.listeners, met.seconds
     served = [one for one in listeners if one.status == 200]
     firsts = [1000 * one.first_audible_s for one in served if one.first_audible_s is not None] or [float("nan")]
     audio_s = sum(one.audio_s for one in served)
@@ -207,13 +228,13 @@ def held() -> dict[str, int]:
 
 
 async def many(port: int, n_requests: int, n_at_once: int) -> dict[str, int]:
-    """Short requests one after another; how often each status came."""
+    """Requests for a third of a second of sound, so many at a time; how often each status came."""
     statuses: dict[str, int] = {}
     left = iter(range(n_requests))
 
     async def client() -> None:
         for _ in left:
-            one = await listen(port, "hello.", leaves=False)
+            one = await listen(port, "hello.", leaves=False, max_audio_length_ms=SHORT_MS)
             statuses[str(one.status)] = statuses.get(str(one.status), 0) + 1
 
     await asyncio.gather(*(client() for _ in range(n_at_once)))
@@ -245,23 +266,47 @@ CLIENTS: dict[str, Client] = {"speech": listen, "conversation": talk}
 
 def measure(server: Server, asked: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """All parts, one after the other: rows by kind and rate, and what is measured once."""
-    port, rows, draw = _port(server), [], random.Random(0)
-    asyncio.run(many(port, 8, 2))  # warm
-    for what, client in CLIENTS.items():
-        for rate in asked.rates:
-            begun = time.perf_counter()
-            found = asyncio.run(arrive(port, Arrivals(client, rate, asked.seconds, asked.leaving), draw))
-            rows.append(row_of(what, rate, found, time.perf_counter() - begun))
     more: dict[str, Any] = {}
+    with ProcessPoolExecutor(1, get_context("spawn")) as clients:
+        rows = rows_of(server, asked, clients)
+        for what, client in CLIENTS.items():
+            freed = asyncio.run(freed_after(server, client, asked.leavers))
+            more[f"freed_after_{what}_ms"] = {str(p): round(float(np.percentile(freed, p)), 1) for p in (50, 95, 100)}
+        more["burst"] = clients.submit(run_many, _port(server), asked.burst, asked.burst).result()
+        more |= many_short(server, asked.requests, clients)
+    return rows, more
+
+
+def rows_of(server: Server, asked: argparse.Namespace, clients: ProcessPoolExecutor) -> list[dict[str, Any]]:
+    """A row for each kind of client and rate."""
+    port, rows = _port(server), []
+    clients.submit(run_many, port, 8, 2).result()  # warm
     for what, client in CLIENTS.items():
-        freed = asyncio.run(freed_after(server, client, asked.leavers))
-        more[f"freed_after_{what}_ms"] = {str(p): round(float(np.percentile(freed, p)), 1) for p in (50, 95, 100)}
-    more["burst"] = asyncio.run(many(port, asked.burst, asked.burst))
-    more["before"] = held()
-    begun = time.perf_counter()
-    more["statuses"] = asyncio.run(many(port, asked.requests, 8))
-    more["requests_s"] = round(time.perf_counter() - begun, 1)
-    return rows, more | {"after": held()}
+        for seed, rate in enumerate(asked.rates):
+            wanted = Arrivals(client, rate, asked.seconds, asked.leaving)
+            rows.append(row_of(what, rate, clients.submit(run_arrivals, port, wanted, seed).result()))
+    return rows
+
+
+def many_short(server: Server, n_requests: int, clients: ProcessPoolExecutor) -> dict[str, Any]:
+    """Many short requests in ten parts: how they were answered, and what the server held before and after each part."""
+    statuses: Counter[str] = Counter()
+    begun, looks = time.perf_counter(), [held()]
+    for n_part in np.diff(np.linspace(0, n_requests, N_LOOKS + 1).round()).astype(int).tolist():
+        statuses.update(clients.submit(run_many, _port(server), n_part, N_SHORT_AT_ONCE).result())
+        looks.append(held())
+    seconds = round(time.perf_counter() - begun, 1)
+    return {"statuses": dict(statuses), "requests_s": seconds, "at_once": N_SHORT_AT_ONCE, "held": looks}
+
+
+def run_arrivals(port: int, wanted: Arrivals, seed: int) -> Met:
+    """As `arrive`, in the process of the clients."""
+    return asyncio.run(arrive(port, wanted, seed))
+
+
+def run_many(port: int, n_requests: int, n_at_once: int) -> dict[str, int]:
+    """As `many`, in the process of the clients."""
+    return asyncio.run(many(port, n_requests, n_at_once))
 
 
 if __name__ == "__main__":

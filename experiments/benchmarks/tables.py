@@ -375,7 +375,6 @@ def serve(report: dict[str, Any] | None) -> str:
         f"{freed['50']:.0f} ms (at most {freed['100']:.0f}) of {what}"
         for what, freed in ((what, report[f"freed_after_{what}_ms"]) for what in ("speech", "conversation"))
     )
-    before, after = report["before"], report["after"]
     return (
         f"**The server under load**, its clients on the same machine, pocket models ({where(report)}): arrivals at "
         "random, each listener plays in real time; milliseconds from the request to the first audible sound; an "
@@ -383,11 +382,31 @@ def serve(report: dict[str, Any] | None) -> str:
         + table(keys, [[row[key] for key in keys] for row in report["rows"]])
         + f"\nAfter a client has left, its stream is free within a median of {freed}. "
         f"{sum(report['burst'].values())} requests at once were answered {statuses(report['burst'])}. "
-        f"{sum(report['statuses'].values())} short requests one after another, eight clients, took "
-        f"{report['requests_s']:.0f} s and were answered {statuses(report['statuses'])}; before and after them the "
-        f"process held {before['memory_mib']} and {after['memory_mib']} MiB, {before['threads']} and "
-        f"{after['threads']} threads, {before['files']} and {after['files']} files.\n"
+        f"{sum(report['statuses'].values())} short requests{_short(report)}.\n"
     )
+
+
+def _short(report: dict[str, Any]) -> str:
+    """How many short requests were answered, and what the process held; a report without ``held`` has two looks."""
+    took = f"took {report['requests_s']:.0f} s and were answered {statuses(report['statuses'])}"
+    if "held" not in report:
+        before, after = report["before"], report["after"]
+        return (
+            f" one after another, eight clients, {took}; before and after them the "
+            f"process held {before['memory_mib']} and {after['memory_mib']} MiB, {before['threads']} and "
+            f"{after['threads']} threads, {before['files']} and {after['files']} files"
+        )
+    memory, threads, files = (_range(report["held"], name) for name in ("memory_mib", "threads", "files"))
+    return (
+        f", {report['at_once']} at a time, {took}. Before them, and after each tenth of them, the process held "
+        f"{memory} MiB, {threads} threads and {files} files"
+    )
+
+
+def _range(looks: list[dict[str, int]], name: str) -> str:
+    """The first value, then the least and the largest of those after it."""
+    first, *later = [look[name] for look in looks]
+    return f"{first}, then {min(later)} to {max(later)}"
 
 
 def statuses(counts: dict[str, int]) -> str:
