@@ -1,4 +1,4 @@
-"""Sound: the rate everything runs at, and reading, writing and resampling."""
+"""Sound at 24 kHz: its constants, its loudness, and reading, writing and resampling it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ FRAME_MS = 80  # one frame
 HIGHEST_PEAK = 32.0  # 30 dB above full scale; floating-point samples beyond are on another scale, such as 16-bit's
 
 # Loudness in dBFS is 20 log10(RMS), full scale 1: a full-scale sine has -3.
-AUDIBLE_DBFS = -40.0  # windows above it are heard: speech begins there, and pauses end
-QUIET_DBFS = -50.0  # sound that stays below it is no speech
-SILENT_DBFS = -60.0  # sound that stays below it is not worth looking at
-ONSET_MS = 10  # windows in which onsets are looked for
+AUDIBLE_DBFS = -40.0  # windows above it are audible: speech begins there, and pauses end
+QUIET_DBFS = -50.0  # sound that stays below it is not speech
+SILENT_DBFS = -60.0  # sound that stays below it is not analysed
+ONSET_MS = 10  # length of the windows in which an onset is searched
 _ONSET_WINDOWS = 5  # in a row: shorter sounds are clicks
 
 
@@ -50,7 +50,7 @@ def audible_windows(samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.n
 
 
 def first_audible(audible: np.ndarray) -> int | None:
-    """The first of 5 such windows in a row; None without them."""
+    """Index of the first of 5 audible windows in a row; None without them."""
     if len(audible) < _ONSET_WINDOWS:
         return None
     held = np.lib.stride_tricks.sliding_window_view(audible, _ONSET_WINDOWS).all(axis=1)
@@ -98,7 +98,7 @@ def as_mono(audio: Waveform, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
 
 
 def resample(audio: Waveform, from_hz: int, to_hz: int = SAMPLE_RATE) -> np.ndarray:
-    """Resample a whole waveform with soxr (quality HQ); mono float32 ``(samples,)`` comes back."""
+    """Resample a whole waveform with soxr (quality HQ) to mono float32 ``(samples,)``."""
     mono = as_mono(audio, from_hz)
     if from_hz == to_hz or not len(mono):
         return mono
@@ -111,7 +111,7 @@ def read(path: str | PathLike[str], to_hz: int = SAMPLE_RATE) -> np.ndarray:
     """Read a sound file as mono float32 at ``to_hz``.
 
     Raises:
-        AudioFileError: the file is absent or not a sound file that libsndfile reads.
+        AudioFileError: the file does not exist, or libsndfile cannot read it.
     """
     import soundfile
 
@@ -125,10 +125,10 @@ def read(path: str | PathLike[str], to_hz: int = SAMPLE_RATE) -> np.ndarray:
 
 
 def check_wav_path(path: str | PathLike[str]) -> Path:
-    """A path that a `WavWriter` can write, as far as can be seen without touching what is there.
+    """Check that a `WavWriter` can write a path; an existing file is not touched.
 
     Raises:
-        AudioFileError: another suffix, or a folder that is not there or may not be written to.
+        AudioFileError: another suffix, or a folder that does not exist or may not be written to.
     """
     target = Path(path)
     if target.suffix.lower() != ".wav":
@@ -140,14 +140,14 @@ def check_wav_path(path: str | PathLike[str]) -> Path:
 
 
 class WavWriter:
-    """A 16-bit PCM WAV file that is valid after every chunk, so an interrupted turn leaves what was spoken.
+    """A 16-bit PCM WAV file that is valid after every chunk, also when a turn is interrupted.
 
     Args:
         path: path of the new file; its folder must exist.
         sample_rate: samples a second, in Hz.
 
     Raises:
-        AudioFileError: the file cannot be written. Opening happens here, before any speech is made.
+        AudioFileError: the file cannot be written; it is opened here, before any speech is generated.
     """
 
     def __init__(self, path: str | PathLike[str], sample_rate: int = SAMPLE_RATE) -> None:
@@ -161,30 +161,30 @@ class WavWriter:
             raise AudioFileError(f"cannot write {str(path)!r} ({error}): {hint}") from error
 
     def write(self, chunk: Waveform) -> None:
-        """Append ``(samples,)`` float samples; values beyond [-1, 1] are clipped. The header is brought up to date.
+        """Append ``(samples,)`` float samples; values outside [-1, 1] are clipped. The header is updated.
 
         Raises:
-            AudioFileError: the disk takes no more; what was written before stays.
+            AudioFileError: the disk is full or fails; what was written before is kept.
         """
         samples = np.clip(as_mono(chunk), -1.0, 1.0)
-        with self._told():
+        with self._explained():
             self._file.write(samples)
             self._file.flush()
 
     def close(self) -> None:
         """Finish the file; may be called more than once. Raises AudioFileError as `write`."""
-        with self._told():
+        with self._explained():
             self._file.close()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         import soundfile
 
         try:
             yield
         except (soundfile.LibsndfileError, OSError) as error:
-            hint = "make room on that disk, or save elsewhere"
-            raise AudioFileError(f"cannot go on writing {str(self.path)!r} ({error}): {hint}") from error
+            hint = "free some space on that disk, or save to another one"
+            raise AudioFileError(f"cannot continue writing {str(self.path)!r} ({error}): {hint}") from error
 
     def __enter__(self) -> WavWriter:
         return self

@@ -1,4 +1,4 @@
-"""What counts as a number: booleans do not, numpy's and Python's own do."""
+"""Checks of the numbers that a user gives: Python's and numpy's numbers count, booleans do not."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def is_integer(value: Any) -> bool:
-    """Whether it is a whole number."""
+    """Whether a value is a whole number."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_finite(value: Any) -> bool:
-    """Whether it is a real number, neither infinite nor NaN."""
+    """Whether a value is a real number, neither infinite nor NaN."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""What a codec is: streams of sound, streams that are decoded together, and the codes that they take.
+"""What a codec is: single streams of sound, and streams that are decoded together.
 
 A codec plugin is a subclass of `Codec` with a class method ``load(path, *, device, dtype)``.
 """
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 class CodecStream(ABC):
-    """One stream of sound. It keeps what it needs of the frames before; it ends when nobody refers to it any more."""
+    """One stream of sound. It keeps the state that later frames need; to end it, drop the object."""
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
         """Decode the next frames.
 
         Args:
-            codes: ``(n_codebooks, n_frames)`` integers in [0, codebook_size); any number of frames, fastest is one.
+            codes: ``(n_codebooks, n_frames)`` integers in [0, codebook_size); any number of frames, best one.
 
         Returns:
             ``(n_frames * 1920,)`` float32 on the CPU, at 24 kHz, about [-1, 1]; not clipped.
 
         Raises:
-            InputError: codes of another shape, dtype or range. The stream is untouched then.
+            InputError: codes of another shape, dtype or range; the stream is not changed.
         """
 
 
@@ -48,10 +48,10 @@ class CodecBatch(ABC):
             codes: ``(batch, n_codebooks)`` integers in [0, codebook_size).
 
         Returns:
-            ``(batch, 1920)`` float32 on the CPU; each row within 1e-5 of full scale of what its stream gives alone.
+            ``(batch, 1920)`` float32 on the CPU; each row is within 1e-5 of full scale of the same stream alone.
 
         Raises:
-            InputError: codes of another shape, dtype or range. The streams are untouched then.
+            InputError: codes of another shape, dtype or range; the streams are not changed.
         """
 
     @abstractmethod
@@ -60,19 +60,19 @@ class CodecBatch(ABC):
 
     @abstractmethod
     def add(self, n_streams: int = 1) -> None:
-        """Begin new streams in rows behind the present ones."""
+        """Begin new streams in rows after the present ones."""
 
     @abstractmethod
     def split(self, rows: Sequence[int]) -> Self:
-        """Make a batch of these streams, in this order; `take` then has to keep others of this one."""
+        """Move these streams, in this order, to a new batch; call `take` next, to keep only the others here."""
 
     @abstractmethod
     def join(self, other: Self) -> None:
-        """Continue the streams of another batch of the same codec in rows behind the present ones."""
+        """Continue the streams of another batch of the same codec in rows after the present ones."""
 
 
 class _SeparateStreams(CodecBatch):
-    """The batch of a codec that has only single streams: one call a row.
+    """The batch of a codec that has only single streams: one call for each row.
 
     Args:
         codec: makes the streams.
@@ -111,7 +111,7 @@ class FrameDecoderState(Protocol):
         ...
 
     def load(self, other: Any, rows: Sequence[int], start: int = 0) -> None:
-        """Copy these streams of another state of the same decoder over the own, from row ``start`` on."""
+        """Copy these streams of another state of the same decoder into this one, to the rows from ``start`` on."""
         ...
 
 
@@ -204,20 +204,19 @@ def load_codec(name: str, path: Any, **options: Any) -> Codec:
         options: keywords of its ``load``, such as ``device``.
 
     Raises:
-        PluginError: the plugin is no class with a ``load``, or that does not return a `Codec`.
+        PluginError: the plugin is not a class with a method ``load``, or ``load`` does not return a `Codec`.
     """
     plugin = load_plugin("codec", name)
     load = getattr(plugin, "load", None)
     if not callable(load):
         raise PluginError(
-            f"codec plugin {name!r} is {_described(plugin)} and without a class method load(path, *, device, dtype): "
+            f"codec plugin {name!r} is {_described(plugin)} without a class method load(path, *, device, dtype): "
             "register a subclass of csmkit.codec.Codec that has one"
         )
     codec = load(path, **options)
     if not isinstance(codec, Codec):
         raise PluginError(
-            f"codec plugin {name!r}: its load returned an object {_described(codec)}: "
-            "return an instance of csmkit.codec.Codec"
+            f"codec plugin {name!r}: its load returned {_described(codec)}: return an instance of csmkit.codec.Codec"
         )
     return codec
 
@@ -225,4 +224,4 @@ def load_codec(name: str, path: Any, **options: Any) -> Codec:
 def _described(thing: object) -> str:
     if isinstance(thing, type):
         return f"the class {thing.__name__}"
-    return f"of type {type(thing).__name__}"
+    return f"an object of type {type(thing).__name__}"

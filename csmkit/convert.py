@@ -1,8 +1,8 @@
-"""Turns a checkpoint from one published layout into the other: Sesame's own, or transformers'; or rounds its weights.
+"""Converts a checkpoint between Sesame's layout and transformers', or rounds its weights to 4 or 8 bits.
 
-Between the two layouts the numbers are kept bit for bit, and every key of config.json; what the target's layout has no
-place for is kept beside it (the codec, in a folder "mimi") or named in `Conversion.notes`. Rounded to "int4" or "int8",
-a voice is read by csmkit alone, and there is no way back.
+A conversion between the two layouts keeps all numbers bit for bit, and every key of config.json. What the target's
+layout has no place for is kept beside it (the codec, in a folder "mimi") or named in `Conversion.notes`. A voice
+rounded to "int4" or "int8" can be read by csmkit alone, and cannot be converted back.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ _SPECIAL_TOKENS = {
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was converted.
+    """The result of a conversion.
 
     Attributes:
-        target: the directory written.
+        target: path of the directory that was written.
         layouts: layout of the source and of the target: "sesame" or "transformers", or for rounded weights "int4" or
             "int8".
         n_tensors: number of tensors written, those of the codec included.
         n_bytes: size in bytes of the files with tensors.
-        notes: what a user should know, a sentence each: where the codec is, what was left behind.
+        notes: sentences for the user: where the codec is, what was not copied.
     """
 
     target: Path
@@ -72,18 +72,18 @@ def convert(
     to: str | None = None,
     codec: str | PathLike[str] | None = None,
 ) -> Conversion:
-    """Write a checkpoint again in another layout, a tensor at a time; shows progress on a terminal.
+    """Write a checkpoint in another layout, one tensor at a time; shows progress on a terminal.
 
     Args:
         source: a voice as `csmkit.files.hub.find_voice` takes it.
-        target: a directory that is empty or not there; it is filled once everything has been written.
-        to: "transformers", "sesame", "int4" or "int8"; None for the layout that the source is not in.
+        target: a directory that is empty or does not exist; its files appear once all of them are written.
+        to: "transformers", "sesame", "int4" or "int8"; None for the other one of the two layouts.
         codec: where the codec is, as `csmkit.files.hub.find_codec` takes it; None for the source's own; "none" to leave
             it out.
 
     Raises:
         InputError: an unknown layout, or a target that is not empty.
-        CheckpointError: a source that cannot be read or has no counterpart, or no codec where one is needed.
+        CheckpointError: the source cannot be read or converted, or has no codec where the target needs one.
         CheckpointWriteError: the target cannot be written, or the disk is full.
     """
     target = Path(target)
@@ -94,7 +94,7 @@ def convert(
     was = checkpoint.source.layout
     if was == ROUNDED:
         raise CheckpointError(
-            f"{str(checkpoint.directory)!r} holds rounded weights, and what was rounded off is lost: "
+            f"{str(checkpoint.directory)!r} holds rounded weights, which cannot be converted back: "
             "convert the voice that they were made from"
         )
     to = to or (TRANSFORMERS if was == SESAME else SESAME)
@@ -116,7 +116,7 @@ def convert(
 
 
 def _find_codec(checkpoint: Checkpoint, codec: str | PathLike[str] | None) -> CodecFiles | None:
-    """The codec asked for, else the source's own, else None."""
+    """The codec of the argument, else the source's own, else None."""
     if codec == NO_CODEC:
         return None
     if codec is not None:
@@ -165,7 +165,7 @@ def _to_sesame(checkpoint: Checkpoint, codec: CodecFiles | None) -> Plan:
 
 
 def _to_rounded(checkpoint: Checkpoint, codec: CodecFiles | None, rounding: Rounding) -> Plan:
-    """Rounds all weights before the first is written: they are kept in memory, rounded."""
+    """Plan a rounded checkpoint; all rounded weights are in memory before the first is written."""
     config = checkpoint.config
     model = build_model(checkpoint, device="cpu", dtype=torch.bfloat16, rounding=rounding)
     tensors: Tensors = {f"{ROUNDED_PREFIX}{name}": tensor.clone for name, tensor in model.state_dict().items()}
@@ -177,7 +177,7 @@ def _to_rounded(checkpoint: Checkpoint, codec: CodecFiles | None, rounding: Roun
 
 
 def _codec_folder(config: CsmConfig, codec: CodecFiles | None) -> Plan:
-    """A codec beside a voice whose own files have no place for one."""
+    """The folder of a codec beside a voice whose layout has no place for one."""
     if codec is None:
         return {}
     spoken = {"architectures": ["MimiModel"], "audio_num_codebooks": config.n_codebooks}
@@ -185,20 +185,20 @@ def _codec_folder(config: CsmConfig, codec: CodecFiles | None) -> Plan:
 
 
 def _only_embedding(checkpoint: Checkpoint, shape: tuple[int, ...]) -> str:
-    """The name to read the audio embedding by; CheckpointError where the stacks have one each."""
+    """The name of the audio embedding that both stacks share; CheckpointError where they have different ones."""
     held = [name for name in TIED_EMBEDDINGS if name in checkpoint.source]
     if len(held) == 2 and isinstance(checkpoint.source, SesameSource):
         return held[0]
     if len(held) == 2 and not torch.equal(*(checkpoint.source.read(name, *shape) for name in held)):
         raise CheckpointError(
-            f"the two stacks of {str(checkpoint.directory)!r} have audio embeddings of their own, Sesame's layout has "
-            "one for both: this model can only be kept in transformers' layout"
+            f"the two stacks of {str(checkpoint.directory)!r} have different audio embeddings, and Sesame's layout has "
+            "one for both: keep this model in transformers' layout"
         )
     return held[0] if held else TIED_EMBEDDINGS[1]
 
 
 def _special_ids(directory: Path) -> dict[str, int]:
-    """The token ids that transformers' config.json names, as the tokenizer has them; it need not know them all."""
+    """The token ids that transformers' config.json names, as far as the tokenizer has them."""
     path = directory / "tokenizer.json"
     if not path.is_file():
         return {}
@@ -207,25 +207,25 @@ def _special_ids(directory: Path) -> dict[str, int]:
 
 
 def _other_files(checkpoint: Checkpoint, codec: CodecFiles | None) -> tuple[list[Path], list[str]]:
-    """The files that go along as they are, and the names of what does not: other weights, and folders."""
+    """The files to copy unchanged, and the names of what is not copied: other weights, and folders."""
     read = {*checkpoint.source.files.paths, *(codec.paths if codec else ())}
-    along, left = [], []
+    copied, left = [], []
     for path in sorted(checkpoint.directory.iterdir()):
         if path.name == "config.json" or path in read or path.name.endswith(".index.json"):
             continue
         if path.is_file() and not path.name.endswith(_WEIGHT_SUFFIXES):
-            along.append(path)
+            copied.append(path)
         elif path.is_file() or not any(file.is_relative_to(path) for file in read):
             left.append(path.name if path.is_file() else f"{path.name}/")
-    return along, left
+    return copied, left
 
 
 def _codec_notes(codec: CodecFiles | None, to: str) -> list[str]:
     if codec is not None:
         place = f"in the folder {CODEC_FOLDER!r}" if to != TRANSFORMERS else "inside the checkpoint"
         return [f"the codec of {str(codec.path)!r} is {place}"]
-    itself = "; transformers itself would start one with random weights" if to == TRANSFORMERS else ""
-    return [f"without a codec: load with codec_weights={itself}"]
+    others = "; transformers would use a codec with random weights" if to == TRANSFORMERS else ""
+    return [f"written without a codec: load it with codec_weights={others}"]
 
 
 def _left_notes(checkpoint: Checkpoint, to: str, left: list[str]) -> list[str]:
@@ -234,12 +234,12 @@ def _left_notes(checkpoint: Checkpoint, to: str, left: list[str]) -> list[str]:
     tensors = [name for name in source.files.names if name not in known and not name.startswith(CSM_PREFIX)]
     notes = []
     if tensors:
-        why = "which are made anew at loading" if set(tensors) <= set(IGNORED) else "which are not of a CSM"
+        why = "which are computed at loading" if set(tensors) <= set(IGNORED) else "which do not belong to a CSM"
         notes.append(f"left out: {', '.join(sorted(tensors))}, {why}")
     if left:
         notes.append(f"not copied from {str(checkpoint.directory)!r}: {', '.join(left)}")
     if not (checkpoint.directory / "tokenizer.json").is_file():
-        notes.append("no tokenizer.json was there to keep: load with tokenizer=")
+        notes.append("the source has no tokenizer.json: load it with tokenizer=")
     if to == SESAME and any(isinstance(value, dict) for value in sesame_values(checkpoint.config).values()):
-        notes.append("of sizes that Sesame has no flavor for, so they are written out: csmkit reads them, Sesame's not")
+        notes.append("Sesame has no flavor of these sizes: csmkit reads them from config.json, Sesame's code cannot")
     return notes

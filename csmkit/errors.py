@@ -12,9 +12,9 @@ Each leaf also inherits the builtin a caller would expect, so that ``except Valu
     ├── ResultsError (OSError)                 a folder of results that cannot be read or written, or that is in use
     ├── MissingDependencyError (ImportError)   an optional package that is not installed
     ├── PluginError (LookupError)              no plugin of that kind and name
-    ├── DeviceError (RuntimeError)             a device that is absent or cannot be used
+    ├── DeviceError (RuntimeError)             a device that does not exist or cannot be used
     │   └── DeviceMemoryError (MemoryError)    a device that is out of memory
-    ├── NotFiniteError (FloatingPointError)    a model computed something that is not a number, or infinite
+    ├── NotFiniteError (FloatingPointError)    a model computed NaN or an infinite number
     ├── CapacityError (RuntimeError)           more streams at once than a shared generator takes
     ├── StateError (RuntimeError)              a call in the wrong order, such as put after finish
     ├── LanguageModelError (RuntimeError)      the language model failed while answering
@@ -53,7 +53,7 @@ class InputError(CsmkitError, ValueError):
 
 
 class ContextOverflowError(InputError):
-    """The prompt and the answer asked for exceed the positions of the model."""
+    """The prompt and the answer together exceed the positions of the model."""
 
 
 class CheckpointError(CsmkitError, RuntimeError):
@@ -61,11 +61,11 @@ class CheckpointError(CsmkitError, RuntimeError):
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
-    """A checkpoint, or a file of it, that is not there."""
+    """A checkpoint that does not exist, or that lacks a file."""
 
 
 class CheckpointWriteError(CheckpointError, OSError):
-    """A checkpoint that cannot be written where it was asked for."""
+    """A checkpoint that cannot be written to its directory."""
 
 
 class AudioFileError(CsmkitError, OSError):
@@ -81,16 +81,16 @@ class MissingDependencyError(CsmkitError, ImportError):
 
     @classmethod
     def for_extra(cls, package: str, extra: str) -> "MissingDependencyError":
-        """Name the missing package and the extra that brings it."""
+        """Name the missing package and the extra that installs it."""
         return cls(f"{package} is not installed; install it with: pip install 'csmkit[{extra}]'")
 
 
 class PluginError(CsmkitError, LookupError):
-    """No plugin of the asked kind and name."""
+    """No plugin of that kind and name."""
 
 
 class DeviceError(CsmkitError, RuntimeError):
-    """A device that is absent, or that cannot be used."""
+    """A device that does not exist or cannot be used."""
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
@@ -99,16 +99,16 @@ class DeviceMemoryError(DeviceError, MemoryError):
     @classmethod
     def during(cls, doing: str, error: BaseException) -> "DeviceMemoryError":
         """Say what ran out of memory, and what to lower."""
-        said = str(error).strip().splitlines()
+        reason = str(error).strip().splitlines()
         return cls(
-            f"out of memory while {doing} ({said[0] if said else type(error).__name__}): lower max_audio_length_ms "
-            "and context_turns, take a smaller Whisper such as tiny.en or keep it on the CPU, and lower the memory "
-            "fraction of whatever else runs there (CSMKIT_MEMORY_FRACTION)"
+            f"out of memory while {doing} ({reason[0] if reason else type(error).__name__}): lower max_audio_length_ms "
+            "and context_turns, use a smaller Whisper such as tiny.en or run it on the CPU, and lower the memory "
+            "fraction of other programs on that device (CSMKIT_MEMORY_FRACTION)"
         )
 
 
 class NotFiniteError(CsmkitError, FloatingPointError):
-    """A model computed something that is not a number, or infinite: what would follow is not speech."""
+    """A model computed NaN or an infinite number: what follows would not be speech."""
 
     @classmethod
     def in_frame(cls, frame: int, what: str, dtype: object) -> "NotFiniteError":
@@ -116,12 +116,12 @@ class NotFiniteError(CsmkitError, FloatingPointError):
 
         Args:
             frame: number of the frame in the generation, from 1.
-            what: the model's part, such as "codes".
+            what: what the frame holds, such as "codes".
             dtype: dtype of the weights, such as "torch.float16".
         """
-        cause = "its weights are damaged, or not those of this model: fetch or convert the checkpoint again"
+        cause = "its weights are damaged, or belong to another model: fetch or convert the checkpoint again"
         if "float16" in str(dtype) and "bfloat16" not in str(dtype):
-            cause = f"float16 ends at 65 504, load with dtype=torch.bfloat16 or torch.float32; or {cause}"
+            cause = f"float16 numbers end at 65 504: load with dtype=torch.bfloat16 or torch.float32; or {cause}"
         return cls(f"the {what} of frame {frame} came from values that are not finite (dtype {dtype}): {cause}")
 
 
@@ -130,7 +130,7 @@ class CapacityError(CsmkitError, RuntimeError):
 
 
 class StateError(CsmkitError, RuntimeError):
-    """A call in the wrong order, such as audio after the end was announced."""
+    """A call in the wrong order, such as audio after finish()."""
 
 
 class LanguageModelError(CsmkitError, RuntimeError):
@@ -138,4 +138,4 @@ class LanguageModelError(CsmkitError, RuntimeError):
 
 
 class TranscriptionError(CsmkitError, RuntimeError):
-    """The speech recogniser failed; its own error is the cause."""
+    """The speech recogniser failed; its error is the cause."""

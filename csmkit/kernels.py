@@ -1,7 +1,7 @@
-"""Products with packed weights: the order of a weight in memory in which oneDNN's CPU kernels read it.
+"""Matrix products with packed weights, which lie in memory in the order that oneDNN's CPU kernels read.
 
-A product of few rows takes the time of reading its weight. In this order it took 0.4 to 0.8 of the time of an ordinary
-product (AMD EPYC; the weights of the codec in float32, those of CSM-1B in bfloat16 and float32).
+The time of a product of few rows is the time of reading its weight. With packed weights it took 0.4 to 0.8 of the
+time of an ordinary product (AMD EPYC; the weights of the codec in float32, those of CSM-1B in bfloat16 and float32).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ OPERATORS = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_sup
 
 
 def packed(weight: Tensor) -> Tensor:
-    """Pack a weight ``(outputs, inputs)``; returned as it is where processor, device or dtype have no kernel.
+    """Pack a weight ``(outputs, inputs)``; unchanged where this machine has no kernel for it.
 
-    A packed weight is for `project` alone: it cannot be copied, saved or cast.
+    Only `project` can use a packed weight: it cannot be copied, saved or cast.
     """
     available = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
     available = available and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
@@ -25,7 +25,7 @@ def packed(weight: Tensor) -> Tensor:
         return weight
     if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return weight
-    # The order for one row would be another; the order for two rows is as fast for any number of them.
+    # Packed for two rows: that order is as fast for any number of rows, the order for one row is not.
     return torch.ops.mkldnn._reorder_linear_weight(weight, 2)
 
 

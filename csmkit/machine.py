@@ -1,7 +1,7 @@
 """This machine: the settings of torch before a model runs, and the hardware and versions that figures are kept with.
 
-Threads, precision, attention kernels and memory are set here alone. A setting that somebody has changed before stays as
-it is; to choose one:
+Threads, precision, attention kernels and memory are set here alone. A setting that the
+program has already changed is kept; to choose one:
 
 - ``CSMKIT_THREADS``: number of CPU threads; ``OMP_NUM_THREADS`` and `torch.set_num_threads` work as well.
 - ``CSMKIT_TF32=1``: float32 products on CUDA in TF32, which is faster and keeps 10 bits of each factor.
@@ -61,7 +61,7 @@ class Setting:
         self._read, self._write, self.known = read, write, set(defaults)
 
     def set(self, value: Any) -> None:
-        """Set a value, unless somebody else has set another one."""
+        """Set a value, unless the program has set another one."""
         try:
             present = self._read()
         except RuntimeError:  # set by torch's other interface to it, after which this one can no longer be read
@@ -82,7 +82,7 @@ CUDNN_ATTENTION = Setting(torch.backends.cuda.cudnn_sdp_enabled, torch.backends.
 
 
 def choose_device(device: torch.device | str | None) -> torch.device:
-    """The device asked for, or CUDA where there is one, or the CPU; DeviceError if it is not there."""
+    """Return the device; for None CUDA where there is one, else the CPU. DeviceError if the device cannot be used."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -93,14 +93,14 @@ def choose_device(device: torch.device | str | None) -> torch.device:
 
 
 def prepare(device: torch.device, n_values: int) -> None:
-    """Set up torch for a model; a setting that somebody has changed stays as it is.
+    """Set up torch for a model; a setting that the program has already changed is kept.
 
     Args:
         device: where the model runs.
         n_values: number of its weights.
 
     Raises:
-        InputError: one of the variables above has a value that cannot be used.
+        InputError: an environment variable of this module has a value that cannot be used.
     """
     if device.type == "cuda":
         _prepare_cuda(device)
@@ -124,7 +124,7 @@ def _prepare_cuda(device: torch.device) -> None:
     tf32 = bool(_number("CSMKIT_TF32", 0, 1))
     MATMUL_TF32.set(tf32)
     CUDNN_TF32.set(tf32)
-    # cuDNN plans its attention anew for every length, and a prompt has a new length every time.
+    # cuDNN prepares its attention again for every new length, and nearly every prompt has a new length.
     CUDNN_ATTENTION.set(False)
     fraction = _number("CSMKIT_MEMORY_FRACTION", 0.01, 1)
     if fraction is not None:

@@ -1,4 +1,4 @@
-"""Former names of public modules: an import of an old name gives the module that has taken its place."""
+"""Former names of public modules: importing an old name imports the module that replaced it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ MOVED = {
 
 
 class _MovedModules(MetaPathFinder, Loader):
-    """Finds the modules of `MOVED`, and what lies below those that are packages."""
+    """Finds the modules of `MOVED`, and the submodules of those that are packages."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -97,6 +97,6 @@ def _new_name(name: str) -> str | None:
 
 
 def install() -> None:
-    """Let old names be imported; a second call changes nothing."""
+    """Make old names importable; a second call changes nothing."""
     if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
         sys.meta_path.insert(0, _MovedModules())

@@ -1,8 +1,8 @@
-"""What can be replaced: language models, speech generators, codecs, recognisers, metrics and trackers, by name.
+"""Replaceable parts, found by name: language models, speech generators, codecs, recognisers, metrics and trackers.
 
-A plugin is a factory, called with the keywords its user gives. It is found, in this order, by a direct
-``"package.module:attribute"`` reference, among those registered in this process, among the built-ins below, and among
-installed packages' entry points of the group ``csmkit.<kind>``.
+A plugin is a factory, which is called with the user's keywords. The name is searched in this order: a direct reference
+``"package.module:attribute"``, the factories registered in this process, the built-ins below, and the entry points of
+installed packages in the group ``csmkit.<kind>``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Builtin:
-    """A plugin that ships with csmkit: where it is, and the extra that brings what it imports."""
+    """A plugin that comes with csmkit: its reference, and the extra that installs what it imports."""
 
     reference: str
     extra: str | None = None
@@ -82,7 +82,7 @@ def _check_kind(kind: str) -> None:
 
 
 def register(kind: str, name: str) -> Callable[[Factory], Factory]:
-    """Make a factory available under a name in this process; a decorator, handy in a notebook.
+    """Make a factory available under a name in this process: a decorator, for example for a notebook.
 
     Example::
 
@@ -94,7 +94,7 @@ def register(kind: str, name: str) -> Callable[[Factory], Factory]:
     """
     _check_kind(kind)
     if ":" in name:
-        raise PluginError(f"plugin name {name!r} holds a colon, which marks a module reference: choose another")
+        raise PluginError(f"plugin name {name!r} has a colon, as in package.module:attribute: choose another name")
 
     def keep(factory: Factory) -> Factory:
         registered[kind][name] = factory
@@ -134,7 +134,7 @@ def load(kind: str, name: str) -> Callable[..., Any]:
         name: a name that `available` lists, or ``"package.module:attribute"``.
 
     Raises:
-        PluginError: nothing of that kind and name; the message lists what there is.
+        PluginError: no plugin of that kind and name; the message lists the available ones.
         MissingDependencyError: the plugin needs an extra that is not installed.
     """
     _check_kind(kind)

@@ -1,4 +1,4 @@
-"""The models that talk: presets name them; here they are loaded, warmed up and shared. Nothing else loads a model."""
+"""Presets and their models: everything else loads, warms up and shares models through this module."""
 
 from __future__ import annotations
 
@@ -37,10 +37,9 @@ class Models:
         speech: name of the voice for `Generator.load`, or of a speech plugin such as ``fake``; or a loaded one.
         llm: name of the language model for `TransformersLLM`, or of an llm plugin such as ``echo``; or a loaded one.
         asr: name of the recogniser for `StreamingWhisperASR`, or of an asr plugin such as ``fake``.
-        asr_preset: the preset whose model is meant by an ``asr`` such as ``base.en``.
+        asr_preset: preset that says which model an ``asr`` such as ``base.en`` names.
         llm_options: keywords of `TransformersLLM`.
-        options: how turns are spoken where the caller leaves it out: fields of `csmkit.chat.settings.TurnOptions`, or
-            one.
+        options: defaults for how turns are spoken: fields of `csmkit.chat.settings.TurnOptions`, or such an object.
     """
 
     speech: str | SpeechGenerator = "pocket"
@@ -58,7 +57,7 @@ PRESETS: dict[str, Models] = {
         llm="meta-llama/Llama-3.2-1B-Instruct",
         asr_preset="sesame",
         llm_options={"system_prompt": SPOKEN_STYLE},
-        options={"context_turns": 2},  # without its earlier sound, CSM-1B takes a new voice for every clause
+        options={"context_turns": 2},  # without its earlier sound, CSM-1B changes its voice with every clause
     ),
 }
 
@@ -79,13 +78,13 @@ def find_models(preset: str | Models | None = None) -> Models:
 
 @dataclass(frozen=True)
 class VoiceLoading:
-    """How a voice is loaded: keywords of `Generator.load`, each None for that function's choice.
+    """How a voice is loaded: keywords of `Generator.load`; None is the default of that function.
 
     Attributes:
-        codec_weights: where the codec's weights are.
-        device: such as ``cpu`` or ``cuda:0``.
+        codec_weights: a directory, a file or a hub id with the codec's weights.
+        device: device of the voice, such as ``cpu`` or ``cuda:0``.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
-        execution: how a frame runs, such as ``eager`` or ``int8``.
+        execution: execution mode of a frame, such as ``eager`` or ``int8``.
 
     Raises:
         InputError: another dtype.
@@ -101,7 +100,7 @@ class VoiceLoading:
             raise InputError(f"dtype={self.dtype!r}: give {', '.join(DTYPES)}, or None to choose")
 
     def keywords(self) -> dict[str, Any]:
-        """Those that are given."""
+        """The keywords that are not None."""
         import torch
 
         given = {name: value for name, value in vars(self).items() if value is not None}
@@ -109,7 +108,7 @@ class VoiceLoading:
 
 
 def load_voice(voice: SpeechGenerator | str, how: VoiceLoading | None = None) -> SpeechGenerator:
-    """A voice: the object as it is, else loaded by its name and warmed up.
+    """Return a voice: an object unchanged, a name loaded and warmed up.
 
     Args:
         voice: a generator, a speech plugin's name, or a name for `Generator.load`.
@@ -129,7 +128,7 @@ def load_voice(voice: SpeechGenerator | str, how: VoiceLoading | None = None) ->
 
 
 def load_language_model(llm: LLM | str, options: Mapping[str, Any] | None = None) -> LLM:
-    """A language model: the object as it is, else loaded by its name and warmed up.
+    """Return a language model: an object unchanged, a name loaded and warmed up.
 
     Args:
         llm: a language model, an llm plugin's name, or a name for `TransformersLLM`.
@@ -150,13 +149,13 @@ def load_language_model(llm: LLM | str, options: Mapping[str, Any] | None = None
 def load_recogniser(
     asr: StreamingWhisperASR | str, preset: str, device: str | None = None, plugin: str = "whisper"
 ) -> StreamingWhisperASR:
-    """A recogniser: the object, else loaded by its name and warmed up on a moment of silence.
+    """Return a recogniser: an object once it is loaded, a name loaded and warmed up on half a second of silence.
 
     Args:
         asr: a recogniser, an asr plugin's name, or a model's name such as ``base.en``.
         preset: preset that says which model a name means, ``pocket`` or ``sesame``.
-        device: where Whisper runs; None chooses.
-        plugin: the asr plugin that transcribes as ``asr``; ``whisper`` is `StreamingWhisperASR`'s own.
+        device: device of Whisper; None is the CPU.
+        plugin: name of the asr plugin that transcribes; ``whisper`` loads the Whisper of the name ``asr``.
 
     Raises:
         CsmkitError: as `StreamingWhisperASR.prepare`.
@@ -181,18 +180,18 @@ def load_recogniser(
 
 
 class Stack:
-    """One voice, one language model and several recognisers; each is loaded when it is first asked for, and kept.
+    """One voice, one language model and several recognisers; each is loaded at its first use, and kept.
 
-    Chatbots, servers and notebooks share models by sharing a stack. Any thread may ask.
+    Chatbots, servers and notebooks share models by sharing a stack. Any thread may use it.
 
     Args:
-        preset: ``pocket``, ``sesame``, or models of your own; None asks CSMKIT_PRESET and means pocket.
+        preset: ``pocket``, ``sesame``, or a `Models`; None for the variable CSMKIT_PRESET, else pocket.
         voice: how the voice is loaded.
-        asr_device: where Whisper runs; None chooses.
-        asr_plugin: the asr plugin that transcribes; ``whisper`` is the usual one.
+        asr_device: device of Whisper; None is the CPU.
+        asr_plugin: name of the asr plugin that transcribes.
 
     Attributes:
-        models: names of the preset's models, and its settings of a turn.
+        models: names of the preset's models, and its defaults for turns.
         load_s: seconds that loading and warming up took, by part: ``speech``, ``llm``, ``asr``.
 
     Raises:
@@ -241,7 +240,7 @@ class Stack:
             return self._recognisers[name]
 
     def close(self) -> None:
-        """Let all models go; what is asked for later is loaded again."""
+        """Release all models; a model that is used later is loaded again."""
         with self._lock:
             while self._recognisers:
                 self._recognisers.popitem()[1].close()
@@ -263,7 +262,7 @@ class Stack:
 
 @contextmanager
 def timed(load_s: dict[str, float], part: str) -> Iterator[None]:
-    """Note how many seconds a part takes to load, and log it."""
+    """Measure how many seconds a part takes to load, and log it."""
     started = perf_counter()
     yield
     load_s[part] = perf_counter() - started
@@ -271,12 +270,13 @@ def timed(load_s: dict[str, float], part: str) -> Iterator[None]:
 
 
 def _made(kind: str, name: str) -> Any:
-    """A plugin by its name alone; InputError where it cannot be made without more."""
+    """Make a plugin by its name alone; InputError where it needs arguments."""
     factory = plugins.load(kind, name)
     try:
         inspect.signature(factory).bind()
     except ValueError:  # a factory whose signature cannot be read
         pass
     except TypeError as error:
-        raise InputError(f"{kind} plugin {name!r} by its name alone: {error}; make it and give the object") from error
+        cure = "make it yourself, and give the object in place of the name"
+        raise InputError(f"{kind} plugin {name!r} needs arguments ({error}): {cure}") from error
     return factory()

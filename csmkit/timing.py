@@ -1,4 +1,4 @@
-"""When sound arrived, and what that means for a listener: first audio, gaps, underruns, pre-buffer, pace."""
+"""Latency figures from the times at which chunks of sound arrive: first audio, gaps, underruns, pre-buffer, pace."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Literal
 
 import numpy as np
 
-PACE_MARGIN = 1.1  # a pace is a mean: chunks scatter around it
+PACE_MARGIN = 1.1  # a pace is a mean: single chunks take longer
 
 Hold = float | Literal["auto"]
 
 
 @dataclass
 class Arrivals:
-    """The chunks of one answer, in the order they were handed out.
+    """The chunks of one answer, in the order in which they were delivered.
 
     Attributes:
-        times_s: seconds from the call until each chunk was handed out.
-        durations_s: seconds of sound in each.
+        times_s: seconds from the call until each chunk was delivered.
+        durations_s: seconds of sound in each chunk.
     """
 
     times_s: list[float] = field(default_factory=list)
     durations_s: list[float] = field(default_factory=list)
 
     def add(self, time_s: float, duration_s: float) -> None:
-        """Note a chunk."""
+        """Add a chunk."""
         self.times_s.append(time_s)
         self.durations_s.append(duration_s)
 
@@ -34,29 +34,28 @@ class Arrivals:
 
     @property
     def first_s(self) -> float | None:
-        """Time to first audio: from the call to the first chunk, whatever had to be waited for; None without one."""
+        """Time to first audio: from the call to the first chunk, everything included; None without a chunk."""
         return self.times_s[0] if self.times_s else None
 
     @property
     def audio_s(self) -> float:
-        """Seconds of sound in all."""
+        """Total seconds of sound."""
         return sum(self.durations_s)
 
     @property
     def pace(self) -> float | None:
-        """Seconds that a second of sound took after the first chunk, without the wait for that; None before there is
-        a second one."""
+        """Seconds that a second of sound took after the first chunk; None before the second chunk."""
         later_s = sum(self.durations_s[1:])
         return (self.times_s[-1] - self.times_s[0]) / later_s if later_s else None
 
     @property
     def start_delay_s(self) -> float:
-        """How long the first chunk has to be held back for the others to play without a gap: the pre-buffer."""
+        """Seconds that the first chunk has to be delayed for the others to play without a gap: the pre-buffer."""
         slack = self.slack_s()
         return max(0.0, float(slack.max())) if len(slack) else 0.0
 
     def starts_s(self) -> list[float]:
-        """When each chunk is heard: playing starts with the first, queues early ones and waits for late ones."""
+        """When each chunk is played: playback starts with the first one, queues early ones and waits for late ones."""
         starts: list[float] = []
         free_s = 0.0
         for time_s, duration_s in zip(self.times_s, self.durations_s, strict=True):
@@ -65,7 +64,7 @@ class Arrivals:
         return starts
 
     def heard_at_s(self, offset_s: float) -> float | None:
-        """When a listener who plays at once hears a moment of the sound, in seconds from its first sample.
+        """When a listener who plays at once hears the sound at ``offset_s`` seconds from its first sample.
 
         None where the sound is shorter.
         """
@@ -76,7 +75,7 @@ class Arrivals:
         return None
 
     def slack_s(self) -> np.ndarray:
-        """How late each chunk after the first came, ``(n - 1,)``; negative is early.
+        """Seconds by which each chunk after the first was late, ``(n - 1,)``; negative is early.
 
         A listener who starts with the first chunk needs chunk i when the ones before it have played:
         ``slack_i = (t_i - t_0) - sum_{j<i} d_j``.
@@ -110,13 +109,13 @@ class Arrivals:
 
 @dataclass
 class Prebuffer:
-    """Decides when sound that is being made may begin to play.
+    """Decides when sound that is still being generated may begin to play.
 
     Attributes:
-        hold: milliseconds that the first chunk is held back; "auto" holds it until the rest will be made in time.
+        hold: milliseconds that the first chunk is delayed; "auto" delays it until the rest will be generated in time.
         longest_chunk_s: duration of the longest chunk to come, in seconds.
-        known_pace: `Arrivals.pace` of speech made before, for as long as this one has none.
-        begun: whether playing may go on; it does not change back.
+        known_pace: `Arrivals.pace` of earlier speech, used until this one has a pace; None without one.
+        begun: whether playback has been allowed; it does not change back.
     """
 
     hold: Hold = 0.0
@@ -125,16 +124,16 @@ class Prebuffer:
     begun: bool = False
 
     def may_begin(self, made: Arrivals, now_s: float, expected_s: float | None) -> bool:
-        """Whether playing may begin.
+        """Whether playback may begin.
 
-        With "auto" it may where the pace so far, and a tenth more, brings every chunk to come before the ones ahead of
-        it have played. Of a rest of ``L - B`` seconds at pace r, the last chunk of d seconds is there in time if
+        With "auto" it may begin when, at a pace a tenth slower than so far, every later chunk arrives before the chunks
+        before it have played. With B of L seconds generated, at pace r, the last chunk of d seconds is in time if
         ``(L - B) r <= L - d``, and the next one if ``d r <= B``.
 
         Args:
-            made: the chunks that are there.
+            made: the chunks generated so far.
             now_s: present time in seconds, by the clock that timed the chunks.
-            expected_s: seconds of sound there will be in all, L; None while nobody knows.
+            expected_s: total seconds of sound to expect, L; None while that is unknown.
         """
         if not self.begun and len(made):
             in_time = self._in_time(made, expected_s)
@@ -142,7 +141,7 @@ class Prebuffer:
         return self.begun
 
     def left_s(self, made: Arrivals, now_s: float) -> float | None:
-        """Seconds until a first chunk that is held is due; None where no clock decides that."""
+        """Seconds until a delayed first chunk is due; None where that does not depend on time alone."""
         if self.begun or self.hold == "auto" or not len(made):
             return None
         return max(0.0, made.times_s[0] + self.hold / 1000 - now_s)

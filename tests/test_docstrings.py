@@ -12,7 +12,7 @@ import pytest
 import csmkit
 
 PACKAGE = Path(csmkit.__file__).parent
-ROOMS = ("*.py", "asr/*.py", "files/*.py", "lab/**/*.py", "mimi/*.py", "text/*.py")
+ROOMS = ("*.py", *sorted(f"{path.name}/**/*.py" for path in PACKAGE.iterdir() if (path / "__init__.py").exists()))
 FRAGMENT = re.compile(r"(of|for|that|which|as|from|with|to|by|in|on|whose|who|its|their|it)\b(?! (?:many|much))")
 _SECTION = re.compile(r"(Args|Attributes):")
 _ENTRY = re.compile(r"(\*{0,2}\w[\w, *]*):\s+(\S.*)")

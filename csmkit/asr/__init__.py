@@ -1,4 +1,4 @@
-"""The listening side: Whisper in a worker thread, partial texts while sound arrives, one final text."""
+"""Speech recognition: Whisper in a worker thread, partial texts while sound arrives, one final text."""
 
 from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.asr.transcriber import Hypothesis, Transcriber, Transcript, Word

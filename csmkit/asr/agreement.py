@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from csmkit.asr.transcriber import Word
 
-HOLD_BACK_S = 0.2  # sound that must follow a word before it is committed: the last word may still grow
-_TAIL_WORDS = 12  # committed words compared with a new hypothesis: enough to find the seam, cheap at any length
+HOLD_BACK_S = 0.2  # sound that must follow a word before it is committed: the last word may be incomplete
+_TAIL_WORDS = 12  # committed words compared with a new hypothesis: the cost does not grow with the text
 _NOT_IN_WORDS = re.compile(r"[^\w']+")
 
 
@@ -40,15 +40,15 @@ def match_prefix(reference: Sequence[str], words: Sequence[str]) -> tuple[int, i
 
 
 class Agreement:
-    """Committed words, which only grow, and the tentative tail behind them."""
+    """Committed words, which never change, and the tentative words after them."""
 
     def __init__(self) -> None:
         self.committed: list[Word] = []
         self.tentative: tuple[Word, ...] = ()
-        self._n_settled = 0  # committed words before the present window
+        self._n_settled = 0  # number of committed words before the present window
 
     def update(self, words: Sequence[Word], audio_s: float) -> None:
-        """Compare a hypothesis with the one before and commit what they share.
+        """Compare a hypothesis with the previous one, and commit the words that they share.
 
         Args:
             words: recognised words of the present window, with times counted from the first sample of the utterance.
@@ -71,12 +71,12 @@ class Agreement:
         return self.committed[-1].end_s
 
     def skip(self) -> None:
-        """Begin a new window although nothing new is committed; the tentative tail is given up."""
+        """Begin a new window although nothing new is committed; the tentative words are dropped."""
         self._n_settled = len(self.committed)
         self.tentative = ()
 
     def _seam(self, words: Sequence[Word]) -> int:
-        """How many words of a hypothesis repeat what is committed in this window, revised or not."""
+        """Number of words of a hypothesis that repeat the committed words of this window, perhaps revised."""
         known = [normalise(word.text) for word in self.committed[self._n_settled :]]
         n_skipped = max(0, len(known) - _TAIL_WORDS)
         length, _ = match_prefix(known[n_skipped:], [normalise(word.text) for word in words[n_skipped:]])

@@ -1,13 +1,13 @@
-"""Where a Whisper lives: model names, hub ids, whole directories, and how a model wants to be decoded.
+"""Finds a Whisper by its name, checks its directory, and reads how the model is decoded.
 
 A model directory is the usual CTranslate2 one. It may hold a ``csmkit.json`` with
 
-- ``short_windows`` (default false): the model was trained on windows as short as its sound plus some slack, so only
-  that much is encoded. OpenAI's weights are lost without their 30 seconds: they go from 5 % to over 200 % word errors.
-- ``suppress_blank`` (default: the opposite of ``short_windows``): keep the model from answering with no text at once.
-  A model trained on silence must be free to do that.
-- ``max_length`` (default 448): positions of the decoder.
-- ``window_s`` (default: all that the encoder takes): the longest sound the model was trained on.
+- ``short_windows`` (default false): the model was trained on windows that are only a little longer than the sound, so
+  only that much is encoded. OpenAI's weights need 30 seconds: with less, word errors rise from 5 % to over 200 %.
+- ``suppress_blank`` (default: the opposite of ``short_windows``): do not let the model end before its first word. A
+  model that was trained on silence must be allowed to.
+- ``max_length`` (default 448): number of positions of the decoder.
+- ``window_s`` (default: the encoder's limit): the longest sound that the model was trained on, in seconds.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def resolve(name: str, preset: str = "pocket") -> str:
     """Turn a model name into a directory, or into a hub id.
 
     Args:
-        name: one of `NAMES`; ``openai/base.en`` and its like, for OpenAI's weights whatever the preset; a directory; a
+        name: one of `NAMES`; ``openai/base.en`` and so on, for OpenAI's weights in any preset; a directory; a
             hub id such as ``Systran/faster-whisper-base.en``.
-        preset: ``pocket`` takes the bundled model of that name, ``sesame`` OpenAI's from the hub.
+        preset: ``pocket`` means the bundled model of that name, ``sesame`` OpenAI's on the hub.
 
     Raises:
         InputError: an unknown preset.
-        CheckpointNotFoundError: neither a name, nor a directory, nor the form of a hub id.
+        CheckpointNotFoundError: the name is neither known, nor a directory, nor like a hub id.
     """
     if preset not in ("pocket", "sesame"):
         raise InputError(f"preset={preset!r}: the presets are pocket and sesame")
@@ -47,7 +47,7 @@ def resolve(name: str, preset: str = "pocket") -> str:
 
 
 def live_note(name: str, preset: str = "pocket") -> str | None:
-    """A sentence for who speaks to a bundled Whisper with their own voice; None for any other model.
+    """A note for people who speak to a bundled Whisper themselves; None for any other model.
 
     Raises:
         InputError, CheckpointNotFoundError: as `resolve`.
@@ -61,7 +61,7 @@ def live_note(name: str, preset: str = "pocket") -> str | None:
 
 
 def check_directory(path: Path) -> None:
-    """See that a model directory is whole, before a missing file sends anybody to the network.
+    """Check that a model directory has all its files; for a missing one faster-whisper would use the network.
 
     Raises:
         CheckpointNotFoundError: the directory or one of its files is missing.
@@ -78,7 +78,7 @@ def check_directory(path: Path) -> None:
 
 @dataclass(frozen=True)
 class WhisperOptions:
-    """How a model of a certain training is decoded; the contents of its ``csmkit.json``."""
+    """How a model is decoded: the contents of its ``csmkit.json``."""
 
     short_windows: bool = False
     suppress_blank: bool = True
@@ -87,7 +87,7 @@ class WhisperOptions:
 
     @classmethod
     def of(cls, directory: Path) -> WhisperOptions:
-        """Read them; without the file, those of OpenAI's models.
+        """Read the options of a model directory; without the file they are those of OpenAI's models.
 
         Raises:
             CheckpointError: the file is not a JSON object.

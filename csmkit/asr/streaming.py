@@ -1,4 +1,4 @@
-"""Speech recognition in a thread of its own, while the sound still arrives: the classes that a program uses."""
+"""Speech recognition in a separate thread while sound arrives: the classes that a program uses."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CLOSE_S = 10.0  # longer than any pass over a few seconds of sound
+CLOSE_S = 10.0  # longer than a decode of a few seconds of sound takes
 
 
 class TranscriptionStream:
-    """One utterance on its way through a recogniser; made by `StreamingWhisperASR.stream`.
+    """One utterance that a recogniser transcribes; made by `StreamingWhisperASR.stream`.
 
     Every method may be called from any thread, and only `get_final` waits. A stream that is dropped is cancelled.
 
     Args:
         worker: decodes the utterance.
-        utterance: a new one, which no worker has.
-        owner: an object that lives at least as long as this stream.
+        utterance: a new utterance, which no worker has yet.
+        owner: object that must live as long as this stream.
     """
 
     def __init__(self, worker: Worker, utterance: Utterance, owner: object = None) -> None:
         self._worker, self._utterance = worker, utterance
-        self._owner = owner  # a recogniser that nobody else holds lives as long as its stream
+        self._owner = owner  # keeps the recogniser alive
         worker.open(utterance)
         weakref.finalize(self, worker.cancel, utterance).atexit = False
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more will come: it has its final text, was cancelled, or the recogniser failed."""
+        """Whether it is over: it has its final text, was cancelled, or the recogniser failed."""
         return self._worker.settled(self._utterance)
 
     def put_audio_chunk(self, chunk: Waveform, sample_rate: int = SAMPLE_RATE) -> bool:
-        """Hand over ``(samples,)`` at 24 kHz; it is copied, and the call never waits for a decode.
+        """Add ``(samples,)`` at 24 kHz; they are copied, and the call never waits for a decode.
 
         Args:
             chunk: ``(samples,)`` as an array or a tensor, in any form that `csmkit.audio.as_mono` takes.
@@ -56,10 +56,11 @@ class TranscriptionStream:
                 clicks.
 
         Returns:
-            False if the chunk was rejected: after `finish` or `cancel`, past ``max_audio_s``, or with a dead worker.
+            False if the chunk was rejected: after `finish` or `cancel`, past ``max_audio_s``, or after the recogniser
+            failed.
 
         Raises:
-            InputError: not a waveform, NaN in it, or another rate.
+            InputError: not a waveform, NaN or infinite samples, or another rate.
         """
         samples = as_mono(chunk)
         if sample_rate != SAMPLE_RATE:
@@ -68,7 +69,7 @@ class TranscriptionStream:
         return self._worker.put(self._utterance, samples)
 
     def finish(self) -> None:
-        """Announce that no more sound follows. Returns at once; calling it again changes nothing."""
+        """Mark the end of the sound. Returns at once; a second call changes nothing."""
         self._worker.finish(self._utterance)
 
     def get_latest_partial(self) -> Transcript:
@@ -93,17 +94,17 @@ class TranscriptionStream:
         return self._worker.final(self._utterance, timeout)
 
     def wait_until_read(self, timeout: float | None = None) -> bool:
-        """Block until the partial text rests on all sound put so far; False after ``timeout`` seconds."""
+        """Block until the partial text includes all sound put so far; False after ``timeout`` seconds."""
         return self._worker.wait_until_read(self._utterance, timeout)
 
     def cancel(self) -> None:
-        """Drop the utterance, and wake whoever waits for its final text. Returns at once."""
+        """Drop the utterance; a waiting `get_final` raises StateError. Returns at once."""
         self._worker.cancel(self._utterance)
 
     def abandon(self) -> None:
         """Drop the utterance of a recogniser that is too slow: the next stream gets a new thread.
 
-        This thread may hang for ever. It goes on with the streams that it has, and ends after them.
+        The present thread may hang for ever. It continues with its other streams, and ends after them.
         """
         self._worker.retire()
         self.cancel()
@@ -120,23 +121,23 @@ class TranscriptionStream:
 class StreamingWhisperASR:
     """Transcribes speech chunk by chunk while it arrives, then once more as a whole.
 
-    Nothing the producer calls waits for a decode. The methods of this class serve one utterance at a time; after its
-    final, or after `cancel`, the same object takes the next one. `stream` opens further utterances beside it, for
-    several speakers or chatbots that share the model: they are decoded one at a time, finished ones first, and do not
-    touch each other.
+    Adding sound never waits for a decode. The methods of this class are for one utterance at a time: after its final
+    text, or after `cancel`, the next one can start. `stream` opens further utterances at the same time, for several
+    speakers or chatbots that share the model: they are decoded one at a time, finished ones first, and do not affect
+    each other.
 
     Args:
         model_name: ``tiny.en``, ``base.en`` or ``small.en``, the preset's model of that class; a directory; a hub id.
-        queue_size: chunks of an utterance that may wait for the recogniser. As with ``queue.Queue(maxsize)`` there are
-            never more, but the producer does not wait: while the queue is full, a new chunk is appended to the newest
-            one, and nothing is lost.
-        transcriber: a loaded recogniser to use instead of ``model_name``.
-        max_audio_s: seconds of sound an utterance may have; later chunks are rejected and the final says so.
-        duty: share of the time, in (0, 1], that partials may keep a processor busy. The final is not limited.
+        queue_size: largest number of chunks of an utterance that wait for the recogniser. While that many wait, a new
+            chunk is appended to the newest one: the caller does not wait, and no sound is lost.
+        transcriber: loaded recogniser to use instead of ``model_name``.
+        max_audio_s: largest number of seconds of sound of an utterance; later chunks are rejected, and the final text
+            is marked as not complete.
+        duty: largest share of the time, in (0, 1], in which partial texts are decoded. The final text is not limited.
         device: ``cpu`` or ``cuda``, for ``model_name``.
         compute_type: CTranslate2's type of the weights, such as ``int8`` or ``float16``, for ``model_name``.
         preset: preset that says which model a name means, ``pocket`` or ``sesame``.
-        clock: returns seconds and never decreases; it times decodes.
+        clock: returns the present time in seconds and never decreases.
 
     Raises:
         InputError: a parameter out of its range.
@@ -173,16 +174,16 @@ class StreamingWhisperASR:
         self._stream: TranscriptionStream | None = None
 
     def prepare(self) -> None:
-        """Load the model in the worker thread, if it is not, and wait for it; `start_processing` does this too.
+        """Load the model in the worker thread, unless it is loaded, and wait; `start_processing` does this, too.
 
         Raises:
             CsmkitError: the model cannot be loaded; the leaf says why.
-            TranscriptionError: loading failed in a way not foreseen; the cause says how.
+            TranscriptionError: loading failed for an unknown reason; see the cause.
         """
         self._prepared()
 
     def stream(self) -> TranscriptionStream:
-        """Begin an utterance of its own, beside all others. Blocks until the model is loaded, the first time.
+        """Begin an utterance that is independent of all others. The first call blocks until the model is loaded.
 
         Raises:
             CsmkitError, TranscriptionError: as in `prepare`.
@@ -190,28 +191,28 @@ class StreamingWhisperASR:
         return TranscriptionStream(self._prepared(), self._new_utterance(), self)
 
     def start_processing(self) -> None:
-        """Begin an utterance. Blocks until the model is loaded, the first time.
+        """Begin an utterance. The first call blocks until the model is loaded.
 
         Raises:
-            StateError: the utterance before has no final yet.
+            StateError: the previous utterance has no final text yet.
             CsmkitError, TranscriptionError: as in `prepare`.
         """
         if self._stream is not None and not self._stream.settled:
-            raise StateError("an utterance is being heard already: call get_final() or cancel() before the next start")
-        # Without a reference to this object, which then needs no garbage collector to end.
+            raise StateError("an utterance is already open: call get_final() or cancel() before start_processing()")
+        # Without a reference to this object: a cycle would need the garbage collector.
         self._stream = TranscriptionStream(self._prepared(), self._new_utterance())
 
     def put_audio_chunk(self, chunk: Waveform, sample_rate: int = SAMPLE_RATE) -> bool:
-        """Hand over ``(samples,)`` at 24 kHz, as `TranscriptionStream.put_audio_chunk`.
+        """Add ``(samples,)`` at 24 kHz, as `TranscriptionStream.put_audio_chunk`.
 
         Raises:
-            InputError: not a waveform, NaN in it, or another rate.
+            InputError: not a waveform, NaN or infinite samples, or another rate.
             StateError: nothing was started.
         """
         return self._current().put_audio_chunk(chunk, sample_rate)
 
     def finish(self) -> None:
-        """Announce that no more sound follows. Returns at once; raises StateError where nothing was started."""
+        """Mark the end of the sound. Returns at once; raises StateError if nothing was started."""
         self._current().finish()
 
     def get_latest_partial(self) -> Transcript:
@@ -234,7 +235,7 @@ class StreamingWhisperASR:
         return self._current().get_final(timeout)
 
     def wait_until_read(self, timeout: float | None = None) -> bool:
-        """Block until the partial text rests on all sound put so far; False after ``timeout`` seconds.
+        """Block until the partial text includes all sound put so far; False after ``timeout`` seconds.
 
         Raises:
             StateError: nothing was started.
@@ -242,7 +243,7 @@ class StreamingWhisperASR:
         return self._current().wait_until_read(timeout)
 
     def transcribe(self, audio: Waveform, timeout: float | None = None) -> Transcript:
-        """Transcribe a whole waveform and wait for its text; a stream of its own, so that any thread may call it.
+        """Transcribe a whole waveform and wait for its text; any thread may call it at any time.
 
         Args:
             audio: ``(samples,)`` at 24 kHz.
@@ -250,7 +251,7 @@ class StreamingWhisperASR:
 
         Raises:
             TimeoutError: not ready in time; the utterance is dropped.
-            InputError: not a waveform, NaN in it, or more of it than ``max_audio_s``.
+            InputError: not a waveform, NaN or infinite samples, or longer than ``max_audio_s``.
             CsmkitError, TranscriptionError: as `prepare` and `get_final`.
         """
         samples = as_mono(audio)
@@ -267,19 +268,19 @@ class StreamingWhisperASR:
             stream.cancel()
 
     def cancel(self) -> None:
-        """Drop the utterance. Returns at once; a decode in progress ends unheard. Fine without an utterance, too."""
+        """Drop the utterance, if there is one. Returns at once; the result of a decode in progress is discarded."""
         if self._stream is not None:
             self._stream.cancel()
 
     def close(self, timeout: float | None = CLOSE_S) -> None:
-        """Cancel all utterances, end the thread, wait for it and let the model go. May be called again.
+        """Cancel all utterances, end the thread, wait for it and release the model. May be called again.
 
         Args:
-            timeout: seconds that a decode in progress may take; one that hangs is left behind, with a word in the log.
-                None waits as long as it takes.
+            timeout: seconds to wait for a decode in progress; after that the thread is left running, with a warning in
+                the log. None waits as long as it takes.
         """
         if self._worker is not None and not self._worker.stop(timeout):
-            log.warning("the recogniser %r hangs in a decode and was left behind", self.model_name)
+            log.warning("the recogniser %r did not end in time: its thread is left running", self.model_name)
 
     def stats(self) -> dict[str, float]:
         """Counters of the present utterance, or the last: seconds received, decoded and rejected, decodes, lag.
@@ -304,7 +305,7 @@ class StreamingWhisperASR:
         with self._preparing:
             if self._worker is None or not self._worker.usable:
                 self._worker = self._new_worker()
-                weakref.finalize(self, self._worker.stop, timeout=20)  # a dropped object, or the end of the program
+                weakref.finalize(self, self._worker.stop, timeout=20)  # when the object is dropped, or the program ends
             worker = self._worker
         worker.wait_until_loaded()
         return worker

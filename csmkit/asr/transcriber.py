@@ -1,4 +1,4 @@
-"""The contract of a speech recogniser, the texts that it gives, and one without a model as a template for plugins."""
+"""The interface of a speech recogniser, the texts that it returns, and a fake one as a template for plugins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from csmkit.errors import InputError
 
 RATE_HZ = 16_000  # Whisper's sample rate
-SHORTEST_S = 0.1  # less sound than this is not decoded: it holds no word, and word times need a few frames
+SHORTEST_S = 0.1  # shorter sound is not decoded: it has no word, and word times need a few frames
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Transcript(str):
     """The recognised text of an utterance: an immutable plain string with the attributes below.
 
     Attributes:
-        committed: the part that later partial texts repeat unchanged; the whole text in a final.
-        tentative: the part that may still change; empty in a final.
+        committed: part that later partial texts repeat unchanged; the whole text in a final text.
+        tentative: part that may still change; empty in a final text.
         words: recognised words with their times, in seconds from the first sample.
         audio_s: seconds of sound the text is based on.
-        complete: False if sound was rejected, so that the text lacks what was said in it.
-        revised: number of committed words that the final changed; 0 in a partial.
+        complete: False if sound was rejected, whose words are missing in the text.
+        revised: number of committed words that the final text changed; 0 in a partial text.
     """
 
     committed: str
@@ -79,13 +79,13 @@ class Transcript(str):
 
 
 class Transcriber(Protocol):
-    """A speech recogniser; write one to plug in another model."""
+    """A speech recogniser: the interface of asr plugins."""
 
     window_s: float
     """The longest sound that one call can take, in seconds."""
 
     def transcribe(self, audio_16k: np.ndarray, *, final: bool) -> Hypothesis:
-        """Recognise one window; blocks, and is only ever called from one thread.
+        """Recognise one window; blocks, and is called from one thread only.
 
         Args:
             audio_16k: ``(samples,)`` float32 at 16 kHz, at most ``window_s`` long.
@@ -95,7 +95,7 @@ class Transcriber(Protocol):
 
 
 class FakeTranscriber:
-    """Finds the words of a script at a steady pace, whatever the sound is: for tests, and a template for plugins.
+    """Returns the words of a script at a steady pace for any sound: for tests, and a template for plugins.
 
     Args:
         script: the words in their order, separated by spaces; sound beyond the last one counts as silence.

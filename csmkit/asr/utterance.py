@@ -17,7 +17,7 @@ from csmkit.audio import SAMPLE_RATE
 
 
 class Pass(NamedTuple):
-    """One decode; its times are seconds of the worker's clock (`time.perf_counter`)."""
+    """One decode; its times are in seconds of the worker's clock."""
 
     started: float
     ended: float
@@ -25,7 +25,7 @@ class Pass(NamedTuple):
 
 
 class UtteranceState(Enum):
-    """What an utterance waits for."""
+    """The state of an utterance."""
 
     OPEN = "open"  # takes sound
     FINISHED = "finished"  # has all its sound, but not the final text
@@ -42,17 +42,17 @@ class _Slot:
         self.samples, self.first_arrived, self.arrived = bytearray(samples.tobytes()), arrived, arrived
 
     def append(self, samples: np.ndarray, arrived: float) -> None:
-        self.samples += samples.tobytes()  # amortised: a bytearray grows by a share of its size
+        self.samples += samples.tobytes()  # cheap: a bytearray reserves a share of its size
         self.arrived = arrived
 
 
 class Job(NamedTuple):
-    """What one decode of an utterance reads.
+    """The sound that one decode of an utterance reads.
 
     Attributes:
-        samples: ``(samples,)`` float32 at 24 kHz, not decoded before.
-        final: whether they are the last ones, and the final text is wanted.
-        arrived: when the oldest and the newest of them arrived; None without samples.
+        samples: ``(samples,)`` float32 at 24 kHz, which were not decoded before.
+        final: whether they are the last samples, so that the final text is decoded.
+        arrived: times when the oldest and the newest sample arrived; None without samples.
     """
 
     samples: np.ndarray
@@ -61,14 +61,14 @@ class Job(NamedTuple):
 
 
 class IncrementalTranscription:
-    """The sound of one utterance at 16 kHz, the window that partial texts read, and the words agreed on so far.
+    """Transcribes the sound of one utterance while it grows: partial texts of the newest window, then the final text.
 
-    For one thread. Memory grows with the sound that came.
+    For one thread. Memory grows with the sound.
     """
 
     def __init__(self) -> None:
         self._resampler = soxr.ResampleStream(SAMPLE_RATE, RATE_HZ, 1, dtype="float32")
-        self._sound = np.zeros(RATE_HZ, np.float32)  # grows; its first `_n_samples` are in use
+        self._sound = np.zeros(RATE_HZ, np.float32)  # at 16 kHz; grows, its first `_n_samples` are in use
         self._n_samples = self._window_start = 0
         self._agreement = Agreement()
 
@@ -77,10 +77,10 @@ class IncrementalTranscription:
 
         Args:
             transcriber: recognises a window.
-            samples: ``(samples,)`` float32 at 24 kHz, the sound that follows what earlier calls gave.
+            samples: ``(samples,)`` float32 at 24 kHz, the sound since the last call.
 
         Returns:
-            The text so far; None for less sound than can be decoded.
+            The text so far; None for too little sound.
         """
         self._append(samples, last=False)
         if self._n_samples - self._window_start > transcriber.window_s * RATE_HZ:
@@ -95,7 +95,7 @@ class IncrementalTranscription:
         return Transcript(_join(committed), _join(tentative), (*committed, *tentative), end_s)
 
     def final(self, transcriber: Transcriber, samples: np.ndarray) -> Transcript:
-        """Decode all the sound again from its first sample, as well as the model can; the last call.
+        """Decode all the sound from its first sample with the best search; the last call.
 
         Args:
             transcriber: recognises a window.
@@ -122,7 +122,7 @@ class IncrementalTranscription:
             cut = min(round(cut_s * RATE_HZ), self._n_samples)
             self._window_start = snap(self._sound[: self._n_samples], cut)
             return
-        # No word was agreed on in a whole window: silence or noise. Partials go on with its newer half.
+        # No word was committed in a whole window: silence or noise. Partial texts continue with its newer half.
         self._agreement.skip()
         self._window_start = self._n_samples - round(window_s / 2 * RATE_HZ)
 
@@ -132,19 +132,19 @@ def _join(words: Sequence[Word]) -> str:
 
 
 class Utterance:
-    """The state of one utterance, which only `csmkit.asr.worker.Worker` touches, under its lock.
+    """One utterance, which only `csmkit.asr.worker.Worker` uses, under its lock.
 
-    What has not been decoded waits in at most ``queue_size`` slots. A chunk that finds all of them in use is appended
-    to the newest one, so that the producer does not wait and no sound is lost. Memory grows with the sound that came.
+    Sound waits for its decode in at most ``queue_size`` slots. If all of them are in use, a new chunk is appended to
+    the newest one, so that the caller does not wait and no sound is lost. Memory grows with the sound.
 
     Args:
-        queue_size: slots for chunks that were not decoded yet, at least 1.
-        max_audio_s: seconds of sound that are accepted; what comes later is rejected.
+        queue_size: number of slots for chunks that were not decoded yet, at least 1.
+        max_audio_s: largest number of seconds of sound; later sound is rejected.
 
     Attributes:
-        state: what the utterance waits for.
+        state: state of the utterance.
         partial: the latest partial text; empty at first.
-        final: the final text; None before it is there.
+        final: the final text; None before.
         passes: decodes so far, in order.
         transcription: decodes the sound; used by the worker's thread alone, without the lock.
     """
@@ -174,11 +174,11 @@ class Utterance:
 
     @property
     def decoded_at(self) -> float:
-        """When its last decode ended; 0 before the first."""
+        """Time when its last decode ended; 0 before the first."""
         return self.passes[-1].ended if self.passes else 0.0
 
     def put(self, chunk: np.ndarray, now: float) -> bool:
-        """Copy a chunk; False if it is rejected. After one rejection all are: the sound must have no holes."""
+        """Copy a chunk; False if it is rejected. After one rejection all chunks are, so that the sound has no gap."""
         if self.state is not UtteranceState.OPEN or self._n_rejected or self._n_put + len(chunk) > self._n_most:
             return self.reject(chunk)
         self._n_put += len(chunk)
@@ -201,13 +201,13 @@ class Utterance:
             self.state = UtteranceState.FINISHED
 
     def cancel(self) -> None:
-        """Give up, unless the final text is there."""
+        """Drop the utterance, unless it has its final text."""
         if self.state is not UtteranceState.DONE:
             self.state = UtteranceState.CANCELLED
             self._waiting.clear()
 
     def take(self) -> Job:
-        """Take all sound that waits, for one decode."""
+        """Remove all waiting sound, for one decode."""
         arrived = (self._waiting[0].first_arrived, self._waiting[-1].arrived) if self._waiting else None
         waited = [np.frombuffer(slot.samples, np.float32) for slot in self._waiting]
         self._waiting.clear()
@@ -221,7 +221,7 @@ class Utterance:
         if job.arrived is not None:
             self._oldest_lag_ms.append((ended - job.arrived[0]) * 1000)
             self._lag_ms.append((ended - job.arrived[1]) * 1000)
-        if text is None or self.settled:  # too little sound, or cancelled during the decode
+        if text is None or self.settled:  # too little sound, or the utterance was cancelled during the decode
             return
         if job.final:
             audio_s = self._n_taken / SAMPLE_RATE

@@ -1,4 +1,4 @@
-"""Whisper on CTranslate2: short windows where the model allows them, times of words, no text repeated endlessly."""
+"""Whisper on CTranslate2: short windows if the model allows them, word times, repeated text cut off."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ HOP = 160  # samples a mel frame at 16 kHz: 10 ms
 SLACK_FRAMES = 20  # zero mel frames that follow the sound, at least
 STEP_FRAMES = 50  # short windows are multiples of half a second
 UNLIKELY = -2.5  # log probability a token: speech stays above -0.7, noise falls below -4
-TOKENS_PER_S = 16  # faster than anybody speaks; bounds a model that does not end
+TOKENS_PER_S = 16  # faster than anybody speaks: limits a model that does not end
 
 
 class WhisperTranscriber:
     """A loaded Whisper; blocking, for one thread.
 
-    Partials are greedy and bounded by the length of the sound; finals use a beam of 5 and one retry with a little
-    temperature if the text runs in circles. Earlier text never conditions later text, and no text is ever suggested
-    to the model, so that its errors can be counted.
+    Partial texts are decoded greedily, final texts with a beam of 5 and one retry with a low temperature if the text
+    repeats itself; the length of the sound limits both. Earlier text is never given to the model as a prompt, so that
+    its errors can be counted.
 
     Args:
-        model: a directory, or a hub id, which is then downloaded.
+        model: a name that `resolve` takes, a directory, or a hub id, which is downloaded.
         device: ``cpu`` or ``cuda``.
         compute_type: CTranslate2's type of the weights, such as ``int8``, ``float32`` or ``float16``.
         cpu_threads: number of CPU threads of one decode, at least 1; more than one is slower beside a busy generator.
@@ -93,7 +93,7 @@ class WhisperTranscriber:
         encoded = self._encode(audio_16k, n_frames)
         tokens = self._decode(encoded, len(audio_16k) / RATE_HZ, final)
         text = self._tokenizer.decode(tokens).strip()
-        if not any(letter.isalnum() for letter in text):  # Whisper answers noise with a stop, or three
+        if not any(letter.isalnum() for letter in text):  # for noise Whisper writes one or three full stops
             return Hypothesis()
         return Hypothesis(text, self._words(encoded, tokens, n_frames))
 
@@ -108,7 +108,7 @@ class WhisperTranscriber:
             raise InputError(f"{seconds:.1f} s of sound, but one window is {self.window_s} s: use transcribe_long")
 
     def _encode(self, audio: np.ndarray, n_frames: int) -> Any:
-        """Mel frames, zeros behind them to the end of the window, through the encoder."""
+        """Encode the mel frames, with zeros after them to the end of the window."""
         size = self._max_frames
         if self.options.short_windows:
             size = min(size, math.ceil((n_frames + SLACK_FRAMES) / STEP_FRAMES) * STEP_FRAMES)
@@ -118,7 +118,7 @@ class WhisperTranscriber:
         return self.whisper.encode(window)
 
     def _decode(self, encoded: Any, audio_s: float, final: bool) -> list[int]:
-        """The text tokens, greedy or by beam; a loop at the end is tried again if there is time, and cut."""
+        """The text tokens, by greedy or beam search; a repetition at the end is cut, for a final text after a retry."""
         tokens = self._generate(encoded, audio_s, beam_size=5 if final else 1)
         if final and cut_loop(tokens) != tokens:
             again = self._generate(encoded, audio_s, beam_size=1, sampling_topk=0, sampling_temperature=0.4)
@@ -128,7 +128,7 @@ class WhisperTranscriber:
     def _generate(self, encoded: Any, audio_s: float, **search: Any) -> list[int]:
         import ctranslate2
 
-        ctranslate2.set_random_seed(0)  # a retry is drawn at random: the same sound shall give the same text
+        ctranslate2.set_random_seed(0)  # a retry samples: the same sound must give the same text
         bound = len(self._prompt) + 8 + math.ceil(audio_s * TOKENS_PER_S)
         (result,) = self.whisper.model.generate(
             encoded,
@@ -148,7 +148,7 @@ class WhisperTranscriber:
         return [token for token in result.sequences_ids[0] if token < self._tokenizer.eot]
 
     def _words(self, encoded: Any, tokens: list[int], n_frames: int) -> tuple[Word, ...]:
-        """Word times by attention alignment, punctuation with the word before it."""
+        """Words with their times by attention alignment; punctuation belongs to the word before it."""
         (aligned,) = self.whisper.find_alignment(self._tokenizer, [tokens], encoded, n_frames)
         words: list[Word] = []
         for item in aligned:
@@ -168,7 +168,7 @@ def is_silent(audio_16k: np.ndarray) -> bool:
 
 
 def cut_loop(tokens: list[int]) -> list[int]:
-    """Keep one round of a text that ends in circles: at least four rounds, at least eight tokens in all."""
+    """Cut a repetition at the end to one period; it counts from four periods and eight tokens on."""
     for period in range(1, len(tokens) // 4 + 1):
         n_same = 0
         while n_same + period < len(tokens) and tokens[-1 - n_same] == tokens[-1 - n_same - period]:
@@ -194,7 +194,7 @@ def _load(directory: Path, device: str, compute_type: str, cpu_threads: int) -> 
         if "out of memory" in str(error):
             raise DeviceMemoryError.during(f"loading Whisper on {device}", error) from error
         if device == "cuda":
-            hint = "CTranslate2 needs the CUDA 12 libraries (libcublas.so.12); install them or use device='cpu'"
+            hint = "CTranslate2 needs the CUDA 12 libraries (libcublas.so.12): install them, or use device='cpu'"
             raise DeviceError(f"Whisper cannot use the GPU: {error}; {hint}") from error
         remedy = "convert the model again"
         raise CheckpointError(f"CTranslate2 cannot load {str(directory)!r}: {error}; {remedy}") from error

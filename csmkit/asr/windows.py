@@ -1,4 +1,4 @@
-"""Sound longer than a model's window: where to cut it, and reading it piece by piece."""
+"""Recognises sound that is longer than a model's window: where it is cut, and one window after another."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from csmkit.asr.transcriber import RATE_HZ, SHORTEST_S, Hypothesis, Transcriber, Word
 from csmkit.audio import window_rms
 
-_STEP = RATE_HZ // 50  # 20 ms: the loudness of speech is looked at in steps of this
+_STEP = RATE_HZ // 50  # 20 ms: step of the loudness of speech
 _PAUSE_STEPS = 6  # a pause is at least 120 ms
-_PAUSE_LEVEL = 0.1  # of the sound's loudness, at most
-_DIP_LEVEL = 0.5  # of the loudness around, at most, for a moment to count as quiet
-_REACH_S = 0.15  # how far off attention's word times may be
+_PAUSE_LEVEL = 0.1  # share of the sound's loudness that a pause has at most
+_DIP_LEVEL = 0.5  # share of the loudness around that a quiet moment has at most
+_SEARCH_S = 0.15  # error of word times by attention
 
 
 def transcribe_long(transcriber: Transcriber, audio_16k: np.ndarray, *, final: bool) -> Hypothesis:
@@ -27,9 +27,9 @@ def transcribe_long(transcriber: Transcriber, audio_16k: np.ndarray, *, final: b
     while len(audio_16k) - start > window:
         sound = audio_16k[start : start + window]
         pause = last_pause(sound)
-        heard = transcriber.transcribe(sound[:pause], final=final)
-        whole, cut = (heard.words, pause) if pause else _cut(heard.words, sound)
-        texts.extend([heard.text] if pause else [word.text for word in whole])
+        found = transcriber.transcribe(sound[:pause], final=final)
+        whole, cut = (found.words, pause) if pause else _cut(found.words, sound)
+        texts.extend([found.text] if pause else [word.text for word in whole])
         words.extend(word.later(start / RATE_HZ) for word in whole)
         start += cut
     if len(audio_16k) - start >= SHORTEST_S * RATE_HZ:
@@ -52,8 +52,8 @@ def last_pause(sound: np.ndarray) -> int | None:
 
 
 def snap(sound: np.ndarray, sample: int) -> int:
-    """The quietest moment near a sample, where a cut harms least; the sample itself where no moment is quiet."""
-    reach = int(_REACH_S * RATE_HZ)
+    """The quietest sample near a sample, to cut there; the sample itself if nothing near it is quiet."""
+    reach = int(_SEARCH_S * RATE_HZ)
     start = max(0, sample - reach)
     levels = window_rms(sound[start : sample + reach], _STEP)
     if not len(levels) or levels.min() > _DIP_LEVEL * levels.mean():
@@ -62,11 +62,11 @@ def snap(sound: np.ndarray, sample: int) -> int:
 
 
 def _cut(words: tuple[Word, ...], sound: np.ndarray) -> tuple[tuple[Word, ...], int]:
-    """The words that are surely whole, and the sample where the next window begins."""
+    """The words that are certainly complete, and the sample where the next window begins."""
     window_s = len(sound) / RATE_HZ
     if not words or words[-1].end_s < window_s - 1.0:
         return words, len(sound)
     cut_s = words[-2].end_s if len(words) > 1 else words[-1].start_s
-    if cut_s < window_s / 4:  # an endless word must come to an end
+    if cut_s < window_s / 4:  # a word that fills the window is cut in its middle
         cut_s = window_s / 2
     return words[:-1], max(1, snap(sound, int(cut_s * RATE_HZ)))

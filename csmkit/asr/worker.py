@@ -15,11 +15,11 @@ from csmkit.asr.transcriber import Transcriber, Transcript
 from csmkit.asr.utterance import Pass, Utterance, UtteranceState
 from csmkit.errors import CsmkitError, StateError, TranscriptionError
 
-NICER = 10  # steps of the scheduler's 40: the listener hears a late sample, but not a late partial text
+NICER = 10  # of the scheduler's 40 steps: a late sample is audible, a late partial text is not
 
 
 class State(Enum):
-    """What the thread does."""
+    """The state of the thread."""
 
     LOADING = "loading"  # utterances may be opened, nothing is decoded yet
     READY = "ready"
@@ -31,13 +31,13 @@ class State(Enum):
 class Worker:
     """Decodes any number of open utterances, one at a time.
 
-    A finished utterance goes first; otherwise the one whose last decode is longest ago, up to its newest chunk. Every
-    method may be called from any thread, and every access to an utterance goes through one of them: they hold the lock.
+    A finished utterance is decoded first, otherwise the one whose last decode was longest ago. Every method may be
+    called from any thread. Only these methods, which hold the lock, access an utterance.
 
     Args:
         load: returns the recogniser; called in the thread.
         name: names the recogniser in error messages.
-        duty: share of the time, in (0, 1], that partial decodes may take.
+        duty: largest share of the time, in (0, 1], that decodes of partial texts may take.
         clock: returns seconds and never decreases.
     """
 
@@ -50,7 +50,7 @@ class Worker:
         self._error: BaseException | None = None  # of FAILED
         self._open: list[Utterance] = []
         self._decoding: Utterance | None = None
-        self._rest_until = 0.0  # no partial is decoded before; the processor is left to the speech generator
+        self._rest_until = 0.0  # no partial text is decoded before: the speech generator has the processor
         self._load, self._name, self._duty, self._clock = load, name, duty, clock
         self._thread = threading.Thread(target=self._run, name="csmkit-asr", daemon=True)
         self._thread.start()
@@ -79,7 +79,7 @@ class Worker:
             raise TranscriptionError(message) from error
 
     def open(self, utterance: Utterance) -> None:
-        """Start to serve an utterance; a worker that takes no new ones cancels it at once."""
+        """Add an utterance; a worker that is not usable cancels it at once."""
         with self._changed:
             if self.usable:
                 self._open.append(utterance)
@@ -143,7 +143,7 @@ class Worker:
             raise StateError("the utterance was cancelled: call start_processing() for the next one")
 
     def wait_until_read(self, utterance: Utterance, timeout: float | None) -> bool:
-        """Block until a decode has read all sound put so far, or nothing more will be; False after ``timeout`` s."""
+        """Block until a decode has read all sound put so far, or the utterance is over; False after ``timeout`` s."""
 
         def read() -> bool:
             return self.settled(utterance) or not (utterance.n_pending or self._decoding is utterance)
@@ -195,7 +195,7 @@ class Worker:
                 self._changed.notify_all()
             while (utterance := self._next()) is not None:
                 self._decode(transcriber, utterance)
-        except BaseException as error:  # the thread's top frame: kept for the caller, who gets it as a cause
+        except BaseException as error:  # the thread's top frame: raised in the caller as a cause
             with self._changed:
                 self._state, self._error = State.FAILED, error
                 self._changed.notify_all()
@@ -232,7 +232,7 @@ class Worker:
 
 
 def _lower_priority() -> None:
-    """Let the other threads of the program go first where cores are short; also for threads started from this one.
+    """Give this thread, and threads it starts, a lower priority than the other threads of the program.
 
     Only Linux has priorities of threads.
     """

@@ -1,1 +1,1 @@
-"""The conversation: text in, and an answer that is spoken while the language model is still writing it."""
+"""Conversations: an answer is spoken while the language model is still writing it."""

@@ -16,8 +16,8 @@ class AnswerText:
 
     Args:
         splitter: cuts the text into clauses.
-        clock: of the turn.
-        raw_text: speak the clauses as they are written.
+        clock: clock of the turn.
+        raw_text: whether clauses are spoken as they are written, with their numbers and signs.
 
     Attributes:
         clauses: clauses that wait to be spoken, in order.
@@ -38,7 +38,7 @@ class AnswerText:
 
     @property
     def text(self) -> str:
-        """What was written so far, without space around it."""
+        """The text written so far, without space around it."""
         return "".join(self._pieces).strip()
 
     def start(self, llm: LLM, messages: Sequence[Message]) -> None:

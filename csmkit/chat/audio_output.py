@@ -1,4 +1,4 @@
-"""The sound of an answer on its way to the listener: pre-buffer, WAV file, recogniser, events."""
+"""Delivers the sound of an answer: pre-buffer, WAV file, recogniser, events."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class AudioOutput:
     """Delivers the chunks of one answer, the first ones after the pre-buffer.
 
     Args:
-        options: of the turn.
+        options: options of the turn.
         wav: file that gets every chunk, or None.
-        transcription: gets every chunk.
-        clock: of the turn.
-        pace: seconds that a second of speech took in an earlier turn; None where that is not known.
+        transcription: transcribes every chunk.
+        clock: clock of the turn.
+        pace: seconds that a second of speech took in an earlier turn; None before such a turn.
 
     Attributes:
         arrivals: times of the chunks as they were delivered, in seconds since the call.
@@ -63,13 +63,13 @@ class AudioOutput:
         return self._prebuffer.left_s(self.made, self._clock.own_s)
 
     def add(self, spoken: SpokenClause, chunk: Tensor) -> None:
-        """Take a chunk that was generated, ``(samples,)`` at 24 kHz."""
+        """Add a generated chunk, ``(samples,)`` at 24 kHz."""
         self.first_made_at = self.first_made_at or self._clock()
         self.made.add(self._clock.own_s, len(chunk) / SAMPLE_RATE)
         self._waiting.append((spoken, chunk))
 
     def end_prebuffer(self) -> None:
-        """Hold nothing back any more."""
+        """End the pre-buffer: from now on every chunk is delivered at once."""
         self._prebuffer.begun = True
 
     def has_due(self, answer_s: float | None) -> bool:
@@ -84,7 +84,7 @@ class AudioOutput:
         """Deliver the oldest chunk that waits: to the file, the recogniser and, as an event, to the caller."""
         spoken, chunk = self._waiting.popleft()
         if self._wav is not None:
-            self._wav.write(chunk)  # first: a chunk that cannot be written was not delivered
+            self._wav.write(chunk)  # before anything else: a chunk that cannot be written does not count as delivered
         self._transcription.add(chunk)
         event = self._clock.event("audio_chunk", data=chunk, chunk_num=len(self.arrivals) + 1)
         self._note(chunk, event["t"])

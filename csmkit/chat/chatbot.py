@@ -1,4 +1,4 @@
-"""StreamingConversationalChatbot: a spoken conversation; each turn is a generator of events."""
+"""The chatbot: a spoken conversation in which each turn is a generator of events."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ class StreamingConversationalChatbot:
     model; None is the model of the preset. The constructor loads and warms up all models, and blocks meanwhile.
 
     Args:
-        generator: makes the speech.
+        generator: generates the speech.
         asr: transcribes the speech and the user's audio; False for no transcription. A recogniser that is given as an
             object may be shared with other chatbots; it is not warmed up and not closed.
         llm: writes the answers.
-        preset: ``pocket``, ``sesame`` or `Models`; None for the variable CSMKIT_PRESET, else pocket. Or a `Stack`,
-            whose loaded models are used and stay loaded, so that several chatbots share them.
+        preset: ``pocket``, ``sesame`` or `Models`; None for the variable CSMKIT_PRESET, else pocket. Or a `Stack`
+            with its loaded models, which stay loaded, so that several chatbots can share them.
         options: how turns are spoken and transcribed; None for the preset's.
-        clock: returns the present moment in seconds, never less than before; all times of a turn are taken from it. A
-            recogniser that is given as an object should have the same clock.
+        clock: returns the present time in seconds and never decreases; all times of a turn come from it. A recogniser
+            that is given as an object should have the same clock.
         changes: fields of `TurnOptions` to change, such as ``chunk_frames=4``.
 
     Attributes:
         options: the options of the next turn; may be replaced between turns.
-        load_s: seconds of loading and warming up, by part: ``speech``, ``llm``, ``asr``.
+        load_s: seconds that loading and warming up took, by part: ``speech``, ``llm``, ``asr``.
 
     Raises:
         InputError: an unknown preset or option, a value out of its range, or a speaker prompt in the option ``voice``
@@ -87,7 +87,7 @@ class StreamingConversationalChatbot:
         self._owns_asr = isinstance(asr, str) or (asr is not self.asr and stack is own)
         self._conversation = Conversation()
         self._clock = clock
-        self._pace: float | None = None  # of the last turn with two chunks or more
+        self._pace: float | None = None  # seconds a second of speech, in the last turn with two or more chunks
         self._turn: Turn | None = None
         self._last_turn: Turn | None = None  # the last that ended; `truncate` may still change it
         self._kept_turn: Turn | None = None  # the turn at the end of the history
@@ -109,7 +109,7 @@ class StreamingConversationalChatbot:
         save_audio_path: str | PathLike[str] | None = None,
         user_audio: Waveform | None = None,
     ) -> Generator[Event, None, None]:
-        """Answer a message. The work is done while events are taken; closing the generator stops it at once.
+        """Answer a message. Work is done while events are read; closing the generator stops it at once.
 
         A turn that is still open is closed first.
 
@@ -120,7 +120,7 @@ class StreamingConversationalChatbot:
                 generator's context.
 
         Yields:
-            Events, see `csmkit.chat.events`; the first with the first text of the language model.
+            Events, see `csmkit.chat.events`; the first one as soon as the language model has written something.
 
         Raises:
             InputError: no text, or samples that cannot be used; at the call.
@@ -148,8 +148,8 @@ class StreamingConversationalChatbot:
             save_audio_path: WAV file of the answer, written chunk by chunk, or None.
 
         Yields:
-            ``heard`` with the text, then the events of `process_streaming`. Where there was no word, ``complete``
-            follows at once with the reason "nothing_heard", and the history stays as it was.
+            ``heard`` with the text, then the events of `process_streaming`. If there was no word, ``complete``
+            follows at once with the reason "nothing_heard", and the history is not changed.
 
         Raises:
             AudioFileError: the sound file does not exist or cannot be read; at the call.
@@ -158,7 +158,7 @@ class StreamingConversationalChatbot:
             CsmkitError: as `process_streaming`.
         """
         if self.asr is None:
-            raise InputError("this chatbot has no recogniser: make it with asr='base.en', or give text")
+            raise InputError("this chatbot has no recogniser: create it with asr='base.en', or give text")
         if isinstance(audio, (str, PathLike)):
             samples = read(audio)
         else:
@@ -185,8 +185,8 @@ class StreamingConversationalChatbot:
     def interrupt(self) -> None:
         """Stop the present turn, from any thread or a signal handler; its generator ends with ``complete``.
 
-        It takes effect within the frame being made, and also ends the transcription of the user's audio. Without a
-        turn it does nothing.
+        Speech ends within the present frame; a transcription of the user's audio ends, too. Without a turn it does
+        nothing.
         """
         turn = self._turn
         if turn is not None:
@@ -205,7 +205,7 @@ class StreamingConversationalChatbot:
             The text of the answer that is kept.
 
         Raises:
-            InputError: not a number of milliseconds from 0.
+            InputError: not a number of milliseconds of at least 0.
             StateError: there was no answer yet.
         """
         if not is_finite(played_ms) or played_ms < 0:
@@ -275,7 +275,7 @@ class StreamingConversationalChatbot:
             self._pace = turn.pace or self._pace
 
     def _keep(self, turn: Turn) -> None:
-        """Add the delivered part of a turn to the conversation, in place of one that was added of it before."""
+        """Add the delivered part of a turn to the conversation; it replaces what an earlier call added of this turn."""
         if self._kept_turn is turn:
             self._conversation.remove_last()
         self._kept_turn = None
@@ -288,14 +288,14 @@ class StreamingConversationalChatbot:
         events = None if self._events is None else self._events()
         if events is not None:
             if events.gi_running:
-                raise StateError("a turn is being read by another thread: call interrupt() and let it end first")
+                raise StateError("another thread is reading a turn: call interrupt() and wait until it has ended")
             events.close()
-        if self._turn is not None:  # closing a generator that was never read runs nothing
+        if self._turn is not None:  # closing a generator that was never read does not run its `finally`
             self._turn.end()
         self._turn = self._events = None
 
     def _check_prompt(self) -> None:
-        """Raise here, not in the first turn, for a speaker prompt that the generator cannot use."""
+        """Raise for a speaker prompt that the generator cannot use, now and not in the first turn."""
         prompt, length = self.options.voice, self.options.max_audio_length_ms
         self.generator.abilities.check_prompt(prompt)
         if prompt:

@@ -28,16 +28,16 @@ FORMAT = 1
 
 @dataclass
 class Conversation:
-    """The turns of which the listener heard something.
+    """The turns of which at least one word was delivered.
 
     Attributes:
         history: ``{"role", "content"}`` of every message, oldest first.
-        turns: for each turn the user's segments, then those of the answer.
+        turns: segments of each turn, the user's first, then those of the answer.
     """
 
     history: list[Message] = field(default_factory=list)
     turns: list[list[Segment]] = field(default_factory=list)
-    _n_left_out: int = 0  # segments, the oldest, that are no context any more
+    _n_left_out: int = 0  # number of oldest segments that are not used as context any more
 
     def messages(self, text: str) -> list[Message]:
         """The messages that the language model answers: the history, then ``text`` as the user's."""
@@ -74,12 +74,12 @@ class Conversation:
 
 
 def user_segments(text: str, audio: np.ndarray | None, options: TurnOptions) -> list[Segment]:
-    """The user's turn as context, with its audio where it was spoken; empty where it has no word.
+    """The user's turn as context, with its audio if it was spoken; empty if it has no word.
 
     Args:
         text: what the user says.
-        audio: the sound of it, ``(samples,)`` at 24 kHz, or None.
-        options: of the turn.
+        audio: sound of the text, ``(samples,)`` at 24 kHz, or None.
+        options: options of the turn.
     """
     if audio is not None:
         return [Segment(options.user_speaker, text, audio)]
@@ -90,12 +90,12 @@ def user_segments(text: str, audio: np.ndarray | None, options: TurnOptions) -> 
 def save_conversation(
     folder: str | PathLike[str], history: Sequence[Message], turns: Sequence[Sequence[Segment]]
 ) -> None:
-    """Write a conversation to a folder, in place of one that it has: the text as JSON, the sound as safetensors.
+    """Write a conversation to a folder: the text as JSON, the sound as safetensors; an older one is replaced.
 
     Args:
-        folder: created where it does not exist.
+        folder: path of the folder, which is created if it does not exist.
         history: messages of the language model, oldest first.
-        turns: segments of each turn. Of a segment with codes the codes are written, else its audio, if it has any.
+        turns: segments of each turn; for each segment its codes are written, else its audio, if it has any.
 
     Raises:
         InputError: the folder cannot be written.
@@ -130,7 +130,7 @@ def load_conversation(
 
     Args:
         folder: written by `save_conversation`.
-        codec: codec of the generator that goes on with the conversation; its codes are checked. None checks nothing.
+        codec: codec of the generator that continues the conversation, which must know the codes; None checks nothing.
 
     Raises:
         CheckpointNotFoundError: the folder has no conversation.
@@ -145,7 +145,8 @@ def load_conversation(
     try:
         values = json.loads((folder / TEXT_NAME).read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
-            raise CheckpointError(f"{str(folder)!r} has format {values['format']!r}, this csmkit reads {FORMAT}")
+            given = f"the conversation in {str(folder)!r} has format {values['format']!r}"
+            raise CheckpointError(f"{given}, this csmkit reads {FORMAT}: update csmkit")
         sounds = load_file(folder / SOUND_NAME)
         turns = [
             [

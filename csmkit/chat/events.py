@@ -1,4 +1,4 @@
-"""The events of a turn: plain dicts, each with ``type``, ``turn_id`` and ``t``.
+"""The events of a turn, and the clock that stamps them: plain dicts, each with ``type``, ``turn_id`` and ``t``.
 
 ``turn_id`` is the same in all events of a turn and differs from that of any other turn, so that rows can be joined on
 it. ``t`` is in seconds since `process_streaming` was called.
@@ -26,7 +26,7 @@ class _Stamped(TypedDict):
 
 
 class Heard(_Stamped):
-    """The transcription of the user's audio; empty where there was no word in it."""
+    """The transcription of the user's audio; empty if there was no word in it."""
 
     type: Literal["heard"]
     text: str
@@ -63,14 +63,14 @@ class AudioChunk(_Stamped):
 
 
 class PartialText(_Stamped):
-    """The transcription of the answer so far; sent where it has changed."""
+    """The transcription of the answer so far; sent when it has changed."""
 
     type: Literal["partial_text"]
     text: str
 
 
 class FinalText(_Stamped):
-    """The transcription of the whole answer; not sent where it failed or the turn was interrupted.
+    """The transcription of the whole answer; not sent if it failed or the turn was interrupted.
 
     ``words`` are its words, with times in seconds from the first sample of the answer's sound.
     """
@@ -81,7 +81,7 @@ class FinalText(_Stamped):
 
 
 class Span(TypedDict):
-    """Work of one of the `LANES`, in milliseconds from the call; ``end_ms`` is None where it has no duration."""
+    """Work of one of the `LANES`, in milliseconds from the call; ``end_ms`` is None for a moment without duration."""
 
     lane: str
     label: str
@@ -90,7 +90,7 @@ class Span(TypedDict):
 
 
 class Complete(_Stamped):
-    """The end of a turn; times in seconds, ``time_to_first_audio`` None where nothing was spoken.
+    """The end of a turn; times in seconds, ``time_to_first_audio`` is None if nothing was spoken.
 
     ``metrics`` is one flat row with the same keys in every turn, see docs/metrics.md. ``notes`` are sentences for a
     person, for example that the turn was slower than real time. ``spans`` list when each part of the turn was busy.
@@ -109,15 +109,15 @@ Event = Heard | LlmDelta | LlmResponse | ClauseStarted | AudioChunk | PartialTex
 
 
 class TurnClock:
-    """Tells the time of one turn, which starts when this is made.
+    """The clock of one turn, which starts when this object is created.
 
     Args:
-        seconds: returns the present moment in seconds, never less than before.
+        seconds: returns the present time in seconds and never decreases.
 
     Attributes:
         turn_id: 12 hexadecimal digits that differ from those of any other turn.
-        started: moment of the call.
-        away_s: seconds that the caller of the turn has spent between two events so far.
+        started: time of the call, in seconds of that clock.
+        away_s: seconds that the caller of the turn has spent between events so far.
     """
 
     def __init__(self, seconds: Callable[[], float] = perf_counter) -> None:
@@ -127,7 +127,7 @@ class TurnClock:
         self.away_s = 0.0
 
     def __call__(self) -> float:
-        """The present moment in seconds, on the clock that was given."""
+        """The present time in seconds, on the clock that was given."""
         return self._seconds()
 
     @property
@@ -141,9 +141,9 @@ class TurnClock:
         return self.since_call_s - self.away_s
 
     def ms(self, moment: float | None) -> float | None:
-        """Milliseconds from the call to a moment; None for None."""
+        """Milliseconds from the call to a time of the clock; None for None."""
         return None if moment is None else (moment - self.started) * 1000
 
     def event(self, kind: str, **content: Any) -> Any:
-        """An event of the turn at the present moment, see `csmkit.chat.events`."""
+        """An event of the turn at the present time."""
         return {"type": kind, "turn_id": self.turn_id, "t": self.since_call_s, **content}

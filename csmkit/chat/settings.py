@@ -20,30 +20,30 @@ __all__ = [
 ]  # fmt: skip
 
 ChatModels, chat_models = Models, find_models  # their former names
-MOST_WORDS = 24  # of a clause: a longer one makes the first sound of the next wait
+MOST_WORDS = 24  # of a clause: after a longer one the next clause comes late
 
 
 @dataclass(frozen=True, kw_only=True)
 class TurnOptions(SpeechSettings):
-    """How the turns of a chatbot are spoken and transcribed; beside these, all of `csmkit.speech.settings`.
+    """How the turns of a chatbot are spoken and transcribed; it also has all fields of `SpeechSettings`.
 
-    Of those, ``max_audio_length_ms`` and ``guards`` hold for each clause. ``seed`` is that of the first clause, each
-    further one adds 1; it also seeds a language model that the chatbot loads. With ``raw_text`` the generator gets each
-    clause as it is written, with its numbers and signs.
+    ``max_audio_length_ms`` and ``guards`` hold for each clause. ``seed`` is the seed of the first clause, and each
+    further clause adds 1; it also seeds a language model that the chatbot loads. With ``raw_text`` the generator gets
+    each clause as it is written, with its numbers and signs.
 
     Attributes:
         user_speaker: speaker of the user's turns in the context, a non-negative integer.
-        voice: segments at the head of every context, such as a `voice_prompt`, so that all clauses sound alike; never
-            left out.
+        voice: segments at the beginning of every context, such as a `voice_prompt`, so that all clauses sound alike;
+            they are never left out.
         context_turns: number of earlier turns in the context of a clause, at least 0. With 0 the context has neither
             these nor the clauses before it. Where the context does not fit, the oldest third is left out from then on.
         first_words: largest number of words of the first clause, at least 1.
         most_words: largest number of words of any other clause, at least 1; None is 24, or fewer where one generation
             of the checkpoint carries fewer.
-        prebuffer_ms: milliseconds, 0 to 60 000, that the first chunk is held back after it is made, so that slow
-            generation plays without a gap; "auto" holds it until the pace so far shows that the rest will be in time.
-            An answer that is complete earlier is delivered at once. What is held back has not reached the recogniser,
-            the WAV file or the history.
+        prebuffer_ms: milliseconds, 0 to 60 000, that the first chunk is delayed after it was generated, so that slow
+            generation plays without a gap; "auto" delays it until the pace so far shows that the rest will be in time.
+            An answer that is complete earlier is delivered at once. A delayed chunk has not reached the recogniser, the
+            WAV file or the history.
         asr_timeout_s: seconds, above 0, that the final transcription may take once everything is spoken.
 
     Raises:
@@ -75,5 +75,5 @@ class TurnOptions(SpeechSettings):
 
 
 def turn_options(models: Models) -> TurnOptions:
-    """The options that a preset's models come with."""
+    """The options of a preset."""
     return models.options if isinstance(models.options, TurnOptions) else TurnOptions(**models.options)

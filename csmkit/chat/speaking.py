@@ -1,4 +1,4 @@
-"""The speech of an answer: each clause is one generation, in the context of what was spoken before."""
+"""Speaks the clauses of an answer: one generation for each, with earlier speech as its context."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class SpokenClause:
     """A clause and its speech.
 
     Attributes:
-        clause: its text.
-        speech: the stream of its sound.
-        started_at: moment when the generation began.
-        ended_at: moment when it ended; None before.
+        clause: text of the clause.
+        speech: stream of the sound.
+        started_at: time when the generation began.
+        ended_at: time when the generation ended; None before.
         n_delivered: number of samples that were given to the caller of the turn.
     """
 
@@ -50,15 +50,15 @@ class SpokenClause:
 
     @property
     def is_silent(self) -> bool:
-        """Whether it was spoken to its end, and none of it can be heard."""
+        """Whether it was spoken to its end and is silent."""
         return self.ended_at is not None and self.reason != INTERRUPTED and not self.speech.has_spoken
 
     def delivered(self, speaker: int, n_played: float = math.inf) -> tuple[str, Segment | None]:
-        """What reached the listener: the words of it, and a segment of context where later speech should follow it.
+        """The delivered part: its words, and its segment for the context of later speech, or None without one.
 
         Args:
             speaker: speaker of the segment.
-            n_played: number of samples that the listener has played, where they are fewer than were delivered.
+            n_played: number of samples that the listener has played, if that is fewer than were delivered.
         """
         return self._beginning(int(min(self.n_delivered, n_played)), speaker)
 
@@ -68,7 +68,7 @@ class SpokenClause:
 
     @property
     def _n_generated(self) -> int:
-        """Number of samples of all frames, also of a chunk that was lost to an interruption."""
+        """Number of samples of all frames, including a chunk that was dropped by an interruption."""
         return self.speech.n_frames * FRAME_SAMPLES
 
     def _beginning(self, n_samples: int, speaker: int) -> tuple[str, Segment | None]:
@@ -93,10 +93,10 @@ class ClauseSpeaker:
     """Speaks the clauses of one answer, one after another.
 
     Args:
-        generator: makes the speech.
-        options: of the turn.
+        generator: generates the speech.
+        options: options of the turn.
         conversation: earlier turns; their segments are context.
-        clock: of the turn.
+        clock: clock of the turn.
 
     Attributes:
         clauses: the clauses that were begun, in order.
@@ -121,7 +121,7 @@ class ClauseSpeaker:
         self._speech = speech = self._start(clause.spoken)
         spoken = SpokenClause(clause, speech, started_at)
         self.clauses.append(spoken)
-        if self._stopped:  # perhaps before there was speech to stop
+        if self._stopped:  # `stop` may have been called before there was speech
             speech.stop_soon()
         try:
             yield spoken
@@ -131,18 +131,18 @@ class ClauseSpeaker:
             spoken.ended_at = self._clock()
 
     def stop(self) -> None:
-        """End the speech within the frame being made, and any that begins later; from any thread or signal handler."""
+        """End the speech within the present frame, and any later speech at once; from any thread or signal handler."""
         self._stopped = True
         speech = self._speech
         if speech is None:
             return
-        if threading.get_ident() == self._thread:  # perhaps a handler inside a frame, where close() is not possible
+        if threading.get_ident() == self._thread:  # in a signal handler, where close() is not possible
             speech.stop_soon()
         else:
             speech.close()
 
     def delivered(self, played_ms: float | None) -> tuple[str, list[Segment]]:
-        """What reached the listener: the text of the answer, and the segments of the turn, the user's first.
+        """The delivered text of the answer, and the delivered segments of the turn, the user's first.
 
         Args:
             played_ms: milliseconds of the answer that the listener has played; None for all that was delivered.
@@ -166,8 +166,8 @@ class ClauseSpeaker:
     def _context(self, request: Request) -> list[Segment]:
         """The context of a clause: the speaker prompt, earlier turns, the user's turn, the clauses before it.
 
-        Where that does not fit, the oldest third after the speaker prompt is left out at once: so the beginning of the
-        context stays the same for some turns, and the generator does not read it again.
+        If that does not fit, the oldest third after the speaker prompt is left out at once, so that the beginning of
+        the context stays the same for some turns and the generator need not read it again.
         """
         options, n_turns = self._options, self._options.context_turns
         lead, earlier, present = list(options.voice), self._conversation.earlier(n_turns), list[Segment]()

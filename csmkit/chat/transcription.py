@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 class TurnTranscription:
     """Transcribes one turn, in streams of its own: other turns may use the same recogniser at the same time.
 
-    An error of the recogniser does not stop the answer: the log gets a warning, and the rest is not transcribed.
+    An error of the recogniser does not stop the answer: it is logged as a warning, and the rest is not transcribed.
 
     Args:
         asr: the recogniser, or None for no transcription.
         turn_id: names the turn in the log.
 
     Attributes:
-        error: class and message of the first error; None without one.
-        final: text of the whole answer; None before `conclude`, and where that failed.
+        error: class and message of the first error; None without an error.
+        final: text of the whole answer; None before `conclude`, and if that failed.
     """
 
     def __init__(self, asr: StreamingWhisperASR | None, turn_id: str) -> None:
@@ -41,11 +41,11 @@ class TurnTranscription:
         self._stream: TranscriptionStream | None = None
 
     def transcribe_user(self, audio: np.ndarray, timeout_s: float) -> str | None:
-        """Transcribe the user's audio; blocks. Empty where there is no word in it, None after `cancel`.
+        """Transcribe the user's audio; blocks. Empty if there is no word in it, None after `cancel`.
 
         Args:
             audio: ``(samples,)`` at 24 kHz.
-            timeout_s: seconds that this may take.
+            timeout_s: largest number of seconds to wait.
 
         Raises:
             TranscriptionError: the recogniser failed, or took longer.
@@ -116,14 +116,14 @@ class TurnTranscription:
         return self.final
 
     def cancel(self) -> None:
-        """Transcribe nothing more, and end a call of `conclude` that waits; from any thread, at once."""
+        """Stop transcribing, and end a waiting call of `conclude`; returns at once, from any thread."""
         self._cancelled = True
         stream = self._stream
         if stream is not None:
             stream.cancel()
 
     def stats(self) -> dict[str, float]:
-        """Counters of the stream, also after an error; empty where no stream was opened."""
+        """Counters of the stream, also after an error; empty if no stream was opened."""
         return {} if self._stream is None else self._stream.stats()
 
     def passes(self) -> list[Pass]:
@@ -137,7 +137,7 @@ class TurnTranscription:
         return stream
 
     def _fail(self, error: Exception) -> None:
-        log.warning("turn %s goes on without transcription: %s", self._turn_id, error)
+        log.warning("turn %s continues without transcription: %s", self._turn_id, error)
         log.debug("the error of the recogniser", exc_info=error)
         self.error = f"{type(error).__name__}: {error}"
         if self._stream is not None:

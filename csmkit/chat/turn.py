@@ -30,7 +30,7 @@ from csmkit.text.clauses import Clause, ClauseSplitter
 if TYPE_CHECKING:
     from csmkit.speech.base import SpeechGenerator
 
-_JOIN_S = 1.0  # a language model ends within one token; the thread of one that hangs is left behind
+_JOIN_S = 1.0  # a language model stops within one token; the thread of one that hangs is not waited for longer
 
 
 @dataclass
@@ -38,12 +38,12 @@ class Stage:
     """The models of a turn and its options.
 
     Attributes:
-        generator: makes the speech.
+        generator: generates the speech.
         llm: writes the answer.
         asr: transcribes the answer, and the user's audio; None for no transcription.
         options: how the turn is spoken.
-        pace: seconds that a second of speech took in an earlier turn; None where that is not known.
-        clock: returns the present moment in seconds.
+        pace: seconds that a second of speech took in an earlier turn; None before such a turn.
+        clock: returns the present time in seconds.
     """
 
     generator: SpeechGenerator
@@ -60,12 +60,12 @@ class Turn:
     Args:
         stage: models and options.
         conversation: earlier turns; it is not changed.
-        user_text: what the user says; empty where the recogniser has to find it in ``user_audio``.
-        user_audio: the sound of it, ``(samples,)`` at 24 kHz, or None.
+        user_text: what the user says; empty if ``user_audio`` has to be transcribed first.
+        user_audio: sound of the user's turn, ``(samples,)`` at 24 kHz, or None.
         wav: file for the sound of the answer, or None; closed at the end of the turn.
 
     Attributes:
-        user_text: as given, or as recognised.
+        user_text: text of the user, as given or as recognised.
         played_ms: milliseconds of the answer that the listener has played; None for all that was delivered.
     """
 
@@ -95,7 +95,7 @@ class Turn:
         return self._output.made.pace
 
     def events(self) -> Generator[Event, None, None]:
-        """Run the turn and yield its events. However it is left, everything that it started is stopped.
+        """Run the turn and yield its events. When it ends, fails or is closed, everything that it started is stopped.
 
         Raises:
             LanguageModelError: the language model failed; the cause is its error.
@@ -111,7 +111,7 @@ class Turn:
             self.end()
 
     def interrupt(self) -> None:
-        """Stop whatever the turn does; `events` ends with ``complete``. From any thread, and in a signal handler."""
+        """Stop the turn, from any thread or a signal handler; `events` ends with ``complete``."""
         self._stop.set()
         self._answer.close()
         self._transcription.cancel()
@@ -125,7 +125,7 @@ class Turn:
         self._output.close()
 
     def delivered(self) -> tuple[str, list[Segment]]:
-        """What reached the listener: the text of the answer, and the segments of the turn, the user's first."""
+        """The delivered text of the answer, and the delivered segments of the turn, the user's first."""
         return self._speaker.delivered(self.played_ms)
 
     def _events(self) -> Generator[Event, None, None]:
@@ -156,7 +156,7 @@ class Turn:
             yield self._clock.event("heard", text=text)
 
     def _read(self, timeout_s: float | None) -> Iterator[Event]:
-        """Pass on what the language model wrote; waits ``timeout_s`` seconds for its first piece, None without end."""
+        """Yield what the language model wrote; waits up to ``timeout_s`` seconds for it, without a limit for None."""
         if self._answer.complete:
             return
         for piece in self._answer.read(timeout_s):
@@ -177,7 +177,7 @@ class Turn:
                 yield from self._read(0)
 
     def _deliver(self) -> Iterator[Event]:
-        """Deliver the chunks that wait, once the pre-buffer lets them go."""
+        """Deliver the waiting chunks, once the pre-buffer allows it."""
         while not self._stop.is_set() and self._output.has_due(self._expected_s):
             yield from self._output.deliver()
 
@@ -190,7 +190,7 @@ class Turn:
         return sum(len(clause.spoken) for clause in clauses) / LETTERS_PER_S
 
     def _conclude(self) -> Iterator[Event]:
-        """Deliver what still waits, and wait for the final text."""
+        """Deliver the waiting chunks, and wait for the final text."""
         self._output.end_prebuffer()
         yield from self._deliver()
         final = self._transcription.conclude(self._stage.options.asr_timeout_s)
@@ -231,6 +231,6 @@ class Turn:
 
 
 def _splitter(stage: Stage) -> ClauseSplitter:
-    """What cuts the answer into clauses that the generator can carry."""
+    """A splitter for clauses that fit one generation of the generator."""
     most_words = stage.options.most_words or min(MOST_WORDS, stage.generator.abilities.most_words)
     return ClauseSplitter(min(stage.options.first_words, most_words), most_words)

@@ -1,4 +1,4 @@
-"""What a turn leaves behind: a row of numbers, the spans of its parts, and notes for a person.
+"""The figures of a turn: one row, the spans of its parts, and notes for the user.
 
 docs/metrics.md defines each figure.
 """
@@ -38,8 +38,8 @@ class TurnRecord:
         transcription: the recogniser's text of the answer and its times.
         asr_model: name of the recogniser's model; None without a recogniser.
         device: device of the generator.
-        user_span: moments between which the user's audio was transcribed; None where there was none.
-        final_at: moment of the final text; None where there is none.
+        user_span: start and end of the transcription of the user's audio; None without such audio.
+        final_at: time of the final text; None without one.
     """
 
     clock: TurnClock
@@ -54,13 +54,13 @@ class TurnRecord:
 
     @property
     def silent_text(self) -> list[str]:
-        """Written text of the clauses of which nothing can be heard."""
+        """Written text of the clauses that are silent."""
         silent = [spoken.clause.written for spoken in self.clauses if spoken.is_silent]
         return [*self.answer.unspeakable, *silent]
 
 
 def turn_metrics(record: TurnRecord) -> dict[str, Metric]:
-    """The row of a turn without ``turn_id`` and ``finish_reason``; None where something did not happen.
+    """The row of a turn without ``turn_id`` and ``finish_reason``; None for what did not happen.
 
     The keys are the same in every turn.
     """
@@ -133,18 +133,18 @@ def turn_spans(record: TurnRecord) -> list[Span]:
 
 
 def turn_notes(metrics: dict[str, Metric], silent_text: Sequence[str] = ()) -> list[str]:
-    """Sentences for a person about what was not as it should be.
+    """Sentences for the user about problems of the turn.
 
     Args:
         metrics: the row of the turn.
-        silent_text: written text of the clauses of which nothing can be heard.
+        silent_text: written text of the clauses that are silent.
     """
     notes = []
     if silent_text:
         notes.append(f"nothing can be heard of {' '.join(silent_text)!r}: this voice cannot say it")
     rtf, delay_ms = metrics["rtf"], metrics["start_delay_ms"]
     if isinstance(rtf, float) and rtf > 1 and isinstance(delay_ms, float):
-        cure = "the first chunk came late, but there was no gap"
+        cure = "the first chunk came late, but playback has no gap"
         if delay_ms > 0:
             cure = (
                 f"a pre-buffer of {np.ceil(delay_ms):.0f} ms would have played it without a gap "

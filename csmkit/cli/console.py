@@ -31,15 +31,15 @@ class Console:
         self.as_json, self.quiet = as_json, quiet
 
     def say(self, line: str, **facts: Any) -> None:
-        """Print a line; with ``as_json`` print its facts in place of it, and nothing where it has none."""
+        """Print a line; with ``as_json`` print its facts instead, and nothing if it has none."""
         if self.quiet and not facts.keys() & QUIET_FACTS:
             return
         if facts or not self.as_json:
             print(json.dumps(facts) if self.as_json else line, flush=True)
 
-    def voice(self, took: dict[str, float]) -> None:
-        """Print that a speaker prompt was read; ``took`` is from `csmkit.cli.models.time_reading`."""
-        self.say(f"Speaker prompt ready: {took['voice_s']:.1f}s of sound ({took['voice_ready_s']:.1f}s)", **took)
+    def voice(self, timing: dict[str, float]) -> None:
+        """Print that a speaker prompt was read; ``timing`` is from `csmkit.cli.models.time_reading`."""
+        self.say(f"Speaker prompt ready: {timing['voice_s']:.1f}s of sound ({timing['voice_ready_s']:.1f}s)", **timing)
 
     def event(self, event: Event) -> None:
         """Print an event of a turn."""

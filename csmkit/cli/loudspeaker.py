@@ -40,7 +40,7 @@ class Loudspeaker:
 
 
 class SoundCard(Loudspeaker):
-    """Plays chunks one after another; where a chunk comes late, there is silence until it comes.
+    """Plays chunks one after another; while a chunk is late, there is silence.
 
     Raises:
         MissingDependencyError: sounddevice is not installed.
@@ -60,11 +60,11 @@ class SoundCard(Loudspeaker):
 
     @property
     def is_playing(self) -> bool:
-        """Whether there are samples that the sound card has not asked for."""
+        """Whether there are samples that the sound card has not taken yet."""
         return bool(self._waiting)
 
     def begin(self) -> None:
-        """Count from here what is played: another answer begins."""
+        """Start to count played samples from zero, for another answer."""
         with self._lock:
             self._n_taken = 0
 

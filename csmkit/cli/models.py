@@ -1,4 +1,4 @@
-"""The models of a command: each is loaded, timed and printed."""
+"""Loads the models of a command, and prints how long each took."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class ModelOptions:
 
     preset: Annotated[str | None, typer.Option(help="pocket or sesame; default CSMKIT_PRESET, else pocket.")] = None
     model: Annotated[
-        str | None, typer.Option(help="Voice in place of the preset's: a checkpoint directory or a hub id.")
+        str | None, typer.Option(help="Voice instead of the preset's: a checkpoint directory or a hub id.")
     ] = None
     codec_weights: Annotated[
         str | None, typer.Option(help="Weights of the codec: a directory, a file or a hub id; default the voice's own.")
@@ -49,7 +49,7 @@ class ModelOptions:
         """The argument ``execution`` of `Generator.load`.
 
         Raises:
-            InputError: ``--int8`` and another mode.
+            InputError: ``--int8`` was given together with another mode.
         """
         if self.int8 and self.execution not in ("auto", "int8"):
             raise InputError(f"--int8 with --execution {self.execution}: give one of them")
@@ -58,7 +58,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class SpeechOptions:
-    """How a text is spoken; None for the default of the preset, or else of `csmkit.speech.settings.SpeechSettings`."""
+    """How a text is spoken; None for the default of the preset, else of `csmkit.speech.settings.SpeechSettings`."""
 
     chunk_frames: Annotated[
         str | None, typer.Option(help="Frames of 80 ms in a chunk, or a schedule such as 1,2,4,6; default 6.")
@@ -90,7 +90,7 @@ class SpeechOptions:
         """The fields of `SpeechSettings` that were given on the command line.
 
         Raises:
-            InputError: a text that is not a schedule, or not on or off.
+            InputError: ``--chunk-frames`` is not a schedule, or ``--guards`` neither on nor off.
         """
         settings = {
             "chunk_frames": None if self.chunk_frames is None else parse_schedule(self.chunk_frames),
@@ -244,7 +244,7 @@ def read_voice(path: Path | None, text: str | None, speaker: int | None) -> list
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter of a command that is a class of options by an option for each of its fields.
 
-    typer reads the signature of a function: that of the wrapper has the fields, of which it makes the objects.
+    typer reads the signature of the wrapper, which has the fields as options; the wrapper makes the objects of them.
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}

@@ -1,4 +1,4 @@
-"""csmkit sweep, report and listen: many trials, what their rows say, and a listening test over their sound."""
+"""csmkit sweep, report and listen: run many trials, write their report, hold a listening test with their sound."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Against = Annotated[Path | None, typer.Option(help="Folder of an earlier sweep t
 
 @dataclass(frozen=True)
 class AgainOptions:
-    """Trials that are run although they have a row."""
+    """Which trials are run again although they have a row."""
 
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard the rows and run every trial.")] = False

@@ -58,7 +58,7 @@ def convert(
 
 
 def doctor() -> None:
-    """Show what is installed, which devices and presets work, and what to do about the rest."""
+    """Show what is installed, which devices and presets work, and how to install what is missing."""
     print(f"csmkit {csmkit.__version__}")
     for finding in examine():
         mark = "ok" if finding.ok else "--"
@@ -74,7 +74,7 @@ class Finding:
         subject: what was examined.
         ok: whether it can be used.
         result: what was found.
-        remedy: what to do where it cannot be used; empty where there is nothing to do.
+        remedy: what to do if it cannot be used; empty if nothing can be done.
     """
 
     subject: str

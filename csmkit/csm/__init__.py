@@ -1,1 +1,1 @@
-"""The speech language model: a Llama backbone that predicts the first code of a frame, a small one for the others."""
+"""The speech language model: a Llama backbone predicts the first code of a frame, a small decoder the others."""

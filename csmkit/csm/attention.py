@@ -1,4 +1,4 @@
-"""Which cache rows new positions attend to: by host integers, or by a mask where shapes must be constant."""
+"""Which cache rows new positions attend to: by host integers, or by a mask if shapes must be constant."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def prefix_span(transformer: Transformer, start: int, n_new: int) -> AttentionSp
 
 
 def separate_span(transformer: Transformer, lengths: Sequence[int]) -> AttentionSpan:
-    """One new position for each stream, after the rows that this stream has in a cache of its own."""
+    """One new position for each stream, after the rows of its own cache."""
     positions = torch.tensor(lengths, device=transformer.norm.device).unsqueeze(1)
     cos, sin = transformer.rotation(positions)
     return AttentionSpan(positions, cos, sin, [length + 1 for length in lengths])

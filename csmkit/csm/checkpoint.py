@@ -38,8 +38,8 @@ def load_model(
         dtype: dtype that weights are cast to; rounded weights stay as they are.
 
     Raises:
-        CheckpointNotFoundError: the directory or one of its files is not there.
-        CheckpointError: damaged, partial, or another architecture.
+        CheckpointNotFoundError: the directory or one of its files does not exist.
+        CheckpointError: the checkpoint is damaged or partial, or has another architecture.
     """
     return build_model(Checkpoint.open(Path(directory)), device=device, dtype=dtype)
 
@@ -53,8 +53,8 @@ def build_model(
         checkpoint: an opened checkpoint.
         device: device of the weights.
         dtype: dtype of all weights that are not rounded; norms of a rounded model are float32.
-        rounding: bits and block size to round the weights to while they are read, so that the wide ones are never in
-            memory together; None keeps them as they are.
+        rounding: bits and block size to round the weights to while they are read, so that all unrounded
+            weights are never in memory together; None does not round.
     """
     model = CsmModel(checkpoint.config)
     if isinstance(checkpoint.source, RoundedSource):
@@ -68,7 +68,7 @@ def build_model(
 
 
 def _placed(model: CsmModel, device: torch.device | str) -> CsmModel:
-    """A rounded model on its device; elsewhere than on a CPU its weights are wide."""
+    """A rounded model on its device; on other devices than a CPU its weights are converted back to float."""
     if torch.device(device).type != "cpu":
         widen(model)
         model.to(device)
@@ -76,7 +76,7 @@ def _placed(model: CsmModel, device: torch.device | str) -> CsmModel:
 
 
 def _fill_rounded(model: CsmModel, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-    """Put the tensors that `csmkit convert` wrote where they belong; they stay mapped until they are read."""
+    """Assign the tensors that `csmkit convert` wrote; they stay mapped until they are read."""
     source, rounding = checkpoint.source, _rounding(checkpoint)
     rounded = set(rounded_places(model))
     for path, parameter in list(model.named_parameters()):
@@ -140,7 +140,7 @@ def fill(
 
 
 def _audio_embedding(source: TensorSource, name: str, other: str, *shape: int) -> Tensor:
-    """The embedding of one stack, else of the other: they are usually tied, and a file then holds either copy."""
+    """The embedding of one stack, else of the other: they are usually tied, and a file then has one of them."""
     return source.get(name if name in source else other, *shape)
 
 
@@ -166,7 +166,7 @@ def _fill_transformer(
     beyond = f"{prefix}.layers.{config.n_layers}.input_layernorm.weight"
     if beyond in source:
         raise CheckpointError(
-            f"the weights hold {beyond!r} where config.json asks for {config.n_layers} layers: "
+            f"the weights hold {beyond!r} but config.json asks for {config.n_layers} layers: "
             "the two files belong to different models"
         )
 
@@ -175,7 +175,7 @@ def load_sampling(directory: str | PathLike[str]) -> Sampling:
     """Read the sampling of a checkpoint from its generation_config.json; without one, the defaults of `Sampling`.
 
     Raises:
-        CheckpointError: a temperature that is no number.
+        CheckpointError: a temperature is not a number.
         InputError: a value outside the ranges of `Sampling`.
     """
     path = Path(directory) / "generation_config.json"

@@ -1,4 +1,4 @@
-"""Sizes of a CSM and how its codes are drawn; all frozen."""
+"""Sizes of a CSM, and how its codes are sampled; all frozen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIMI_CODEBOOK_SIZE = 2_048  # entries of each of Mimi's codebooks; CSM-1B's audi
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """Llama 3's stretch of the rotary frequencies to longer contexts."""
+    """Llama 3's scaling of the rotary frequencies to longer contexts."""
 
     factor: float
     low_freq_factor: float
@@ -23,7 +23,7 @@ class RopeScaling:
 
     @classmethod
     def from_transformers(cls, values: Mapping[str, Any]) -> RopeScaling | None:
-        """Read ``rope_parameters`` or the older ``rope_scaling``; None where the frequencies are left alone.
+        """Read ``rope_parameters`` or the older ``rope_scaling``; None if the frequencies are not scaled.
 
         Raises:
             CheckpointError: a kind of scaling other than Llama 3's.
@@ -72,7 +72,7 @@ class TransformerConfig:
 
     @classmethod
     def from_transformers(cls, values: Mapping[str, Any]) -> TransformerConfig:
-        """Read one stack of a transformers ``CsmConfig``; raises KeyError where a size is missing."""
+        """Read one stack of a transformers ``CsmConfig``; raises KeyError if a size is missing."""
         rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
         n_heads = values["num_attention_heads"]
         return cls(
@@ -94,8 +94,8 @@ class CsmConfig:
     """Sizes of a whole CSM.
 
     Attributes:
-        audio_vocab: rows of the audio embedding for each codebook.
-        codebook_size: codes the codec knows; ids from here to ``audio_vocab`` are never sampled.
+        audio_vocab: number of rows of the audio embedding for each codebook.
+        codebook_size: number of codes that the codec knows; larger ids are never sampled.
     """
 
     backbone: TransformerConfig
@@ -124,19 +124,19 @@ class CsmConfig:
         """Read the ``config.json`` of a transformers-format checkpoint.
 
         Raises:
-            CheckpointError: another architecture, or a size that is missing.
+            CheckpointError: another architecture, or a missing size.
         """
         if values.get("model_type") != "csm":
             raise CheckpointError(
                 f"config.json has model_type {values.get('model_type')!r}: a voice needs 'csm', "
-                "or in Sesame's form a backbone_flavor"
+                "or Sesame's backbone_flavor: give the directory of a CSM"
             )
         if values.get("attention_bias") or values.get("mlp_bias"):
             raise CheckpointError("config.json asks for biases in attention or MLP: CSM has none")
         if values.get("codebook_eos_token_id") not in (None, 0):
             raise CheckpointError(
-                f"config.json has codebook_eos_token_id={values['codebook_eos_token_id']!r}: csmkit ends speech at "
-                "a frame of zeros, as CSM-1B does, and cannot run this voice"
+                f"config.json has codebook_eos_token_id={values['codebook_eos_token_id']!r}: speech must end "
+                "with a frame of zeros, as in CSM-1B: csmkit cannot run this voice"
             )
         try:
             audio_vocab = values["vocab_size"]
@@ -151,7 +151,7 @@ class CsmConfig:
             )
         except KeyError as error:
             raise CheckpointError(f"config.json lacks {error}: save the checkpoint again with transformers") from error
-        except (TypeError, ValueError, AttributeError) as error:  # a list or a word where a number or an object belongs
+        except (TypeError, ValueError, AttributeError) as error:  # for example a list in place of a number
             raise CheckpointError(
                 f"config.json has a value that cannot be read ({error}): fetch the file again"
             ) from error
@@ -168,12 +168,12 @@ def require_sizes(sizes: Mapping[str, object]) -> None:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How codes are drawn.
+    """How codes are sampled.
 
     Attributes:
-        temperature: 0 is greedy; finite, not negative.
-        topk: the most probable codes that stay in play, at least 1; more than a codebook holds means all.
-        depth_scale: codebooks after the first are drawn at ``temperature * depth_scale``; finite, not negative.
+        temperature: temperature of sampling, finite and at least 0; 0 is greedy.
+        topk: number of most probable codes to sample from, at least 1; a number above the codebook size means all.
+        depth_scale: factor of the temperature for the codebooks after the first, finite and at least 0.
 
     Raises:
         InputError: a value outside these ranges.

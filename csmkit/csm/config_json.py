@@ -1,7 +1,7 @@
-"""The two forms of a CSM's config.json: Sesame's five values with the names of flavors, and transformers' sizes.
+"""The two forms of a CSM's config.json: Sesame's five values with names of flavors, and transformers' sizes.
 
-Sesame knows two flavors by name. A stack of any other size is written out instead, as an object with the fields of
-`TransformerConfig`; csmkit reads that, Sesame's own code does not.
+Sesame has two named flavors. For a stack of any other size csmkit writes an object with the fields of
+`TransformerConfig`, which it can read and Sesame's own code cannot.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ FLAVORS: dict[str, TransformerConfig] = {
 
 
 def read_config(values: Mapping[str, Any]) -> CsmConfig:
-    """Sizes from a config.json of either form; where it has both, as the published one, transformers' count.
+    """Read the sizes from a config.json of either form; if it has both, as the published one, from transformers'.
 
     Raises:
-        CheckpointError: another architecture, a flavor that is not known, or a size that is missing.
+        CheckpointError: another architecture, an unknown flavor, or a missing size.
     """
     if "backbone_flavor" in values and "model_type" not in values:
         return _from_sesame(values)
@@ -72,15 +72,15 @@ def _from_sesame(values: Mapping[str, Any]) -> CsmConfig:
 
 
 def _stack(key: str, flavor: object) -> TransformerConfig:
-    """The sizes of one stack, by name or written out."""
+    """The sizes of one stack, by a flavor's name or an object of sizes."""
     if isinstance(flavor, str) and flavor in FLAVORS:
         return FLAVORS[flavor]
     if isinstance(flavor, dict):
         scaling = flavor.get("rope_scaling")
         try:
             return TransformerConfig(**{**flavor, "rope_scaling": RopeScaling(**scaling) if scaling else None})
-        except TypeError as error:  # a field that is missing, or one too many
-            raise CheckpointError(f"config.json has a {key} that cannot be read: {error}") from error
+        except TypeError as error:  # a missing or unknown field
+            raise CheckpointError(f"config.json has an unreadable {key} ({error}): fetch the file again") from error
     known = " or ".join(repr(name) for name in FLAVORS)
     raise CheckpointError(
         f"config.json has {key} {flavor!r}: give {known}, or an object with the sizes of the stack (n_layers and so on)"
@@ -99,7 +99,7 @@ def sesame_values(config: CsmConfig) -> dict[str, Any]:
 
 
 def _flavor(stack: TransformerConfig) -> str | dict[str, Any]:
-    """The flavor of these sizes: its name, else all of them written out."""
+    """The name of the flavor with these sizes; without one, all sizes."""
     for name, known in FLAVORS.items():
         if replace(stack, rope_scaling=known.rope_scaling) == known and _bands(stack) == _bands(known):
             return name
@@ -107,7 +107,7 @@ def _flavor(stack: TransformerConfig) -> str | dict[str, Any]:
 
 
 def _bands(stack: TransformerConfig) -> tuple[float, float, float] | None:
-    """What Llama 3's scaling comes to: the factor, and the wavelengths between which it sets in."""
+    """The effect of Llama 3's scaling: its factor, and the wavelengths between which it is blended in."""
     scaling = stack.rope_scaling
     if scaling is None:
         return None
@@ -116,7 +116,7 @@ def _bands(stack: TransformerConfig) -> tuple[float, float, float] | None:
 
 
 def transformers_values(config: CsmConfig) -> dict[str, Any]:
-    """A config in transformers' form, without the codec's part; token ids are left at transformers' defaults."""
+    """A config in transformers' form without the codec's part; token ids have transformers' defaults."""
     shared = {"num_codebooks": config.n_codebooks, "vocab_size": config.audio_vocab}
     depth = {"model_type": "csm_depth_decoder_model", "backbone_hidden_size": config.backbone.dim}
     return {
@@ -153,7 +153,7 @@ def _stack_values(stack: TransformerConfig) -> dict[str, Any]:
 
 
 def _scaling_values(scaling: RopeScaling, max_positions: int) -> dict[str, Any]:
-    """The same frequencies with an original context below ``max_positions``, which transformers insists on."""
+    """The same frequencies, with an original context below ``max_positions`` as transformers requires."""
     length = min(scaling.original_max_positions, max(1, max_positions // 2))
     shrink = length / scaling.original_max_positions
     return {

@@ -1,4 +1,4 @@
-"""The tensors of a CSM by their names in transformers, whichever layout the files are in.
+"""The tensors of a CSM by their names in transformers, in any layout of the files.
 
 Sesame's layout differs in names, and in the order of the query and key rows: it rotates adjacent pairs of a head's
 rows, transformers the rows of its two halves.
@@ -29,7 +29,7 @@ from csmkit.files.tensors import (
 
 BACKBONE, DEPTH = "backbone_model", "depth_decoder.model"
 TIED_EMBEDDINGS = (f"{BACKBONE}.embed_tokens.embed_audio_tokens.weight", f"{DEPTH}.embed_tokens.weight")
-IGNORED = ("backbone_causal_mask", "decoder_causal_mask")  # a checkpoint of a live Sesame generator has them
+IGNORED = ("backbone_causal_mask", "decoder_causal_mask")  # saved from a running Sesame generator
 
 _SESAME_STACKS = {BACKBONE: "backbone", DEPTH: "decoder"}
 _SESAME_PARTS = {
@@ -62,7 +62,7 @@ class TensorSource(Protocol):
     def __contains__(self, name: str) -> bool: ...
 
     def get(self, name: str, *shape: int) -> Tensor:
-        """A tensor in float32 on the CPU; CheckpointError where it is missing or of another shape."""
+        """A tensor in float32 on the CPU; CheckpointError if it is missing or has another shape."""
         ...
 
 
@@ -83,7 +83,7 @@ class TransformersSource:
         return self.stored_name(name) in self.files.names
 
     def stored_name(self, name: str) -> str:
-        """What the files call a tensor."""
+        """The name of a tensor in the files."""
         return name
 
     def get(self, name: str, *shape: int) -> Tensor:
@@ -95,24 +95,24 @@ class TransformersSource:
         stored = self.stored_name(name)
         if stored not in self.files.names:
             raise CheckpointError(
-                f"no tensor {stored!r} among {len(self.files.names)} in {self._whereabouts()}: "
+                f"no tensor {stored!r} among {len(self.files.names)} in {self._places()}: "
                 "the checkpoint is partial, fetch it again"
             )
         tensor = self.files.read(stored)
         if tuple(tensor.shape) != shape:
             raise CheckpointError(
-                f"tensor {stored!r} in {str(self.files.place(stored))!r} has shape {tuple(tensor.shape)} where "
+                f"tensor {stored!r} in {str(self.files.place(stored))!r} has shape {tuple(tensor.shape)}, but "
                 f"config.json asks for {shape}: the two files belong to different models"
             )
         return tensor
 
-    def _whereabouts(self) -> str:
+    def _places(self) -> str:
         first, *others = self.files.paths
         return repr(str(first)) if not others else f"{len(others) + 1} files of {str(first.parent)!r}"
 
 
 class SesameSource(TransformersSource):
-    """A checkpoint in Sesame's own layout, answering to transformers' names; arguments as `TransformersSource`."""
+    """A checkpoint in Sesame's layout, read by transformers' names; arguments as `TransformersSource`."""
 
     layout = SESAME
 
@@ -128,7 +128,7 @@ class SesameSource(TransformersSource):
 
 
 class RoundedSource(TransformersSource):
-    """A checkpoint of rounded weights, answering to the names that `csmkit.csm.model.CsmModel` gives its parameters.
+    """A checkpoint of rounded weights, read by the names of the parameters of `csmkit.csm.model.CsmModel`.
 
     Arguments as `TransformersSource`.
     """
@@ -145,7 +145,7 @@ _SOURCES = {source.layout: source for source in (TransformersSource, SesameSourc
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint directory whose files have been found, none of its tensors read.
+    """A checkpoint directory; its files have been found, its tensors not been read.
 
     Attributes:
         directory: path of the checkpoint.
@@ -164,11 +164,11 @@ class Checkpoint:
         """Find the files of a checkpoint in either layout.
 
         Raises:
-            CheckpointNotFoundError: the directory, its config.json or its weights are not there.
-            CheckpointError: damaged, or another architecture.
+            CheckpointNotFoundError: the directory, its config.json or its weights do not exist.
+            CheckpointError: the checkpoint is damaged, or has another architecture.
         """
         if not directory.is_dir():
-            raise CheckpointNotFoundError(f"no directory {str(directory)!r}: give one that holds a checkpoint")
+            raise CheckpointNotFoundError(f"no directory {str(directory)!r}: give the directory of a checkpoint")
         values = read_json(directory / "config.json")
         config = read_config(values)
         layout, files = find_tensors(directory, values)
@@ -177,7 +177,7 @@ class Checkpoint:
 
 
 def sesame_name(name: str) -> str:
-    """What Sesame calls a tensor of transformers; the name itself where Sesame has no such tensor."""
+    """Sesame's name of a tensor of transformers; the same name if Sesame has no such tensor."""
     layer = _LAYER.fullmatch(name)
     if layer is None:
         return _SESAME_OTHERS.get(name, name)
@@ -186,7 +186,7 @@ def sesame_name(name: str) -> str:
 
 
 def rotated_heads(name: str, config: CsmConfig) -> int | None:
-    """The heads whose rows a tensor of transformers' name holds; None where the layouts agree on their order."""
+    """Number of heads of a tensor whose rows the layouts order differently; None for any other tensor."""
     stack = config.backbone if name.startswith(BACKBONE) else config.depth
     if name.endswith(".self_attn.q_proj.weight"):
         return stack.n_heads
@@ -210,7 +210,7 @@ def halves_to_pairs(weight: Tensor, n_heads: int) -> Tensor:
 
 
 def tensor_shapes(config: CsmConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a CSM by its name in transformers, the shared audio embedding once and the codec left out."""
+    """The shape of every tensor of a CSM by its name in transformers: the shared embedding once, without the codec."""
     dim, depth_dim, vocab, n = config.backbone.dim, config.depth.dim, config.audio_vocab, config.n_codebooks
     return {
         "embed_text_tokens.weight": (config.text_vocab, dim),

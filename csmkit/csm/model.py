@@ -1,4 +1,4 @@
-"""The network of CSM: reads a prompt, then makes one frame at a time."""
+"""The network of CSM: reads a prompt, then generates one frame at a time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from csmkit.csm.transformer import AttentionSpan, KvCache, StreamCaches, Transfo
 
 @dataclass
 class CsmState:
-    """Everything one batch of streams owns; dropping it ends them.
+    """The state of one batch of streams; to end them, drop it.
 
     Attributes:
         backbone: keys and values of the backbone.
-        depth: keys and values of the depth decoder, which start anew at every frame.
+        depth: keys and values of the depth decoder, which are overwritten in every frame.
         noise: random numbers, temperature and top-k of each row.
-        hidden: ``(batch, dim)``, the backbone's output at its last position; zeros before the prompt was read.
+        hidden: ``(batch, dim)``, the backbone's output at its last position; zeros before the prompt.
         codes: ``(batch, n_codebooks)`` int64, the last frame.
     """
 
@@ -35,7 +35,7 @@ class CsmState:
 
     @classmethod
     def join(cls, states: Sequence[CsmState]) -> CsmState:
-        """The streams of several states as one batch, in their order; each continues where it was."""
+        """The streams of several states as one batch, in their order; each continues from its state."""
         if len(states) == 1:
             return states[0]
         return cls(
@@ -76,7 +76,7 @@ class Stacks(NamedTuple):
 class CsmModel(nn.Module):
     """The two stacks, their embeddings and heads. Weights are ``(in, out)``.
 
-    The heads have ``codebook_size`` outputs: ids that the codec does not know are left out, so they cannot be drawn.
+    The heads have ``codebook_size`` outputs: ids that the codec does not know have none, so they cannot be sampled.
     ``depth_embedding`` is the audio embedding already projected to the depth decoder's width, for the codebooks
     that are fed back.
     """
@@ -85,7 +85,7 @@ class CsmModel(nn.Module):
         super().__init__()
         self.config = config
         dim, depth_dim, n_others = config.backbone.dim, config.depth.dim, config.n_codebooks - 1
-        # One position more than may be used: a frame whose result is thrown away is written there.
+        # One position more than may be used, for frames whose result is discarded.
         self.backbone = Transformer(config.backbone, config.backbone.max_positions + 1)
         self.depth = Transformer(config.depth, config.n_codebooks)
         self.text_embedding = new_weight(config.text_vocab, dim)
@@ -99,11 +99,11 @@ class CsmModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.projection.device
 
     def new_state(self, n_positions: int, noise: Noise, batch: int = 1) -> CsmState:
-        """A state for ``n_positions`` positions in all, prompt and frames."""
+        """A new state for ``n_positions`` positions, prompt and frames together."""
         config, like = self.config, self.projection
         return CsmState(
             backbone=KvCache.empty(config.backbone, batch, n_positions, like),
@@ -164,7 +164,7 @@ class CsmModel(nn.Module):
         Args:
             state: state of the streams.
             noise: the result of `Noise.draw`.
-            topk: number of codes to draw from, as `sample` takes it.
+            topk: number of codes to sample from, as for `sample`.
             spans: what each pass of the depth decoder attends to; the first pass has two positions, for the backbone's
                 output and the first code.
             stacks: called in place of the model's own stacks and heads.

@@ -23,7 +23,7 @@ from csmkit.csm.config import CsmConfig, Sampling
 
 GAMMA = 0x9E3779B97F4A7C15  # the counter's step: 2**64 divided by the golden ratio, made odd
 MULTIPLIER = 0xDABA0B6EB09322E3
-VALUES_AT_ONCE = 2**16  # for fewer, launching the operations takes longer on a CPU than the operations themselves
+VALUES_AT_ONCE = 2**16  # with fewer, a CPU takes longer to launch the operations than to run them
 
 
 def mix(x: int) -> int:
@@ -41,20 +41,20 @@ def _signed(x: int) -> int:
 
 @lru_cache(maxsize=16)
 def _steps(n_words: int, device: torch.device) -> Tensor:
-    """How far the counter is from a frame's start at each 64-bit word, ``(n_words,)`` int64."""
+    """The distance of the counter from a frame's start at each 64-bit word, ``(n_words,)`` int64."""
     return torch.arange(1, n_words + 1, device=device) * _signed(GAMMA)
 
 
 class Noise:
-    """The noise of one batch of streams: each row from its own seed and its own frame, whatever the others do.
+    """The noise of one batch of streams: each row depends only on its own seed and frame.
 
     Args:
         samplings: temperature and top-k of each row.
         seeds: seed of each row, in [0, 2**63).
 
     Attributes:
-        counter: ``(batch,)`` int64 on the device, where each row's next frame begins. A stream of 2 048 frames of
-            CSM-1B takes 2**26 of the 2**64 values, so that two seeds practically never share any.
+        counter: ``(batch,)`` int64 on the device, the first value of each row's next frame. A stream of 2 048 frames of
+            CSM-1B uses 2**26 of the 2**64 values, so that two seeds practically never share any.
         temperature: ``(batch, n_codebooks, 1)`` float32 on the device.
         topk: ``(batch, 1)`` int64 on the device.
         n_at_once: number of frames of a row whose noise is computed together, at least 1.
@@ -73,7 +73,7 @@ class Noise:
             [[s.temperature] + [s.temperature * s.depth_scale] * (config.n_codebooks - 1) for s in samplings]
         )
         self.temperature = scale.unsqueeze(-1).to(device)
-        # The largest of all is the largest of any few: where nothing is drawn, nothing need be left out.
+        # Greedy rows need no top-k: the largest logit of all is the largest of the first few, too.
         self._counts = [min(s.topk, config.codebook_size) if s.temperature else config.codebook_size for s in samplings]
         self.topk = torch.tensor(self._counts, device=device)[:, None]
         self._drawn: list[list[Tensor]] = [[] for _ in seeds]  # the next frames of each row
@@ -85,7 +85,7 @@ class Noise:
 
     @staticmethod
     def join(parts: Sequence[Noise]) -> Noise:
-        """The rows of several, each going on where it was."""
+        """The rows of several noises in one; each continues from its state."""
         joined = copy(parts[0])
         joined.counter = torch.cat([part.counter for part in parts])
         joined.temperature = torch.cat([part.temperature for part in parts])
@@ -95,7 +95,7 @@ class Noise:
         return joined
 
     def take(self, rows: Sequence[int]) -> Noise:
-        """These rows alone, each going on where it was."""
+        """These rows alone; each continues from its state."""
         taken, index = copy(self), list(rows)
         taken.counter, taken.temperature, taken.topk = self.counter[index], self.temperature[index], self.topk[index]
         taken._counts = [self._counts[row] for row in index]
@@ -103,7 +103,7 @@ class Noise:
         return taken
 
     def load(self, row: int, other: Noise, other_rows: Sequence[int]) -> None:
-        """Copy rows of another to those from ``row`` on, each going on where it was; no memory moves."""
+        """Copy rows of another noise to those from ``row`` on, with their state; tensors keep their addresses."""
         index = list(other_rows)
         rows = slice(row, row + len(index))
         for mine, theirs in (
@@ -122,7 +122,7 @@ class Noise:
         return torch.cat([frames.pop(0) for frames in self._drawn])
 
     def draw_in_place(self) -> Tensor:
-        """The same by the same operations every time, as a recording needs it."""
+        """As `draw`, by the same operations in every call, as a CUDA graph needs it."""
         noise = self._frames(slice(None), 1)[:, 0]
         self.counter.add_(self._frame_step)
         return noise
@@ -152,21 +152,21 @@ def hashed(counter: Tensor) -> Tensor:
 
 def exponential(uniform: Tensor, temperature: Tensor) -> Tensor:
     """``-T log E`` of uniform numbers in [0, 1], which are overwritten."""
-    # Away from 0 and 1, where a logarithm is infinite; rounding can reach both.
+    # Without 0 and 1, which rounding can give and whose logarithms are infinite.
     return uniform.clamp_(2.0**-33, 1.0 - 2.0**-24).log_().neg_().log_().mul_(-temperature)
 
 
 def sample(logits: Tensor, noise: Tensor, topk: int | Tensor) -> tuple[Tensor, Tensor]:
-    """Draw one id a row among its ``topk`` largest logits; those equal to the kth stay too.
+    """Sample one id for each row from its ``topk`` largest logits; logits equal to the kth stay, too.
 
     Args:
         logits: ``(batch, codebook_size)`` in any floating dtype.
         noise: the same shape, from `Noise.draw`.
-        topk: at least 1; ``(batch, 1)`` int64 where each row has its own, none above codebook_size.
+        topk: number of logits, at least 1; ``(batch, 1)`` int64, at most codebook_size, if the rows differ.
 
     Returns:
         The ids, ``(batch,)`` int64, and their scores, ``(batch,)`` float32: not a number or infinite if a logit
-        was (minus infinity is never drawn). Both on the logits' device; nothing is read back to the host.
+        was (minus infinity is never drawn). Both are on the logits' device; nothing is copied to the host.
     """
     logits = logits.float()
     scores = logits + noise

@@ -1,4 +1,4 @@
-"""Text to ids, as CSM was trained to read it."""
+"""Loads the text tokenizer of a voice, which turns text into ids as CSM was trained to read it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LLAMA3_VOCAB, LLAMA3_BOS, LLAMA3_EOS = 128_256, 128_000, 128_001  # ids from bos
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """Turns a line of a speaker into ids, as CSM was trained to read it."""
+    """Turns the text of a speaker into ids, as CSM was trained to read it."""
 
     tokenizer: Tokenizer
     bos: int
@@ -39,20 +39,20 @@ def load_tokenizer(path: str | PathLike[str], config: CsmConfig, values: Mapping
         values: contents of config.json, which may name the ids of the two special tokens.
 
     Raises:
-        CheckpointNotFoundError: no such file.
-        CheckpointError: not a tokenizer, or one of another model.
+        CheckpointNotFoundError: the file does not exist.
+        CheckpointError: the file is not a tokenizer, or belongs to another model.
     """
     path = Path(path)
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
         raise CheckpointNotFoundError(
             f"no {file.name} in {str(file.parent)!r}: give the tokenizer.json of this voice by tokenizer=; for CSM-1B "
-            "it is Llama 3.2's, and lies beside the transformers files of sesame/csm-1b"
+            "it is Llama 3.2's, which is also in the repository sesame/csm-1b"
         )
-    read_json(file)  # a file that is not JSON has a message of its own
+    read_json(file)  # for a better message if it is not JSON
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # all that the tokenizers package raises here
+    except Exception as error:  # the tokenizers package raises plain Exception
         raise CheckpointError(
             f"{str(file)!r} is not a tokenizer ({error}): fetch the file again, or give another by tokenizer="
         ) from error
@@ -61,12 +61,13 @@ def load_tokenizer(path: str | PathLike[str], config: CsmConfig, values: Mapping
     eos = _special_id(tokenizer, "<|end_of_text|>", (values.get("text_eos_token_id"), values.get("eos_token_id")))
     if bos is None or eos is None:
         raise CheckpointError(
-            f"{str(file)!r} has no '<|begin_of_text|>' and '<|end_of_text|>': a voice frames every text with them"
+            f"{str(file)!r} has no '<|begin_of_text|>' and '<|end_of_text|>', which enclose every text: "
+            "give the tokenizer of this voice by tokenizer="
         )
     largest = max(bos, eos, tokenizer.get_vocab_size() - 1)
     if largest >= config.text_vocab:
         raise CheckpointError(
-            f"{str(file)!r} has ids up to {largest}, the model embeds {config.text_vocab}: "
+            f"{str(file)!r} has ids up to {largest}, the model has embeddings for {config.text_vocab}: "
             "give the tokenizer of this model"
         )
     if config.text_vocab == LLAMA3_VOCAB:
@@ -75,7 +76,7 @@ def load_tokenizer(path: str | PathLike[str], config: CsmConfig, values: Mapping
 
 
 def _check_llama3(tokenizer: Tokenizer, bos: int, eos: int, file: Path) -> None:
-    """Refuse a tokenizer that is not the one CSM-1B was trained with: any other makes it speak gibberish."""
+    """Raise CheckpointError unless it is the tokenizer that CSM-1B was trained with: others make it speak nonsense."""
     remedy = "give Llama 3.2's tokenizer.json, or sesame/csm-1b's, by tokenizer="
     if (bos, eos) != (LLAMA3_BOS, LLAMA3_EOS):
         raise CheckpointError(

@@ -16,7 +16,7 @@ from csmkit.csm.config import TransformerConfig
 def inverse_frequencies(config: TransformerConfig) -> Tensor:
     """The rotary frequencies, ``(head_dim / 2,)`` float32 radians a position.
 
-    With Llama 3's scaling, long waves are stretched by ``factor``, short ones are kept, those between are blended.
+    With Llama 3's scaling, long waves are stretched by ``factor``, short ones are kept, and those between are blended.
     """
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
     frequencies = 1.0 / config.rope_theta**exponents
@@ -33,7 +33,7 @@ def rotary_table(config: TransformerConfig, n_positions: int) -> Tensor:
     """Cosines and signed sines for every position, ``(2, n_positions, 2, head_dim)`` float32.
 
     In the half-split layout a rotation is ``x * cos + roll(x, head_dim / 2) * sin``, the first half of ``sin`` negated.
-    Beside each stands the rotation by nothing, 1 and 0.
+    Beside each is the identity rotation, 1 and 0.
     """
     angles = torch.outer(torch.arange(n_positions, dtype=torch.float32), inverse_frequencies(config))
     cos, sin = angles.cos(), angles.sin()
@@ -48,7 +48,7 @@ class KvCache:
 
     Attributes:
         layers: one tensor for each layer, ``(batch, 2 * n_kv_heads, n_positions, head_dim)``; the key heads come first.
-        lengths: number of positions in use of each stream; who writes positions must count them here.
+        lengths: number of positions in use of each stream; code that writes positions must update it.
     """
 
     layers: list[Tensor]
@@ -63,7 +63,7 @@ class KvCache:
 
     @property
     def length(self) -> int:
-        """Positions in use, where all streams of the batch have the same number."""
+        """Number of positions in use; all streams of the batch must have the same."""
         (length,) = set(self.lengths)
         return length
 
@@ -79,7 +79,7 @@ class KvCache:
 
 @dataclass
 class StreamCaches:
-    """The caches of several streams, each in buffers of its own: streams join and leave without being copied.
+    """The caches of several streams, each in its own buffers: streams join and leave without a copy.
 
     Attributes:
         streams: a cache of one stream each.
@@ -93,7 +93,7 @@ class StreamCaches:
         return cls([stream for part in parts for stream in (part.streams if isinstance(part, cls) else (part,))])
 
     def take(self, rows: Sequence[int]) -> KvCache | StreamCaches:
-        """These streams alone, over the same memory; the cache itself where one is left."""
+        """These streams alone, over the same memory; a single stream as its own cache."""
         streams = [self.streams[row] for row in rows]
         return streams[0] if len(streams) == 1 else StreamCaches(streams)
 
@@ -104,7 +104,7 @@ class StreamCaches:
 
     @property
     def lengths(self) -> list[int]:
-        """Positions in use, of each stream."""
+        """Number of positions in use of each stream."""
         return [stream.length for stream in self.streams]
 
     def advance(self, n_new: int) -> None:
@@ -115,16 +115,16 @@ class StreamCaches:
 
 @dataclass(frozen=True)
 class AttentionSpan:
-    """Where new positions are written, and what they attend to.
+    """The cache rows of new positions, and the rows that they attend to.
 
     Attributes:
-        positions: ``(n_new,)`` int64, the cache rows they take; ``(batch, 1)`` where every stream takes another.
-        cos, sin: ``(*positions.shape, heads, head_dim)``, the rotation of queries and keys; values turn by nothing,
+        positions: ``(n_new,)`` int64, the cache rows to write; ``(batch, 1)`` if they differ between streams.
+        cos, sin: ``(*positions.shape, heads, head_dim)``, the rotation of queries and keys; values have the identity,
             1 and 0.
-        n_keys: number of cache rows to attend to, from the first on; a host integer, or one for each stream where
-            streams have caches of their own.
+        n_keys: number of cache rows to attend to, from the first on; a host integer, or one for each stream if
+            the streams have separate caches.
         mask: bool, True where a query attends to a row: ``(n_new * group, n_keys)``, or ``(batch, 1, group, n_keys)``
-            where every stream takes another position; None where all queries attend to all rows.
+            if the positions differ between streams; None if all queries attend to all rows.
     """
 
     positions: Tensor
@@ -137,7 +137,7 @@ class AttentionSpan:
 def rms_norm(x: Tensor, gain: Tensor, floor: Tensor) -> Tensor:
     """Divide ``(rows, dim)`` by its root mean square in float32, cast back, then scale.
 
-    Written with the length of the row, ``x / hypot(|x|, sqrt(dim eps)) * sqrt(dim) weight``, it takes half the time of
+    Computed as ``x / hypot(|x|, sqrt(dim eps)) * sqrt(dim) weight`` it takes half the time of
     `torch.nn.functional.rms_norm` for one row on a CPU.
 
     Args:
@@ -162,8 +162,7 @@ def norm_floor(config: TransformerConfig) -> Tensor:
 class Block(nn.Module):
     """One pre-norm layer.
 
-    Weights are ``(in, out)``: a row times such a matrix is the faster order on a CPU. Norms are kept as the gain of
-    `rms_norm`.
+    Weights are ``(in, out)``: this order is faster on a CPU for one row. Norms are stored as the gain of `rms_norm`.
     """
 
     floor: Tensor
@@ -181,11 +180,11 @@ class Block(nn.Module):
         self.register_buffer("floor", norm_floor(config), persistent=False)
 
     def forward(self, x: Tensor, span: AttentionSpan, cache: Tensor | list[Tensor]) -> Tensor:
-        """Run ``(batch * n_new, dim)``, writing their keys and values to the layer's cache on the way.
+        """Run ``(batch * n_new, dim)``, and write their keys and values to the layer's cache.
 
         Args:
             x: hidden states, ``(batch * n_new, dim)``.
-            span: what they attend to.
+            span: cache rows that they attend to.
             cache: a tensor of `KvCache.layers`, or a list of `StreamCaches.layers`.
         """
         normed = rms_norm(x, self.attention_norm, self.floor)
@@ -199,7 +198,7 @@ class Block(nn.Module):
         heads = qkv.view(batch, n_new, -1, config.head_dim)
         heads = torch.addcmul(heads * span.cos, heads.roll(config.head_dim // 2, -1), span.sin)
         query, new = heads.split((config.n_heads, 2 * config.n_kv_heads), dim=2)
-        # The queries of a group take the place of more queries on one head: no key or value is repeated.
+        # The queries of a group count as more queries of one head: no key or value is repeated.
         grouped = query.view(batch, n_new, config.n_kv_heads, config.group, config.head_dim).transpose(1, 2)
         grouped = grouped.reshape(batch, config.n_kv_heads, n_new * config.group, config.head_dim)
         if isinstance(cache, list):
@@ -215,7 +214,7 @@ class Block(nn.Module):
 
 
 def _attend_apart(query: Tensor, new: Tensor, span: AttentionSpan, caches: list[Tensor]) -> Tensor:
-    """One position of each stream, over caches of their own.
+    """Attention of one position of each stream over its own cache.
 
     Args:
         query: ``(batch, n_kv_heads, group, head_dim)``.
@@ -249,7 +248,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = new_weight(config.dim)
         self.register_buffer("rotary", rotary_table(config, n_positions), persistent=False)
-        # Queries and keys are turned, values are not: which of the two rotations each head takes.
+        # The rotation of each head: queries and keys are rotated, values are not.
         turns = [0] * (config.n_heads + config.n_kv_heads) + [1] * config.n_kv_heads
         self.register_buffer("turns", torch.tensor(turns), persistent=False)
         self.register_buffer("floor", norm_floor(config), persistent=False)
@@ -262,7 +261,7 @@ class Transformer(nn.Module):
         return rms_norm(rows, self.norm, self.floor).view_as(x)
 
     def rotation(self, positions: Tensor) -> Tensor:
-        """What a `AttentionSpan` holds as cos and sin, ``(2, *positions.shape, heads, head_dim)``."""
+        """``cos`` and ``sin`` of an `AttentionSpan`, ``(2, *positions.shape, heads, head_dim)``."""
         return self.rotary[:, positions].to(self.norm.dtype).index_select(-2, self.turns)
 
 

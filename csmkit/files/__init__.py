@@ -1,1 +1,1 @@
-"""Files of checkpoints: where a name leads, reading tensors, writing directories whole."""
+"""Files of checkpoints: from names to directories, reading tensors, writing whole directories."""

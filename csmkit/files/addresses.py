@@ -1,4 +1,4 @@
-"""Files and folders at an address such as ``s3://bucket/path``; fsspec knows the stores, and takes a path as well."""
+"""Files and folders at an address such as ``s3://bucket/path``; fsspec opens them, and local paths as well."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}  # by the beginning of the address
 
 
 def open_address(address: str, mode: str) -> Any:
-    """Open a text file at an address or a path, as `open` does; folders on the way are made.
+    """Open a text file at an address or a path, as `open` does; missing folders are created.
 
     Args:
-        address: an address or a path of the file.
+        address: address or path of the file.
         mode: ``r`` or ``w``.
 
     Raises:
         MissingDependencyError: fsspec, or the package of that store, is not installed.
-        InputError: no store is known for such an address.
+        InputError: fsspec knows no store for such an address.
         OSError: the file cannot be opened.
     """
     with _explained(address):
@@ -51,4 +51,4 @@ def _explained(address: str) -> Iterator[None]:
         raise MissingDependencyError(f"{address!r} needs {package}: pip install {package}") from error
     except ValueError as error:
         cure = "give a folder, or an address such as s3://bucket/path"
-        raise InputError(f"{address!r} is no address that fsspec knows ({error}): {cure}") from error
+        raise InputError(f"{address!r} is not an address that fsspec knows ({error}): {cure}") from error

@@ -1,4 +1,4 @@
-"""From the name of a model to its directory: bundled with csmkit, on this machine, or fetched from the hub."""
+"""Finds the directory of a model by its name: bundled with csmkit, on this machine, or downloaded from the hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from csmkit.errors import CheckpointNotFoundError
 
 BUNDLED = "pocket"
-CODEC_FOLDER = "mimi"  # inside a checkpoint in Sesame's layout, whose own files have no place for a codec
+CODEC_FOLDER = "mimi"  # in a checkpoint of Sesame's layout, which has no place for a codec in its own files
 MOSHI_PATTERN = "tokenizer-*.safetensors"
 WHISPERS = ("tiny.en", "base.en", "small.en")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -27,22 +27,22 @@ _OTHERS = {
 
 
 def locate(name: str | PathLike[str], kind: str) -> Path | str:
-    """Say where a model is, without a look at its files and without the network.
+    """Find out where a model is; neither its files nor the network are used.
 
     Args:
-        name: name of a bundled model; a directory; or a hub id "owner/name", where no folder of this machine is meant.
+        name: name of a bundled model; a directory; or a hub id "owner/name", unless such a folder exists here.
         kind: "voice", "language model" or "Whisper model".
 
     Returns:
         The directory on this machine, or the hub id as a str.
 
     Raises:
-        CheckpointNotFoundError: nothing of that name; the message lists what can be given.
+        CheckpointNotFoundError: no model of that name; the message lists what can be given.
     """
     bundled = _BUNDLED_FOLDERS[kind]
     if str(name) in bundled:
         return bundled_folder(bundled[str(name)])
-    if str(name) and Path(name).is_dir():  # an empty name would be the working directory
+    if str(name) and Path(name).is_dir():  # an empty name would mean the working directory
         return Path(name)
     if _is_hub_id(name):
         return str(name)
@@ -58,10 +58,10 @@ def find_voice(name: str | PathLike[str]) -> Path:
     """The checkpoint directory of a voice.
 
     Args:
-        name: "pocket"; a directory; or a hub id "owner/name", which fetches what is not on this machine yet.
+        name: "pocket"; a directory; or a hub id "owner/name", whose missing files are downloaded.
 
     Raises:
-        CheckpointNotFoundError: nothing of that name, or no access to it; the message says the remedy.
+        CheckpointNotFoundError: no voice of that name, or no access to it; the message says what to do.
     """
     place = locate(name, "voice")
     if isinstance(place, str):
@@ -74,7 +74,7 @@ def find_voice(name: str | PathLike[str]) -> Path:
 
 
 def find_whisper(place: Path | str) -> Path:
-    """The directory of a Whisper; a hub id fetches CTranslate2's files of it.
+    """The directory of a Whisper; of a hub id, CTranslate2's files are downloaded.
 
     Args:
         place: a directory or a hub id, as `locate` returns them.
@@ -88,11 +88,11 @@ def find_whisper(place: Path | str) -> Path:
 
 
 def find_codec(place: str | PathLike[str]) -> Path:
-    """Where a codec's files are; that they hold one is seen when they are opened.
+    """The path of a codec's files; whether they hold a codec is checked when they are opened.
 
     Args:
         place: a directory, which may have the codec in a folder "mimi"; a file; or a hub id such as "kyutai/mimi",
-            which fetches what is not on this machine yet.
+            whose missing files are downloaded.
 
     Raises:
         CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
@@ -104,10 +104,10 @@ def find_codec(place: str | PathLike[str]) -> Path:
 
 
 def find_tokenizer(place: str | PathLike[str]) -> Path:
-    """Where a tokenizer.json is.
+    """The path of a tokenizer.json, or of its directory.
 
     Args:
-        place: the file, its directory, or a hub id, which fetches it.
+        place: path of the file or of its directory, or a hub id, from which it is downloaded.
 
     Raises:
         CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
@@ -133,14 +133,14 @@ def find_file(place: str) -> Path:
 
 
 def _is_hub_id(name: str | PathLike[str]) -> bool:
-    """Whether a name can only be meant for the hub: of its form, and not in a folder of this machine."""
+    """Whether a name has the form of a hub id, and is not below a folder of this machine."""
     return _HUB_ID.fullmatch(str(name)) is not None and not Path(name).parent.is_dir()
 
 
 def _fetch_voice(repository: str) -> Path:
     from csmkit.files.tensors import PICKLE_NAME, WEIGHTS_NAME, weight_files  # loads torch
 
-    # The small files say which weights to fetch: a repository may hold the same model in several layouts.
+    # The small files name the weights: a repository may hold the same model in several layouts.
     directory = _fetch(repository, "*.json")
     codec = [f"{CODEC_FOLDER}/*"] if (directory / CODEC_FOLDER).is_dir() else []
     directory = _fetch(repository, "*.json", *weight_files(directory), *codec)
@@ -152,7 +152,7 @@ def _fetch_voice(repository: str) -> Path:
 def _fetch_codec(repository: str) -> Path:
     from csmkit.files.tensors import weight_files  # loads torch
 
-    # Beside moshi's file of the codec lies the language model, many times its size.
+    # Not all files: beside moshi's codec lies its language model, many times larger.
     directory = _fetch(repository, "*.json", MOSHI_PATTERN)
     if any(directory.glob(MOSHI_PATTERN)):
         return directory
@@ -160,7 +160,7 @@ def _fetch_codec(repository: str) -> Path:
 
 
 def _fetch(repository: str, *patterns: str, instead: str = f"the bundled voice {BUNDLED!r}") -> Path:
-    """Fetch the files of these patterns from a repository, showing progress; return their directory on this machine."""
+    """Download the files of these patterns, showing progress; returns their directory on this machine."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -182,5 +182,5 @@ def _fetch(repository: str, *patterns: str, instead: str = f"the bundled voice {
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointNotFoundError(
-            f"cannot fetch {repository!r} ({error}): check the network, give a local directory, or use {instead}"
+            f"cannot download {repository!r} ({error}): check the network, give a local directory, or use {instead}"
         ) from error

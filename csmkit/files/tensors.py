@@ -1,6 +1,6 @@
-"""Single tensors out of a checkpoint's files, whatever they are called there: safetensors, or a pickle such as ckpt.pt.
+"""Reads single tensors from a checkpoint's files: safetensors files, or a pickle such as ckpt.pt.
 
-Nothing is read before it is asked for: both kinds are mapped into memory.
+Both kinds are mapped into memory, so that only the tensors that are used are read.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch import Tensor
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
 
 TRANSFORMERS, SESAME, ROUNDED = "transformers", "sesame", "rounded"
-LAYOUTS = (TRANSFORMERS, SESAME)  # of published checkpoints, which hold all digits
+LAYOUTS = (TRANSFORMERS, SESAME)  # layouts of published checkpoints; their weights are not rounded
 INDEX_NAMES = ("model.safetensors.index.json", "transformers.safetensors.index.json")
 WEIGHTS_NAME, PICKLE_NAME = "model.safetensors", "ckpt.pt"
 
 _TRANSFORMERS_MARKS = ("backbone_model.", "depth_decoder.", "codec_model.", "embed_text_tokens.")
-ROUNDED_PREFIX = "csmkit."  # of the tensors that `csmkit convert --to int4` writes
+ROUNDED_PREFIX = "csmkit."  # prefix of the tensors that `csmkit convert --to int4` writes
 _SESAME_MARKS = ("backbone.layers.", "audio_head", "codebook0_head.", "text_embeddings.", "audio_embeddings.")
 
 
 class TensorFiles(Protocol):
-    """Tensors by the names that the files give them.
+    """Tensors by their names in the files.
 
     Attributes:
         names: names of all tensors.
@@ -39,7 +39,7 @@ class TensorFiles(Protocol):
     paths: tuple[Path, ...]
 
     def read(self, name: str) -> Tensor:
-        """One of `names`, in the file's dtype, on the CPU; CheckpointError where the file cannot be read."""
+        """One of `names`, in the file's dtype, on the CPU; CheckpointError if the file cannot be read."""
         ...
 
     def place(self, name: str) -> Path:
@@ -82,7 +82,7 @@ class PickledFile:
         path: path of the file.
 
     Raises:
-        CheckpointError: it holds something else, or cannot be read.
+        CheckpointError: the file holds something else, or cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -117,7 +117,7 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
 
 
 def open_safetensors(path: Path) -> Any:
-    """Open a safetensors file for reading; CheckpointNotFoundError or CheckpointError says what is wrong with it."""
+    """Open a safetensors file for reading; raises CheckpointNotFoundError or CheckpointError."""
     if not path.is_file():
         raise CheckpointNotFoundError(f"no weights at {str(path)!r}: fetch the checkpoint again, all of its files")
     try:
@@ -132,7 +132,7 @@ def tensor_names(path: Path) -> list[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; CheckpointNotFoundError or CheckpointError names the file."""
+    """Read a JSON object; raises CheckpointNotFoundError or CheckpointError, which name the file."""
     if not path.is_file():
         raise CheckpointNotFoundError(
             f"no {path.name} in {str(path.parent)!r}: give the directory of a voice in transformers' or Sesame's "
@@ -143,12 +143,12 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{str(path)!r} is not JSON ({error}): fetch the file again") from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{str(path)!r} holds a {type(values).__name__}: it must be a JSON object")
+        raise CheckpointError(f"{str(path)!r} holds a {type(values).__name__}, not a JSON object: fetch the file again")
     return values
 
 
 def layout_of(names: Collection[str]) -> str | None:
-    """The layout whose names these are; None for other models."""
+    """The layout that has such names of tensors; None for other models."""
     if any(name.startswith(ROUNDED_PREFIX) for name in names):
         return ROUNDED
     if any(name.startswith(_TRANSFORMERS_MARKS) for name in names):
@@ -157,9 +157,9 @@ def layout_of(names: Collection[str]) -> str | None:
 
 
 def find_tensors(directory: Path, values: Mapping[str, Any]) -> tuple[str, TensorFiles]:
-    """The weights of a checkpoint and their layout, told by the names of the tensors and not of the files.
+    """Find the weights of a checkpoint and their layout, which the names of the tensors decide, not those of the files.
 
-    Where a directory holds a model in both layouts, transformers' is taken; a pickle only where there is nothing else.
+    If a directory holds a model in both layouts, transformers' is used; a pickle is used only if there is nothing else.
 
     Args:
         directory: directory of the checkpoint.
@@ -201,23 +201,23 @@ def find_tensors(directory: Path, values: Mapping[str, Any]) -> tuple[str, Tenso
 
 
 def _indexed(directory: Path, values: Mapping[str, Any]) -> Iterator[dict[str, Path]]:
-    """The file of every tensor, as each index says, preferred ones first."""
+    """The file of every tensor by each index, preferred indexes first."""
     for index in _indexes(directory, values):
         file_of = {tensor: directory / file for tensor, file in read_index(index).items()}
-        # An index alone is no model: its shards may not have been fetched, while another layout's file was.
+        # An index alone is not a model: perhaps only the file of another layout was downloaded, not the shards.
         if any(path.is_file() for path in file_of.values()) or not any(directory.glob("*.safetensors")):
             yield file_of
 
 
 def weight_files(directory: Path) -> list[str]:
-    """The names of the files that hold the weights; they need not be there yet, config.json and the index must."""
+    """The names of the files that hold the weights; only config.json and the index must exist."""
     for index in _indexes(directory, read_json(directory / "config.json")):
         return sorted(set(read_index(index).values()))
     return [WEIGHTS_NAME]
 
 
 def _indexes(directory: Path, values: Mapping[str, Any]) -> Iterator[Path]:
-    """The index that config.json names, then those of the usual names, then any other; those that are there."""
+    """The indexes that exist: that of config.json, then those of the usual names, then any other."""
     named = str(values.get("transformers_weights") or "")
     usual = ([named] if named.endswith(".json") else []) + list(INDEX_NAMES)
     others = sorted(path.name for path in directory.glob("*.safetensors.index.json"))
@@ -227,7 +227,7 @@ def _indexes(directory: Path, values: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """The file of every tensor; CheckpointError where the index has no such list."""
+    """The file of every tensor; CheckpointError if the index has no such list."""
     weight_map = read_json(path).get("weight_map")
     files = weight_map.values() if isinstance(weight_map, dict) else ()
     if not files or not all(isinstance(file, str) for file in files):
@@ -238,5 +238,5 @@ def read_index(path: Path) -> dict[str, str]:
 
 
 def _first_named(directory: Path, name: str, pattern: str) -> list[Path]:
-    """The files of a pattern, that of a certain name first."""
+    """The files of a pattern, the one called ``name`` first."""
     return sorted(directory.glob(pattern), key=lambda path: (path.name != name, path.name))

@@ -40,7 +40,7 @@ _METADATA = {"format": "pt"}  # transformers refuses files that do not say so
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that there is the old or the new one at any moment, never a part; raises OSError."""
+    """Write a file in one step: at any time there is the old or the new content, never a part. Raises OSError."""
     part = path.with_name(f".{path.name}.part")
     try:
         with open(part, "wb") as file:
@@ -54,7 +54,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def require_empty(target: Path) -> None:
-    """Raise InputError unless there is nothing at ``target``, or an empty directory."""
+    """Raise InputError unless ``target`` does not exist or is an empty directory."""
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise InputError(
             f"target {str(target)!r} is a file or a directory with files in it, which are never overwritten: "
@@ -64,13 +64,13 @@ def require_empty(target: Path) -> None:
 
 @contextmanager
 def fill_whole(target: Path) -> Iterator[Path]:
-    """Fill a directory, or leave it as it was: what is written to the folder given moves there at the end.
+    """Fill a directory completely, or leave it unchanged: files written to the yielded folder move there at the end.
 
     Args:
         target: an empty directory, or the path of a new one.
 
     Yields:
-        An empty folder inside ``target``, which may be a disk of its own: moving at the end then stays on it.
+        An empty folder inside ``target``, so that moving at the end never crosses disks.
 
     Raises:
         OSError: the directory cannot be written.
@@ -88,22 +88,22 @@ def fill_whole(target: Path) -> Iterator[Path]:
 
 
 class SafetensorsWriter:
-    """A safetensors file that is to be written.
+    """Writes a safetensors file, one tensor at a time.
 
     Args:
         tensors: a function for each name, which reads the tensor. It is called twice, for the shape and for the
-            content: reading from a mapped file costs little the first time.
+            content: the first call costs little with a mapped file.
 
     Attributes:
         n_bytes: size of the whole file in bytes.
 
     Raises:
-        CheckpointError: a tensor of a dtype that is not for weights.
+        CheckpointError: a tensor has a dtype that is not for weights.
     """
 
     def __init__(self, tensors: Mapping[str, Callable[[], Tensor]]) -> None:
         described = {name: _describe(name, read()) for name, read in tensors.items()}
-        # Wide elements first, as the library orders them: every tensor is then aligned to its own elements.
+        # Wide elements first, as the library orders them: so every tensor is aligned to its element size.
         names = sorted(described, key=lambda name: (-described[name][0].itemsize, name))
         self._tensors = {name: tensors[name] for name in names}
         header: dict[str, object] = {"__metadata__": _METADATA}
@@ -136,7 +136,7 @@ def _describe(name: str, tensor: Tensor) -> tuple[torch.dtype, list[int], int]:
 
 
 def write_checkpoint(plan: Plan, side_files: list[Path], target: Path) -> int:
-    """Fill a directory, or leave it as it was; shows progress on a terminal.
+    """Fill a directory completely, or leave it unchanged; shows progress on a terminal.
 
     Args:
         plan: config.json and weights of each folder.
@@ -162,7 +162,7 @@ def write_checkpoint(plan: Plan, side_files: list[Path], target: Path) -> int:
                     (work / folder).mkdir(exist_ok=True)
                     (work / folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
                     writers[folder].write(work / folder / WEIGHTS_NAME, progress.update)
-    except CheckpointError:  # some are an OSError too, and have said what is wrong
+    except CheckpointError:  # some are an OSError, too, and have a message already
         raise
     except OSError as error:
         raise CheckpointWriteError(

@@ -1,4 +1,4 @@
-"""The one method of a language model, and two without a model: one that echoes, one with prepared answers."""
+"""The interface of a language model, and two implementations without a model: echo and prepared answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Message = dict[str, str]
 
 
 class LLM(Protocol):
-    """A language model that answers a conversation. Any object with this method will do."""
+    """A language model that answers a conversation: any object with this method."""
 
     def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
         """Answer a conversation.
@@ -39,13 +39,13 @@ class FakeLLM:
     """Gives prepared answers, word by word: for tests, and as a template for plugins.
 
     Args:
-        answers: one for each turn, at least one; after the last comes the first again.
-        word_s: seconds before each word.
+        answers: answers of the turns, at least one; after the last one they start again.
+        word_s: seconds to wait before each word.
         fail_after: number of words of an answer after which LanguageModelError is raised; -1 for never.
 
     Attributes:
-        seen: the messages of each call.
-        n_words: number of words that were given so far.
+        seen: messages of each call.
+        n_words: number of words yielded so far.
 
     Raises:
         InputError: no answers.

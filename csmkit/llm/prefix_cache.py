@@ -12,12 +12,12 @@ N_CONVERSATIONS = 2  # number of prompts that are kept, for two chatbots that sh
 
 @dataclass
 class Prefix:
-    """Tokens that were read, and the model's cache after them. It belongs to one stream, and needs no lock.
+    """Tokens that the model has read, and its cache after them. It belongs to one stream, and needs no lock.
 
     Attributes:
         ids: token ids whose keys and values are in the cache.
         cache: transformers' cache object; None before the first token.
-        reading: whether the model is adding tokens to the cache; where that is interrupted, the cache is not usable.
+        reading: whether the model is adding tokens to the cache; if that is interrupted, the cache is not usable.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Prefix:
 
 
 class PrefixCache:
-    """The prefixes that are kept between streams. Any thread may call it."""
+    """The prefixes kept between streams; any thread may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class PrefixCache:
     def take(self, ids: Sequence[int], n_head: int) -> Prefix:
         """Remove and return the kept prefix with most tokens in common with a prompt, cropped to those tokens.
 
-        It is at least one token shorter than the prompt, and empty where nothing is in common. A kept prefix that would
+        It is at least one token shorter than the prompt, and empty if no token is in common. A kept prefix that would
         lose more than half of its tokens belongs to another conversation: it stays, and a copy is returned.
 
         Args:

@@ -1,4 +1,4 @@
-"""The language model writes in a thread of its own while its first words are spoken."""
+"""Reads the language model in a separate thread, while its first words are already spoken."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from csmkit.errors import DeviceMemoryError, LanguageModelError
 
 
 class ReaderThread:
-    """Runs a stream of text pieces in a thread; a bounded number of pieces waits to be taken.
+    """Reads a stream of text pieces in a thread; a limited number of pieces may wait.
 
     Args:
         start: returns the stream; called in the thread.
-        depth: number of pieces that may wait; at that number the stream pauses.
-        clock: returns the present moment in seconds.
+        depth: largest number of waiting pieces; then the stream pauses.
+        clock: returns the present time in seconds.
 
     Attributes:
-        started_at: moment when the stream was started.
-        first_at: moment of the first piece; None before.
-        ended_at: moment when the stream ended; None before.
+        started_at: time when the stream was started.
+        first_at: time of the first piece; None before.
+        ended_at: time when the stream ended; None before.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class ReaderThread:
             return ended and not self._pieces and not self._closed
 
     def take(self, timeout: float | None) -> list[str]:
-        """Take the pieces that wait.
+        """Return the waiting pieces, and remove them.
 
         Args:
             timeout: seconds to wait for the first piece; 0 does not wait, None waits until there is one or the stream
                 ends.
 
         Raises:
-            LanguageModelError: the stream failed, and all pieces before that were taken; the cause is its error.
+            LanguageModelError: the stream failed, and all pieces before were returned; the cause is its error.
             DeviceMemoryError: the stream failed because the device is out of memory.
         """
         with self._changed:

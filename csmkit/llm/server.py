@@ -20,12 +20,12 @@ class ServerLLM:
         model: name of the model on the server.
         base_url: address of the server, such as ``http://localhost:11434/v1`` (Ollama) or ``http://localhost:8000/v1``
             (vLLM).
-        api_key: key of the server; None for the variable OPENAI_API_KEY, else a word that local servers ignore.
+        api_key: key of the server; None for the variable OPENAI_API_KEY, else ``none``, which local servers ignore.
         system_prompt: system message before every conversation; empty for none.
-        temperature: temperature of sampling; None for the server's own.
+        temperature: temperature of sampling; None for the server's default.
         max_new_tokens: largest number of tokens of an answer, at least 1.
         timeout_s: seconds, above 0, that the connection and each piece of the answer may take.
-        seed: seed of sampling, for servers that have one; None sends none.
+        seed: seed of sampling, if the server supports it; None sends none.
 
     Raises:
         MissingDependencyError: the package openai is not installed.
@@ -51,7 +51,7 @@ class ServerLLM:
         self._openai = _client_library()
         self._too_slow, self._broken = _transport_errors()
         self.model, self.base_url, self.system_prompt, self.timeout_s = model, base_url, system_prompt, timeout_s
-        key = api_key or _key_of_environment() or "none"
+        key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
         self._client = self._openai.OpenAI(base_url=base_url, api_key=key, timeout=timeout_s, max_retries=0)
         given = {"temperature": temperature, "max_tokens": max_new_tokens, "seed": seed}
         self._options = {name: value for name, value in given.items() if value is not None}
@@ -60,7 +60,7 @@ class ServerLLM:
         """Answer a conversation; interface as in `LLM`. Closing it closes the connection, which stops the server.
 
         Raises:
-            LanguageModelError: the server cannot be reached, is too slow, refuses the request, or ends in the middle.
+            LanguageModelError: the server cannot be reached, is too slow, refuses the request, or stops before the end.
         """
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
         request = self._client.chat.completions.with_streaming_response.create(
@@ -85,12 +85,12 @@ class ServerLLM:
             ) from error
         if not finished:
             raise LanguageModelError(
-                f"the answer of the server at {self.base_url} ended after {n_letters} characters without its end mark: "
+                f"the answer of the server at {self.base_url} ended after {n_letters} characters without an end mark: "
                 "look at its log, and try again"
             )
 
     def _piece(self, data: str) -> tuple[str, bool]:
-        """The text of a chunk, and whether the answer is complete; some servers mark that by ``[DONE]`` alone."""
+        """The text of a chunk, and whether the answer is complete; some servers only send ``[DONE]`` at the end."""
         if data == "[DONE]":
             return "", True
         try:
@@ -99,7 +99,7 @@ class ServerLLM:
             text = "".join((choice.get("delta") or {}).get("content") or "" for choice in choices)
             ended = any(choice.get("finish_reason") is not None for choice in choices)
         except (ValueError, AttributeError, TypeError) as error:
-            given = f"the server at {self.base_url} sent {data[:80]!r}, which is no chat completion"
+            given = f"the server at {self.base_url} sent {data[:80]!r}, which is not a chat completion"
             raise LanguageModelError(f"{given}: check base_url, and that the server has OpenAI's protocol") from error
         if chunk.get("error"):
             raise LanguageModelError(f"the server at {self.base_url} failed: {chunk['error']}")
@@ -141,7 +141,3 @@ def _transport_errors() -> tuple[tuple[type[Exception], ...], tuple[type[Excepti
     # Which of the two is installed depends on the version of the client.
     modules = [import_module(name) for name in ("httpx2", "httpx") if find_spec(name)]
     return tuple(m.TimeoutException for m in modules), tuple(m.TransportError for m in modules)
-
-
-def _key_of_environment() -> str | None:
-    return os.environ.get("OPENAI_API_KEY")

@@ -21,9 +21,9 @@ __all__ = ["LLM", "EchoLLM", "FakeLLM", "Message", "TransformersLLM"]
 class TransformersLLM:
     """A causal language model in transformers' layout, with a chat template.
 
-    Of a conversation that is longer than the model was trained for, the oldest turns are left out, each as a whole; the
-    system prompt is kept. A third of the positions is freed at once, so that the beginning of the prompt stays the same
-    for some turns and is not read again. Several threads may stream at the same time.
+    If a conversation is longer than the model's positions, the oldest turns are left out as a whole; the system prompt
+    is kept. A third of the positions is freed at once, so that the beginning of the prompt stays the same for some
+    turns and is not read again. Several threads may stream at the same time.
 
     Args:
         model: ``pocket`` for the bundled model, a directory, or a hub id, which is downloaded.
@@ -34,7 +34,7 @@ class TransformersLLM:
         top_p: sample from the fewest tokens whose probabilities sum to at least this, in (0, 1]; None for the
             checkpoint's, else 1.
         max_new_tokens: largest number of tokens of an answer, at least 1.
-        device: such as ``cpu`` or ``cuda:0``; None for the GPU where there is one.
+        device: device of the model, such as ``cpu`` or ``cuda:0``; None for the GPU if there is one.
         dtype: dtype of the weights; None for float32 on the CPU and bfloat16 on a GPU.
         seed: seed of sampling; None draws a new one for each answer.
         prefix_caching: keep the keys and values of a prompt, so that the next turn reads only its new tokens and the
@@ -44,10 +44,10 @@ class TransformersLLM:
 
     Attributes:
         model: the transformers model.
-        tokenizer: its tokenizer, with a chat template.
+        tokenizer: tokenizer of the model, with a chat template.
         n_positions: largest number of tokens of a prompt and its answer together: the smaller of the config's
             ``max_position_embeddings`` and the tokenizer's ``model_max_length``.
-        prefixes: the kept prompts; None without ``prefix_caching``.
+        prefixes: kept prompts; None without ``prefix_caching``.
 
     Raises:
         CheckpointNotFoundError: the model does not exist, or may not be downloaded.
@@ -121,7 +121,7 @@ class TransformersLLM:
         import torch
 
         ids = self.prompt_ids(messages)
-        noise = torch.Generator(self.device)  # own generator: other threads do not change the draws
+        noise = torch.Generator(self.device)  # one generator for each call: other threads do not change the draws
         _ = noise.seed() if self._seed is None else noise.manual_seed(self._seed)
         prefix = Prefix() if self.prefixes is None else self.prefixes.take(ids, self._n_head)
         try:
@@ -149,7 +149,7 @@ class TransformersLLM:
                 n_sent = len(text)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The token ids that the model reads for a conversation: of a long one without the oldest turns.
+        """The token ids that the model reads for a conversation; a long one loses its oldest turns.
 
         Raises:
             InputError: the last message alone is too long.
@@ -172,8 +172,8 @@ class TransformersLLM:
     def _first_turn(self, system: Sequence[Message], turns: Sequence[Sequence[Message]], room: int) -> int:
         """Index of the oldest turn that is read.
 
-        It depends on the messages alone: as the turns came in, each that did not fit freed a third of the room. So the
-        prompt's beginning changes seldom, and a conversation that was loaded is cut where it was cut before.
+        It depends on the messages alone: each turn that did not fit freed a third of the positions. So the beginning of
+        the prompt seldom changes, and a conversation that was saved and loaded is cut at the same turn.
         """
         n_prompt, n_message = self._n_around
 
@@ -209,12 +209,12 @@ class TransformersLLM:
         return self._tokens(text)
 
     def _tokens(self, text: str) -> list[int]:
-        # Not verbose: the tokenizer would warn of a long text that is shortened afterwards.
+        # Not verbose: the tokenizer would warn about a long text, which is shortened afterwards.
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
 
     def _next(self, ids: list[int], prefix: Prefix, noise: torch.Generator) -> int:
-        """Read tokens and sample the next one. Inference mode ends in here: a generator may be left at any yield."""
+        """Read tokens and sample the next one. Inference mode ends here, since the caller may stop at any yield."""
         import torch
 
         with torch.inference_mode():
@@ -274,7 +274,7 @@ def _load(source: str, local: bool, dtype: torch.dtype) -> tuple[Any, Any]:
 
     shown = notices.is_progress_bar_enabled()
     if local:
-        notices.disable_progress_bar()  # for downloads only
+        notices.disable_progress_bar()  # it is for downloads
     try:
         tokenizer = _tokenizer(source, local)
         model = AutoModelForCausalLM.from_pretrained(source, local_files_only=local, dtype=dtype)
@@ -284,7 +284,7 @@ def _load(source: str, local: bool, dtype: torch.dtype) -> tuple[Any, Any]:
             remedy = "copy the missing file into the directory"
         raise CheckpointNotFoundError(f"cannot load the language model {source!r} ({error}): {remedy}") from error
     except (ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{source!r} is no causal language model ({error}): give another directory") from error
+        raise CheckpointError(f"{source!r} is not a causal language model ({error}): give another directory") from error
     finally:
         if shown:
             notices.enable_progress_bar()

@@ -1,1 +1,1 @@
-"""Mimi, the codec: codes of 80 ms frames to sound, exactly and frame by frame."""
+"""Mimi, the codec: turns the codes of 80 ms frames into sound, frame by frame and exactly."""

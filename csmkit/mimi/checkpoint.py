@@ -31,10 +31,10 @@ def load_decoder(
 ) -> MimiDecoder:
     """The decoder of a checkpoint, ready to run: codebooks, projections and scales folded in float32, cast, packed.
 
-    A packed decoder can be run, and nothing else: not copied, not saved, not cast.
+    A packed decoder can only be run: it cannot be copied, saved or cast.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape than the config says.
+        CheckpointError: a tensor is missing, or its shape differs from the config.
     """
     decoder = MimiDecoder(files.config)
     folded = {name: tensor for part in _parts(files, decoder) for name, tensor in part.items()}
@@ -42,8 +42,8 @@ def load_decoder(
         tensor = folded.pop(name)
         if tensor.shape != parameter.shape:
             raise CheckpointError(
-                f"codec in {str(files.path)!r}: {name} is {tuple(tensor.shape)} where config.json asks for "
-                f"{tuple(parameter.shape)}: config and weights are not of one model"
+                f"codec in {str(files.path)!r}: {name} is {tuple(tensor.shape)}, but config.json asks for "
+                f"{tuple(parameter.shape)}: they belong to different models"
             )
         parameter.data = tensor.to(dtype).contiguous()
     assert not folded, f"folded but unused: {sorted(folded)}"
@@ -58,7 +58,7 @@ def load_encoder(files: CodecFiles, device: torch.device) -> MimiModel:
     """The encoder of a checkpoint in float32, as transformers' MimiModel: how long encoding takes affects no frame.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape than the config says.
+        CheckpointError: a tensor is missing, or its shape differs from the config.
     """
     from transformers import MimiConfig as TransformersMimiConfig  # takes seconds to import
     from transformers import MimiModel
@@ -70,7 +70,7 @@ def load_encoder(files: CodecFiles, device: torch.device) -> MimiModel:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         raise CheckpointError(
-            f"encoder in {str(files.path)!r} does not fit its config.json ({error}): export the checkpoint again"
+            f"encoder in {str(files.path)!r} does not match its config.json ({error}): export the checkpoint again"
         ) from error
     return model.requires_grad_(False).eval().to(device)
 
@@ -83,7 +83,7 @@ def _parts(files: CodecFiles, decoder: MimiDecoder) -> list[dict[str, Tensor]]:
     for index, layer in enumerate(decoder.layers):
         parts.append(_prefixed(f"layers.{index}", _layer(files, index, layer)))
     parts.append(_prefixed("first", _conv(files, "decoder.layers.0.conv")))
-    step = 1  # transformers numbers convolutions, activations and residual blocks in one row
+    step = 1  # transformers numbers convolutions, activations and residual blocks together
     for index in range(len(config.ratios)):
         step += 1
         parts.append(_prefixed(f"stages.{index}.upsample", _transposed(files, f"decoder.layers.{step}.conv")))
@@ -112,7 +112,7 @@ def _tables(files: CodecFiles) -> Tensor:
         total = files.read(f"{stem}.layers.{layer}.codebook.embed_sum").float()
         usage = files.read(f"{stem}.layers.{layer}.codebook.cluster_usage").float()
         centroids = total / usage.clamp(min=USAGE_FLOOR)[:, None]
-        if f"{stem}.output_proj.weight" in files:  # transformers has none where the widths agree
+        if f"{stem}.output_proj.weight" in files:  # transformers has no projection between equal widths
             centroids = centroids @ files.read(f"{stem}.output_proj.weight").float().squeeze(-1).t()
         tables.append(centroids)
     return torch.cat(tables)
@@ -135,7 +135,7 @@ def _transposed(files: CodecFiles, name: str) -> dict[str, Tensor]:
 
 
 def _as_kernel_two(weight: Tensor, stride: int) -> Tensor:
-    now, after = weight.split(stride, dim=2)  # what an input adds to its own outputs, and to the next input's
+    now, after = weight.split(stride, dim=2)  # the part of an input's own outputs, and that of the next input's outputs
     taps = [half.permute(2, 1, 0).reshape(-1, weight.shape[0]) for half in (after, now)]
     return torch.cat(taps, dim=1)
 
@@ -153,7 +153,7 @@ def _upsample(weight: Tensor, module: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def _layer(files: CodecFiles, index: int, layer: TransformerLayer) -> dict[str, Tensor]:
-    """One transformer layer, its LayerScales folded into what they scale."""
+    """One transformer layer, its LayerScales folded into the weights before them."""
     stem = f"decoder_transformer.layers.{index}"
 
     def read(name: str) -> Tensor:

@@ -1,7 +1,7 @@
-"""The codec plugins: between codes of frames and 24 kHz sound.
+"""The codec plugins: codes of frames to 24 kHz sound, and back.
 
-Each is a `csmkit.codec.Codec`: "streaming" is the exact one, "independent" the baseline whose seams click, "fake" needs
-no weights. "moshi" is in `csmkit.mimi.moshi`.
+Each is a `csmkit.codec.Codec`: "streaming" is exact, "independent" is the baseline with clicks at its seams, "fake"
+needs no weights. "moshi" is in `csmkit.mimi.moshi`.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
     from csmkit.audio import Waveform
 
-ROWS_OF_A_THREAD = 4  # fewer are decoded sooner in one pass than by two threads
+ROWS_OF_A_THREAD = 4  # fewer rows are decoded faster in one pass than by two threads
 
 
 class MimiCodec(Codec):
-    """The base of the codecs with Mimi weights: it knows the files and encodes.
+    """The base of the codecs with Mimi weights: it has the files and the encoder.
 
     Args:
-        files: the codec's files.
+        files: files of the codec.
         device: device that the codec runs on.
 
     Raises:
-        CheckpointError: a codec with another frame than 1920 samples at 24 kHz.
+        CheckpointError: the codec's frame is not 1920 samples at 24 kHz.
     """
 
     def __init__(self, files: CodecFiles, device: torch.device) -> None:
@@ -65,16 +65,16 @@ class MimiCodec(Codec):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Load the decoding half; the encoding half is loaded at the first `encode`.
+        """Load the decoder; the encoder is loaded at the first `encode`.
 
         Args:
-            path: a Mimi or CSM directory, or moshi's file, as `CodecFiles` takes them.
+            path: a Mimi or CSM directory, or moshi's file, as for `CodecFiles`.
             device: device that the codec runs on; sound is returned on the CPU.
             dtype: dtype of the weights; float32 is exact to 1e-6, bfloat16 is faster.
 
         Raises:
             CheckpointNotFoundError: ``path`` does not exist or holds no codec.
-            CheckpointError: damaged or partial files, or a codec that cannot stream.
+            CheckpointError: the files are damaged or partial, or the codec cannot stream.
         """
 
     @cached_property
@@ -99,11 +99,11 @@ class MimiCodec(Codec):
 
 
 class StreamingCodec(MimiCodec):
-    """The exact codec: however the frames are cut into calls, the samples are those of the whole at once.
+    """The exact codec: the samples do not depend on how the frames are divided into calls.
 
     Args:
-        decoder: the decoder with its weights, on its device.
-        files: the files that it was loaded from.
+        decoder: decoder with its weights, on its device.
+        files: files that the decoder was loaded from.
     """
 
     def __init__(self, decoder: MimiDecoder, files: CodecFiles) -> None:
@@ -197,7 +197,7 @@ class _ExactBatch(CodecBatch):
 
 
 def _shares(n_rows: int, device: torch.device) -> list[int]:
-    """Where to cut rows between threads, the first bound 0 and the last ``n_rows``."""
+    """The bounds of the rows of each thread, from 0 to ``n_rows``."""
     n_parts = 1
     if device.type == "cpu" and torch.get_num_threads() == 1:
         n_parts = max(1, min(n_cores(), n_rows // ROWS_OF_A_THREAD))
@@ -206,19 +206,19 @@ def _shares(n_rows: int, device: torch.device) -> list[int]:
 
 @cache
 def _threads(process: int) -> ThreadPoolExecutor:
-    """The threads of this process: a fork does not have those of its parent."""
+    """The threads of a process; a fork does not inherit those of its parent."""
     return ThreadPoolExecutor(n_cores(), thread_name_prefix="csmkit-codec")
 
 
 class IndependentCodec(StreamingCodec):
-    """The baseline: every call is decoded alone, from silence, so each seam between calls clicks.
+    """The baseline: every call is decoded alone, as after silence, so that each seam between calls clicks.
 
     Arguments as `StreamingCodec`.
     """
 
     def __init__(self, decoder: MimiDecoder, files: CodecFiles) -> None:
         super().__init__(decoder, files)
-        self.frame_decoder = None  # a frame's decoder has a state from call to call
+        self.frame_decoder = None  # such a decoder keeps its state between calls
 
     def stream(self) -> CodecStream:
         return _IndependentStream(self)
@@ -241,12 +241,12 @@ class _IndependentStream(CodecStream):
 class FakeCodec(Codec):
     """A codec without weights, for tests: each frame is a tone whose pitch and loudness come from its codes.
 
-    The phase runs on from frame to frame and the loudness glides from the last frame's, so a stream that is restarted,
-    shared or cut differently from what was said gives other samples than the whole.
+    The phase continues from frame to frame, and the loudness changes gradually from that of the last frame. So a stream
+    that is restarted or shared by mistake has other samples than the whole.
 
     Args:
-        n_codebooks: codes a frame.
-        codebook_size: codes are below it.
+        n_codebooks: number of codes in a frame.
+        codebook_size: number of different codes.
     """
 
     def __init__(self, n_codebooks: int = 8, codebook_size: int = 2048) -> None:
@@ -260,7 +260,7 @@ class FakeCodec(Codec):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """A fake codec of the default sizes; everything given is ignored."""
+        """A fake codec of the default sizes; all arguments are ignored."""
         return cls()
 
     def stream(self) -> CodecStream:

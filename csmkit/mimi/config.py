@@ -19,12 +19,12 @@ class MimiConfig:
 
     Attributes:
         sample_rate: samples a second, in Hz.
-        dim: channels of a latent.
-        n_filters: channels of the last, widest-in-time stage.
-        ratios: samples made of one by each stage, decoder order.
-        upsample: latents a frame.
-        n_semantic: the first so many codebooks share one output projection, the rest another.
-        window: positions a latent attends to, itself included.
+        dim: number of channels of a latent.
+        n_filters: number of channels of the last stage.
+        ratios: upsampling factor of each stage, in the decoder's order.
+        upsample: number of latents in a frame.
+        n_semantic: number of first codebooks that share one output projection; the others share another one.
+        window: number of positions that a latent attends to, its own included.
     """
 
     sample_rate: int = 24_000
@@ -57,7 +57,7 @@ class MimiConfig:
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
-            raise CheckpointError(f"codec activation {self.activation!r}: known are {', '.join(ACTIVATIONS)}")
+            raise CheckpointError(f"codec activation {self.activation!r}: csmkit knows {', '.join(ACTIVATIONS)}")
         if self.pad_mode not in PAD_MODES:
             known = " and ".join(PAD_MODES)
             raise CheckpointError(f"codec pad_mode {self.pad_mode!r}: only {known} can be decoded as a stream")
@@ -74,13 +74,15 @@ class MimiConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> MimiConfig:
-        """Read the keys of transformers' MimiConfig, of any version; absent ones have their published values.
+        """Read the keys of transformers' MimiConfig, of any version; missing ones have their published values.
 
         Raises:
-            CheckpointError: another model's config, or a codec that is not causal and so has no exact stream.
+            CheckpointError: the config of another model, or of a codec that is not causal and so cannot stream exactly.
         """
         if raw.get("model_type", "mimi") != "mimi":
-            raise CheckpointError(f"a config of model_type {raw['model_type']!r} where a Mimi codec's was expected")
+            raise CheckpointError(
+                f"config.json has model_type {raw['model_type']!r}: give the directory of a Mimi codec"
+            )
         _require_causal(raw)
         sample_rate = int(raw.get("sampling_rate", 24_000))
         ratios = tuple(int(ratio) for ratio in raw.get("upsampling_ratios") or (8, 6, 5, 4))
@@ -117,14 +119,14 @@ class MimiConfig:
 
 
 def _require_causal(raw: Mapping[str, Any]) -> None:
-    """Refuse what needs samples that are still to come."""
+    """Raise CheckpointError for a codec that needs later samples, or has several channels."""
     if not raw.get("use_causal_conv", True):
-        raise CheckpointError("codec with use_causal_conv=false: it needs the future, only a causal one can stream")
+        raise CheckpointError("codec with use_causal_conv=false: it needs later samples, give a causal codec")
     if raw.get("trim_right_ratio", 1.0) != 1.0:
         trim = raw["trim_right_ratio"]
-        raise CheckpointError(f"codec with trim_right_ratio={trim}: it needs the future, only 1.0 can stream")
+        raise CheckpointError(f"codec with trim_right_ratio={trim}: it needs later samples, give a codec with 1.0")
     if raw.get("audio_channels", 1) != 1:
-        raise CheckpointError(f"codec with {raw['audio_channels']} audio channels: csmkit speaks mono")
+        raise CheckpointError(f"codec with {raw['audio_channels']} audio channels: give a mono codec")
 
 
 def _latents_a_frame(raw: Mapping[str, Any], sample_rate: int, ratios: tuple[int, ...]) -> int:
@@ -140,5 +142,5 @@ def _rope_theta(raw: Mapping[str, Any]) -> float:
     nested = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     kind = nested.get("rope_type", "default")
     if kind != "default":
-        raise CheckpointError(f"codec with rope_type {kind!r}: Mimi uses the default, unscaled rotary positions")
+        raise CheckpointError(f"codec with rope_type {kind!r}: Mimi has unscaled ones, give such a codec")
     return float(nested.get("rope_theta") or raw.get("rope_theta") or 10_000.0)

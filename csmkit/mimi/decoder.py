@@ -1,4 +1,4 @@
-"""An exact streaming decoder of Mimi: any number of frames a call, the same samples as the whole at once.
+"""An exact streaming decoder of Mimi: its samples do not depend on the number of frames of a call.
 
 Architecture: Défossez et al. 2024, "Moshi", section 3.3 (SEANet with a transformer bottleneck).
 """
@@ -15,20 +15,20 @@ from torch import Tensor, nn
 from csmkit.mimi.config import MimiConfig
 from csmkit.mimi.layers import CausalConv, Dense, DepthwiseUpsample, Stage
 
-MAX_CHUNK_FRAMES = 8  # frames of one pass; longer calls are cut, so that the KV ring has one size
+MAX_CHUNK_FRAMES = 8  # frames of one pass; longer calls are split, so that the ring of keys and values has one size
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 
 
 @dataclass
 class MimiState:
-    """The state of one stream, or of a batch of streams. Independent of other states; tensors are updated in place.
+    """The state of one stream, or of a batch of streams; tensors are updated in place.
 
     Attributes:
-        position: ``(batch,)`` int64, latents decoded so far.
+        position: ``(batch,)`` int64, number of latents decoded so far.
         histories: last inputs of each convolution, ``((kernel - 1) * dilation, batch, channels)``, in calling order.
         keys: ``(layers, batch, kv heads, capacity, head dim)``, a ring over the last latents.
-        values: values that belong to ``keys``, of the same shape.
+        values: values of the same latents, in the same shape as ``keys``.
     """
 
     position: Tensor
@@ -59,14 +59,14 @@ class MimiState:
         )
 
     def load(self, other: MimiState, rows: Sequence[int], start: int = 0) -> None:
-        """Copy these streams of another state over the own, from row ``start`` on; tensors keep their addresses."""
+        """Copy these streams of another state to the rows from ``start`` on; tensors keep their addresses."""
         taken = other.take(rows)
         for mine, theirs in zip(self.tensors, taken.tensors, strict=True):
             mine.narrow(0 if mine.ndim == 1 else 1, start, len(rows)).copy_(theirs)
 
     def restart(self) -> None:
         """Begin new streams in all rows; tensors keep their addresses."""
-        for tensor in (self.position, *self.histories):  # the ring is read as far as the position says
+        for tensor in (self.position, *self.histories):  # the ring is read only up to the position
             tensor.zero_()
 
     @property
@@ -77,11 +77,11 @@ class MimiState:
 
 @dataclass
 class Places:
-    """Positions of the latents of one pass; all layers use the same.
+    """Positions of the latents of one pass, for all layers.
 
     Attributes:
         slots: ``(batch, steps)`` ring slots to write.
-        mask: ``(batch, 1, steps, capacity)``, 0 where a latent attends to a slot, -inf elsewhere.
+        mask: ``(batch, 1, steps, capacity)``, 0 where a latent attends to a slot, else -inf.
         cos: ``(batch, 1, steps, head dim / 2)``, cosine of the rotary angles.
         sin: sine of the rotary angles, of the same shape as ``cos``.
     """
@@ -123,7 +123,7 @@ class TransformerLayer(nn.Module):
         self.activation = _ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, places: Places) -> Tensor:
-        """``(steps, batch, dim)`` to the same; writes its keys and values into the ring."""
+        """Run ``(steps, batch, dim)``, and write their keys and values to the ring."""
         x = x + self.attend(self.attention_norm(x), keys, values, places)
         return x + self.down(self.activation(self.up(self.mlp_norm(x))))
 
@@ -142,9 +142,9 @@ class TransformerLayer(nn.Module):
 
 
 class MimiDecoder(nn.Module):
-    """Codes to samples, with the state of a stream held by the caller.
+    """Turns codes into samples; the caller holds the state of the streams.
 
-    Weights come from `csmkit.mimi.checkpoint`; a freshly made decoder holds none.
+    `csmkit.mimi.checkpoint` loads the weights; a new decoder has none.
     """
 
     def __init__(self, config: MimiConfig) -> None:
@@ -169,7 +169,7 @@ class MimiDecoder(nn.Module):
         self.register_constants()
 
     def register_constants(self) -> None:
-        """Index and frequency tables; in float32 whatever the weights are."""
+        """Register index and frequency tables, in float32 for any dtype of the weights."""
         config = self.config
         exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
         self.register_buffer("frequencies", 1.0 / config.rope_theta**exponents, persistent=False)
@@ -182,7 +182,7 @@ class MimiDecoder(nn.Module):
         config, weight = self.config, self.tables
         convolutions = (module for module in self.modules() if isinstance(module, (CausalConv, DepthwiseUpsample)))
         shape = (config.n_layers, batch, config.n_kv_heads, self.capacity, config.head_dim)
-        with torch.inference_mode(False):  # else a stream opened inside inference mode would be bound to it
+        with torch.inference_mode(False):  # a stream opened in inference mode can be used outside, too
             return MimiState(
                 position=torch.zeros(batch, dtype=torch.int64, device=weight.device),
                 histories=[weight.new_zeros(conv.n_history, batch, conv.n_inputs) for conv in convolutions],
@@ -225,11 +225,11 @@ class MimiDecoder(nn.Module):
         return x
 
     def place(self, position: Tensor, x: Tensor) -> Places:
-        """Ring slots, mask and rotary angles of the latents ``x`` from ``position`` on; never waits for the device."""
+        """Ring slots, mask and rotary angles of the latents ``x`` from ``position`` on; never syncs."""
         steps = position.unsqueeze(1) + self.ring[: x.shape[0]]
         angles = steps[:, None, :, None].float() * self.frequencies
         newest = steps[:, -1:]
-        held = (newest - (newest - self.ring) % self.capacity).unsqueeze(1)  # the step of each slot; negative: none yet
+        held = (newest - (newest - self.ring) % self.capacity).unsqueeze(1)  # the step of each slot, negative if unused
         age = steps.unsqueeze(2) - held
         seen = ((age >= 0) & (age < self.config.window) & (held >= 0)).unsqueeze(1)
         mask = torch.zeros(seen.shape, dtype=x.dtype, device=x.device).masked_fill_(~seen, float("-inf"))

@@ -1,7 +1,7 @@
-"""Where a codec's tensors lie: transformers' names, the same inside a CSM checkpoint, or moshi's.
+"""Reads a codec's tensors from transformers' files, from a CSM checkpoint, or from moshi's file.
 
-`CodecFiles` finds the files of a checkpoint and reads single tensors under one set of names: the flat ones that
-transformers' ``save_pretrained`` writes (``decoder.layers.0.conv.weight``), whatever its classes call them in memory.
+`CodecFiles` finds the files and reads single tensors by one set of names: the flat ones that transformers'
+``save_pretrained`` writes, such as ``decoder.layers.0.conv.weight``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from csmkit.files.hub import MOSHI_PATTERN
 from csmkit.files.tensors import SafetensorsFiles, read_index, read_json, tensor_names
 from csmkit.mimi.config import MimiConfig
 
-CSM_PREFIX = "codec_model."  # of the codec's tensors inside a CSM checkpoint
+CSM_PREFIX = "codec_model."  # prefix of the codec's tensors in a CSM checkpoint
 
 _MOSHI_MARK = "quantizer.rvq_first."
 _MOSHI_RENAMES = (  # transformers' name → moshi's, applied in this order
@@ -44,7 +44,7 @@ _MOSHI_RENAMES = (  # transformers' name → moshi's, applied in this order
     (r"\._codebook\.embed_sum$", "._codebook.embedding_sum"),
     (r"\._codebook\.initialized$", "._codebook._initialized"),
 )
-_IN_MEMORY = (  # transformers 5 nests the halves in memory, transformers 4 does not; files are flat in both
+_IN_MEMORY = (  # names in memory that transformers 5 nests and transformers 4 does not; files have flat names in both
     (re.compile(r"^(encoder|decoder)\.\1_seanet\."), r"\1."),
     (re.compile(r"^(encoder|decoder)\.(\1_transformer|downsample|upsample)\."), r"\2."),
 )
@@ -56,15 +56,15 @@ class CodecFiles:
 
     Args:
         path: a transformers MimiModel or CSM directory, a directory with moshi's ``tokenizer-*.safetensors``, or a
-            safetensors file of either kind. A file without a config.json beside it has the published sizes.
+            safetensors file of either kind. A file without a config.json beside it must have the published sizes.
 
     Attributes:
-        config: sizes of the codec; fewer codebooks than it was trained with where the CSM beside it speaks fewer.
-        raw_config: all sizes as transformers wrote them; empty where only the published ones can be meant.
+        config: sizes of the codec, with fewer codebooks than it was trained with if the CSM beside it uses fewer.
+        raw_config: all sizes as transformers wrote them; empty for the published ones.
 
     Raises:
-        CheckpointNotFoundError: nothing there, or a file that the index names is missing.
-        CheckpointError: no codec inside, or a file that cannot be read.
+        CheckpointNotFoundError: the path or a file of the index does not exist.
+        CheckpointError: the files hold no codec, or cannot be read.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -91,17 +91,17 @@ class CodecFiles:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files that the codec's tensors are in."""
+        """The files of the codec's tensors."""
         ours = (path for name, path in self._file_of.items() if name.startswith(self.prefix))
         return tuple(dict.fromkeys(ours))
 
     @cached_property
     def names(self) -> set[str]:
-        """The codec's names in the files, without the prefix they have inside a CSM checkpoint."""
+        """The names of the codec's tensors in the files, without the prefix of a CSM checkpoint."""
         return {name.removeprefix(self.prefix) for name in self._file_of if name.startswith(self.prefix)}
 
     def read_raw(self, name: str) -> Tensor:
-        """The tensor of one of `names`, as it is; errors as `read`."""
+        """The tensor of one of `names`, unchanged; errors as `read`."""
         return self._read_first((self.prefix + name,))
 
     def _candidates(self, name: str) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ class CodecFiles:
         """The tensor of a flat transformers name, in the file's dtype, on the CPU.
 
         Raises:
-            CheckpointError: the files hold none of that name.
+            CheckpointError: the files have no tensor of that name.
         """
         qkv = _QKV.match(name)
         if self.is_moshi and qkv:
@@ -123,8 +123,8 @@ class CodecFiles:
             if name in self._file_of:
                 return self._files.read(name)
         raise CheckpointError(
-            f"no tensor {names[0]!r} in {str(self.path)!r}: the checkpoint is partial or its config.json is another's, "
-            "download or export it again"
+            f"no tensor {names[0]!r} in {str(self.path)!r}: the checkpoint is partial, or its config.json belongs to "
+            "another codec: download or export it again"
         )
 
     def _read_moshi_qkv(self, stem: str, which: str) -> Tensor:
@@ -140,7 +140,7 @@ class CodecFiles:
 
 
 def moshi_names(name: str) -> tuple[str, ...]:
-    """What moshi may call a tensor: transposed convolutions and saved-again attention have names of their own."""
+    """The names that moshi may have for a tensor: two kinds of convolutions, and attention that was saved again."""
     for pattern, replacement in _MOSHI_RENAMES:
         name = re.sub(pattern, replacement, name)
     return (
@@ -155,7 +155,7 @@ def _directory(path: Path) -> Path:
 
 
 def _codec_part(raw: dict[str, Any]) -> dict[str, Any]:
-    """The codec's own config, from a Mimi or a CSM config.json; empty, so the published sizes, beside other models."""
+    """The codec's part of a Mimi or CSM config.json; empty for other models."""
     if "codec_config" in raw:
         return dict(raw["codec_config"])
     return raw if raw.get("model_type") == "mimi" else {}
@@ -165,7 +165,7 @@ def _weight_files(path: Path) -> list[Path]:
     """The safetensors files that may hold the codec.
 
     Raises:
-        CheckpointNotFoundError: there are none, or one that the index names is missing.
+        CheckpointNotFoundError: there are no such files, or one of the index is missing.
     """
     if path.is_file():
         return [path]
@@ -176,7 +176,8 @@ def _weight_files(path: Path) -> list[Path]:
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             raise CheckpointNotFoundError(
-                f"{index.name} in {str(path)!r} names {', '.join(missing)}, which is not there: download it again"
+                f"{index.name} in {str(path)!r} names {', '.join(missing)}, which does not exist: "
+                "download the checkpoint again"
             )
         return files
     found = sorted(path.glob(MOSHI_PATTERN)) or sorted(path.glob("*.safetensors"))
@@ -189,21 +190,21 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def flat_name(name: str) -> str:
-    """Return the name that a tensor of transformers' MimiModel in memory has in files."""
+    """The name in files of a tensor of transformers' MimiModel."""
     for pattern, replacement in _IN_MEMORY:
         name = pattern.sub(replacement, name)
     return name
 
 
 def flat_tensors(files: CodecFiles) -> dict[str, Callable[[], Tensor]]:
-    """Every tensor of a codec, both halves, by the name that transformers' ``save_pretrained`` gives it.
+    """Every tensor of a codec, encoder and decoder, by its name in the files of transformers' ``save_pretrained``.
 
     Returns:
         For each name, a function that reads the tensor in the file's dtype; it raises as `CodecFiles.read`.
     """
     if not files.is_moshi:
         return {name: partial(files.read_raw, name) for name in sorted(files.names)}
-    # moshi fuses queries, keys and values: transformers' own model says which tensors there must be.
+    # moshi fuses queries, keys and values: the list of tensors comes from transformers' model.
     from transformers import MimiConfig as TransformersMimiConfig
     from transformers import MimiModel
 
@@ -214,7 +215,7 @@ def flat_tensors(files: CodecFiles) -> dict[str, Callable[[], Tensor]]:
 
 
 def config_values(files: CodecFiles) -> dict[str, Any]:
-    """The codec's part of a CSM's config.json; for moshi's file alone the published sizes, transformers' defaults."""
+    """The codec's part of a CSM's config.json; for moshi's file alone transformers' defaults, the published sizes."""
     values = {**files.raw_config, "model_type": "mimi"}
     values.pop("audio_num_codebooks", None)  # belongs to the CSM beside which `csmkit convert` has put the codec
     return values

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from csmkit.kernels import project
 from csmkit.mimi.config import MimiConfig
 
-FEW_ROWS = 4  # up to here a product costs what reading its weight costs
-WORTH_PACKING = 512  # values of a weight; the product of a smaller one is faster than the call for a packed one
+FEW_ROWS = 4  # up to so many rows a product takes the time of reading its weight
+WORTH_PACKING = 512  # number of values of a weight; smaller weights are faster unpacked
 
 
 class Dense(nn.Module):
@@ -51,7 +51,7 @@ class CausalConv(nn.Module):
 
     @property
     def n_history(self) -> int:
-        """Past input steps it looks back on."""
+        """Number of past input steps that it needs."""
         return (self.kernel - 1) * self.dilation
 
     def forward(self, x: Tensor, history: Tensor, new: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class CausalConv(nn.Module):
         Args:
             x: ``(steps, batch, n_inputs)``.
             history: ``((kernel - 1) * dilation, batch, n_inputs)``, the last inputs; updated in place.
-            new: ``(batch, 1)`` bool, which streams begin here.
+            new: ``(batch, 1)`` bool, whether a stream begins here.
 
         Returns:
             ``(steps * stride, batch, n_outputs)``.
@@ -73,7 +73,7 @@ class CausalConv(nn.Module):
         taps = [seen[start : start + n_steps] for start in range(0, self.n_history + 1, self.dilation)]
         if self.weight.is_mkldnn or n_steps * batch <= FEW_ROWS:
             out = project(torch.cat(taps, dim=2), self.weight, self.bias)
-        else:  # adding up the taps' products saves copying each input ``kernel`` times
+        else:  # a sum of the taps' products does not copy each input ``kernel`` times
             (first, weight), *others = zip(taps, self.weight.split(self.n_inputs, dim=1), strict=True)
             out = F.linear(first.flatten(0, 1), weight, self.bias)
             for tap, weight in others:
@@ -87,9 +87,9 @@ def spread(steps: Tensor) -> Tensor:
 
 
 class DepthwiseUpsample(nn.Module):
-    """A transposed convolution of its own for each channel; kernel ``2 * stride``, no bias.
+    """A transposed convolution of each channel; kernel ``2 * stride``, no bias.
 
-    ``weight`` is ``(2, stride, channels)``: what a step adds to its own outputs, then to those of the next step.
+    ``weight`` is ``(2, stride, channels)``: the part of a step in its own outputs, then in those of the next step.
     """
 
     def __init__(self, n_channels: int, stride: int) -> None:
@@ -125,7 +125,7 @@ class Stage(nn.Module):
 
     def __init__(self, config: MimiConfig, n_inputs: int, ratio: int) -> None:
         super().__init__()
-        self.upsample = CausalConv(n_inputs, n_inputs // 2, 2, stride=ratio)  # zeros before the first, always
+        self.upsample = CausalConv(n_inputs, n_inputs // 2, 2, stride=ratio)  # zeros before the first input
         dilations = (config.dilation_base**layer for layer in range(config.n_residual_layers))
         self.residuals = nn.ModuleList(Residual(config, n_inputs // 2, dilation) for dilation in dilations)
 

@@ -1,6 +1,6 @@
-"""The codec plugin "moshi": Kyutai's own implementation, as the yardstick.
+"""The codec plugin "moshi": Kyutai's own implementation, as a reference.
 
-moshi 0.2.13 asks for older torch, numpy and hub versions than csmkit's, but runs on the newer ones:
+moshi 0.2.13 declares older versions of torch, numpy and the hub client than csmkit's, but runs with the newer ones:
 ``pip install --no-deps moshi==0.2.13 einops sentencepiece``.
 """
 
@@ -36,12 +36,14 @@ def moshi_config(config: MimiConfig, codebook_dim: int) -> dict[str, Any]:
     """The sizes of a codec as moshi's ``get_mimi`` takes them.
 
     Raises:
-        CheckpointError: a variant that moshi has no setting for.
+        CheckpointError: a codec that moshi cannot represent.
     """
     if (config.n_kv_heads, config.upsample_groups, config.activation) != (config.n_heads, config.dim, "gelu"):
-        raise CheckpointError("moshi has no shared kv heads, other upsampling groups or activations: use 'streaming'")
+        raise CheckpointError(
+            "moshi has no shared kv heads, other upsampling groups or activations: use codec 'streaming'"
+        )
     if config.n_heads * config.head_dim != config.dim or config.attention_bias or config.norm_eps != 1e-5:
-        raise CheckpointError("moshi has no other head sizes, attention biases or norm eps: use codec 'streaming'")
+        raise CheckpointError("moshi cannot have other head sizes, attention biases or norm eps: use codec 'streaming'")
     seanet = {
         "channels": 1,
         "dimension": config.dim,
@@ -79,11 +81,10 @@ def moshi_config(config: MimiConfig, codebook_dim: int) -> dict[str, Any]:
         "input_dimension": config.dim,
         "output_dimension": config.dim,
     }
-    frame_rate = config.sample_rate / config.frame_samples
     return {
         "sample_rate": config.sample_rate,
         "channels": 1,
-        "frame_rate": frame_rate,
+        "frame_rate": config.sample_rate / config.frame_samples,
         "seanet": seanet,
         "quantizer": quantizer,
         "transformer": transformer,
@@ -91,11 +92,11 @@ def moshi_config(config: MimiConfig, codebook_dim: int) -> dict[str, Any]:
 
 
 def moshi_model(files: CodecFiles, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """Kyutai's MimiModel with the weights of a checkpoint, in whichever names they are.
+    """Kyutai's MimiModel with the weights of a checkpoint, from any of the names.
 
     Raises:
         MissingDependencyError: moshi is not installed.
-        CheckpointError: a tensor is missing, or a variant that moshi cannot be.
+        CheckpointError: a tensor is missing, or moshi cannot represent the codec.
     """
     codebook = files.read("quantizer.semantic_residual_vector_quantizer.layers.0.codebook.embed_sum")
     config = moshi_config(files.config, codebook.shape[1])
@@ -123,16 +124,16 @@ def _moshi_tensor(files: CodecFiles, flat_of: dict[str, str], name: str) -> Tens
 
 
 def _pairs(weight: Tensor, n_heads: int) -> Tensor:
-    """Rows from half-split to adjacent-pair rotation."""
+    """Reorder rows from half-split to adjacent-pair rotation."""
     halves = weight.view(n_heads, 2, weight.shape[0] // n_heads // 2, -1)
     return halves.transpose(1, 2).reshape(weight.shape)
 
 
 class MoshiCodec(MimiCodec):
-    """Kyutai's streaming decoder. It keeps its state in the model, so a new stream ends the one before.
+    """Kyutai's streaming decoder. Its state is in the model, so that a new stream ends the previous one.
 
     Args:
-        model: moshi's model with its weights, on its device.
+        model: model of moshi with its weights, on its device.
         files: files that the codec was loaded from.
         device: device of the model.
     """
@@ -161,16 +162,16 @@ class MoshiCodec(MimiCodec):
         return self._newest
 
     def decode_whole(self, codes: Tensor) -> Tensor:
-        """All frames in one pass without streaming state; ends the newest stream."""
+        """Decode all frames in one pass without streaming state; ends the newest stream."""
         self._end_stream()
         return self.run(self.check(codes))
 
     def is_newest(self, stream: CodecStream) -> bool:
-        """Whether the model's state is that of ``stream``."""
+        """Whether the model has the state of ``stream``."""
         return stream is self._newest
 
     def run(self, codes: Tensor) -> Tensor:
-        """``(n_codebooks, n_frames)`` checked codes through the model, whatever its state is."""
+        """Decode ``(n_codebooks, n_frames)`` checked codes with the model's present state."""
         if not codes.shape[1]:
             return torch.zeros(0)
         with torch.no_grad():

@@ -1,1 +1,1 @@
-"""From written text to what is spoken: markup off, numbers in words, clauses."""
+"""Turns written text into spoken text: markup removed, numbers in words, cut into clauses."""

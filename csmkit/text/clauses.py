@@ -1,4 +1,4 @@
-"""From the language model's text to what is spoken: clauses, the first one early, without anything unspeakable."""
+"""Cuts the language model's text into clauses to speak, the first one early, without markup and emoji."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Clause:
 
     Attributes:
         written: the text that the language model wrote, without markup.
-        spoken: the same in words alone, as the voice is given it; empty where nothing can be spoken.
+        spoken: the same text in words alone, as the voice gets it; empty if nothing of it can be spoken.
     """
 
     written: str
@@ -47,19 +47,19 @@ class ClauseSplitter:
             raise InputError(f"first_words={first_words!r}, most_words={most_words!r}: give numbers of at least 1")
         self._most_words = most_words
         self._splitter = SentenceSplitter(
-            tokenizer="rule-based",  # the others download data
+            tokenizer="rule-based",  # other tokenizers download data
             quick_yield_single_sentence_fragment=True,
             force_first_fragment_after_words=first_words,
-            sentence_fragment_delimiters=".?!;:,\n…",  # without hyphen and bracket, which end no clause
+            sentence_fragment_delimiters=".?!;:,\n…",  # no hyphens and brackets: they do not end a clause
         )
 
     def push(self, delta: str) -> list[Clause]:
-        """Take some text; the clauses that it completes."""
+        """Add some text; returns the clauses that it completes."""
         self._splitter.add(delta)
         return self._clauses(list(self._splitter.stream()))
 
     def flush(self) -> list[Clause]:
-        """The clauses that are left at the end of the text."""
+        """Return the remaining clauses at the end of the text."""
         return self._clauses(list(self._splitter.flush()))
 
     def _clauses(self, sentences: list[str]) -> list[Clause]:
@@ -69,9 +69,9 @@ class ClauseSplitter:
 
 
 def split_long(sentence: str, most_words: int) -> list[str]:
-    """Cut a sentence into pieces of at most ``most_words`` spoken words, behind the last comma or stop that fits.
+    """Cut a sentence into pieces of at most ``most_words`` spoken words, after the last comma or stop that fits.
 
-    A written word such as "1,250" counts as all that it is spoken as, and is never cut itself.
+    A written word such as "1,250" counts as all the words it is spoken as, and is never cut.
     """
     words = sentence.split()
     pieces: list[str] = []
@@ -84,13 +84,13 @@ def split_long(sentence: str, most_words: int) -> list[str]:
 
 
 def _n_fitting(words: list[str], most_words: int) -> int:
-    """How many of the first words are spoken as at most ``most_words``, at least one."""
+    """Number of first words that are together spoken as at most ``most_words`` words; at least 1."""
     n_spoken = accumulate(len(in_words(word).split()) for word in words)
     return max(1, sum(n <= most_words for n in n_spoken))
 
 
 def spoken_part(clause: str, share: float) -> str:
-    """The words of a clause that were surely spoken, when a share in [0, 1] of its sound was."""
+    """The first words of a clause that fit into a share in [0, 1] of its letters, as of its sound."""
     n_letters = share * len(clause)
     words: list[str] = []
     for word in clause.split():

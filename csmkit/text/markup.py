@@ -1,4 +1,4 @@
-"""From what a language model writes to plain text: markdown, HTML, addresses and emoji are taken off."""
+"""Turns a language model's output into plain text: removes markdown, HTML, the paths of addresses and emoji."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NUMBERED = re.compile(r"^(\s*\d+)\)\s+", re.MULTILINE)
 _PRODUCT = re.compile(r"(?<=\d)\s?\*\s?(?=\d)")
 _EMPHASIS = re.compile(r"[*`|]+|~{2,}|(?<!\w)_+|_+(?!\w)")
 _SMILEY = re.compile(r"(?<!\S)(?:[:;=][-o^']?[()DPp/|\\]|<3)(?![\w(])")
-_UNSPOKEN = ("So", "Sk", "Cc", "Cf", "Cs", "Co", "Cn")  # symbols such as emoji, joiners, and what is no character
+_UNSPOKEN = ("So", "Sk", "Cc", "Cf", "Cs", "Co", "Cn")  # symbols such as emoji, joiners, unassigned codes
 _SPOKEN_SYMBOLS = "°^№"
 
 
 def speakable(text: str) -> str:
-    """Strip markup, smileys and emoji, keep the host of an address, and join the lines.
+    """Remove markup, smileys and emoji, keep only the host of an address, and join the lines.
 
-    Empty if nothing is left that has a sound.
+    Empty if no letter and no digit is left.
     """
     plain = html.unescape(_TAG.sub(" ", _RULE.sub("", _FENCE.sub("", text))))
     plain = _ADDRESS.sub(r"\1", _LINK.sub(r"\1", plain))

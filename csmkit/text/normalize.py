@@ -1,6 +1,6 @@
-"""From plain text to what is said: numbers, times, sums of money, signs, addresses and short forms in words.
+"""Turns plain English text into spoken text: numbers, times, money, signs, addresses and short forms in words.
 
-English. Numbers are spelled by num2words; what a number stands for is decided here, by the signs around it.
+num2words spells the numbers; this module decides by the signs around a number what it means.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ Saying = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 
 def in_words(text: str) -> str:
-    """Say numbers, times, dates, sums of money, units, signs, addresses, brackets and short forms in words.
+    """Replace numbers, times, dates, money, units, signs, addresses, brackets and short forms by words.
 
     "Come at 10:30, it costs $3.50." becomes "Come at ten thirty, it costs three dollars and fifty cents.". Text without
-    any of these is returned as it is; no digit is left in any text.
+    any of these is returned unchanged; the result never has a digit.
     """
     for pattern, say in _SAYINGS:
         text = pattern.sub(say, text)
@@ -68,7 +68,7 @@ def in_words(text: str) -> str:
 
 
 def in_latin_letters(text: str) -> str:
-    """A text without its words of other alphabets; empty where no letter and no digit is left."""
+    """A text without its words of other alphabets; empty if no letter and no digit is left."""
     words = text.split()
     kept = [word for word in words if not is_of_another_alphabet(word)]
     if len(kept) == len(words):
@@ -98,10 +98,10 @@ def _bracketed(match: re.Match[str]) -> str:
 
 
 def _address(match: re.Match[str]) -> str:
-    said = match[0].partition("/")[0]
+    words = match[0].partition("/")[0]
     for sign, word in (("@", "at"), (".", "dot"), ("_", "underscore"), ("-", "dash"), ("+", "plus")):
-        said = said.replace(sign, f" {word} ")
-    return " ".join(said.split())
+        words = words.replace(sign, f" {word} ")
+    return " ".join(words.split())
 
 
 def _initials(match: re.Match[str]) -> str:
@@ -117,7 +117,7 @@ def _month(match: re.Match[str]) -> str:
     return next(month for month in amounts.MONTHS if month.startswith(match[1][:3]))
 
 
-# What comes first has the first say: a sum of money is none any more once its number is in words.
+# Applied in this order: money, dates and units must be found before their numbers are turned into words.
 _SAYINGS: tuple[Saying, ...] = (
     (_SHORT_FORM, _short_form),
     (_TITLE, lambda match: SHORT_FORMS[f"{match[1].lower()}."]),
@@ -128,7 +128,7 @@ _SAYINGS: tuple[Saying, ...] = (
     (_ORDER, "number "),
     (amounts.PHONE, amounts.phone),
     (_BRACKETED, _bracketed),
-    (re.compile(r"[()\[\]{}]"), ", "),  # whose other half is in another clause
+    (re.compile(r"[()\[\]{}]"), ", "),  # single ones: the other half is in another clause
     (_MAIL, _address),
     (_HOST, _address),
     (re.compile(r"(?<=\d)\s?½"), " 1/2"),

@@ -1,7 +1,7 @@
 """Numbers and what is counted with them, in words: money, units, dates, times, years, fractions.
 
-Each function says one match of its pattern; the order they are tried in is in `csmkit.text.normalize`.
-num2words spells.
+Each function turns one match of its pattern into words; `csmkit.text.normalize` applies them in order. num2words spells
+the numbers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SIGN = "[" + "".join(MONEY) + "]"
 _SCALE = r"(?:\s?(hundred|thousand|million|billion|trillion|k|mn?|bn?|tn)\b)?"
 _DAY = r"(0?[1-9]|[12]\d|3[01])"
 _NAMES = "|".join(MONTHS)
-_HALF = r"\s?([ap])\.?m\b(?:\.(?!$|\s+(?-i:[A-Z])))?"  # of the day; a stop that ends the sentence stays
+_HALF = r"\s?([ap])\.?m\b(?:\.(?!$|\s+(?-i:[A-Z])))?"  # am or pm; a full stop that ends the sentence is kept
 
 PHONE = re.compile(r"(?<![\w-])(?:\+\d{1,3}[\s-])?(?:\(\d{3}\)\s?|\d{3}[\s-])?\d{3}-\d{4}(?![\w-])")
 DOTTED = re.compile(r"\b\d+(?:\.\d+){2,}\b")
@@ -62,7 +62,7 @@ PLAIN = re.compile(rf"(?<![\w.])({_NUMBER})")
 
 
 def cardinal(digits: str) -> str:
-    """ "1,250.5" as words, without hyphens; "007" and what is too long for a number digit by digit."""
+    """ "1,250.5" as words, without hyphens; "007" and numbers of more than 15 digits digit by digit."""
     bare = digits.replace(",", "")
     if len(bare) > _MOST_DIGITS or (len(bare) > 1 and bare[0] == "0" and "." not in bare):
         return digit_by_digit(bare)
@@ -71,7 +71,7 @@ def cardinal(digits: str) -> str:
 
 
 def digit_by_digit(digits: str) -> str:
-    """Every digit by its name, signs and spaces between them as they are read."""
+    """Every digit by its name, and a point as "point"."""
     return " ".join("point" if letter == "." else num2words(int(letter)) for letter in digits if letter != ",")
 
 
@@ -86,27 +86,27 @@ def year(digits: str) -> str:
 
 
 def phone(match: re.Match[str]) -> str:
-    """Digit by digit, with a breath between its parts."""
+    """A telephone number digit by digit, with a comma between its parts."""
     return ", ".join(digit_by_digit(part) for part in re.findall(r"\d+", match[0]))
 
 
 def time(match: re.Match[str]) -> str:
-    """10:30, 9:05 am, 14:00."""
+    """Times such as 10:30, 9:05 am, 14:00."""
     hour, minute, half = int(match[1]), int(match[2]), match[3]
     if minute == 0:
-        said = cardinal(str(hour)) + ("" if half else " o'clock" if 0 < hour <= 12 else " hundred")
+        words = cardinal(str(hour)) + ("" if half else " o'clock" if 0 < hour <= 12 else " hundred")
     else:
-        said = f"{cardinal(str(hour))} {'oh ' if minute < 10 else ''}{cardinal(str(minute))}"
-    return f"{said} {half.lower()} m" if half else said
+        words = f"{cardinal(str(hour))} {'oh ' if minute < 10 else ''}{cardinal(str(minute))}"
+    return f"{words} {half.lower()} m" if half else words
 
 
 def date(match: re.Match[str]) -> str:
-    """2026-11-23."""
+    """Dates such as 2026-11-23."""
     return f"{MONTHS[int(match[2]) - 1]} {ordinal(match[3])}, {year(match[1])}"
 
 
 def slash_date(match: re.Match[str]) -> str:
-    """11/23/2026, or 23.11.2026: with slashes the month comes first unless it cannot, with points the day."""
+    """Dates such as 11/23/2026, the month first if it can be one, or 23.11.2026, the day first."""
     first, second = int(match[1]), int(match[3])
     month, day = (second, first) if match[2] == "." or first > 12 else (first, second)
     if month > 12:
@@ -115,38 +115,38 @@ def slash_date(match: re.Match[str]) -> str:
 
 
 def day_of_month(match: re.Match[str]) -> str:
-    """July 4, 1776."""
+    """Dates such as July 4, 1776."""
     return f"{match[1]} {ordinal(match[2])}" + (f", {year(match[3])}" if match[3] else "")
 
 
 def fraction(match: re.Match[str]) -> str:
-    """3/4, and 2 1/2; anything else with a stroke is one number over another."""
+    """Fractions such as 3/4 and 2 1/2; other numbers with a slash are read as one number over another."""
     whole, above, below = match[1], int(match[2]), int(match[3])
     if not 1 < below <= 10 or above >= below:
-        said = f"{cardinal(match[2])} over {cardinal(match[3])}"
-        return f"{cardinal(whole)} {said}" if whole else said
+        words = f"{cardinal(match[2])} over {cardinal(match[3])}"
+        return f"{cardinal(whole)} {words}" if whole else words
     name = {2: "half", 4: "quarter"}.get(below) or ordinal(match[3])
-    said = f"{'a' if whole and above == 1 else cardinal(match[2])} {name if above == 1 else plural(name)}"
-    return f"{cardinal(whole)} and {said}" if whole else said
+    words = f"{'a' if whole and above == 1 else cardinal(match[2])} {name if above == 1 else plural(name)}"
+    return f"{cardinal(whole)} and {words}" if whole else words
 
 
 def price(match: re.Match[str]) -> str:
-    """$3.50, US$5, $1.5 million, $3bn."""
+    """Prices such as $3.50, US$5, $1.5 million, $3bn."""
     return money(match[2], match[1], match[3])
 
 
 def price_after(match: re.Match[str]) -> str:
-    """20 €, 50¢."""
+    """Prices such as 20 € and 50¢."""
     return money(match[1], match[2], None)
 
 
 def prices(match: re.Match[str]) -> str:
-    """$5-10."""
+    """Ranges of prices such as $5-10."""
     return f"{cardinal(match[2])} to {money(match[3], match[1], match[4])}"
 
 
 def money(digits: str, sign: str, scale: str | None) -> str:
-    """A sum in a currency of `MONEY`."""
+    """A sum of money in a currency of `MONEY`."""
     (coin, part), amount = MONEY[sign], digits.replace(",", "")
     whole, _, decimals = amount.partition(".")
     if scale or len(decimals) not in (0, 2):
@@ -161,7 +161,7 @@ def money(digits: str, sign: str, scale: str | None) -> str:
 
 
 def unit(match: re.Match[str]) -> str:
-    """21°C, 5 km/h, 3 m²."""
+    """Quantities such as 21°C, 5 km/h, 3 m²."""
     word = UNITS[match[2].lower()]
     if match[1] == "1" and not word.endswith("hertz"):
         first, *rest = word.split()
@@ -171,13 +171,13 @@ def unit(match: re.Match[str]) -> str:
 
 
 def decade(match: re.Match[str]) -> str:
-    """1990s, '90s."""
-    said = year(f"{match[1] or 19}{match[2]}")
+    """Decades such as 1990s and '90s."""
+    words = year(f"{match[1] or 19}{match[2]}")
     if not match[1]:
-        said = said.split(" ", 1)[1]
-    return said.removesuffix("y") + "ies" if said.endswith("y") else plural(said)
+        words = words.split(" ", 1)[1]
+    return words.removesuffix("y") + "ies" if words.endswith("y") else plural(words)
 
 
 def plural(word: str) -> str:
-    """Of a coin, a fraction or a decade."""
+    """The plural of a coin, a fraction or a decade."""
     return {"half": "halves", "penny": "pence", "yen": "yen", "sen": "sen"}.get(word) or f"{word}s"

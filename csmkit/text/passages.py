@@ -1,4 +1,4 @@
-"""A text of any length, cut into passages that a voice can speak in one generation each."""
+"""Cuts a text of any length into passages, each for one generation of a voice."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from csmkit.text.normalize import in_latin_letters, in_words, is_of_another_alph
 _PARAGRAPH_END = re.compile(r"\n\s*\n|\n(?=\s*(?:#{1,6}|[-*+•>]|\d+[.)])\s)")  # a blank line, or before a list item
 _SENTENCE_END = re.compile(r"""(?<=[.!?…])\s+|(?<=[.!?…]["'”’])\s+""")
 _PAUSES = ",;:–—"
-_SHOWN_LETTERS = 40  # of what cannot be spoken, in a message
+_SHOWN_LETTERS = 40  # letters of an unspeakable text in a message
 
 
 def spoken_text(text: str) -> str:
     """A text as it is spoken: without markup, numbers and signs in words, words of other alphabets left out.
 
     Returns:
-        The text as it is where there is none of these; empty where nothing can be spoken.
+        The text unchanged if it has none of these; empty if nothing of it can be spoken.
     """
     return in_latin_letters(in_words(speakable(text)))
 
@@ -35,12 +35,12 @@ def cut_passages(text: str, most_words: int, most_sentences: int | None = None) 
     A sentence that is too long by itself is cut at a comma, else between words.
 
     Args:
-        text: the written text, of any length; it is read as far as passages are asked for.
+        text: the written text, of any length; only as much as the passages need is processed.
         most_words: spoken words of a passage, at least 1; "1,250" counts as all the words it is spoken as.
         most_sentences: sentences of a passage; None for as many as fit.
 
     Yields:
-        Passages as `spoken_text` gives them; none where nothing can be spoken.
+        Passages as `spoken_text` returns them; none if nothing can be spoken.
     """
     passage: list[str] = []
     n_words = 0
@@ -57,9 +57,9 @@ def cut_passages(text: str, most_words: int, most_sentences: int | None = None) 
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """The sentences of a text as they are spoken; the end of a paragraph ends a sentence too.
+    """The sentences of a text as they are spoken; the end of a paragraph ends a sentence, too.
 
-    A stop ends a sentence once numbers and short forms are in words: "Dr." and "3.50" have none any more.
+    The text is split after numbers and short forms are in words: "Dr." and "3.50" have no full stop any more.
     """
     for paragraph in _PARAGRAPH_END.split(text):
         spoken = spoken_text(paragraph)
@@ -67,7 +67,7 @@ def _sentences(text: str) -> Iterator[str]:
 
 
 def _pieces(sentence: str, most_words: int) -> Iterator[str]:
-    """A sentence in pieces of at most so many words: cut at a comma where there is one, else evenly."""
+    """A sentence in pieces of at most ``most_words`` words: cut at a comma if there is one, else evenly."""
     words = sentence.split()
     while len(words) > most_words:
         breaks = [n for n in range(1, most_words + 1) if words[n - 1][-1] in _PAUSES]
