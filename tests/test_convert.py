@@ -150,7 +150,7 @@ def test_a_codec_that_is_not_there_is_asked_for(sesame: Path, transformers: Path
         convert(sesame, tmp_path / "voice", codec=tmp_path / "absent")
     assert not (tmp_path / "voice").exists()
     done = convert(sesame, tmp_path / "voice", codec="none")
-    assert done.notes[0].startswith("without a codec: load with codec_weights=")
+    assert done.notes[0].startswith("written without a codec: load it with codec_weights=")
     assert load_model(tmp_path / "voice").config.codebook_size == load_model(transformers).config.codebook_size
 
 
@@ -164,7 +164,7 @@ def test_what_is_left_out_is_named(sesame: Path, tmp_path: Path):
     assert notes[1:] == (
         "left out: backbone_causal_mask, decoder_causal_mask, which are made anew at loading",
         f"not copied from {str(source)!r}: ckpt.pt, prompts/",
-        "no tokenizer.json was there to keep: load with tokenizer=",
+        "the source has no tokenizer.json: load it with tokenizer=",
     )
     assert (tmp_path / "voice" / "README.md").read_text() == "a voice"
 
@@ -235,6 +235,6 @@ def test_the_command_tells_what_it_did(transformers: Path, tmp_path: Path):
     out = CliRunner().invoke(cli.app, ["convert", str(transformers), str(tmp_path / "voice"), "--to", "sesame"])
     assert out.exit_code == 0, out.output
     assert out.output.startswith("transformers -> sesame: ")
-    assert "is in the folder 'mimi'" in out.output and "of sizes that Sesame has no flavor for" in out.output
+    assert "is in the folder 'mimi'" in out.output and "Sesame has no flavor of these sizes" in out.output
     with pytest.raises(InputError, match="never overwritten"):
         cli.app(["convert", str(transformers), str(tmp_path / "voice")], standalone_mode=False)

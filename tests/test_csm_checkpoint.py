@@ -122,7 +122,7 @@ def remove(name: str) -> Callable[[Path], None]:
         (
             lambda v: edit_config(v, num_hidden_layers=1),
             CheckpointError,
-            r"hold 'backbone_model\.layers\.1\.input_layernorm\.weight' where config\.json asks for 1 layers",
+            r"hold 'backbone_model\.layers\.1\.input_layernorm\.weight' but config\.json asks for 1 layers",
         ),
         (
             lambda v: (v / "model.safetensors.index.json").write_text('{"weight_map": {"lm_head.weight": 3}}'),
@@ -173,7 +173,7 @@ def test_the_tokenizer_frames_text_and_reads_special_tokens_in_it_as_text(voice:
 
 
 def test_a_tokenizer_of_another_model_is_refused(voice: Path):
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json' has ids up to \d+, the model embeds 20"):
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json' has ids up to \d+, the model has embeddings for 20"):
         read_tokenizer(voice, text_vocab_size=20)
     Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(voice / "tokenizer.json"))
     with pytest.raises(CheckpointError, match=r"has no '<\|begin_of_text\|>' and '<\|end_of_text\|>'"):
@@ -216,7 +216,7 @@ def test_a_gated_voice_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
             GatedRepoError("403", response=answer),
             "accept the licence on https://huggingface.co/sesame/csm-1b and log in",
         ),
-        (LocalEntryNotFoundError("offline"), "cannot fetch 'sesame/csm-1b' .* use the bundled voice 'pocket'"),
+        (LocalEntryNotFoundError("offline"), "cannot download 'sesame/csm-1b' .* use the bundled voice 'pocket'"),
     ):
 
         def refuse(repository: str, *, allow_patterns: list[str], error: Exception = error) -> str:

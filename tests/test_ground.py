@@ -92,7 +92,7 @@ def test_a_path_that_cannot_be_written_or_read_is_named(tmp_path: Path):
 def test_a_disk_that_is_full_is_said_and_what_was_written_stays(tmp_path: Path):
     writer = audio.WavWriter(tmp_path / "growing.wav")
     writer.write(tone(0.1))
-    with largest_file(20_000), pytest.raises(AudioFileError, match=r"cannot go on writing .*: make room on that disk"):
+    with largest_file(20_000), pytest.raises(AudioFileError, match=r"cannot continue writing .*: free some space"):
         for _ in range(10):
             writer.write(tone(0.1))
     writer.close()

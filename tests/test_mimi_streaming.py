@@ -299,8 +299,8 @@ def test_the_rotary_base_is_read_from_old_and_new_configs(raw: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"use_causal_conv": False}, "only a causal one can stream"),
-        ({"trim_right_ratio": 0.5}, "only 1.0 can stream"),
+        ({"use_causal_conv": False}, "give a causal codec"),
+        ({"trim_right_ratio": 0.5}, "give a codec with 1.0"),
         ({"audio_channels": 2}, "mono"),
         ({"pad_mode": "reflect"}, "constant and replicate"),
         ({"model_type": "encodec"}, "encodec"),
@@ -335,7 +335,7 @@ def test_a_partial_or_mismatched_checkpoint_is_refused(directory: Path, tmp_path
     save_file(saved_tensors(directory), tmp_path / "model.safetensors")
     wrong = (directory / "config.json").read_text().replace('"num_filters": 2', '"num_filters": 4')
     (tmp_path / "config.json").write_text(wrong)
-    with pytest.raises(CheckpointError, match="not of one model"):
+    with pytest.raises(CheckpointError, match="they belong to different models"):
         load_decoder(CodecFiles(tmp_path))
 
 

@@ -202,7 +202,7 @@ def test_results_are_copied_to_an_address_that_fsspec_knows(swept: Path):
     store = fsspec.filesystem("memory")
     assert store.cat_file("/bucket/small/rows.jsonl") == (swept / "rows.jsonl").read_bytes()
     assert len(store.find("/bucket/small")) == sum(path.is_file() for path in swept.rglob("*"))
-    with pytest.raises(InputError, match="no address that fsspec knows"):
+    with pytest.raises(InputError, match="not an address that fsspec knows"):
         copy_results(swept, "nowhere://bucket")
 
 

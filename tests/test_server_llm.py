@@ -111,11 +111,11 @@ def test_an_answer_is_complete_with_a_reason_or_with_done(server: Server, kind: 
     ("kind", "message"),
     [
         ("hangs", "sent nothing for 0.3 s"),
-        ("breaks", "ended after 25 characters without its end mark"),
+        ("breaks", "ended after 25 characters without an end mark"),
         ("refuses", "refused the request for 'refuses'"),
         ("locked", "refuses the key"),
         ("fails", "failed: .*out of memory"),
-        ("other", r"sent '\[1, 2\]', which is no chat completion"),
+        ("other", r"sent '\[1, 2\]', which is not a chat completion"),
     ],
 )
 def test_a_bad_server_is_named_within_its_time(server: Server, kind: str, message: str):
@@ -154,7 +154,7 @@ def test_what_was_spoken_before_a_server_broke_off_stays(server: Server):
     llm = ServerLLM("breaks", base_url=server.url)
     with StreamingConversationalChatbot(generator=FakeGenerator(), llm=llm, asr=asr, first_words=1) as chatbot:
         kinds = []
-        with pytest.raises(LanguageModelError, match="without its end mark"):
+        with pytest.raises(LanguageModelError, match="without an end mark"):
             for event in chatbot.process_streaming("Hello"):
                 kinds.append(event["type"])
         assert "audio_chunk" in kinds

@@ -174,7 +174,7 @@ def test_a_turn_slower_than_real_time_says_so_and_gives_the_pre_buffer():
 
 def test_a_turn_in_time_has_nothing_to_say():
     (note,) = turn_notes({"rtf": 1.2, "start_delay_ms": 0.0, "asr_error": None})
-    assert note.endswith("the first chunk came late, but there was no gap")
+    assert note.endswith("the first chunk came late, but playback has no gap")
     assert turn_notes({"rtf": 0.9, "start_delay_ms": 0.0, "asr_error": None}) == []
     assert turn_notes({"rtf": None, "start_delay_ms": None, "asr_error": None}) == []
 

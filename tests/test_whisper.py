@@ -220,5 +220,5 @@ def test_a_whisper_of_the_hub_is_fetched_and_one_that_is_not_there_says_what_to_
         raise OSError("offline")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(CheckpointNotFoundError, match=r"cannot fetch 'someone/their-whisper' .* bundled Whisper"):
+    with pytest.raises(CheckpointNotFoundError, match=r"cannot download 'someone/their-whisper' .* bundled Whisper"):
         WhisperTranscriber("someone/their-whisper")
