@@ -101,7 +101,7 @@ class TransformersSource:
         tensor = self.files.read(stored)
         if tuple(tensor.shape) != shape:
             raise CheckpointError(
-                f"tensor {stored!r} in {str(self.files.place(stored))!r} has shape {tuple(tensor.shape)}, but "
+                f"tensor {stored!r} in {str(self.files.place(stored))!r} has shape {tuple(tensor.shape)} but "
                 f"config.json asks for {shape}: the two files belong to different models"
             )
         return tensor

@@ -42,7 +42,7 @@ def load_decoder(
         tensor = folded.pop(name)
         if tensor.shape != parameter.shape:
             raise CheckpointError(
-                f"codec in {str(files.path)!r}: {name} is {tuple(tensor.shape)}, but config.json asks for "
+                f"codec in {str(files.path)!r}: {name} is {tuple(tensor.shape)} but config.json asks for "
                 f"{tuple(parameter.shape)}: they belong to different models"
             )
         parameter.data = tensor.to(dtype).contiguous()
