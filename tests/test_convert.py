@@ -162,7 +162,7 @@ def test_what_is_left_out_is_named(sesame: Path, tmp_path: Path):
     (source / "README.md").write_text("a voice")
     notes = convert(source, tmp_path / "voice", codec="none").notes
     assert notes[1:] == (
-        "left out: backbone_causal_mask, decoder_causal_mask, which are made anew at loading",
+        "left out: backbone_causal_mask, decoder_causal_mask, which are computed at loading",
         f"not copied from {str(source)!r}: ckpt.pt, prompts/",
         "the source has no tokenizer.json: load it with tokenizer=",
     )
@@ -178,7 +178,7 @@ def test_embeddings_of_two_kinds_do_not_fit_sesames_layout(transformers: Path, t
     assert convert(source, tmp_path / "equal").layouts[1] == "sesame"
     tensors["backbone_model.embed_tokens.embed_audio_tokens.weight"] += 1
     save_file(tensors, source / "model.safetensors")
-    with pytest.raises(CheckpointError, match="audio embeddings of their own, Sesame's layout has one"):
+    with pytest.raises(CheckpointError, match="different audio embeddings, and Sesame's layout has one"):
         convert(source, tmp_path / "different")
     assert_same_bits(convert(source, tmp_path / "kept", to="transformers").target / "model.safetensors", tensors)
 
