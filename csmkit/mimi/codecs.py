@@ -145,9 +145,9 @@ class _ExactStream(CodecStream):
 class _ExactBatch(CodecBatch):
     """All rows in one pass, so that the weights are read once for all of them.
 
-    Streams that leave, come back or change places are copied when they are next decoded, not before. On a CPU where
-    torch has one thread, many rows are shared out to several: a thread of its own for some rows waits once a frame,
-    where the threads of a product wait for one another at every product.
+    Streams that leave, come back or change places are copied when they are next decoded, not before. On a CPU with
+    one torch thread, many rows are divided among several threads of this class: these wait for one another once a
+    frame, torch's own threads at every product.
     """
 
     def __init__(self, codec: StreamingCodec, batch: int) -> None:
