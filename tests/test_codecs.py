@@ -57,7 +57,7 @@ def error(given: Tensor, expected: Tensor) -> float:
 
 def test_a_codec_plugin_that_is_a_function_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(plugins.registered["codec"], "mine", lambda path, **options: FakeCodec())
-    with pytest.raises(PluginError, match="'mine' is of type function and without a class method load"):
+    with pytest.raises(PluginError, match="'mine' is an object of type function without a class method load"):
         load_codec("mine", "anywhere")
 
 
