@@ -69,5 +69,5 @@ def test_a_voice_that_ends_with_another_code_is_refused():
 
     values = read_json(Path(MODEL_ID) / "config.json")
     assert CsmConfig.from_transformers(values).n_codebooks == values["num_codebooks"]
-    with pytest.raises(CheckpointError, match="codebook_eos_token_id=5: csmkit ends speech at a frame of zeros"):
+    with pytest.raises(CheckpointError, match="codebook_eos_token_id=5: speech must end with a frame of zeros"):
         CsmConfig.from_transformers({**values, "codebook_eos_token_id": 5})
