@@ -62,6 +62,12 @@ def positions_at_full_width(places: Sequence[int], repeats: int) -> list[dict[st
         return positions(generator, places, repeats, "frame at position {}, CSM-1B's widths")
 
 
+def forget(generator: Generator) -> None:
+    """Speak after another context, whose rows take the place of those that are kept."""
+    with generator.frames(CLAUSE, 0, [Segment(1, "well.")], seed=0) as frames:
+        next(frames)
+
+
 def history(generator: Generator, turns: Sequence[int], repeats: int) -> list[dict[str, Any]]:
     """Milliseconds from the call to the first frame of sound, right after the last of some turns was spoken."""
     segments: list[Segment] = []
@@ -79,6 +85,7 @@ def history(generator: Generator, turns: Sequence[int], repeats: int) -> list[di
         if repeat == 1:
             clock = Clock(turns)  # the first round warms up
         for n in turns:
+            forget(generator)  # else the first turn would be known from the round before
             if n:
                 speak(n - 1)
             request = generator.request(CLAUSE, 0, segments[:n], seed=repeat, max_audio_length_ms=TURN_MS)
