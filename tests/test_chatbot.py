@@ -624,3 +624,41 @@ def test_an_own_language_model_is_any_object_that_streams() -> None:
     with make(llm=Parrot()) as chatbot:
         list(chatbot.process_streaming("you."))
         assert chatbot.history[-1]["content"] == "I heard you."
+
+
+class ReadingAhead(FakeGenerator):
+    """Tells what it was asked to read ahead, and when it had read all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[list[str]] = []
+        self.has_read = threading.Event()
+
+    def read_ahead(self, context: Any) -> Iterator[None]:
+        self.texts.append([segment.text for segment in context])
+        yield from context
+        self.has_read.set()
+
+
+class WaitsForReading(FakeLLM):
+    """Writes nothing of its second answer before the generator has read the conversation."""
+
+    def __init__(self, generator: ReadingAhead) -> None:
+        super().__init__(["Well. Good.", "Fine."])
+        self._generator = generator
+
+    def stream(self, messages: Any) -> Iterator[str]:
+        if len(messages) > 2:
+            assert self._generator.has_read.wait(10), "both would wait for each other for ever"
+        yield from super().stream(messages)
+
+
+def test_the_conversation_is_read_while_the_language_model_has_not_written_a_word() -> None:
+    generator = ReadingAhead()
+    with make(llm=WaitsForReading(generator), generator=generator, context_turns=2) as chatbot:
+        list(chatbot.process_streaming("Hello!"))
+        generator.has_read.clear()
+        list(chatbot.process_streaming("And you?"))
+    said = [[segment.text for segment in request.context] for request in generator.requests]
+    assert generator.texts == [said[0], said[-1]], "what the first clause of each answer follows"
+    assert said[-1] == ["Hello!", "Well. Good.", "And you?"]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from tiny import N_CODEBOOKS
 from torch import Tensor
+from watched_step import WatchedStep
 
 from csmkit import Generator, Segment
 from csmkit.csm.execution import choose
@@ -409,3 +410,36 @@ def test_importing_the_package_loads_neither_torch_nor_a_model():
     code = f"import csmkit, os, sys; print(sorted({heavy} & set(sys.modules)), os.environ['OMP_WAIT_POLICY'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[]", "PASSIVE"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("execution", ["eager", "static"])
+def test_a_context_read_ahead_is_not_read_again_and_changes_no_code(voice_directory: Path, dtype, execution):
+    context = [Segment(0, "hi."), Segment(1, "well? " * 20, codes=torch.randint(0, 64, (N_CODEBOOKS, 30)))]
+
+    def load() -> Generator:
+        return Generator.load(voice_directory, device="cpu", dtype=dtype, execution=execution)
+
+    generator = load()
+    watched = WatchedStep(generator)
+    n_pieces = len(list(generator.read_ahead(context)))
+    n_ahead, watched.n_rows = watched.n_rows, 0
+    codes = list(generator.frames(TEXT, 0, context, **TEN_FRAMES))
+    n_text_rows = generator.prompts.n_rows(generator.request(TEXT))
+    assert watched.n_rows == n_text_rows, "the text alone"
+    assert n_ahead == generator.prompts.n_rows(generator.request(TEXT, 0, context)) - n_text_rows
+    assert n_pieces == 4, "a turn of three blocks and a short one"
+    assert torch.equal(torch.stack(codes), torch.stack(list(load().frames(TEXT, 0, context, **TEN_FRAMES))))
+
+
+def test_reading_ahead_may_stop_at_any_piece_and_what_was_read_counts(voice_directory: Path):
+    generator = Generator.load(voice_directory, device="cpu")
+    watched = WatchedStep(generator)
+    context = [Segment(0, "hi."), Segment(1, "well?"), Segment(0, "fine, thank you.")]
+    pieces = generator.read_ahead(context)
+    next(pieces)
+    pieces.close()
+    assert list(generator.read_ahead([])) == []
+    watched.n_rows = 0
+    assert len(list(generator.read_ahead(context))) == 2
+    assert list(generator.read_ahead(context)) == []

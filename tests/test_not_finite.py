@@ -166,3 +166,13 @@ def test_an_overflow_of_float16_names_the_way_out(directory: Path):
         NotFiniteError, match=r"dtype torch\.float16.* load with dtype=torch\.bfloat16 or torch\.float32"
     ):
         codes(generator)
+
+
+def test_a_context_that_was_read_ahead_with_a_damaged_weight_is_not_kept(generator: Generator):
+    expected = codes(generator, seed=1)
+    other = [Segment(0, "something else.")]
+    list(generator.read_ahead(other))
+    with damaged(generator.model.backbone.blocks[0].attention_norm, 3):
+        list(generator.read_ahead(CONTEXT))
+    for _ in range(3):
+        assert torch.equal(codes(generator, seed=1), expected), "neither its rows nor its buffers are used again"

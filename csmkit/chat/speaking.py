@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from csmkit.audio import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 from csmkit.chat.conversation import Conversation
 from csmkit.chat.events import TurnClock
-from csmkit.chat.settings import TurnOptions
+from csmkit.chat.settings import MOST_WORDS, TurnOptions
 from csmkit.speech.long_text import LETTERS_PER_S
 from csmkit.speech.settings import Segment, SpeechSettings
 from csmkit.speech.streams import INTERRUPTED, REPETITION, SpeechStream
@@ -130,6 +130,11 @@ class ClauseSpeaker:
             self._speech = None
             spoken.ended_at = self._clock()
 
+    def read_ahead(self) -> Iterator[None]:
+        """Let the generator read the context of the first clause before its text is known; yields after each piece."""
+        request = self._request(" ".join(["word"] * MOST_WORDS))
+        return self._generator.read_ahead(self._context(request))
+
     def stop(self) -> None:
         """End the speech within the present frame, and any later speech at once; from any thread or signal handler."""
         self._stopped = True
@@ -156,12 +161,16 @@ class ClauseSpeaker:
         return text, [*self.user_segments, *(segment for _, segment in parts if segment is not None)]
 
     def _start(self, text: str) -> SpeechStream:
+        request = self._request(text)
+        request = replace(request, context=tuple(self._context(request)))
+        return self._generator.speak(request, self._options.schedule)
+
+    def _request(self, text: str) -> Request:
+        """A request for a clause, without its context."""
         settings = {name: getattr(self._options, name) for name in _SPEECH_SETTINGS}
         if self._options.seed is not None:
             settings["seed"] = self._options.seed + len(self.clauses)
-        request = self._generator.request(text, **settings)
-        request = replace(request, context=tuple(self._context(request)))
-        return self._generator.speak(request, self._options.schedule)
+        return self._generator.request(text, **settings)
 
     def _context(self, request: Request) -> list[Segment]:
         """The context of a clause: the speaker prompt, earlier turns, the user's turn, the clauses before it.

@@ -137,6 +137,7 @@ class Turn:
         self._speaker.user_segments = user_segments(self.user_text, self._user_audio, self._stage.options)
         self._answer.start(self._stage.llm, self._conversation.messages(self.user_text))
         self._transcription.start()
+        yield from self._read_ahead()
         while not self._stop.is_set():
             yield from self._read(0 if self._answer.clauses else self._output.wait_left_s)
             yield from self._deliver()
@@ -154,6 +155,13 @@ class Turn:
         if text is not None:
             self.user_text = text
             yield self._clock.event("heard", text=text)
+
+    def _read_ahead(self) -> Iterator[Event]:
+        """Let the generator read the conversation while the language model writes its first words."""
+        for _ in self._speaker.read_ahead():
+            yield from self._read(0)
+            if self._stop.is_set() or self._answer.clauses:
+                break  # the first clause reads the rest
 
     def _read(self, timeout_s: float | None) -> Iterator[Event]:
         """Yield what the language model wrote; waits up to ``timeout_s`` seconds for it, without a limit for None."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator as FrameGenerator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,19 @@ class SpeechGenerator(ABC):
 
         A prompt of CSM-1B's 2 048 positions takes 67 MB in bfloat16.
         """
+
+    def read_ahead(self, context: Sequence[Segment]) -> Iterator[None]:
+        """Read a context while the text that will follow it is being written, so that its speech begins sooner.
+
+        What was read is kept as for `keep_prompts`. A generator that cannot read ahead does nothing.
+
+        Args:
+            context: the beginning of the context of a later request, oldest segment first.
+
+        Yields:
+            After each piece of at most 64 rows; the caller may stop at any of them.
+        """
+        return iter(())
 
     def start(
         self, requests: Sequence[Request], schedules: Sequence[Sequence[int]], codec: Codec | None

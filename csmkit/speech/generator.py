@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from typing import Self
 
@@ -15,6 +15,7 @@ from csmkit.csm.execution.choose import make_step
 from csmkit.csm.layouts import Checkpoint
 from csmkit.csm.model import CsmModel
 from csmkit.csm.quantization import ROUNDINGS
+from csmkit.csm.sampling import Noise
 from csmkit.csm.tokenizer import TextTokenizer, load_tokenizer
 from csmkit.errors import CheckpointError, DeviceMemoryError, InputError
 from csmkit.files.hub import find_codec, find_tokenizer, find_voice
@@ -22,7 +23,7 @@ from csmkit.files.tensors import ROUNDED
 from csmkit.machine import choose_device, prepare
 from csmkit.speech.abilities import Abilities
 from csmkit.speech.base import FakeGenerator, SpeechGenerator
-from csmkit.speech.batch import Engine, RunningBatch
+from csmkit.speech.batch import Engine, RunningBatch, out_of_memory
 from csmkit.speech.prompt import PromptBuilder
 from csmkit.speech.prompt_cache import PrefixStore
 from csmkit.speech.settings import Request, Segment
@@ -138,6 +139,27 @@ class Generator(SpeechGenerator):
 
     def fit(self, request: Request, n_lead: int = 0) -> Request:
         return self.prompts.fit(request, n_lead)
+
+    def read_ahead(self, context: Sequence[Segment]) -> Iterator[None]:
+        blocks = self.prompts.context(context)
+        if not blocks:
+            return
+        noise = Noise(self.config, [self.sampling], [0], self.model.device)
+        state = self.step.new_state(sum(block.n_rows for block in blocks), noise)
+        n_known = n_read = self._prefixes.restore(blocks, state.backbone)
+        try:
+            for block in blocks[n_known:]:
+                with out_of_memory("reading a prompt"):
+                    self.step.read(state, *block.inputs())
+                n_read += 1
+                yield
+        finally:
+            if n_read > n_known:
+                read = self._prefixes.copy(blocks[:n_read], state.backbone)
+                if all(bool(layer.isfinite().all()) for layer in read[-1].layers):
+                    self._prefixes.keep(read)
+                else:
+                    self.step.first(state)  # finds out that the buffers of this state must not be used again
 
     def warm_up(self, context: Sequence[Segment] = (), n_streams: int = 1) -> None:
         self.step.warm_up(n_streams)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -120,9 +120,11 @@ class PromptBuilder:
         Raises:
             InputError: codes of a segment that this model does not have.
         """
-        turns = [self._segment_rows(segment) for segment in request.context]
-        context = [block for rows in turns for block in _blocks(rows)]
-        return context, _blocks(self._text_rows(request.speaker, request.text))
+        return self.context(request.context), _blocks(self._text_rows(request.speaker, request.text))
+
+    def context(self, segments: Iterable[Segment]) -> list[Block]:
+        """Lay out a context as `build` does."""
+        return [block for segment in segments for block in _blocks(self._segment_rows(segment))]
 
     def _segment_rows(self, segment: Segment) -> Tensor:
         if segment not in self._laid_out:

@@ -18,7 +18,14 @@ IN_A_ROW = ("commit", "cpu", "cores", "threads", "gpu", "torch", "transformers")
 
 
 def peak_memory_mib() -> float:
-    """Largest resident size of this process so far."""
+    """Largest resident size of this process so far.
+
+    On Linux from /proc, because getrusage counts what the process had before it became this program.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (peak_kib,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak_kib) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
