@@ -44,7 +44,7 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 
 screenshots: .venv/browser.stamp .venv/dev.stamp  ## the pictures of the README and the pages: by the tests in a browser, and figures of the codec
-	CSMKIT_REQUIRE_BROWSER=1 CSMKIT_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_quickstart_browser.py tests/test_talk_browser.py
+	CSMKIT_REQUIRE_BROWSER=1 CSMKIT_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_quickstart_browser.py tests/test_talk_browser.py tests/test_serve_browser.py
 	$(BIN)/python -m experiments.pictures
 
 docs-notebooks: .venv/dev.stamp  ## notebooks with their figures as pages of the documentation; after make screenshots

@@ -7,6 +7,7 @@ import { draw, figures } from "/timeline.js";
 
 const byId = (id) => document.getElementById(id);
 const TOKEN = "csmkit-token";
+const SILENT = "the microphone is silent: check that it is not muted, and that it is the right one";
 
 // What the player takes for the model of a widget: messages there and back.
 class PlayerModel {
@@ -43,7 +44,11 @@ class Page {
     const player = playerOf();
     player.initialize({ model: this.model });
     player.render({ model: this.model, el: byId("player") });
-    this.microphone = new Microphone((samples) => this.conversation?.hear(samples));
+    this.microphone = new Microphone({
+      onFrame: (samples) => this.conversation?.hear(samples),
+      onSilence: (silent) => this.say(silent ? SILENT : "listening"),
+      onLoss: (reason) => this.lose(reason),
+    });
     byId("typed").onsubmit = (event) => this.submit(event);
     byId("door").onsubmit = (event) => this.enter(event);
     byId("microphone").onclick = () => this.toggleMicrophone();
@@ -107,6 +112,11 @@ class Page {
       }
     }
     this.showMicrophone();
+  }
+
+  lose(reason) {
+    this.showMicrophone();
+    this.say(reason);
   }
 
   showMicrophone() {
