@@ -37,11 +37,11 @@ What they say begins with a space, so that a word has the same tokens wherever i
 CAPITAL = "\ufffd"
 """The token before a word with a capital. Programs that write an answer as it comes wait after this character, which
 otherwise stands for an unfinished one; so no half-written capital is ever seen."""
-N_POSITIONS = 512
+N_POSITIONS = 1536
 """The longest conversation trained on, in tokens; the exported files say it, and readers cut history there."""
 IGNORED = -100
 TOKENS_PER_STEP = 3072
-N_VALIDATION = 500
+N_VALIDATION = 200
 
 
 @dataclass(frozen=True)
@@ -233,8 +233,8 @@ def answer_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
 def validation_loss(model: LlamaForCausalLM, examples: list[Example], pad: int, where: torch.device) -> float:
     """Mean loss of examples never trained on."""
     losses = []
-    for start in range(0, len(examples), 50):
-        ids, labels = collate(examples[start : start + 50], pad)
+    for start in range(0, len(examples), 20):
+        ids, labels = collate(examples[start : start + 20], pad)
         losses.append(float(answer_loss(model, ids.to(where), labels.to(where))))
     return sum(losses) / len(losses)
 
@@ -292,6 +292,7 @@ def main() -> None:
     if given and arguments.layers:
         model = deepened(model, arguments.layers)
     widen_vocabulary(model, tokenizer)
+    model.config.max_position_embeddings = N_POSITIONS
     model.to(device())
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]

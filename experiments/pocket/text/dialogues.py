@@ -37,12 +37,12 @@ SYSTEM_PROMPTS = (
     "You are having a spoken conversation.", "Use plain sentences.", "You are an assistant that speaks.",
     "Your name is Pocket.", "Answer like a friend.", "Your replies will be read aloud by a text to speech system.",
 )  # fmt: skip
-MAX_TURNS = 24
+MAX_TURNS = 48
 CUT_SHARE = 0.05
 """How many earlier answers end in the middle, as after an interruption; they are context, not something to learn."""
 QUESTION_SHARE, REMARK_SHARE = 0.22, 0.22
 """How often an answer goes on with a question, or with a remark."""
-REPLY_SHARE, FOLLOW_SHARE, MOOD_SHARE = 0.6, 0.27, 0.3
+REPLY_SHARE, FOLLOW_SHARE, MOOD_SHARE = 0.6, 0.2, 0.25
 """How often the user replies to a question, follows up on the answer before, or goes on in a sad or happy mood."""
 BETTER_SHARE = 0.2
 """How often what is said in a sad mood ends it."""
@@ -160,7 +160,7 @@ class Composer:
     def dialogue(self) -> tuple[str, list[Message]]:
         """The first turn's topic and the messages of one dialogue; it may begin in the middle of a talk."""
         talk = Talk(self)
-        n_turns = self.rng.choice((1, 2, 4, 6, 8, 10, 13, 16, 20, MAX_TURNS))
+        n_turns = self.rng.choice((1, 2, 4, 6, 8, 12, 16, 24, 34, MAX_TURNS))
         turns = [talk.turn() for _ in range(n_turns)]
         messages: list[Message] = []
         if self.rng.random() < 0.35:
