@@ -262,7 +262,7 @@ def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Pat
     """Write the checkpoint directory in half precision."""
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        do_sample=True, temperature=0.4, top_p=0.95, top_k=50, max_new_tokens=80,
+        do_sample=True, temperature=0.2, top_p=0.95, top_k=50, max_new_tokens=80,
     )  # fmt: skip
     model.to("cpu", torch.float16).save_pretrained(out)
     tokenizer.save_pretrained(out)
