@@ -9,8 +9,9 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from http.client import HTTPConnection, IncompleteRead
@@ -19,7 +20,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import ray
-from ray.cluster_utils import Cluster
+from ray_cluster import start_cluster
 from serving import PATIENCE_S, fake_models
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -28,10 +29,10 @@ from csmkit.llm.transformers import Message
 from csmkit.serve import ServedModels, ServeOptions
 from csmkit.serve.replicas import ReplicaOptions, ReplicatedServer
 
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 N_WORDS = 600  # of a request: it is not over when the node dies
 FRAME_S = 0.02
 WANTED = 2  # requests, and conversations, on each of the nodes
+LETTERS = "abcdefghijklmnopqrstuvwxyz"  # number the names: a digit would be spoken as a word of its own
 
 
 class Repeating:
@@ -67,19 +68,34 @@ def wait_for(holds: Callable[[], Any], what: str) -> None:
         sleep(0.05)
 
 
-def speak(port: int, name: str, n_words: int = N_WORDS) -> str:
-    """Ask for a text whose first word is a name; ``whole``, ``broken`` or the status."""
+def n_replicas() -> int:
+    """How many replicas answer requests."""
+    from ray import serve
+
+    return serve.status().applications["csmkit"].deployments["Replica"].replica_states.get("RUNNING", 0)
+
+
+@contextmanager
+def asking(port: int, name: str, n_words: int = N_WORDS) -> Iterator[HTTPConnection]:
+    """A connection that has asked for a text whose first word is a name."""
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    body = json.dumps({"input": f"{name} " + "word " * n_words, "response_format": "pcm"})
+    connection.request("POST", "/v1/audio/speech", body)
     try:
-        body = json.dumps({"input": f"{name} " + "word " * n_words, "response_format": "pcm"})
-        connection.request("POST", "/v1/audio/speech", body)
-        answer = connection.getresponse()
-        sound = answer.read()
-        return "whole" if answer.status == 200 and sound else str(answer.status)
-    except (IncompleteRead, ConnectionError, OSError):
-        return "broken"
+        yield connection
     finally:
         connection.close()
+
+
+def speak(port: int, name: str, n_words: int = N_WORDS) -> str:
+    """Ask for a text and read its sound; ``whole``, ``broken`` or the status."""
+    try:
+        with asking(port, name, n_words) as connection:
+            answer = connection.getresponse()
+            sound = answer.read()
+            return "whole" if answer.status == 200 and sound else str(answer.status)
+    except (IncompleteRead, ConnectionError, OSError):
+        return "broken"
 
 
 def say(conversation: ClientConnection, name: str) -> str:
@@ -95,6 +111,14 @@ def say(conversation: ClientConnection, name: str) -> str:
         return "closed"
 
 
+def grow(port: int) -> tuple[int, int]:
+    """How many replicas there are before any load, and while there are more streams than one replica should have."""
+    before = n_replicas()
+    with asking(port, "first"), asking(port, "second"), asking(port, "third"):
+        wait_for(lambda: n_replicas() > before, "there is another replica")
+        return before, n_replicas()
+
+
 def fill(folder: Path, make: Callable[[str], Any], kind: str) -> dict[str, Any]:
     """Make requests or conversations until both nodes have some."""
     made: dict[str, Any] = {}
@@ -104,22 +128,24 @@ def fill(folder: Path, make: Callable[[str], Any], kind: str) -> dict[str, Any]:
         if len(counts) == 2 and min(counts) >= WANTED:
             return made
         assert len(made) < 12 * WANTED, f"one node gets no {kind}: {counts}"
-        name = f"{kind}{len(made)}"
+        name = kind + LETTERS[len(made)]
         made[name] = make(name)
         wait_for(lambda name=name: name in nodes_of(folder), f"{name} is spoken")
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-    second = cluster.add_node(**NODE)
+    cluster, second = start_cluster()
     ray.init(address=cluster.address, log_to_driver=False)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    server = ReplicatedServer(ServeOptions(port=port), partial(load, str(folder)), ReplicaOptions(replicas=2))
+    wanted = ReplicaOptions(replicas=1, most_replicas=2, streams_a_replica=2)
+    server = ReplicatedServer(ServeOptions(port=port), partial(load, str(folder)), wanted)
     print("starting", monotonic(), flush=True)
     with server, ThreadPoolExecutor(64) as pool:
         print("started", monotonic(), flush=True)
+        replicas = grow(port)
+        print("grown", monotonic(), flush=True)
         talks: dict[str, ClientConnection] = {}
 
         def talk(name: str) -> str:
@@ -133,10 +159,10 @@ def main() -> None:
         cluster.remove_node(second, allow_graceful=False)
         print("killed", monotonic(), flush=True)
         ends = {name: future.result(PATIENCE_S) for name, future in asked.items()}
-        seconds = {name: say(conversation, f"again-{name}") for name, conversation in talks.items()}
+        seconds = {name: say(conversation, f"again{name}") for name, conversation in talks.items()}
         wait_for(lambda: speak(port, "after", 3) == "whole", "the replica that is left answers")
         print(json.dumps({
-            "firsts": firsts, "n_over": n_over, "nodes": before, "dead": second.node_id,
+            "replicas": replicas, "firsts": firsts, "n_over": n_over, "nodes": before, "dead": second.node_id,
             "ends": ends, "seconds": seconds, "again": nodes_of(folder),
         }), flush=True)  # fmt: skip
         print("done", monotonic(), flush=True)

@@ -18,6 +18,7 @@ from csmkit.errors import InputError
 from csmkit.serve.replicas import ReplicaOptions
 
 HERE = Path(__file__).parent
+NO_CLUSTER = 75  # exit status of ray_cluster.start_cluster
 
 
 @pytest.mark.parametrize(
@@ -45,12 +46,15 @@ def test_a_replica_whose_node_is_killed_costs_its_own_turns_and_no_others(tmp_pa
     command = [sys.executable, str(HERE / "ray_replicas.py"), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": paths} | patience | quiet
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    if done.returncode == NO_CLUSTER:
+        pytest.skip(done.stdout.strip().splitlines()[-1])
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    (told,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"firsts"')]
-    node, dead = told["nodes"], told["dead"]
-    assert set(told["firsts"].values()) == {"completed"} and told["n_over"] == 0
-    assert {name: "broken" if node[name] == dead else "whole" for name in told["ends"]} == told["ends"]
-    assert {name: "closed" if node[name] == dead else "completed" for name in told["seconds"]} == told["seconds"]
-    again = {name.removeprefix("again-"): where for name, where in told["again"].items() if name.startswith("again-")}
-    assert again == {name: node[name] for name in again}, "a conversation stays with its replica"
-    assert len(again) == list(told["seconds"].values()).count("completed") > 0
+    (report,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"replicas"')]
+    assert report["replicas"] == [1, 2], "as many as there are streams for"
+    node, dead = report["nodes"], report["dead"]
+    assert set(report["firsts"].values()) == {"completed"} and report["n_over"] == 0
+    assert {name: "broken" if node[name] == dead else "whole" for name in report["ends"]} == report["ends"]
+    again, ends = report["again"], report["seconds"]
+    assert {name: "closed" if node[name] == dead else "completed" for name in ends} == ends
+    kept = [name for name, end in ends.items() if end == "completed"]
+    assert kept and {name: again[f"again{name}"] for name in kept} == {name: node[name] for name in kept}

@@ -23,18 +23,24 @@ from csmkit.serve.settings import ServeOptions
 log = logging.getLogger(__name__)
 
 APPLICATION = "csmkit"
-OTHER_REQUESTS = 16  # that a replica takes beside streams and sessions, such as /health and transcriptions
+OTHER_REQUESTS = 16  # at once in a replica, beside streams and sessions, such as /health and transcriptions
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 5.0, 30.0
-START_RETRIES = 3  # of a replica whose models cannot be loaded
+SCALING = {  # seconds; Ray's own 30 to start a replica are long for somebody who waits for a voice
+    "metrics_interval_s": 1.0,
+    "look_back_period_s": 3.0,
+    "upscale_delay_s": 2.0,
+    "downscale_delay_s": 120.0,
+}
+START_RETRIES = 3  # before a replica whose models cannot be loaded is given up
 
 
 @dataclass(frozen=True)
 class ReplicaOptions:
-    """How many replicas there are, and what each one gets.
+    """The number of replicas, and the resources of each.
 
     Attributes:
         replicas: number of replicas, or the least one where ``most_replicas`` is larger.
-        most_replicas: as many are started while there are enough streams; None keeps the number.
+        most_replicas: largest number of replicas under load; None keeps the number constant.
         streams_a_replica: requests in progress, open conversations included, above which another replica is started.
         cpus: processors that Ray reserves for a replica, and threads of its models.
         gpus: GPUs that Ray reserves for a replica; a part of one is fine.
@@ -131,7 +137,7 @@ class ReplicatedServer:
                 signal.signal(kind, handler)
 
     def stop(self) -> None:
-        """Let answers in progress end, then the replicas and their proxies; the cluster too, if it was started here."""
+        """Let answers in progress end, then stop replicas and proxies, and the cluster if it was started here."""
         import ray
 
         self._serve.shutdown()
@@ -164,6 +170,7 @@ class ReplicatedServer:
             "min_replicas": wanted.replicas,
             "max_replicas": most,
             "target_ongoing_requests": wanted.streams_a_replica,
+            **SCALING,
         }
         number = {"num_replicas": wanted.replicas} if most == wanted.replicas else {"autoscaling_config": scaling}
         return self._serve.deployment(
@@ -180,7 +187,7 @@ class ReplicatedServer:
 
 
 def _app_builder(options: ServeOptions, models: ModelChoice | Load, n_threads: int) -> Callable[[], Any]:
-    """What Ray calls in the process of a replica: loads the models and makes the application that uses them."""
+    """Return the function that Ray calls in a replica's process: it loads the models and makes the application."""
 
     def build() -> Any:
         import torch
@@ -196,7 +203,7 @@ def _app_builder(options: ServeOptions, models: ModelChoice | Load, n_threads: i
 
 
 def _import_serve() -> Any:
-    """The package `ray.serve`; raises MissingDependencyError."""
+    """Import `ray.serve`; raises MissingDependencyError."""
     try:
         from ray import serve
     except ImportError as error:
