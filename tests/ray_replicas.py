@@ -166,6 +166,7 @@ def main() -> None:
             "ends": ends, "seconds": seconds, "again": nodes_of(folder),
         }), flush=True)  # fmt: skip
         print("done", monotonic(), flush=True)
+    ray.shutdown()
     cluster.shutdown()
 
 

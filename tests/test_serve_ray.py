@@ -42,7 +42,7 @@ def test_numbers_of_replicas_that_cannot_be_are_refused(given: dict[str, Any], m
 def test_a_replica_whose_node_is_killed_costs_its_own_turns_and_no_others(tmp_path: Path) -> None:
     paths = os.pathsep.join([str(HERE.parent), str(HERE)])
     patience = {"RAY_agent_register_timeout_ms": "200000", "RAY_raylet_start_wait_time_s": "200"}  # a busy machine
-    quiet = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    quiet = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0"}
     command = [sys.executable, str(HERE / "ray_replicas.py"), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": paths} | patience | quiet
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
