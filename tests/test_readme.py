@@ -38,6 +38,11 @@ def test_there_are_examples_of_the_command_line_and_of_python() -> None:
     assert len(COMMANDS) >= 2 and len(PROGRAMS) >= 2
 
 
+def test_every_block_that_begins_with_a_command_shows_what_it_prints() -> None:
+    shown = [text for _, text in BLOCKS if text.startswith("$ ")]
+    assert len(shown) > len(COMMANDS) and all(len(text.strip().splitlines()) > 1 for text in shown)
+
+
 @pytest.mark.bundled
 @pytest.mark.parametrize("example", COMMANDS)
 def test_a_command_prints_what_the_readme_shows(example: str, tmp_path: Path) -> None:
