@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from csmkit.audio import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 from csmkit.chat.conversation import Conversation
 from csmkit.chat.events import TurnClock
-from csmkit.chat.settings import MOST_WORDS, TurnOptions
+from csmkit.chat.settings import TurnOptions
 from csmkit.speech.long_text import LETTERS_PER_S
 from csmkit.speech.settings import Segment, SpeechSettings
 from csmkit.speech.streams import INTERRUPTED, REPETITION, SpeechStream
@@ -132,8 +132,8 @@ class ClauseSpeaker:
 
     def read_ahead(self) -> Iterator[None]:
         """Let the generator read the context of the first clause before its text is known; yields after each piece."""
-        request = self._request(" ".join(["word"] * MOST_WORDS))
-        return self._generator.read_ahead(self._context(request))
+        shortest = self._request("yes")  # a longer one may find less room, and then reads the rest again
+        return self._generator.read_ahead(self._context(shortest))
 
     def stop(self) -> None:
         """End the speech within the present frame, and any later speech at once; from any thread or signal handler."""
