@@ -142,11 +142,12 @@ def main() -> None:
     generator.warm_up()
     growth = [
         *positions(generator, options.positions, 5 * options.repeats),
-        *(positions_at_full_width(options.positions, options.repeats) if options.full_width else []),
         *history(generator, options.turns, options.repeats),
     ]
-    print_table(growth)
     throughput = batches(generator, options.batches, options.frames)
+    if options.full_width:  # last: a big voice takes all cores
+        growth += positions_at_full_width(options.positions, options.repeats)
+    print_table(growth)
     print()
     print_table(throughput)
     memory = round(peak_memory_mib())
