@@ -176,3 +176,36 @@ def test_a_context_that_was_read_ahead_with_a_damaged_weight_is_not_kept(generat
         list(generator.read_ahead(CONTEXT))
     for _ in range(3):
         assert torch.equal(codes(generator, seed=1), expected), "neither its rows nor its buffers are used again"
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_prompt_that_no_frame_followed_spoils_no_buffers(
+    generator: Generator, joined: bool, monkeypatch: pytest.MonkeyPatch
+):
+    short = [generator.request("well?", seed=seed, **LENGTH) for seed in range(2)]
+
+    def both() -> list[torch.Tensor]:
+        batch = generator.generate_streaming_batch(short)
+        list(batch)
+        return [stream.codes for stream in batch.streams]
+
+    def interrupted(*_: Any) -> None:
+        raise RuntimeError("as if an error came before the first frame was launched")
+
+    alone, together = torch.stack(list(generator.run(short[0])), dim=1), both()
+    batch = generator.new_batch(generator.codec)
+    rows = [batch.open(generator.request(TEXT, 0, CONTEXT, **LENGTH), seed) for seed in range(2)]
+    with damaged(generator.model.backbone.blocks[0].qkv, 5, 100):
+        for row in rows:
+            while not batch.prepare(row):
+                pass
+        if joined:
+            with monkeypatch.context() as patch:
+                patch.setattr(generator.step, "first", interrupted)
+                ends = batch.make(rows)
+            assert all(isinstance(end.error, RuntimeError) for end in ends)
+    batch.close(rows)
+    gc.collect()
+    for _ in range(3):
+        assert torch.equal(torch.stack(list(generator.run(short[0])), dim=1), alone)
+        assert all(map(torch.equal, both(), together))

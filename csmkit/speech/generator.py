@@ -154,12 +154,8 @@ class Generator(SpeechGenerator):
                 n_read += 1
                 yield
         finally:
-            if n_read > n_known:
-                read = self._prefixes.copy(blocks[:n_read], state.backbone)
-                if all(bool(layer.isfinite().all()) for layer in read[-1].layers):
-                    self._prefixes.keep(read)
-                else:
-                    self.step.first(state)  # finds out that the buffers of this state must not be used again
+            if n_read > n_known and bool(state.hidden.isfinite().all()):  # made from every row before it
+                self._prefixes.keep(self._prefixes.copy(blocks[:n_read], state.backbone))
 
     def warm_up(self, context: Sequence[Segment] = (), n_streams: int = 1) -> None:
         self.step.warm_up(n_streams)

@@ -68,6 +68,7 @@ class FrameBuffers:
         n_launched: number of frames launched so far.
         wait: waits for everything launched so far.
         damaged: whether no other stream may use them: a value was not finite, or an error interrupted a launch.
+        unchecked: whether rows were written that no launched frame tells to be finite.
     """
 
     batch: int
@@ -84,6 +85,7 @@ class FrameBuffers:
     n_launched: int = 0
     wait: Callable[[], object] = field(default=lambda: None)
     damaged: bool = False
+    unchecked: bool = False
 
     @classmethod
     def make(cls, model: CsmModel, batch: int, n_positions: int, decoder: FrameDecoder | None) -> FrameBuffers:
@@ -121,6 +123,14 @@ class FrameBuffers:
         self.wait()
         return all(host.finite for host in self.host_frames)
 
+    @torch.inference_mode()
+    def clear_unchecked(self) -> None:
+        """Erase what no frame has checked, without waiting: rows behind a mask must be finite, as 0 * NaN is NaN."""
+        if self.unchecked:
+            for tensor in (*self.state.backbone.layers, *(prompt.tokens for prompt in self.prompts.values())):
+                tensor.zero_()
+            self.unchecked = False
+
     def set_positions(self, lengths: Sequence[int]) -> None:
         """Set the number of cache rows that each stream has, without waiting for the device."""
         for row, length in enumerate(lengths):
@@ -128,6 +138,7 @@ class FrameBuffers:
 
     def load(self, row: int, other: FrameBuffers, other_rows: Sequence[int]) -> None:
         """Copy streams of other buffers to the rows from ``row`` on, except their frames on the host."""
+        self.unchecked = True
         index = list(other_rows)
         rows = slice(row, row + len(index))
         for mine, theirs in (

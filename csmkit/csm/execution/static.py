@@ -203,12 +203,14 @@ class StaticStep:
         buffers = state.buffers
         start, n_rows = state.backbone.length, tokens.shape[1]
         bucket = max(SMALLEST_BUCKET, _power_of_two(n_rows))
+        buffers.unchecked = True
         with _damaged_by_errors(buffers):
             if bucket not in buffers.prompts:
                 buffers.prompts[bucket] = PromptBuffers.make(bucket, tokens.shape[2], self._model.device)
             prompt = buffers.prompts[bucket]
             prompt.fill(start, tokens, mask)
             self.recorder.run(buffers.recorded, ("read", bucket), partial(self._read, buffers, prompt))
+            buffers.wait = self.recorder.wait()
         state.backbone.advance(n_rows)
 
     @torch.inference_mode()
@@ -247,6 +249,7 @@ class StaticStep:
             if state.aloud:
                 host.sound.copy_(buffers.sound, non_blocking=True)
             buffers.wait = self.recorder.wait()
+            buffers.unchecked = False
         if not first:
             state.backbone.advance(1)
         state.launched.append(Launched(host, buffers.wait))
@@ -303,13 +306,14 @@ def _damaged_by_errors(buffers: FrameBuffers) -> Iterator[None]:
 
 
 def _pop_reusable(free: list[FrameBuffers]) -> FrameBuffers | None:
-    """Take one of the free buffers; those with values that are not finite are dropped."""
+    """Take one of the free buffers; those with values that are not finite are dropped, unchecked ones are cleared."""
     while True:
         try:
             buffers = free.pop()  # another thread may take the last one at any moment
         except IndexError:
             return None
         if buffers.reusable():
+            buffers.clear_unchecked()
             return buffers
 
 
