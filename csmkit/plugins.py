@@ -110,6 +110,14 @@ def available(kind: str) -> list[str]:
     return sorted(installed | set(registered[kind]) | set(_BUILTIN[kind]))
 
 
+def library(module: str, extra: str) -> Any:
+    """Import a module that an extra installs; MissingDependencyError says which one."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError.for_extra(module.partition(".")[0], extra) from error
+
+
 def _resolve(reference: str, extra: str | None = None) -> Callable[..., Any]:
     module_name, _, attribute = reference.partition(":")
     try:

@@ -96,11 +96,11 @@ def test_borders_are_judged_by_how_often_they_are_worse_than_their_control():
 
 
 def test_borders_stand_beside_their_controls():
-    row = {"codec": "streaming", "seam_dip_db": -9.0, "seam_dip_control_db": -1.0, "seed": 3}
-    places = beside_controls([row], "seam_dip", "db")
-    assert [(p["place"], p["seam_dip_db"], p["seed"]) for p in places] == [
-        ("streaming, borders", -9.0, 3),
-        ("streaming, elsewhere", -1.0, 3),
+    row = {"codec": "streaming", "seam_click_z": 9.0, "seam_click_control_z": 1.0, "seed": 3}
+    places = beside_controls([row])
+    assert [(p["place"], p["seam_click_z"], p["seed"]) for p in places] == [
+        ("streaming, borders", 9.0, 3),
+        ("streaming, elsewhere", 1.0, 3),
     ]
 
 
@@ -153,10 +153,10 @@ def crossed_rows(n_texts: int) -> list[dict[str, Any]]:
 def test_intervals_are_over_texts_and_seeds_where_rows_name_them():
     (row,) = interval_table(crossed_rows(13), "temperature", ["wer"])
     median, _, bounds = row["word error rate (errors/word)"].partition(" ")
-    low, high = (float(bound) for bound in bounds.strip("()").split(" to "))
-    assert row["trials"] == 78 and median == "0.6" and high - low >= 0.5, "as wide as the texts differ, not the trials"
+    low, high = (float(bound) for bound in bounds.strip("[]").split(", "))
+    assert row["trials"] == 78 and median == "0.600" and high - low >= 0.5, "as wide as the texts differ"
     (few,) = interval_table(crossed_rows(11), "temperature", ["wer"])
-    assert few["word error rate (errors/word)"] == "0.5", "eleven texts tell too little of others"
+    assert few["word error rate (errors/word)"] == "0.500", "eleven texts tell too little of others"
 
 
 def test_an_error_rate_is_a_mean_that_counts_words():

@@ -15,7 +15,6 @@ from csmkit.lab.analysis.rows import grouped, hashable, is_number, measured
 from csmkit.lab.analysis.statistics import (
     LEAST_TEXTS,
     LEVEL,
-    RESAMPLES,
     UNITS,
     Interval,
     drawn_figures,
@@ -152,18 +151,15 @@ def compared_rows(
 ) -> Comparison:
     """As `compared`, of rows that are sorted out already; ``shared`` are columns of a pair beside text and seed."""
     pairs = paired_rows(rows, others, item.column, units=[*UNITS, *shared], weight=item.weight)
-    return Comparison(item, axis, *names, _difference(pairs, item))
+    return Comparison(item, axis, *names, paired_difference(pairs, item.column, weight=item.weight, share=item.share))
 
 
 def compared_with(rows: Rows, axis: str, value: Any, wanted: float, item: Column) -> Comparison:
     """A figure against a fixed value, such as 0.5 of a probability."""
     known = [row for row in rows if row.get(item.column) is not None]
     pairs = [{**row, item.column: row[item.column] - wanted} for row in known]
-    return Comparison(item, axis, value, wanted, _difference(pairs, item))
-
-
-def _difference(pairs: Rows, item: Column) -> Difference:
-    return paired_difference(pairs, item.column, weight=item.weight, share=item.share)
+    difference = paired_difference(pairs, item.column, weight=item.weight, share=item.share)
+    return Comparison(item, axis, value, wanted, difference)
 
 
 def corrected(found: Sequence[Comparison], times: float = 1.0) -> list[Comparison]:
@@ -209,16 +205,7 @@ def _effect_of_effect(
     item: Column,
     shared: Sequence[str],
 ) -> Comparison:
-    """The effect of an axis (its two ``values``) at one value of the other axis against that at another.
-
-    Args:
-        groups: rows by their values of both axes.
-        values: the value of the first axis, and its baseline.
-        other: name of the other axis.
-        others: the value of the other axis, and its baseline.
-        item: the figure that is compared.
-        shared: names of all further axes.
-    """
+    """The effect of an axis (its value and baseline) at one value of the other axis against that at another."""
 
     def effect(there: Any) -> Rows:
         here, base = (groups.get((value, there), []) for value in values)
@@ -289,8 +276,6 @@ def paired_difference(
     *,
     weight: str | None = None,
     share: bool = False,
-    units: Sequence[str] = UNITS,
-    seed: int = 0,
 ) -> Difference:
     """The difference that `paired_rows` made, with its interval, its bounds for a test of equivalence, and its p-value.
 
@@ -304,25 +289,23 @@ def paired_difference(
         value: column that holds the difference.
         weight: column that makes the figure a weighted mean; None is the median.
         share: the difference is one of shares, in [-1, 1].
-        units: columns that the bootstrap draws, as for `crossed_interval`.
-        seed: seeds the bootstrap.
     """
-    cells = reduced(pairs, value, units=units, weight=weight, mean=share)
+    cells = reduced(pairs, value, weight=weight, mean=share)
     if not len(cells.values):
         return Difference(None, None, None, 0)
     texts = cells.of_texts() if cells.places else cells.values
     figure = float(texts.mean()) if share else cells.figure()
     known = {"n_texts": cells.n_texts, "same": bool((np.abs(cells.values) < ROUNDING).all())}
-    drawn = None if share else drawn_figures(cells, RESAMPLES, seed)
+    drawn = None if share else drawn_figures(cells)
     if cells.n_texts < LEAST_TEXTS or (drawn is None and not share):
         return Difference(figure, None, None, cells.n_rows, **known)
     if drawn is None or (known["same"] and weight is not None):  # the bootstrap of equal pairs would have no width
         bounds, p = partial(_share_difference_bounds, texts), 1.0 if known["same"] else _sign_test(texts)
     else:
         bounds, error = partial(percentile_bounds, drawn), float(drawn.std(ddof=1))
-        p = _sign_test(texts) if error < 1e-12 else _t_test(figure / error, cells.n_texts - 1)
+        p = _sign_test(texts) if error < 1e-12 else 2 * scipy_stats().t.sf(abs(figure / error), cells.n_texts - 1)
     outer, inner = bounds(LEVEL), bounds(1 - 2 * (1 - LEVEL))
-    return Difference(figure, *outer, cells.n_rows, *inner, p=p, **known)
+    return Difference(figure, *outer, cells.n_rows, *inner, p=float(p), **known)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -360,7 +343,3 @@ def _sign_test(texts: np.ndarray) -> float:
     """Two-sided p-value of as many texts above 0 as below; of ties nothing is known."""
     above, below = int((texts > 0).sum()), int((texts < 0).sum())
     return float(scipy_stats().binomtest(above, above + below).pvalue) if above + below else 1.0
-
-
-def _t_test(t: float, degrees: int) -> float:
-    return float(2 * scipy_stats().t.sf(abs(t), degrees))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import Column, axis_label, column_of, in_words
 from csmkit.lab.analysis.findings import analyse
 from csmkit.lab.analysis.pairs import CLEAR, EQUAL, SAME, TOO_FEW, compared_rows, corrected, shown
-from csmkit.lab.analysis.rows import grouped, hashable, measured, records
+from csmkit.lab.analysis.rows import grouped, measured, records
 from csmkit.lab.analysis.sentences import NEEDED, advice, below_margin, border_sentence
 from csmkit.lab.analysis.statistics import UNITS, Interval, crossed_interval, median_interval
 from csmkit.lab.metrics.codes import variety
@@ -27,10 +28,12 @@ def said(interval: Interval, unit: str = "", form: str = ".0f") -> str:
     """A figure in words, such as "52 ms (50 to 61, n = 60)"; "not measured" without one."""
     if interval.median is None:
         return "not measured"
-    value = f"{interval.median:{form}}{' ' if unit else ''}{unit}"
-    known = interval.low is not None and interval.high is not None
-    bounds = f"{interval.low:{form}} to {interval.high:{form}}" if known else ""
-    return f"{value} ({', '.join(filter(None, [bounds, f'n = {interval.n}']))})"
+    bounds = [] if interval.low is None else [f"{interval.low:{form}} to {interval.high:{form}}"]
+    return f"{_value(interval.median, unit, form)} ({', '.join([*bounds, f'n = {interval.n}'])})"
+
+
+def _value(value: float, unit: str, form: str) -> str:
+    return f"{value:{form}} {unit}".rstrip()
 
 
 def chunk_finding(rows: Rows) -> str:
@@ -48,21 +51,17 @@ def chunk_finding(rows: Rows) -> str:
     return advice(found, ["latency"])
 
 
-def seam_finding(rows: Rows, figure: str = "seam_click") -> str:
-    """Whether borders of chunks are worse than other places, for each codec.
+def seam_finding(rows: Rows) -> str:
+    """Whether borders of chunks click more than other places, for each codec.
 
     Args:
         rows: trials with ``codec`` and the columns of `csmkit.lab.metrics.seams.seam_metrics`.
-        figure: what is judged at a border: ``seam_click``, ``seam_dip`` or ``seam_step``.
 
     Raises:
         InputError: no rows, or a missing column.
     """
-    found = records(rows, ["codec", f"{figure}_auc", *UNITS])
-    findings = analyse(found, figures=[f"{figure}_auc"])
-    if not findings.borders:
-        return "No border to judge."
-    return "\n".join(f"- {border_sentence(comparison)}." for comparison in findings.borders)
+    findings = analyse(records(rows, ["codec", "seam_click_auc", *UNITS]), figures=["seam_click_auc"])
+    return "\n".join(f"- {border_sentence(border)}." for border in findings.borders) or "No border to judge."
 
 
 def range_finding(
@@ -89,11 +88,9 @@ def range_finding(
     low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
     name = ("mean " if weight else "median ") + in_words(metric)
     if known[low] == known[high]:
-        value = f"{known[low]:{form}}{' ' if unit else ''}{unit}"
-        return f"The {name} is {value} at every {in_words(parameter)}."
-    apart = _apart(
-        groups[high], groups[low], parameter, (high, low), replace(column_of(metric), weight=weight), len(known)
-    )
+        return f"The {name} is {_value(known[low], unit, form)} at every {in_words(parameter)}."
+    item = replace(column_of(metric), weight=weight)
+    apart = _apart(groups[high], groups[low], parameter, (high, low), item, len(known))
     return (
         f"The {name} is lowest at {in_words(parameter)} {shown(low)}, {said(figures[low], unit, form)}, and highest at "
         f"{shown(high)}, {said(figures[high], unit, form)}; {apart}."
@@ -104,13 +101,11 @@ def _apart(
     rows: Sequence[Row], others: Sequence[Row], parameter: str, names: tuple[Any, Any], item: Column, n_values: int
 ) -> str:
     """Whether pairs of trials tell the highest figure from the lowest; of all pairs of values the widest was picked."""
-    if not all("text" in row for row in (*rows, *others)):
-        return f"nothing can be said of that difference, {NEEDED}"
-    whole = [[{"seed": 0, **row} for row in group] for group in (rows, others)]
+    whole = [[{"seed": 0, **row} for row in group if "text" in row] for group in (rows, others)]
     (found,) = corrected([compared_rows(*whole, parameter, names, item)], n_values * (n_values - 1) / 2)
     change = item.with_interval(found.difference, signed=True)
     if found.verdict in CLEAR:
-        return f"in pairs that is {change}, clear{' but ' + below_margin(found)[2:] if below_margin(found) else ''}"
+        return f"in pairs that is {change}, clear{below_margin(found).replace(';', ' but', 1)}"
     if found.verdict == TOO_FEW:
         return f"nothing can be said of that difference, {NEEDED}"
     if found.verdict in (SAME, EQUAL):
@@ -118,33 +113,21 @@ def _apart(
     return f"in pairs neither a difference nor its absence is shown, {change}"
 
 
-def interval_table(rows: Rows, parameter: str, metrics: Sequence[str], form: str = ".3g") -> list[dict[str, Any]]:
+def interval_table(rows: Rows, parameter: str, metrics: Sequence[str]) -> list[dict[str, Any]]:
     """The medians of several metrics with their intervals as text: one row each value of a parameter.
-
-    Args:
-        rows: one a trial.
-        parameter: column that was varied.
-        metrics: columns that were measured.
-        form: format of the numbers, such as ``.3g``.
 
     Raises:
         InputError: no rows, or a missing column.
     """
+    items = [column_of(metric) for metric in metrics]
     return [
         {
             axis_label(parameter): str(value),
             "trials": len(group),
-            **{axis_label(metric): _cell(_interval(group, metric), form) for metric in metrics},
+            **{item.label: item.with_interval(_interval(group, item.column)) for item in items},
         }
         for value, group in _groups(rows, parameter, metrics).items()
     ]
-
-
-def _cell(interval: Interval, form: str) -> str:
-    if interval.median is None:
-        return "–"
-    bounds = "" if interval.low is None else f" ({interval.low:{form}} to {interval.high:{form}})"
-    return f"{interval.median:{form}}{bounds}"
 
 
 def whisper_finding(rows: Rows, added: Rows) -> str:
@@ -158,17 +141,15 @@ def whisper_finding(rows: Rows, added: Rows) -> str:
         InputError: no rows, or a missing column.
     """
     costs = _groups(added, "whisper", ["rtf", "cpu_s"])
-    lines = []
     heard = [row for row in records(rows, ["whisper"]) if row["whisper"] is not None]
+    lines = []
     for name, group in _groups(heard, "whisper", ["wer", "n_words", "asr_revised", "asr_lag_oldest_p50_ms"]).items():
         wer, lag = _interval(group, "wer", "n_words"), _interval(group, "asr_lag_oldest_p50_ms")
-        revised = sum(measured(row["asr_revised"]) or 0 for row in group)
-        n_words = sum(row["n_words"] for row in group)
-        slower = _interval(costs.get(name, []), "rtf")
+        revised, n_words = (sum(measured(row[column]) or 0 for row in group) for column in ("asr_revised", "n_words"))
         lines.append(
-            f"- **{name}**: {said(wer, form='.1%')} word errors, {revised:.0f} of {n_words} words "
+            f"- **{name}**: {said(wer, form='.1%')} word errors, {revised:.0f} of {n_words:.0f} words "
             f"committed and yet changed, text {said(lag, 'ms')} behind the sound; the real-time factor of the "
-            f"voice changes by {said(slower, form='+.3f')}."
+            f"voice changes by {said(_interval(costs.get(name, []), 'rtf'), form='+.3f')}."
         )
     return "\n".join(lines)
 
@@ -204,79 +185,65 @@ def _groups(rows: Rows, by: str, columns: Sequence[str]) -> dict[Any, list[Row]]
     return {value: group for (value,), group in grouped(records(rows, [by, *columns]), [by]).items()}
 
 
-def differences(
-    rows: Rows, over: str, baseline: Any, columns: Sequence[str], pair: Sequence[str] = ("text", "seed")
-) -> list[dict[str, Any]]:
+def differences(rows: Rows, over: str, baseline: Any, columns: Sequence[str]) -> list[dict[str, Any]]:
     """What changes against a baseline, trial by trial, so that texts and seeds do not blur it.
 
     Args:
-        rows: one a trial.
+        rows: one a trial, with ``text`` and ``seed``.
         over: column that was varied, such as ``whisper``.
         baseline: value of ``over`` that the others are compared with, such as None for no recogniser.
         columns: figures to subtract.
-        pair: columns that make two trials the same but for ``over``.
 
     Returns:
-        A row for each trial that is not of the baseline: ``pair``, ``over``, and ``<column>`` as its difference from
-        the baseline's, None where one of the two was not measured.
+        A row for each trial that is not of the baseline: ``text``, ``seed``, ``over``, and each column as its
+        difference from the baseline's, None where one of the two was not measured.
 
     Raises:
         InputError: no rows, a missing column, or a trial without its baseline.
     """
-    found = records(rows, [over, *pair, *columns])
-    of_baseline = {_key(row, pair): row for row in found if row[over] == baseline}
+    found = records(rows, [over, *UNITS, *columns])
+    of_baseline = {tuple(row[name] for name in UNITS): row for row in found if row[over] == baseline}
     result = []
     for row in found:
         if row[over] == baseline:
             continue
-        if _key(row, pair) not in of_baseline:
-            raise InputError(f"no trial with {over}={baseline!r} for {_key(row, pair)}: run the baseline on it too")
-        other = of_baseline[_key(row, pair)]
-        changed = {column: _minus(row[column], other[column]) for column in columns}
-        result.append({**{name: row[name] for name in pair}, over: row[over], **changed})
+        key = tuple(row[name] for name in UNITS)
+        if key not in of_baseline:
+            raise InputError(f"no trial with {over}={baseline!r} for {key}: run the baseline on it too")
+        pairs = {name: (measured(row[name]), measured(of_baseline[key][name])) for name in columns}
+        changed = {name: None if None in pair else pair[0] - pair[1] for name, pair in pairs.items()}
+        result.append({**dict(zip(UNITS, key, strict=True)), over: row[over], **changed})
     return result
 
 
-def beside_controls(rows: Rows, figure: str = "seam_click", unit: str = "z") -> list[dict[str, Any]]:
-    """Each row twice, once with what was measured at the borders of its chunks and once with their control.
+def beside_controls(rows: Rows) -> list[dict[str, Any]]:
+    """Each row twice, once with the click at the borders of its chunks and once with that at their control.
 
     Args:
         rows: trials with ``codec`` and the columns of `csmkit.lab.metrics.seams.seam_metrics`.
-        figure: what is judged at a border: ``seam_click``, ``seam_dip`` or ``seam_step``.
-        unit: unit at the end of the names of its columns.
 
     Returns:
-        Rows whose ``place`` is such as "streaming, borders" or "streaming, elsewhere", and whose ``<figure>_<unit>`` is
+        Rows whose ``place`` is such as "streaming, borders" or "streaming, elsewhere", and whose ``seam_click_z`` is
         what was measured there.
 
     Raises:
         InputError: no rows, or a missing column.
     """
-    column, control = f"{figure}_{unit}", f"{figure}_control_{unit}"
-    found = records(rows, ["codec", column, control])
+    measures = {"borders": "seam_click_z", "elsewhere": "seam_click_control_z"}
     return [
-        {**row, "place": f"{row['codec']}, {where}", column: row[measure]}
-        for row in found
-        for where, measure in (("borders", column), ("elsewhere", control))
+        {**row, "place": f"{row['codec']}, {where}", "seam_click_z": row[measure]}
+        for row in records(rows, ["codec", *measures.values()])
+        for where, measure in measures.items()
     ]
 
 
-def variety_rows(trials: Iterable[Trial], by: Sequence[str] = ("temperature", "topk")) -> list[dict[str, Any]]:
-    """How differently the seeds said each text: ``text``, the columns ``by``, ``n_seeds`` and ``variety``.
-
-    Args:
-        trials: several seeds of each text and setting.
-        by: columns that make a setting.
-    """
-    groups: dict[tuple[Any, ...], list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault(_key(trial.row, ["text", *by]), []).append(trial)
+def variety_rows(trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    """How differently the seeds said each text: ``text``, ``temperature``, ``topk``, ``n_seeds`` and ``variety``."""
+    names = ["text", "temperature", "topk"]
+    groups = grouped([{**trial.row, "codes": trial.codes} for trial in trials], names)
     return [
-        {
-            **dict(zip(["text", *by], key, strict=True)),
-            "n_seeds": len(group),
-            "variety": variety([trial.codes for trial in group]),
-        }
+        dict(zip(names, key, strict=True))
+        | {"n_seeds": len(group), "variety": variety([row["codes"] for row in group])}
         for key, group in groups.items()
     ]
 
@@ -287,19 +254,8 @@ def extremes(trials: Iterable[Trial], column: str) -> tuple[Trial, Trial]:
     Raises:
         InputError: the column was measured in no trial.
     """
-    known = [(trial, measured(trial.row[column])) for trial in trials]
-    compared = [(trial, value) for trial, value in known if value is not None]
-    if not compared:
-        raise InputError(f"column {column!r} was measured in none of {len(known)} trials: choose another one")
-    ranked = sorted(compared, key=lambda pair: pair[1])
-    highest = max(compared, key=lambda pair: pair[1])
-    return ranked[0][0], highest[0]
-
-
-def _key(row: Row, columns: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(hashable(row[column]) for column in columns)
-
-
-def _minus(value: Any, other: Any) -> float | None:
-    first, second = measured(value), measured(other)
-    return None if first is None or second is None else first - second
+    found = list(trials)
+    known = [(value, trial) for trial in found if (value := measured(trial.row[column])) is not None]
+    if not known:
+        raise InputError(f"column {column!r} was measured in none of {len(found)} trials: choose another one")
+    return min(known, key=itemgetter(0))[1], max(known, key=itemgetter(0))[1]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.choice import IMPORTANCE, Choice
-from csmkit.lab.analysis.columns import Column, axis_label, in_words
+from csmkit.lab.analysis.columns import axis_label, in_words
 from csmkit.lab.analysis.findings import Findings, analyse
 from csmkit.lab.analysis.pairs import (
     CLEAR,
@@ -93,16 +93,12 @@ def choice_table(findings: Findings) -> list[dict[str, str]]:
     return rows
 
 
-def _either(values: Iterable[Any]) -> str:
-    return " or ".join(map(shown, values))
-
-
 def _of_all(found: Sequence[Comparison], verdict: str, form: str) -> list[str]:
     """One sentence of all values of an axis that have the same verdict."""
     these = [c for c in found if c.verdict == verdict]
     if not these:
         return []
-    named = f"{in_words(these[0].axis)} {_either(c.value for c in these)} against {shown(these[0].baseline)}"
+    named = f"{in_words(these[0].axis)} {' or '.join(shown(c.value) for c in these)} against {shown(these[0].baseline)}"
     counted = sorted({c.difference.n for c in these})
     n_pairs = "–".join(map(str, dict.fromkeys((counted[0], counted[-1]))))
     return [f"{these[0].headline.label}: {form.format(f'{named} ({n_pairs} pairs)', _limit(these))}"]
@@ -124,8 +120,7 @@ def _limit(found: Sequence[Comparison]) -> str:
 def _amount(found: Comparison) -> str:
     item, gap = found.headline, found.difference
     assert gap.median is not None and gap.low is not None and gap.high is not None
-    bounds = sorted(abs(bound) for bound in (gap.low, gap.high))
-    return f"{item.text(abs(gap.median))} [{item.text(bounds[0])}, {item.text(bounds[1])}]"
+    return item.with_interval(Interval(abs(gap.median), *sorted((abs(gap.low), abs(gap.high))), gap.n))
 
 
 def _difference(found: Comparison) -> str:
@@ -144,19 +139,16 @@ def border_sentence(found: Comparison) -> str:
     item, gap = found.headline, found.difference
     if gap.median is None:
         return f"{item.label}: codec {found.value} has no border to judge"
-    level = f"{item.text(0.5 + gap.median)}{_around(gap, item)}"
+    bounds = (None if bound is None else 0.5 + bound for bound in (gap.low, gap.high))
+    level = item.with_interval(Interval(0.5 + gap.median, *bounds, gap.n))
     if found.verdict == TOO_FEW:
         return f"{item.label}: codec {found.value} has {level}; nothing can be said, {NEEDED}"
     verdict = {
         SAME: "like any other place",
-        EQUAL: f"like any other place, within {item.margin:g} of 0.5" if item.margin else "like any other place",
+        EQUAL: f"like any other place, within {item.margin or 0:g} of 0.5",
         NOT_SHOWN: f"shown to be neither worse nor equal: at most {item.text(found.at_most)} from 0.5",
     }.get(found.verdict, f"{'worse' if gap.median > 0 else 'better'} than other places{below_margin(found)}")
     return f"{item.label}: codec {found.value} has {level}, so borders are {verdict}"
-
-
-def _around(gap: Interval, item: Column) -> str:
-    return "" if gap.low is None or gap.high is None else f" [{item.text(0.5 + gap.low)}, {item.text(0.5 + gap.high)}]"
 
 
 def _interaction(found: Interaction) -> str:
@@ -226,18 +218,17 @@ def interaction_rows(findings: Findings) -> list[dict[str, str]]:
     ]
 
 
-def advice(rows: Rows, figures: Sequence[str], baseline: Any = None) -> str:
+def advice(rows: Rows, figures: Sequence[str]) -> str:
     """Which setting to choose and what the rows show, as Markdown: what a report would say of the same rows.
 
     Args:
         rows: trials, of which something was varied.
         figures: names of metrics or columns, such as ``["latency", "wer"]``.
-        baseline: value of each axis to compare with; where nothing is said, its first.
 
     Raises:
         InputError: no rows, or none of the figures was measured.
     """
-    findings = analyse(rows, baseline, figures=figures)
+    findings = analyse(rows, figures=figures)
     if not findings.headlines:
         raise InputError(f"none of {', '.join(figures)} was measured in these rows: choose other figures")
     sections = sentences(findings)

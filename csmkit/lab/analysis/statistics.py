@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csmkit.errors import InputError, MissingDependencyError
+from csmkit.errors import InputError
 from csmkit.lab.analysis.rows import grouped, measured, records
+from csmkit.plugins import library
 
 if TYPE_CHECKING:
     from csmkit.lab.analysis.rows import Rows
@@ -91,33 +92,22 @@ class Cells:
         return np.bincount(self.places[0], self.values) / np.bincount(self.places[0])
 
 
-def median_interval(
-    values: Iterable[float | None], *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval:
+def median_interval(values: Iterable[float | None]) -> Interval:
     """The median with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
 
     Args:
         values: one an independent trial, such as a seed; None and NaN were not measured and are left out.
-        level: share of intervals that hold the true median, in (0, 1).
-        resamples: how often as many values are drawn with replacement.
-        seed: seeds the bootstrap; the same seed gives the same interval.
 
     Raises:
-        InputError: a level or number of resamples out of range, or an infinite value.
+        InputError: an infinite value.
     """
-    if not 0 < level < 1:
-        raise InputError(f"level={level!r}: give a share between 0 and 1, such as 0.95")
-    if resamples < 1:
-        raise InputError(f"resamples={resamples!r}: give a whole number of at least 1, such as 2000")
     numbers = np.array([number for number in map(measured, values) if number is not None])
     if not np.isfinite(numbers).all():
         raise InputError("values hold infinity: leave such trials out, or use a metric with a bound")
     if len(numbers) < 2:
         return Interval(float(numbers[0]) if len(numbers) else None, None, None, len(numbers))
-    drawn = np.random.default_rng(seed).choice(numbers, (resamples, len(numbers)))
-    outside = 50 * (1 - level)
-    low, high = np.percentile(np.median(drawn, axis=1), [outside, 100 - outside])
-    return Interval(float(np.median(numbers)), float(low), float(high), len(numbers))
+    drawn = np.random.default_rng(0).choice(numbers, (RESAMPLES, len(numbers)))
+    return Interval(float(np.median(numbers)), *percentile_bounds(np.median(drawn, axis=1), LEVEL), len(numbers))
 
 
 def crossed_interval(
@@ -128,7 +118,6 @@ def crossed_interval(
     weight: str | None = None,
     share: bool = False,
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Interval:
     """The figure of a column with its 95 % interval over the units, see the module's docstring.
 
@@ -139,7 +128,6 @@ def crossed_interval(
         weight: column that makes the figure a weighted mean, such as words for an error rate; None is the median.
         share: the value is in [0, 1] and the figure is its mean over texts, with an exact interval.
         resamples: how often the units are drawn.
-        seed: seeds the bootstrap.
 
     Returns:
         The interval, whose ``median`` is that mean where there is a weight or a share. Without bounds below 12 texts.
@@ -153,14 +141,12 @@ def crossed_interval(
         low, high = share_bounds(figure, cells.n_texts) if cells.n_texts >= LEAST_TEXTS else (None, None)
         return Interval(figure, low, high, cells.n_rows)
     figure = cells.figure()
-    drawn = drawn_figures(cells, resamples, seed)
+    drawn = drawn_figures(cells, resamples)
     if drawn is None:
         return Interval(figure, None, None, cells.n_rows)
-    if weight is not None and figure in (0, 1) and np.ptp(cells.values) == 0:
-        low, high = share_bounds(figure, cells.n_texts)
-        return Interval(figure, low, high, cells.n_rows)
-    low, high = percentile_bounds(drawn, LEVEL)
-    return Interval(figure, low, high, cells.n_rows)
+    equal = weight is not None and figure in (0, 1) and np.ptp(cells.values) == 0
+    bounds = share_bounds(figure, cells.n_texts) if equal else percentile_bounds(drawn, LEVEL)
+    return Interval(figure, *bounds, cells.n_rows)
 
 
 def central(
@@ -257,8 +243,8 @@ def _cell_medians(numbers: np.ndarray, cell: np.ndarray) -> np.ndarray:
     return (ordered[starts + (sizes - 1) // 2] + ordered[starts + sizes // 2]) / 2
 
 
-def drawn_figures(cells: Cells, resamples: int, seed: int) -> np.ndarray | None:
-    """``(resamples,)`` the figure of each draw; None where there are too few texts to draw from.
+def drawn_figures(cells: Cells, resamples: int = RESAMPLES) -> np.ndarray | None:
+    """``(draws,)`` the figure of each draw; None where there are too few texts to draw from.
 
     Of more than 2000 cells half as many draws are taken: their interval is narrow, and its ends no less sure. A draw
     that meets no cell at all, which happens where some text has not each seed, is left out.
@@ -266,7 +252,7 @@ def drawn_figures(cells: Cells, resamples: int, seed: int) -> np.ndarray | None:
     if not cells.places or cells.n_texts < LEAST_TEXTS:
         return None
     sizes = tuple(int(place.max()) + 1 for place in cells.places)
-    counts = _counts(sizes, resamples if len(cells.values) <= MANY_CELLS else max(1, resamples // 2), seed)
+    counts = _counts(sizes, resamples if len(cells.values) <= MANY_CELLS else max(1, resamples // 2))
     if cells.weights is None:
         return _medians(cells, counts)
     total = _sums(cells.places, counts, cells.weights)
@@ -276,12 +262,12 @@ def drawn_figures(cells: Cells, resamples: int, seed: int) -> np.ndarray | None:
 
 
 @lru_cache(maxsize=4)
-def _counts(sizes: tuple[int, ...], draws: int, seed: int) -> list[np.ndarray]:
+def _counts(sizes: tuple[int, ...], draws: int) -> list[np.ndarray]:
     """Of each unit, how often each of its values is drawn, ``(draws, values)``; 1 where there are too few to draw.
 
     The figures of a sweep share their numbers of texts and seeds, so that these draws are made once.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     return [
         random.multinomial(size, np.full(size, 1 / size), draws).astype(np.uint16)
         if size >= LEAST_SEEDS
@@ -344,11 +330,7 @@ def percentile_bounds(drawn: np.ndarray, level: float) -> tuple[float, float]:
 
 
 def scipy_stats() -> Any:
-    try:
-        import scipy.stats
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("scipy", "eval") from error
-    return scipy.stats
+    return library("scipy.stats", "eval")
 
 
 def summary_rows(
@@ -359,9 +341,8 @@ def summary_rows(
     units: Sequence[str] = (),
     weight: str | None = None,
     share: bool = False,
-    seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """One row for each combination of ``by`` that occurs, in the order they first occur.
+    """The ``by`` columns, ``median``, ``low``, ``high`` and ``n`` of each combination, in the order they first occur.
 
     Args:
         rows: one a trial.
@@ -370,10 +351,6 @@ def summary_rows(
         units: columns that the bootstrap draws, see `crossed_interval`; none draws trials as if each was independent.
         weight: column that makes the figure a weighted mean, with units alone.
         share: the figure is a share, with units alone.
-        seed: seeds the bootstrap.
-
-    Returns:
-        Rows of the ``by`` columns, ``median``, ``low``, ``high`` and ``n``.
 
     Raises:
         InputError: no rows, a missing column, or a value that is no number.
@@ -382,8 +359,8 @@ def summary_rows(
     table = []
     for key, members in grouped(records(rows, [*columns, value, *units]), columns).items():
         if units:
-            interval = crossed_interval(members, value, units=units, weight=weight, share=share, seed=seed)
+            interval = crossed_interval(members, value, units=units, weight=weight, share=share)
         else:
-            interval = median_interval([row[value] for row in members], seed=seed)
+            interval = median_interval(row[value] for row in members)
         table.append({**dict(zip(columns, key, strict=True)), **vars(interval)})
     return table

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from csmkit.errors import InputError
+from csmkit.plugins import library
 from csmkit.speech.guards import Guards
 
 CYCLE_FRAMES = Guards.cycle_frames  # how far back a repetition is looked for, 0.96 s: as far as the guard looks
@@ -49,10 +50,9 @@ def variety(utterances: Sequence[Tensor]) -> float | None:
     Raises:
         InputError: codes of another shape.
     """
+    levenshtein = library("rapidfuzz.distance.Levenshtein", "eval")
     firsts = [_checked(codes)[0].tolist() for codes in utterances]
-    distances = [
-        _distance(first, second) / max(len(first), len(second), 1) for first, second in combinations(firsts, 2)
-    ]
+    distances = [levenshtein.normalized_distance(*pair) for pair in combinations(firsts, 2)]
     return sum(distances) / len(distances) if distances else None
 
 
@@ -60,14 +60,3 @@ def _checked(codes: Tensor) -> Tensor:
     if codes.ndim != 2 or codes.is_floating_point():
         raise InputError(f"codes of shape {tuple(codes.shape)}, {codes.dtype}: give (n_codebooks, n_frames) integers")
     return codes if codes.shape[0] else torch.zeros(1, 0, dtype=torch.int64)  # of an utterance without a frame
-
-
-def _distance(first: list[int], second: list[int]) -> int:
-    row = list(range(len(second) + 1))
-    for n_done, code in enumerate(first, start=1):
-        above, row[0] = row[0], n_done
-        for column, other in enumerate(second, start=1):
-            substituted = above + (code != other)
-            above = row[column]
-            row[column] = min(substituted, above + 1, row[column - 1] + 1)
-    return row[-1]

@@ -24,13 +24,15 @@ import numpy as np
 from csmkit.asr.transcriber import RATE_HZ
 from csmkit.asr.windows import transcribe_long
 from csmkit.audio import SAMPLE_RATE, read, resample
-from csmkit.errors import CheckpointError, CheckpointNotFoundError, MissingDependencyError
+from csmkit.errors import CheckpointError, CheckpointNotFoundError
 from csmkit.files.hub import find_file, find_whisper, locate
 from csmkit.lab.metrics.words import word_error_rate
+from csmkit.plugins import library
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
 
+_read = cache(read)
 DNSMOS_SAMPLES = 144_160  # 9.01 s at 16 kHz, the length that the model was trained on
 # Of the authors of DNSMOS P.835 for speech, background and overall: from the raw output to the scale of listeners.
 _DNSMOS_SCALES = (
@@ -69,7 +71,7 @@ def dnsmos(audio: Waveform) -> dict[str, float]:
 def speaker_similarity(audio: Waveform) -> float:
     """Cosine between the speaker embeddings of the sound and of the reference, -1 to 1; errors as `utmos`."""
     model = _script(_given("CSMKIT_SPEAKER", "a TorchScript of a speaker encoder"))
-    reference = _reference(_given("CSMKIT_SPEAKER_REFERENCE", "a sound file of the speaker"))
+    reference = _read(_given("CSMKIT_SPEAKER_REFERENCE", "a sound file of the speaker"))
     first, second = (model(_at_16_khz(sound)).flatten() for sound in (audio, reference))
     return float(first @ second / (first.norm() * second.norm()))
 
@@ -123,16 +125,7 @@ def _script(path: Path) -> Any:
 
 @cache
 def _onnx(path: Path) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("onnxruntime", "int4") from error
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-
-@cache
-def _reference(path: Path) -> np.ndarray:
-    return read(path)
+    return library("onnxruntime", "int4").InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
 @cache

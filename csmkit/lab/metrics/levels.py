@@ -5,13 +5,13 @@ dBFS is ``20 log10(RMS)`` with 1 as full scale: a full-scale sine has -3, and si
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from csmkit.audio import ONSET_MS, SAMPLE_RATE, audible_windows, first_audible
-from csmkit.errors import MissingDependencyError
 from csmkit.lab.metrics.waveforms import one_channel
+from csmkit.plugins import library
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
@@ -71,7 +71,7 @@ def loudness_lufs(audio: Waveform) -> float | None:
         MissingDependencyError: pyloudnorm is not installed.
     """
     samples = one_channel(audio, LOUDNESS_BLOCK_MS)
-    loudness = float(_pyloudnorm().Meter(SAMPLE_RATE).integrated_loudness(samples))
+    loudness = float(library("pyloudnorm", "eval").Meter(SAMPLE_RATE).integrated_loudness(samples))
     return loudness if np.isfinite(loudness) else None
 
 
@@ -88,11 +88,3 @@ def _longest_run(flags: np.ndarray) -> int:
 
 def _dbfs(amplitude: float) -> float | None:
     return 20 * float(np.log10(amplitude)) if amplitude else None
-
-
-def _pyloudnorm() -> Any:
-    try:
-        import pyloudnorm
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("pyloudnorm", "eval") from error
-    return pyloudnorm

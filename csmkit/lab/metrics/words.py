@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from csmkit.errors import InputError, MissingDependencyError
+from csmkit.errors import InputError
+from csmkit.plugins import library
 
 if TYPE_CHECKING:
     from csmkit.timing import Arrivals
@@ -27,12 +28,12 @@ def word_error_rate(said: str | Sequence[str], heard: str | Sequence[str]) -> fl
     Raises:
         InputError: unequal numbers of texts, or nothing said.
     """
-    return float(_jiwer().wer(*_pairs(said, heard)))
+    return float(library("jiwer", "eval").wer(*_pairs(said, heard)))
 
 
 def character_error_rate(said: str | Sequence[str], heard: str | Sequence[str]) -> float:
     """As `word_error_rate`, over characters."""
-    return float(_jiwer().cer(*_pairs(said, heard)))
+    return float(library("jiwer", "eval").cer(*_pairs(said, heard)))
 
 
 def latency(arrivals: Arrivals) -> dict[str, float | int | None]:
@@ -54,11 +55,3 @@ def _pairs(said: str | Sequence[str], heard: str | Sequence[str]) -> tuple[list[
     if not all(first):
         raise InputError("a text that was said has no words: leave it out, its error rate means nothing")
     return first, second
-
-
-def _jiwer() -> Any:
-    try:
-        import jiwer
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("jiwer", "eval") from error
-    return jiwer

@@ -7,23 +7,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from csmkit.audio import FRAME_SAMPLES
 from csmkit.errors import InputError
-from csmkit.lab.metrics.registry import USUAL, Measure, Spoken
-from csmkit.lab.metrics.waveforms import seams_between
+from csmkit.lab.metrics.registry import USUAL, Measure
 from csmkit.lab.trials.decoding import codec_of, decoded
-from csmkit.lab.trials.trial import FINAL_TIMEOUT_S, Trial, TrialSettings, recogniser_columns, trial_row
+from csmkit.lab.trials.trial import FINAL_TIMEOUT_S, Trial, TrialSettings, Utterance
 from csmkit.speech.batch import SpeechBatch
 from csmkit.speech.long_text import Page, Reading
 from csmkit.speech.streams import chunk_schedule
-from csmkit.timing import Arrivals
 
 if TYPE_CHECKING:
     from csmkit.asr.streaming import StreamingWhisperASR
-    from csmkit.lab.trials.decoding import Chunks
     from csmkit.mimi.codecs import Codec
     from csmkit.speech.base import SpeechGenerator
-    from csmkit.speech.settings import Request, Segment
+    from csmkit.speech.long_text import Speech
+    from csmkit.speech.settings import Segment
 
 UNTIMED = tuple(name for name in USUAL if name != "latency")
 
@@ -63,7 +60,9 @@ def run_trials_together(
     else:
         streams = [Reading(generator, Page(request)) for request in requests]
         chunks = _read_together(generator, streams, codec, schedule)
-    return [_measured(*spoken, codec, asr, metrics) for spoken in zip(settings, requests, streams, chunks, strict=True)]
+    spoken = [Utterance(*one[:3], codec, one[3]) for one in zip(settings, requests, streams, chunks, strict=True)]
+    heard = [None if asr is None else asr.transcribe(one.audio, FINAL_TIMEOUT_S) for one in spoken]
+    return [one.trial(asr, transcript, metrics) for one, transcript in zip(spoken, heard, strict=True)]
 
 
 def _read_together(
@@ -81,7 +80,7 @@ def _read_together(
     return chunks
 
 
-def _drained(streams: Sequence[Chunks]) -> list[list[torch.Tensor]]:
+def _drained(streams: Sequence[Speech]) -> list[list[torch.Tensor]]:
     """The chunks of each stream, read in turn."""
     chunks: list[list[torch.Tensor]] = [[] for _ in streams]
     with SpeechBatch(streams) as batch:
@@ -104,21 +103,3 @@ def _shared(
         raise InputError(f"metric {timed[0]!r} asks for times, which a batch does not have: use run_trial")
     ((name, schedule, _),) = ways
     return schedule, codec_of(generator, name)
-
-
-def _measured(
-    settings: TrialSettings,
-    request: Request,
-    stream: Chunks | Reading,
-    chunks: Sequence[torch.Tensor],
-    codec: Codec,
-    asr: StreamingWhisperASR | None,
-    metrics: Sequence[str],
-) -> Trial:
-    audio = torch.cat([torch.zeros(0), *chunks]).numpy()
-    transcript = None if asr is None else asr.transcribe(audio, FINAL_TIMEOUT_S)
-    heard = None if transcript is None else str(transcript)
-    codes = stream.codes[:, : len(audio) // FRAME_SAMPLES]
-    spoken = Spoken(settings.spoken(request.text), audio, seams_between(chunks), codes, codec, heard)
-    row = trial_row(settings, stream, request, spoken, metrics)
-    return Trial({**row, **recogniser_columns(asr)}, audio, transcript, codes, Arrivals())

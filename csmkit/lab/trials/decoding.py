@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,6 +17,7 @@ from csmkit.speech.streams import FrameStream
 
 if TYPE_CHECKING:
     from csmkit.speech.base import SpeechGenerator
+    from csmkit.speech.long_text import Speech
     from csmkit.speech.settings import Request
 
 _codecs: WeakKeyDictionary[SpeechGenerator, dict[str, Codec]] = WeakKeyDictionary()
@@ -43,22 +44,9 @@ def codec_of(generator: SpeechGenerator, name: str) -> Codec:
     return known[name]
 
 
-class Chunks(Protocol):
-    """Chunks being made, as `SpeechStream` and `ChunksAlone` have them."""
-
-    @property
-    def finish_reason(self) -> str | None: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def codes(self) -> Tensor: ...
-    def __next__(self) -> Tensor: ...
-    def close(self) -> None: ...
-
-
 def decoded(
     generator: SpeechGenerator, requests: Sequence[Request], codec: Codec, schedules: Sequence[Sequence[int]]
-) -> list[Chunks]:
+) -> list[Speech]:
     """The sound of requests in chunks, each by its own schedule.
 
     A codec decodes frame by frame, but one that decodes every call alone gets each chunk in one call.
@@ -70,29 +58,20 @@ def decoded(
 
 
 class ChunksAlone(Iterator[Tensor]):
-    """Chunks each decoded alone in one call, as stateless servers do it; no guard hears them."""
+    """Chunks each decoded alone in one call, as stateless servers do it; no guard hears them.
+
+    All else, such as ``codes`` and ``close``, is that of the stream of frames.
+    """
 
     def __init__(self, frames: FrameStream, codec: IndependentCodec, schedule: Sequence[int]) -> None:
         self._frames, self._codec = frames, codec
         self._sizes = itertools.chain(schedule, itertools.repeat(schedule[-1]))
 
-    @property
-    def finish_reason(self) -> str | None:
-        return self._frames.finish_reason
-
-    @property
-    def seed(self) -> int:
-        return self._frames.seed
-
-    @property
-    def codes(self) -> Tensor:
-        return self._frames.codes
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._frames, name)
 
     def __next__(self) -> Tensor:
         frames = list(itertools.islice(self._frames, next(self._sizes)))
         if not frames:
             raise StopIteration
         return self._codec.stream().decode(torch.stack(frames, dim=1))
-
-    def close(self) -> None:
-        self._frames.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -20,7 +20,7 @@ from csmkit.lab.metrics.levels import audible_onset_ms
 from csmkit.lab.metrics.registry import USUAL, Spoken, measured_columns
 from csmkit.lab.metrics.waveforms import seams_between
 from csmkit.lab.metrics.words import words
-from csmkit.lab.trials.decoding import Chunks, codec_of, decoded
+from csmkit.lab.trials.decoding import codec_of, decoded
 from csmkit.lab.trials.progress import bar_file
 from csmkit.speech.long_text import Page, speak_text
 from csmkit.speech.streams import INTERRUPTED, chunk_schedule
@@ -28,12 +28,11 @@ from csmkit.text.passages import spoken_text
 from csmkit.timing import Arrivals
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from csmkit.asr.streaming import StreamingWhisperASR
     from csmkit.asr.transcriber import Transcript
-    from csmkit.lab.trials.decoding import Chunks
+    from csmkit.mimi.codecs import Codec
     from csmkit.speech.base import SpeechGenerator
+    from csmkit.speech.long_text import Speech
     from csmkit.speech.settings import Request, Segment
 
 FINAL_TIMEOUT_S = 120.0
@@ -130,36 +129,62 @@ class Trial:
         ]
 
 
-def trial_row(
-    settings: TrialSettings, stream: Chunks, request: Request, spoken: Spoken, metrics: Sequence[str]
-) -> dict[str, Any]:
-    """The row of a trial, wherever it was run; docs/metrics.md defines its columns.
+@dataclass(frozen=True)
+class Utterance:
+    """The sound of a trial, wherever it was spoken.
 
-    Args:
+    Attributes:
         settings: settings of the trial.
-        stream: the trial's chunks, which have ended.
         request: what the generator was given.
-        spoken: the sound and what was heard of it.
-        metrics: plugins, see `csmkit.lab.metrics.registry`.
+        stream: the trial's speech, which has ended.
+        codec: codec that decoded it.
+        chunks: waveforms ``(samples,)`` in the order in which they came.
     """
-    long_enough = len(spoken.audio) >= SAMPLE_RATE * ONSET_MS // 1000
-    onset_ms = audible_onset_ms(spoken.audio) if long_enough else None
-    row = {
-        **settings.described(request, stream.seed),
-        "finish_reason": stream.finish_reason,
-        "transcript": spoken.heard,
-        "onset_ms": onset_ms,
-        **measured_columns(spoken, tuple(metrics)),
-    }
-    if spoken.arrivals is not None:
-        heard_at_s = None if onset_ms is None else spoken.arrivals.heard_at_s(onset_ms / 1000)
-        row["ttfa_audible_ms"] = None if heard_at_s is None else heard_at_s * 1000
-    return row
 
+    settings: TrialSettings
+    request: Request
+    stream: Speech
+    codec: Codec
+    chunks: list[Tensor]
 
-def recogniser_columns(asr: StreamingWhisperASR | None) -> dict[str, Any]:
-    """The recogniser's name, and the preset whose model it means."""
-    return {"whisper": None} if asr is None else {"preset": asr.preset, "whisper": asr.model_name}
+    @property
+    def audio(self) -> np.ndarray:
+        """All chunks, ``(samples,)`` float32."""
+        return torch.cat([torch.zeros(0), *self.chunks]).numpy()
+
+    def trial(
+        self,
+        asr: StreamingWhisperASR | None,
+        transcript: Transcript | None,
+        metrics: Sequence[str],
+        arrivals: Arrivals | None = None,
+    ) -> Trial:
+        """The trial, whose row docs/metrics.md defines.
+
+        Args:
+            asr: the recogniser that heard it.
+            transcript: what it understood.
+            metrics: plugins, see `csmkit.lab.metrics.registry`.
+            arrivals: when each chunk came; None where nobody asks, and the columns of time are left out.
+        """
+        audio, said = self.audio, self.settings.spoken(self.request.text)
+        heard = None if transcript is None else str(transcript)
+        codes = self.stream.codes[:, : len(audio) // FRAME_SAMPLES]
+        onset_ms = audible_onset_ms(audio) if len(audio) >= SAMPLE_RATE * ONSET_MS // 1000 else None
+        row = {
+            **self.settings.described(self.request, self.stream.seed),
+            "finish_reason": self.stream.finish_reason,
+            "transcript": heard,
+            "onset_ms": onset_ms,
+            **measured_columns(
+                Spoken(said, audio, seams_between(self.chunks), codes, self.codec, heard, arrivals), tuple(metrics)
+            ),
+        }
+        if arrivals is not None:
+            heard_at_s = None if onset_ms is None else arrivals.heard_at_s(onset_ms / 1000)
+            row["ttfa_audible_ms"] = None if heard_at_s is None else heard_at_s * 1000
+        row |= {"whisper": None} if asr is None else {"preset": asr.preset, "whisper": asr.model_name}
+        return Trial(row, audio, transcript, codes, arrivals or Arrivals())
 
 
 class TrialRun(Iterator[Tensor]):
@@ -189,10 +214,14 @@ class TrialRun(Iterator[Tensor]):
         context: Sequence[Segment] = (),
     ) -> None:
         schedule = chunk_schedule(settings.chunk_frames)
-        self._codec = codec_of(generator, settings.codec)
-        self._request = settings.request(generator, text, context)
-        self._settings, self._asr, self._generator = settings, asr, generator
-        self._chunks: list[Tensor] = []
+        codec = codec_of(generator, settings.codec)
+        request = settings.request(generator, text, context)
+
+        def start(passage: Request, sizes: Sequence[int]) -> Speech:
+            (stream,) = decoded(generator, [passage], codec, [sizes])
+            return stream
+
+        self._asr = asr
         self._arrivals = Arrivals()
         self._partials: list[tuple[float, str]] = []
         if asr is not None:
@@ -200,23 +229,16 @@ class TrialRun(Iterator[Tensor]):
         self._called_s, self._called_cpu_s = time.perf_counter(), time.process_time()
         self._spoken_cpu_s = 0.0
         self._final_s: float | None = None
-        self._stream = self._started(schedule)
+        raw = settings.raw_text
+        self._stream = start(request, schedule) if raw else speak_text(generator, Page(request), schedule, start)
+        self._spoken = Utterance(settings, request, self._stream, codec, [])
         self._heard = None if asr is None else asr.stream()
-
-    def _started(self, schedule: Sequence[int]) -> Chunks:
-        if self._settings.raw_text:
-            return self._decoded(self._request, schedule)
-        return speak_text(self._generator, Page(self._request), schedule, self._decoded)
-
-    def _decoded(self, request: Request, schedule: Sequence[int]) -> Chunks:
-        (stream,) = decoded(self._generator, [request], self._codec, [schedule])
-        return stream
 
     def __next__(self) -> Tensor:
         chunk = next(self._stream)
         self._arrivals.add(self._since_call_s(), len(chunk) / SAMPLE_RATE)
         self._spoken_cpu_s = time.process_time() - self._called_cpu_s
-        self._chunks.append(chunk)
+        self._spoken.chunks.append(chunk)
         if self._heard is not None:
             self._heard.put_audio_chunk(chunk)
             self._note(str(self._heard.get_latest_partial()))
@@ -255,23 +277,14 @@ class TrialRun(Iterator[Tensor]):
         """
         self.close()
         transcript = self._conclude()
-        audio = torch.cat([torch.zeros(0), *self._chunks]).numpy()
-        codes = self._stream.codes[:, : len(audio) // FRAME_SAMPLES]
-        heard = None if transcript is None else str(transcript)
-        said, seams = self._settings.spoken(self._request.text), seams_between(self._chunks)
-        spoken = Spoken(said, audio, seams, codes, self._codec, heard, self._arrivals)
-        row = {
-            **trial_row(self._settings, self._stream, self._request, spoken, metrics),
-            **recogniser_columns(self._asr),
-            "cpu_s": self._spoken_cpu_s,
-            **self._recognised(transcript),
-        }
-        return Trial(row, audio, transcript, codes, self._arrivals, tuple(self._partials))
+        trial = self._spoken.trial(self._asr, transcript, metrics, self._arrivals)
+        row = {**trial.row, "cpu_s": self._spoken_cpu_s, **self._recognised(transcript)}
+        return replace(trial, row=row, partials=self.partials)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.cancel()
 
     def _since_call_s(self) -> float:
@@ -309,27 +322,18 @@ class TrialRun(Iterator[Tensor]):
 
 
 def run_trial(
-    generator: SpeechGenerator,
-    text: str,
-    settings: TrialSettings,
-    asr: StreamingWhisperASR | None = None,
-    *,
-    context: Sequence[Segment] = (),
-    metrics: Sequence[str] = USUAL,
+    generator: SpeechGenerator, text: str, settings: TrialSettings, asr: StreamingWhisperASR | None = None
 ) -> Trial:
-    """Speak a text once, and measure; the arguments are those of `TrialRun`, and ``metrics`` as for its result.
+    """Speak a text once, and measure; arguments and errors are those of `TrialRun` and its result.
 
     Returns:
-        The trial. Its row is that of `trial_row` and ``cpu_s``; with a recogniser also ``first_partial_ms``,
+        The trial. Its row is that of `Utterance.trial` and ``cpu_s``; with a recogniser also ``first_partial_ms``,
         ``final_after_ms``, ``n_partials``, ``asr_revised`` and its counters. What has nothing to measure is None.
-
-    Raises:
-        CsmkitError, TimeoutError: as `TrialRun` and `TrialRun.result`.
     """
-    with TrialRun(generator, text, settings, asr, context=context) as run:
+    with TrialRun(generator, text, settings, asr) as run:
         for _ in run:
             pass
-        return run.result(metrics)
+        return run.result()
 
 
 def run_trials(
