@@ -54,37 +54,100 @@ NAME_AND_JOB_SHARE = 0.15
 """How often who says the name says the job, too."""
 REMARK_AFTER_SHARE, ASIDE_TURNS = 0.3, 3
 """How often a remark on it follows a joke, a fact or an answer; for how many turns "another one" still means it."""
+GENERAL_REMARK_SHARE = 0.06
+"""How often a remark that fits any answer follows an answer that has no remarks of its own."""
+THINGS_TOLD = ("joke", "story", "fact", "riddle", "quote", "song")
+"""The intents that tell something, of which the user may ask for one, or for another one."""
+_THING_WORDS = {
+    "joke": "joke", "jokes": "joke", "story": "story", "stories": "story", "tale": "story", "tales": "story",
+    "fact": "fact", "facts": "fact", "riddle": "riddle", "riddles": "riddle", "song": "song", "poem": "quote",
+}  # fmt: skip
+GENERAL_REMARKS = (
+    "end of topic", "short break", "amazed", "excuse", "only a question", "what i mean", "fine by user",
+    "reactions to feelings", "mixed feelings", "disagree", "off now", "praise", "ok", "testing",
+)  # fmt: skip
 REMARKS = {
-    "joke": ("haha", "haha", "bad joke", "understood", "praise", "will look", "unclear", "unclear"),
-    "fact": ("new to me", "new to me", "praise", "fine by user", "will look", "ok"),
-    "story": ("cute", "cute", "praise", "fine by user", "haha"),
-    "riddle": ("haha", "understood", "praise", "new to me", "unclear"),
+    "joke": ("haha", "haha", "bad joke", "understood", "praise", "will tell others", "will tell others", "end of topic",
+             "unclear", "unclear"),
+    "fact": ("new to me", "amazed", "amazed", "praise", "fine by user", "will look", "so useless", "will tell others"),
+    "story": ("cute", "cute", "praise", "fine by user", "haha", "will tell others"),
+    "riddle": ("haha", "understood", "praise", "new to me", "unclear", "will tell others"),
     "quote": ("cute", "praise", "thanks"),
     "song": ("haha", "cute", "pity", "praise"),
-    "sum": ("right answer", "compliment", "praise", "testing", "thanks"),
-    "large sum": ("fine by user", "pity", "testing", "will look"),
-    "known": ("compliment", "compliment", "right answer", "praise", "testing", "thanks"),
-    "unknown": ("pity", "fine by user", "testing"),
-    "fact question": ("fine by user", "will look", "pity", "agree too", "testing"),
-    "weather asked": ("fine by user", "pity", "will look"),
-    "time asked": ("fine by user", "pity", "will look"),
-    "can you": ("pity", "fine by user", "ok"),
-    "order": ("pity", "fine by user", "ok", "will look"),
-    "family of it": ("pity for it", "pity for it", "fine by user"),
-    "never does": ("lucky it", "pity for it", "fine by user"),
+    "sum": ("right answer", "compliment", "praise", "testing", "passed test", "passed test", "thanks"),
+    "large sum": ("fine by user", "pity", "testing", "clever machine", "only a question", "will look"),
+    "known": ("compliment", "good listener", "good listener", "right answer", "praise", "passed test", "thanks"),
+    "unknown": ("pity", "fine by user", "testing", "only a question", "clever machine"),
+    "weather asked": ("fine by user", "pity", "will look", "excuse", "only a question"),
+    "time asked": ("fine by user", "pity", "will look", "excuse", "clever machine"),
+    "date asked": ("fine by user", "pity", "will look", "excuse", "clever machine"),
+    "can you": ("pity", "fine by user", "ok", "excuse", "excuse", "only a question"),
+    "order": ("pity", "fine by user", "ok", "will look", "excuse"),
+    "order asked": ("pity", "fine by user", "ok", "will look", "excuse", "clever machine", "only a question"),
+    "family of it": ("pity for it", "pity for it", "fine by user", "excuse", "excuse", "lucky it"),
+    "never does": ("lucky it", "lucky it", "pity for it", "fine by user", "excuse", "agree too"),
+    "age of it": ("baby", "baby", "fine by user", "agree too"),
+    "how long around": ("baby", "baby", "fine by user"),
+    "birthday of it": ("baby", "pity for it", "fine by user"),
     "its day": ("pity for it", "lucky it", "fine by user"),
-    "advice": ("praise", "thanks", "will look", "right answer", "fine by user"),
-    "should i": ("praise", "right answer", "thanks", "will look"),
+    "its plans": ("pity for it", "lucky it", "off now", "fine by user"),
+    "calm life": ("pity for it", "lucky it", "sounds", "fine by user"),
+    "box of it": ("sounds", "pity for it", "box visited", "fine by user"),
+    "home of it": ("sounds", "pity for it", "box of it", "fine by user"),
+    "feelings of it": ("pity for it", "lucky it", "fine by user", "excuse", "disagree"),
+    "bad feelings asked": ("lucky it", "lucky it", "agree too", "fine by user", "excuse"),
+    "bad about user": ("reactions to feelings", "thanks", "will look", "fine by user"),
+    "good about user": ("reactions to feelings", "thanks", "praise"),
+    "sounds to it": ("haha", "praise", "reactions to feelings", "thanks"),
+    "advice": ("praise", "thanks", "will look", "right answer", "not so easy", "not so easy", "will do it"),
+    "calm advice": ("thanks", "praise", "not so easy", "will do it", "fine by user"),
+    "sleep advice": ("thanks", "praise", "not so easy", "will do it", "fine by user"),
+    "learn advice": ("thanks", "praise", "not so easy", "will do it", "fine by user"),
+    "good life advice": ("thanks", "praise", "not so easy", "not so easy", "will do it"),
+    "people advice": ("thanks", "praise", "not so easy", "will do it", "what i mean"),
+    "love advice": ("thanks", "praise", "not so easy", "will do it", "better not"),
+    "child or pet advice": ("thanks", "praise", "not so easy", "not so easy", "will do it"),
+    "what would you do": ("not so easy", "not so easy", "not so easy", "will do it", "praise", "thanks"),
+    "leave them asleep": ("better not", "better not", "better not", "will do it", "right answer"),
+    "talk to them advice": ("will do it", "will do it", "will do it", "not so easy", "better not", "right answer"),
+    "buy it or not": ("will do it", "better not", "right answer", "what i mean", "thanks"),
+    "should i": ("praise", "right answer", "thanks", "will do it", "better not", "mixed feelings"),
+    "choice": ("praise", "what i mean", "disagree", "fine by user"),
+    "opinion told": ("what i mean", "agree too", "right answer"),
+    "tag question": ("what i mean", "right answer"),
+    "mixed feelings": ("what i mean", "thanks", "reactions to feelings"),
+    "not so easy": ("what i mean", "right answer", "thanks", "will do it"),
+    "clever machine": ("testing", "testing", "excuse", "only a question", "fine by user"),
+    "baby": ("cute", "haha", "testing"),
+    "insult": ("excuse", "testing", "fine by user"),
     "wear or give": ("praise", "thanks", "will look", "right answer"),
     "present asked": ("praise", "thanks", "will look", "right answer"),
-    "doctor asked": ("right answer", "thanks", "will look", "fine by user"),
-    "hungry": ("no such food", "own choice of food", "praise", "thanks"),
-    "sad": ("thanks", "right answer"),
+    "doctor asked": ("right answer", "thanks", "will do it", "fine by user", "better not"),
+    "hungry": ("no such food", "own choice of food", "order asked", "praise", "thanks"),
+    "sad": ("thanks", "right answer", "reactions to feelings"),
     "tired": ("thanks", "right answer"),
     "compliment": ("testing", "fine by user"),
     "movie book asked": ("praise", "will look", "thanks"),
     "know about": ("agree too", "fine by user", "testing", "pity"),
-}
+    "short break": ("back again", "back again", "back again", "thanks"),
+    "door rings": ("back again", "back again", "back again", "thanks"),
+    "called away": ("back again", "back again", "off now"),
+    "battery": ("off now", "back again"),
+    "off now": ("back again", "off now", "goodbye"),
+    "goodbye": ("back again", "off now"),
+    "good night": ("good night", "back again"),
+    "back again": ("waited", "waited", "how are you"),
+    "away news": ("thanks", "off now", "reactions to feelings"),
+    "stories spoken of": ("tell one", "tell one", "tell one", "fine by user"),
+    "jokes spoken of": ("tell one", "tell one", "tell one", "fine by user"),
+    "facts spoken of": ("tell one", "tell one", "tell one", "fine by user"),
+    "riddles spoken of": ("tell one", "tell one", "tell one", "fine by user"),
+} | dict.fromkeys(
+    ("fact question", "who question", "when question", "number question", "which question", "why how question",
+     "is it so question", "how to"),
+    ("fine by user", "will look", "pity", "agree too", "testing", "only a question", "only a question", "excuse",
+     "clever machine", "clever machine"),
+)  # fmt: skip
 """What users say to an answer, by the topic of the answer; ``known`` and ``unknown`` are of what was told."""
 JUST_A_JOKE = ("it's only a joke.", "it's only a joke, don't think too hard.")
 _COPIED = "\x00"
@@ -247,7 +310,7 @@ class Talk:
         self.names: set[str] = set()
         self.last: Turn | None = None
         self.question = self.mood = self.thing = ""
-        self.aside = 0
+        self.aside, self.is_told = 0, False
         self.said: list[str] = []
 
     def turn(self) -> Turn:
@@ -256,25 +319,40 @@ class Talk:
         draw = self.rng.random()
         if question and draw < REPLY_SHARE:
             turn = self._reply(self.composer.questions[question])
-        elif self.last and self.last.topic in REMARKS and draw > 1 - REMARK_AFTER_SHARE:
-            turn = self._remark(self.last)
         elif self.last and draw > 1 - FOLLOW_SHARE:
             turn = self._follow_up(self.last)
-        elif self.last and self.mood and draw > 1 - FOLLOW_SHARE - MOOD_SHARE:
+        elif self.last and draw > 1 - FOLLOW_SHARE - self._remark_share(self.last):
+            turn = self._remark(self.last)
+        elif self.last and self.mood and draw > 1 - FOLLOW_SHARE - self._remark_share(self.last) - MOOD_SHARE:
             turn = self._go_on(self.composer.moods[self.mood], self.last)
         else:
             turn = self._fresh()
         self.last = turn
-        has_more = bool(self.composer.intents.get(turn.topic, Intent(""))["n"])
-        if has_more and turn.topic in REMARKS:
-            self.thing, self.aside = turn.topic, 0
-        self.aside += 1
+        self._note_thing(turn)
         self.mood = next(iter(self.composer.intents.get(turn.topic, Intent(""))["mood"]), "")
         return turn
 
+    def _note_thing(self, turn: Turn) -> None:
+        """Which kind of thing "tell me one" and "another one" mean now: what was told last, or spoken of since."""
+        intent = self.composer.intents.get(turn.topic, Intent(""))
+        in_answer, in_words = _things_in(turn.answer), _things_in(turn.user)
+        self.aside += 1
+        if intent["n"] and turn.topic in THINGS_TOLD:
+            self.thing, self.aside, self.is_told = turn.topic, 1, True
+        elif intent["thing"] or len(in_answer) == 1 or (not in_answer and len(in_words) == 1):
+            self.thing, self.aside = (intent["thing"] or [*in_answer, *in_words])[0], 1
+            self.is_told = False
+
+    @staticmethod
+    def _remark_share(last: Turn) -> float:
+        return REMARK_AFTER_SHARE if last.topic in REMARKS else GENERAL_REMARK_SHARE
+
     def _remark(self, last: Turn) -> Turn:
-        """What the user says to the answer: praise, thanks, surprise, disappointment."""
-        name = self.rng.choice(REMARKS[last.topic])
+        """What the user says to the answer: praise, thanks, surprise, disappointment, or that one shall be told."""
+        name = self.rng.choice(REMARKS.get(last.topic, GENERAL_REMARKS))
+        if name == "tell one":
+            user = self.filler.fill(self.composer.phrase(self.composer.after[name]["u"]), {})
+            return self._intent(self.thing, user)
         if name == "unclear":
             unclear = self.composer.after[name]
             answers = self.composer.intents[last.topic][name] or unclear["a"]
@@ -355,7 +433,9 @@ class Talk:
         intent = self.composer.intents.get(last.topic, Intent(last.topic))
         kinds = ["why", "why", "and you", "more", "repeat", "really", "doubt", "opinion", "unclear"] * 2 + ["said"]
         thing = self.thing if self.aside <= ASIDE_TURNS else ""
-        if intent["n"] or thing:
+        if thing and not self.is_told:
+            kinds += ["tell one"] * 10
+        elif intent["n"] or thing:
             kinds += ["another"] * (10 if intent["n"] else 20)
         kind = self.rng.choice(kinds)
         after = self.composer.after[kind]
@@ -363,6 +443,8 @@ class Talk:
         match kind:
             case "another":
                 return self._intent(thing or intent["n"][0], user)
+            case "tell one":
+                return self._intent(thing, user)
             case "repeat":
                 return Turn(last.topic, user, last.answer)
             case "why" if intent["w"] == ["joke"]:
@@ -399,6 +481,11 @@ class Talk:
         if kind == "name" and answer.endswith("?"):
             self.question = "name"
         return Turn("known" if known else "unknown", user, answer)
+
+
+def _things_in(text: str) -> list[str]:
+    """The different kinds of things to tell that a text names."""
+    return [*dict.fromkeys(_THING_WORDS[word] for word in re.findall("[a-z]+", text) if word in _THING_WORDS)]
 
 
 def _message(role: str, content: str, learn: bool = False) -> Message:
