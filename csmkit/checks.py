@@ -6,6 +6,8 @@ import math
 import numbers
 from typing import Any
 
+from csmkit.errors import InputError
+
 
 def is_integer(value: Any) -> bool:
     """Whether a value is a whole number."""
@@ -15,3 +17,16 @@ def is_integer(value: Any) -> bool:
 def is_finite(value: Any) -> bool:
     """Whether a value is a real number, neither infinite nor NaN."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_integer(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least so many; raises InputError for anything else."""
+    if not is_integer(value) or value < least:
+        raise InputError(f"{name}={value!r}: give a whole number of at least {least}")
+    return int(value)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise InputError unless a value is a finite number above 0."""
+    if not is_finite(value) or value <= 0:
+        raise InputError(f"{name}={value!r}: give a number above 0")

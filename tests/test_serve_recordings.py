@@ -13,7 +13,7 @@ from serving import ask, fake_models, serving
 
 from csmkit.audio import SAMPLE_RATE, write
 from csmkit.errors import AudioFileError, InputError
-from csmkit.serve.recordings import read_speakers
+from csmkit.serve.models import read_speakers
 
 
 def record(folder: Path, name: str, text: str | None = "what is said") -> None:

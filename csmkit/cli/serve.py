@@ -87,8 +87,7 @@ def serve(
     """
     _need("starlette", "uvicorn", "websockets")
     logging.getLogger("csmkit").setLevel(logging.INFO)
-    from csmkit.serve.models import ModelChoice
-    from csmkit.serve.recordings import read_speakers
+    from csmkit.serve.models import ModelChoice, read_speakers
 
     options = ServeOptions(
         access.host,

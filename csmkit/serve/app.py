@@ -6,8 +6,9 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
-from typing import IO, Any
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
@@ -16,18 +17,20 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
 
 import csmkit.serve.page as page
 import csmkit.serve.speech as speech
 import csmkit.serve.transcriptions as transcriptions
 from csmkit.serve.errors import RequestError, as_request_error, invalid
 from csmkit.serve.metrics import process_gauges
-from csmkit.serve.realtime import route as realtime
-from csmkit.serve.security import App, Guard
+from csmkit.serve.realtime.conversation import Conversation
+from csmkit.serve.security import Guard
 from csmkit.serve.service import Service
 from csmkit.serve.sound_files import read_sound
 from csmkit.serve.sound_formats import MEDIA_TYPES
-from csmkit.serve.streaming import StreamedAnswer, unless_left
+from csmkit.serve.streaming import StreamedAnswer, while_connected
 from csmkit.version import __version__
 
 log = logging.getLogger(__name__)
@@ -35,10 +38,12 @@ log = logging.getLogger(__name__)
 EXAMPLE = 'an object such as {"input": "Hello."}'
 MOST_FIELDS = 12  # in a form
 MOST_FIELD_BYTES = 8_192
+EVENT_STREAM = "text/event-stream"
+SUBPROTOCOL = "realtime"
 Handler = Callable[[Request, Service], Awaitable[Any]]
 
 
-def build_app(service: Service, on_failure: Callable[[], None] = lambda: None) -> App:
+def build_app(service: Service, on_failure: Callable[[], None] = lambda: None) -> ASGIApp:
     """Make the application of a service.
 
     Args:
@@ -55,16 +60,8 @@ def build_app(service: Service, on_failure: Callable[[], None] = lambda: None) -
         await service.stop()
 
     routes = [
-        _get("/health", health, service),
-        _get("/ready", ready, service),
-        _get("/ping", ready, service),
-        _get("/metrics", metrics, service),
-        _get("/v1/models", models, service),
-        _get("/v1/audio/voices", voices, service),
-        _post("/v1/audio/speech", speak, service),
-        _post("/invocations", speak, service),
-        _post("/v1/audio/transcriptions", transcribe, service),
-        WebSocketRoute("/v1/realtime", realtime.endpoint(service)),
+        *(Route(path, partial(_answer, service, handler), methods=[method]) for method, path, handler in ROUTES),
+        WebSocketRoute("/v1/realtime", partial(converse, service)),
         *(Route(path, endpoint) for path, endpoint in page.routes().items()),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _no_route, 405: _no_route})
@@ -80,45 +77,28 @@ async def _load(service: Service, on_failure: Callable[[], None]) -> None:
         on_failure()
 
 
-def _get(path: str, handler: Handler, service: Service) -> Route:
-    return Route(path, _answering(path, handler, service), methods=["GET"])
+async def _answer(service: Service, handler: Handler, request: Request) -> Any:
+    """Answer a request, turn an error into an answer, and count it; a streamed answer counts itself."""
+    path, code = request.url.path, ""
+    try:
+        response = await handler(request, service)
+    except ClientDisconnect:
+        service.metrics.count("csmkit_clients_left_total", route=path)
+        return Response(status_code=400)
+    except Exception as error:  # the request's top frame
+        refused = as_request_error(error)
+        response, code = refused.response(), refused.code
+    if isinstance(response, Response):
+        service.count_request(path, response.status_code, code)
+    return response
 
 
-def _post(path: str, handler: Handler, service: Service) -> Route:
-    return Route(path, _answering(path, handler, service), methods=["POST"])
-
-
-def _answering(path: str, handler: Handler, service: Service) -> Callable[[Request], Awaitable[Any]]:
-    """Make an endpoint that counts its answers and turns errors into answers."""
-
-    async def answer(request: Request) -> Any:
-        try:
-            response = await handler(request, service)
-        except ClientDisconnect:
-            service.metrics.count("csmkit_clients_left_total", route=path)
-            return Response(status_code=400)
-        except Exception as error:  # the request's top frame
-            response = error_response(error)
-            if response.status_code in (429, 503):
-                service.metrics.count("csmkit_refused_total", reason=as_request_error(error).code)
-        if isinstance(response, Response):
-            service.metrics.count("csmkit_requests_total", route=path, status=str(response.status_code))
-        return response
-
-    return answer
-
-
-def error_response(error: BaseException) -> JSONResponse:
-    """Make the answer to an error, without its traceback."""
-    refused = as_request_error(error)
-    headers = refused.headers | ({"Connection": "close"} if refused.status in (408, 413) else {})
-    return JSONResponse(refused.body(), refused.status, headers)
-
-
-async def _no_route(request: Request, error: Exception) -> JSONResponse:
-    status = getattr(error, "status_code", 404)
-    refused = RequestError(status, "no such route: see docs/serve.md for those there are", "not_found")
-    return JSONResponse(refused.body(), status, getattr(error, "headers", None))
+async def _no_route(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    refused = RequestError(error.status_code, "no such route: see docs/serve.md for those there are", "not_found")
+    response = refused.response()
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def health(_: Request, service: Service) -> Response:
@@ -144,81 +124,63 @@ async def models(_: Request, service: Service) -> Response:
     for task, names in service.models.names().items():
         for name in names:
             tasks.setdefault(name, []).append(task)
-    data = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "csmkit", "tasks": found}
-        for name, found in tasks.items()
-    ]
+    entry = {"object": "model", "created": 0, "owned_by": "csmkit"}
+    data = [{"id": name, **entry, "tasks": found} for name, found in tasks.items()]
     return JSONResponse({"object": "list", "data": data})
 
 
 async def voices(_: Request, service: Service) -> Response:
     """List the names that may be given as ``voice``."""
-    speakers = service.models.speakers.values()
-    data = [{"id": speaker.name, "name": speaker.name, "recorded": bool(speaker.prompt)} for speaker in speakers]
-    return JSONResponse({"object": "list", "voices": [speaker["id"] for speaker in data], "data": data})
+    speakers = service.models.speakers
+    data = [{"id": name, "name": name, "recorded": bool(speaker.prompt)} for name, speaker in speakers.items()]
+    return JSONResponse({"object": "list", "voices": list(speakers), "data": data})
 
 
 async def speak(request: Request, service: Service) -> Any:
     """See `csmkit.serve.speech`."""
-    models = service.models
+    models, route = service.models, request.url.path
     asked = await asyncio.to_thread(speech.parse, await _json(request), models, service.limits.max_input_chars)
-    sound = speech.chunks(service, asked.utterance, request.url.path)
-    limits = service.limits
-    return StreamedAnswer(
-        speech.as_events(sound, asked) if asked.sse else speech.as_file(sound, asked.response_format),
-        "text/event-stream" if asked.sse else MEDIA_TYPES[asked.response_format],
-        request.url.path,
-        service.metrics,
-        slow_reader_s=limits.slow_reader_s,
-        turn_s=limits.turn_s,
-        on_error=speech.error_event if asked.sse else None,
-    )
+    file = speech.as_file(speech.chunks(service, asked, route), asked.response_format)
+    if asked.sse:
+        return StreamedAnswer(service, route, speech.as_events(file, asked), EVENT_STREAM, speech.error_event)
+    return StreamedAnswer(service, route, file, MEDIA_TYPES[asked.response_format])
 
 
 async def transcribe(request: Request, service: Service) -> Any:
     """See `csmkit.serve.transcriptions`."""
-    _ = service.models
+    models = service.models
     async with _form(request) as fields:
-        service.models.check_name("transcription", fields.get("model", "whisper"))
+        models.check_name("transcription", fields.get("model", "whisper"))
         transcriptions.check_fields(fields)
         file = fields.get("file")
         if not isinstance(file, UploadFile):
             raise invalid("no sound: send a file in the form's field 'file'", "file")
-        sound = await asyncio.to_thread(_decoded, file.file, service.limits.max_audio_s)
+        sound = await asyncio.to_thread(read_sound, file.file, service.limits.max_audio_s)
     stream = str(fields.get("stream", "false")).lower() in ("true", "1")
-    upload = transcriptions.Upload(sound, str(fields.get("response_format", "json")), stream)
-    found = transcriptions.texts(service, upload)
+    found = transcriptions.texts(service, sound, partials=stream)
     if stream:
-        return StreamedAnswer(
-            transcriptions.as_events(found),
-            "text/event-stream",
-            request.url.path,
-            service.metrics,
-            slow_reader_s=service.limits.slow_reader_s,
-            turn_s=service.limits.turn_s,
-            on_error=speech.error_event,
-        )
-    body = await _whole(found, upload, request)
+        events = transcriptions.as_events(found)
+        return StreamedAnswer(service, request.url.path, events, EVENT_STREAM, speech.error_event)
+    text = await while_connected(transcriptions.last(found), request.receive)
+    body = transcriptions.as_body(text, str(fields.get("response_format", "json")))
     return PlainTextResponse(body) if isinstance(body, str) else JSONResponse(body)
 
 
-async def _whole(found: AsyncIterator[Any], upload: transcriptions.Upload, request: Request) -> Any:
-    """Wait for the whole answer; the recognition ends when the client leaves."""
-    last: list[Any] = []
-
-    async def read() -> None:
-        async with aclosing(found):
-            async for text in found:
-                last[:] = [text]
-
-    if not await unless_left(read(), request.receive):
-        raise ClientDisconnect
-    return transcriptions.as_body(last[0], upload.response_format)
-
-
-def _decoded(file: IO[bytes], most_s: float) -> Any:
-    file.seek(0)
-    return read_sound(file, most_s)
+async def converse(service: Service, websocket: WebSocket) -> None:
+    """Hold a conversation, see `csmkit.serve.realtime`."""
+    model = websocket.query_params.get("model", "csm")
+    try:
+        models = service.models
+        models.check_name("realtime", model)
+        if models.asr is None:
+            raise RequestError(404, "this server has no recogniser", "model_not_found", "model")
+        with service.admission.session():
+            offered = websocket.scope.get("subprotocols", ())
+            await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+            await Conversation(websocket, service, model).run()
+    except RequestError as error:
+        service.metrics.count("csmkit_refused_total", reason=error.code)
+        await error.response()(websocket.scope, websocket.receive, websocket.send)
 
 
 async def _json(request: Request) -> dict[str, Any]:
@@ -246,3 +208,16 @@ async def _form(request: Request) -> AsyncIterator[dict[str, Any]]:
         yield dict(form)
     finally:
         await form.close()
+
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/health", health),
+    ("GET", "/ready", ready),
+    ("GET", "/ping", ready),
+    ("GET", "/metrics", metrics),
+    ("GET", "/v1/models", models),
+    ("GET", "/v1/audio/voices", voices),
+    ("POST", "/v1/audio/speech", speak),
+    ("POST", "/invocations", speak),
+    ("POST", "/v1/audio/transcriptions", transcribe),
+)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from starlette.responses import JSONResponse
+
 from csmkit.errors import (
     AudioFileError,
     CapacityError,
@@ -39,10 +41,12 @@ class RequestError(CsmkitError):
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers of the answer."""
-        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+    def response(self) -> JSONResponse:
+        """The answer, also to the request to open a WebSocket; ends connections whose body may not have been read."""
+        headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        if self.status in (408, 413, 415):
+            headers["Connection"] = "close"
+        return JSONResponse(self.body(), self.status, headers)
 
 
 def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> RequestError:

@@ -5,40 +5,28 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Executor
-from contextlib import suppress
-from typing import Generic, Protocol, TypeVar
+from contextlib import closing, suppress
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-
-class Source(Protocol[T_co]):
-    """An iterator of items; each call of ``next`` blocks until an item is there."""
-
-    def __iter__(self) -> Iterator[T_co]: ...
-
-    def stop_soon(self) -> None:
-        """Let the iteration end within a frame; never blocks, from any thread."""
-        ...
-
-    def close(self) -> None:
-        """Free all resources; called in the thread that iterates."""
-        ...
 
 
 class Feed(Generic[T]):
-    """Runs a source in a thread and hands its items to a coroutine. To be made in a running event loop.
+    """Runs a generator in a thread and hands its items to a coroutine. To be made in a running event loop.
 
     Args:
-        source: closed in its thread, however the feed ends.
+        source: yields the items, and may block; closed in its thread, however the feed ends.
+        stop: lets the source end within a frame; never blocks, from any thread.
         threads: runs the source.
         n_ahead: items that may wait; the source is not asked for more until one is taken.
     """
 
-    def __init__(self, source: Source[T], threads: Executor, n_ahead: int) -> None:
-        self._source, self._n_ahead = source, n_ahead
+    def __init__(
+        self, source: Generator[T, Any, Any], stop: Callable[[], object], threads: Executor, n_ahead: int
+    ) -> None:
+        self._source, self._stop, self._n_ahead = source, stop, n_ahead
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._closed = self._over = False
@@ -71,18 +59,18 @@ class Feed(Generic[T]):
             self._closed = True
             self._items.clear()
             self._changed.notify()
-        self._source.stop_soon()
+        self._stop()
         await asyncio.shield(self._done)
 
     def _run(self) -> None:
         try:
-            for item in self._source:
-                if not self._put(item):
-                    break
+            with closing(self._source):
+                for item in self._source:
+                    if not self._put(item):
+                        break
         except BaseException as error:  # the thread's top frame: raised where the items are awaited
             self._error = error
         finally:
-            self._source.close()
             with self._changed:
                 self._over = True
             self._wake()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,10 @@ import numpy as np
 
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.settings import TurnOptions, turn_options
+from csmkit.errors import AudioFileError, InputError
 from csmkit.serve.errors import RequestError, invalid
 from csmkit.speech.shared import SharedGenerator
+from csmkit.speech.speaker_prompt import voice_prompt
 from csmkit.stack import VoiceLoading, find_models, load_language_model, load_recogniser, load_voice
 
 if TYPE_CHECKING:
@@ -23,14 +25,14 @@ if TYPE_CHECKING:
     from csmkit.speech.base import SpeechGenerator
     from csmkit.speech.settings import Segment
 
-log = logging.getLogger(__name__)
-
 USUAL_NAMES = {
     "speech": ("csm", "tts-1"),
     "transcription": ("whisper", "whisper-1"),
     "realtime": ("csm", "gpt-realtime"),
 }
 """Names that clients may use whatever is loaded, by task: ours, and the one that many clients send unasked."""
+RECORDINGS = (".wav", ".flac", ".ogg", ".mp3")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,35 @@ class ServedModels:
 def plain_speakers(n_speakers: int = 2) -> list[Speaker]:
     """Speakers of the model without a recording: ``speaker-0``, ``speaker-1`` …"""
     return [Speaker(f"speaker-{number}", number) for number in range(n_speakers)]
+
+
+def read_speakers(folder: Path, number: int = 0) -> list[Speaker]:
+    """Read the voices of a folder: ``anna.wav`` and its words in ``anna.txt`` make the voice ``anna``.
+
+    Args:
+        folder: has the recordings, up to 30 s each.
+        number: the speaker of the model that speaks like them.
+
+    Raises:
+        InputError: no recording, a recording without its text, a name of other characters, or silence.
+        AudioFileError: no such folder, or a file that is no sound.
+    """
+    if not folder.is_dir():
+        raise AudioFileError(f"no folder {str(folder)!r}: give one with recordings, such as anna.wav beside anna.txt")
+    recordings = sorted(path for path in folder.iterdir() if path.suffix.lower() in RECORDINGS)
+    if not recordings:
+        raise InputError(f"no recording in {str(folder)!r}: put sound files there, such as anna.wav beside anna.txt")
+    return [_read_speaker(path, number) for path in recordings]
+
+
+def _read_speaker(path: Path, number: int) -> Speaker:
+    text = path.with_suffix(".txt")
+    if not _NAME.fullmatch(path.stem):
+        raise InputError(f"recording {path.name!r}: name it by letters, digits, '.', '_' and '-', up to 64")
+    if not text.is_file():
+        raise InputError(f"recording {path.name!r} without {text.name!r}: write the words there that are said in it")
+    words = " ".join(text.read_text(encoding="utf-8").split())
+    return Speaker(path.stem, number, (voice_prompt(path, words, number),))
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from csmkit.checks import is_finite, is_integer
+from csmkit.checks import check_integer, check_positive, is_finite, is_integer
 from csmkit.errors import InputError, MissingDependencyError, StateError
 from csmkit.serve.models import Load, ModelChoice
-from csmkit.serve.settings import ServeOptions
+from csmkit.serve.settings import ServeOptions, url
 
 log = logging.getLogger(__name__)
 
@@ -60,16 +60,13 @@ class ReplicaOptions:
 
     def __post_init__(self) -> None:
         for name in ("replicas", "cpus"):
-            value = getattr(self, name)
-            if not is_integer(value) or value < 1:
-                raise InputError(f"{name}={value!r}: give a whole number of at least 1")
+            check_integer(name, getattr(self, name))
         most = self.most_replicas
         if most is not None and not (is_integer(most) and most >= self.replicas):
             raise InputError(f"most_replicas={most!r}: give a whole number of at least replicas={self.replicas}")
         if not is_finite(self.gpus) or self.gpus < 0:
             raise InputError(f"gpus={self.gpus!r}: give a number of at least 0")
-        if not is_finite(self.streams_a_replica) or self.streams_a_replica <= 0:
-            raise InputError(f"streams_a_replica={self.streams_a_replica!r}: give a number above 0")
+        check_positive("streams_a_replica", self.streams_a_replica)
 
 
 @dataclass
@@ -102,8 +99,7 @@ class ReplicatedServer:
     @property
     def address(self) -> str:
         """Where the proxy of this machine listens, such as ``http://127.0.0.1:8000``."""
-        host = self.options.host if self.options.is_local else "127.0.0.1"
-        return f"http://[{host}]:{self.options.port}" if ":" in host else f"http://{host}:{self.options.port}"
+        return url(self.options.host if self.options.is_local else "127.0.0.1", self.options.port)
 
     def start(self) -> Self:
         """Start the replicas; blocks until their models are warm.

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from csmkit.serve.errors import RequestError
 from csmkit.serve.metrics import Metrics
 from csmkit.serve.settings import LOOPBACK, ServeOptions
 
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Scope = dict[str, Any]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 PUBLIC = ("/health", "/ready", "/ping")  # programs that restart or balance servers ask for these without a token
 UPLOADS = ("/v1/audio/transcriptions",)  # routes with a sound file as their body
 SUBPROTOCOL_TOKEN = "openai-insecure-api-key."  # how a page sends its token: browsers cannot set headers of WebSockets
-HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        b"media-src 'self' blob:; worker-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'",
-    ),
-    (b"permissions-policy", b"microphone=(self), camera=(), geolocation=()"),
-)
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; media-src 'self' blob:; worker-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'self'",
+    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
+}
 
 
 class Guard:
@@ -46,7 +39,7 @@ class Guard:
         public: paths that need no token, such as those of the page.
     """
 
-    def __init__(self, app: App, options: ServeOptions, metrics: Metrics, public: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, options: ServeOptions, metrics: Metrics, public: Iterable[str] = ()) -> None:
         self._app, self._options, self._metrics = app, options, metrics
         self._public = {*PUBLIC, *public}
 
@@ -54,19 +47,18 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        guarded = _with_headers(send) if scope["type"] == "http" else send
+        guarded = _with_headers(send)
         try:
-            self._check(scope, headers)
+            self._check(scope, Headers(scope=scope))
         except RequestError as error:
             self._metrics.count("csmkit_refused_total", reason=error.code)
-            await refuse(scope, receive, guarded, error)
+            await error.response()(scope, receive, guarded)
             return
         if scope["type"] == "http":
             receive = Body(receive, self._most_bytes(scope["path"]), self._options.limits.body_s).receive
         await self._app(scope, receive, guarded)
 
-    def _check(self, scope: Scope, headers: Mapping[str, str]) -> None:
+    def _check(self, scope: Scope, headers: Headers) -> None:
         self._check_host(headers.get("host", ""))
         self._check_origin(headers.get("origin"), headers.get("host", ""))
         if scope["path"] not in self._public:
@@ -97,7 +89,7 @@ class Guard:
         if not host or urlsplit(origin).netloc != host:
             raise RequestError(403, "pages of another origin may not use this server", "origin_not_allowed")
 
-    def _check_token(self, headers: Mapping[str, str]) -> None:
+    def _check_token(self, headers: Headers) -> None:
         token = self._options.token
         if token is None:
             return
@@ -141,21 +133,9 @@ def _too_large(most_bytes: int) -> RequestError:
 def _with_headers(send: Send) -> Send:
     async def send_guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            given = list(message.get("headers", ()))
-            names = {name.lower() for name, _ in given}
-            message = message | {"headers": [*given, *(pair for pair in HEADERS if pair[0] not in names)]}
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
         await send(message)
 
     return send_guarded
-
-
-async def refuse(scope: Scope, receive: Receive, send: Send, error: RequestError) -> None:
-    """Answer a request with an error, or the request to open a WebSocket."""
-    body = json.dumps(error.body()).encode()
-    headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
-    if scope["type"] == "http" and error.status in (408, 413, 415):
-        headers["connection"] = "close"  # the rest of the body is not read
-    kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
-    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": f"{kind}.start", "status": error.status, "headers": pairs})
-    await send({"type": f"{kind}.body", "body": body})

@@ -9,22 +9,25 @@ import sys
 import threading
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from csmkit.errors import StateError
 from csmkit.serve.app import build_app
-from csmkit.serve.connections import protocols
 from csmkit.serve.models import Load, ModelChoice, ServedModels
 from csmkit.serve.service import Service
-from csmkit.serve.settings import ServeOptions
+from csmkit.serve.settings import Limits, ServeOptions, url
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048  # connections that the system holds until they are accepted
 POLL_S = 0.05
 FILES_A_CONNECTION = 2
+SEND_BUFFER_BYTES = 128 * 1024  # for each connection; megabytes, as the system would allow, are minutes of sound
+CHECKS = 4  # times that a connection is looked at within the shortest limit
 
 
 class Server:
@@ -43,13 +46,12 @@ class Server:
         self, options: ServeOptions | None = None, models: ServedModels | ModelChoice | Load | None = None
     ) -> None:
         self.options = options or ServeOptions()
+        limits = self.options.limits
         if models is None:
-            limits = self.options.limits
             models = ModelChoice(max_streams=limits.max_streams, max_audio_s=limits.max_audio_s)
         self.service = Service(self.options, models.load if isinstance(models, ModelChoice) else models)
         self._socket = _listen(self.options)
-        http, websocket = protocols(self.options.limits)
-        limits = self.options.limits
+        http, websocket = _protocols(limits)
         config = uvicorn.Config(
             build_app(self.service, on_failure=self._end),
             http=http,
@@ -71,8 +73,7 @@ class Server:
     @property
     def address(self) -> str:
         """Where it listens, such as ``http://127.0.0.1:8000``."""
-        host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return url(*self._socket.getsockname()[:2])
 
     @property
     def n_connections(self) -> int:
@@ -160,6 +161,63 @@ class _Draining(uvicorn.Server):
             if admission.idle or asyncio.get_running_loop().time() > self._deadline:
                 self.should_exit = True
         return await super().on_tick(counter)
+
+
+class _Watched:
+    """Looks at a connection from time to time, and aborts it when it waits too long for its client."""
+
+    limits: ClassVar[Limits]
+    loop: Any
+    transport: Any
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)  # type: ignore[misc]
+        self._since: dict[str, float] = {}  # when the connection began to wait, by the names of the limits
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._next_look.cancel()
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def _waits(self) -> set[str]:
+        """The names of the limits that run now."""
+        return {"slow_reader_s"} if self.transport.is_closing() else set()
+
+    def _look(self) -> None:
+        now, limits = self.loop.time(), self.limits
+        self._since = {name: self._since.get(name, now) for name in self._waits()}
+        if any(now - since > getattr(limits, name) for name, since in self._since.items()):
+            self.transport.abort()
+        self._next_look = self.loop.call_later(min(limits.header_s, limits.slow_reader_s) / CHECKS, self._look)
+
+
+class _WatchedHttp(_Watched, H11Protocol):
+    """An HTTP connection with a time limit on the next header."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:  # so that a slow reader is noticed after some seconds of sound
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        self._next_look.cancel()
+        super().handle_websocket_upgrade(event)
+
+    def _waits(self) -> set[str]:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        between = self.timeout_keep_alive_task is not None  # uvicorn ends these itself
+        return super()._waits() | (set() if answering or between else {"header_s"})
+
+
+class _WatchedWebSocket(_Watched, WebSocketsSansIOProtocol):
+    """A WebSocket that is closed in limited time, whether its client reads or not."""
+
+
+def _protocols(limits: Limits) -> tuple[type[H11Protocol], type[WebSocketsSansIOProtocol]]:
+    """Make the classes that handle connections in uvicorn, with these limits."""
+    kinds = [type(kind.__name__, (kind,), {"limits": limits}) for kind in (_WatchedHttp, _WatchedWebSocket)]
+    return kinds[0], kinds[1]
 
 
 def _listen(options: ServeOptions) -> socket.socket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
-from csmkit.checks import is_finite, is_integer
+from csmkit.checks import check_integer, check_positive, is_integer
 from csmkit.errors import InputError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -56,11 +56,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for limit in fields(self):
-            value = getattr(self, limit.name)
-            if isinstance(limit.default, int) and not (is_integer(value) and value >= 1):
-                raise InputError(f"{limit.name}={value!r}: give a whole number of at least 1")
-            if not (is_finite(value) and value > 0):
-                raise InputError(f"{limit.name}={value!r}: give a number above 0")
+            check = check_integer if isinstance(limit.default, int) else check_positive
+            check(limit.name, getattr(self, limit.name))
 
 
 @dataclass(frozen=True)
@@ -103,3 +100,8 @@ class ServeOptions:
     def is_local(self) -> bool:
         """Whether only this machine can connect."""
         return self.host in LOOPBACK
+
+
+def url(host: str, port: int) -> str:
+    """An address such as ``http://127.0.0.1:8000``."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -28,13 +28,14 @@ def read_sound(file: IO[bytes], most_s: float) -> np.ndarray:
     """The samples of a sound file, ``(samples,)`` float32 at 24 kHz.
 
     Args:
-        file: an open file at its beginning, no larger than an upload may be.
+        file: an open file, no larger than an upload may be.
         most_s: seconds of sound that it may hold.
 
     Raises:
         AudioFileError: not a sound file.
         RequestError: 413 for more than ``most_s`` seconds, 422 for a rate that no recording has.
     """
+    file.seek(0)
     name = _signature(file.read(N_SIGNATURE))
     file.seek(0)
     rate, blocks = _by_libsndfile(file, most_s) if name is None else _by_ffmpeg(file, name, most_s)

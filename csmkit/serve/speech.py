@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,15 @@ from csmkit.checks import is_finite, is_integer
 from csmkit.serve.errors import RequestError, invalid
 from csmkit.serve.feed import Feed
 from csmkit.serve.sound_formats import MEDIA_TYPES, new_encoder
-from csmkit.serve.utterance import Utterance, Wording
+from csmkit.speech.long_text import Page, Reading, Speech, speak_text
 from csmkit.speech.streams import chunk_schedule
 
 if TYPE_CHECKING:
     from csmkit.serve.models import ServedModels
     from csmkit.serve.service import Service
+    from csmkit.speech.base import SpeechGenerator
 
+FIRST_CHUNKS = (1, 1, 1, 2, 2, 3, 4, 6)  # frames: each chunk plays while the next is made, at up to 60 ms a frame
 FIELDS = (
     "input",
     "model",
@@ -41,21 +43,48 @@ N_AHEAD = 4  # chunks that may wait for the client, at most 24 frames, which are
 MOST_CHUNK_FRAMES = 125  # ten seconds
 
 
-@dataclass(frozen=True)
+@dataclass
 class SpeechRequest:
-    """A request that can be answered.
+    """A request that can be answered, and the sound that is made for it.
 
     Attributes:
         text: what was asked for.
-        utterance: what is spoken.
+        voice: speaks the text.
+        page: the text as the voice takes it.
+        schedule: number of frames in each chunk; the last one repeats.
         response_format: a key of `MEDIA_TYPES`.
         sse: events instead of a file.
     """
 
     text: str
-    utterance: Utterance
+    voice: SpeechGenerator
+    page: Page
+    schedule: Sequence[int]
     response_format: str
     sse: bool
+    _stream: Speech | None = None
+    _stopped: bool = False
+
+    @property
+    def n_frames(self) -> int:
+        """Frames made so far."""
+        codes = None if self._stream is None else self._stream.codes
+        return 0 if codes is None or not codes.numel() else codes.shape[1]
+
+    def sound(self) -> Generator[np.ndarray, None, None]:
+        """Speak the text, in chunks ``(samples,)`` float32 at 24 kHz; raises what `speak_text` does."""
+        if self._stopped:
+            return
+        self._stream = speak_text(self.voice, self.page, self.schedule)
+        with closing(self._stream):
+            while not self._stopped and (chunk := next(self._stream, None)) is not None:
+                yield chunk.numpy()
+
+    def stop_soon(self) -> None:
+        """End after the frame that is being made; never blocks, from any thread, also before the stream exists."""
+        self._stopped = True
+        if (stream := self._stream) is not None:
+            getattr(stream, "stop_soon", stream.close)()
 
 
 def parse(body: Mapping[str, Any], models: ServedModels, max_chars: int) -> SpeechRequest:
@@ -63,6 +92,8 @@ def parse(body: Mapping[str, Any], models: ServedModels, max_chars: int) -> Spee
 
     Raises:
         RequestError: 422 for a value that cannot be used or a field that has no effect here, 404 for another model.
+        InputError: a value that the voice cannot use, or a text without a word.
+        ContextOverflowError: the voice's prompt and the text do not fit the model.
     """
     for name in body:
         if name == "instructions" and not body[name]:
@@ -83,17 +114,22 @@ def parse(body: Mapping[str, Any], models: ServedModels, max_chars: int) -> Spee
         raise invalid(
             "speed other than 1 is not supported: leave it out, or change the speed where it is played", "speed"
         )
-    wording = Wording(
-        text=text,
-        speaker=models.speaker(body.get("voice", next(iter(models.speakers)))),
-        chunk_frames=_schedule(body.get("chunk_frames", Wording.chunk_frames)),
-        seed=_number(body, "seed", is_integer, "an integer in [0, 2**63)"),
+    speaker = models.speaker(body.get("voice", next(iter(models.speakers))))
+    schedule = _schedule(body.get("chunk_frames", FIRST_CHUNKS))
+    limit_ms = _number(body, "max_audio_length_ms", is_finite, "milliseconds, at least 80")
+    request = models.voice.request(
+        text,
+        speaker.number,
+        speaker.prompt,
+        max_audio_length_ms=limit_ms,
         temperature=_number(body, "temperature", is_finite, "a number of at least 0"),
         topk=_number(body, "topk", is_integer, "an integer of at least 1"),
-        max_audio_length_ms=_number(body, "max_audio_length_ms", is_finite, "milliseconds, at least 80"),
+        seed=_number(body, "seed", is_integer, "an integer in [0, 2**63)"),
     )
-    utterance = Utterance(models, wording)
-    return SpeechRequest(text, utterance, body.get("response_format", "mp3"), body.get("stream_format") == "sse")
+    page = Page(request, each_ms=0 if limit_ms is None else None)
+    Reading(models.voice, page)  # raises now for a text without words, not at the first chunk
+    sse = body.get("stream_format") == "sse"
+    return SpeechRequest(text, models.voice, page, schedule, body.get("response_format", "mp3"), sse)
 
 
 def _one_of(body: Mapping[str, Any], name: str, allowed: Sequence[str], default: str) -> None:
@@ -117,8 +153,8 @@ def _schedule(value: Any) -> tuple[int, ...]:
     return chunk_schedule(tuple(numbers))
 
 
-async def chunks(service: Service, utterance: Utterance, route: str) -> AsyncIterator[np.ndarray]:
-    """The sound of an utterance, ``(samples,)`` float32 each; waits for a stream first. Closing it stops the making.
+async def chunks(service: Service, request: SpeechRequest, route: str) -> AsyncGenerator[np.ndarray, None]:
+    """The sound of a request, ``(samples,)`` float32 each; waits for a stream first. Closing it stops the making.
 
     Raises:
         RequestError: no stream is free; or nothing was spoken.
@@ -127,7 +163,7 @@ async def chunks(service: Service, utterance: Utterance, route: str) -> AsyncIte
     asked = monotonic()
     n_samples = 0
     async with service.admission.stream():
-        feed = Feed(utterance, service.threads, N_AHEAD)
+        feed = Feed(request.sound(), request.stop_soon, service.threads, N_AHEAD)
         try:
             while (chunk := await feed.next()) is not None:
                 if not n_samples:
@@ -141,7 +177,7 @@ async def chunks(service: Service, utterance: Utterance, route: str) -> AsyncIte
         raise RequestError(500, "the voice said nothing: ask again, or with another seed", "no_speech")
 
 
-async def as_file(sound: AsyncIterator[np.ndarray], response_format: str) -> AsyncIterator[bytes]:
+async def as_file(sound: AsyncGenerator[np.ndarray, None], response_format: str) -> AsyncGenerator[bytes, None]:
     """The bytes of a file, each piece as soon as its encoder has it."""
     encoder = new_encoder(response_format)
     async with aclosing(sound):
@@ -152,14 +188,12 @@ async def as_file(sound: AsyncIterator[np.ndarray], response_format: str) -> Asy
             yield piece
 
 
-async def as_events(sound: AsyncIterator[np.ndarray], request: SpeechRequest) -> AsyncIterator[bytes]:
+async def as_events(file: AsyncGenerator[bytes, None], request: SpeechRequest) -> AsyncGenerator[bytes, None]:
     """Server-sent events: ``speech.audio.delta`` with the bytes of the file, then ``speech.audio.done``."""
-    pieces = as_file(sound, request.response_format)
-    async with aclosing(pieces):
-        async for piece in pieces:
+    async with aclosing(file):
+        async for piece in file:
             yield event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()})
-    n_words = len(request.text.split())
-    usage = {"input_tokens": n_words, "output_tokens": request.utterance.n_frames}
+    usage = {"input_tokens": len(request.text.split()), "output_tokens": request.n_frames}
     yield event({"type": "speech.audio.done", "usage": usage | {"total_tokens": sum(usage.values())}})
 
 
@@ -168,7 +202,6 @@ def event(content: Mapping[str, Any]) -> bytes:
     return f"data: {json.dumps(content)}\n\n".encode()
 
 
-def error_event(error: BaseException) -> bytes:
+def error_event(error: RequestError) -> bytes:
     """The event that ends an answer which failed on its way."""
-    assert isinstance(error, RequestError)
     return event({"type": "error", **error.body()})

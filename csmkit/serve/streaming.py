@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, TypeVar
 
-from csmkit.serve.errors import as_request_error
-from csmkit.serve.metrics import Metrics
-from csmkit.serve.security import Receive, Scope, Send, refuse
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
-log = logging.getLogger(__name__)
+from csmkit.serve.errors import RequestError, as_request_error
+from csmkit.serve.service import Service
+
+T = TypeVar("T")
 
 
 class BrokenOffError(Exception):
@@ -26,68 +27,60 @@ class StreamedAnswer:
     iterator is closed.
 
     Args:
+        service: counts the answer; its limits say how long a client is waited for, and how long the answer may take.
+        route: name under which the answer is counted.
         pieces: the bytes; what fails before the first is answered with an error's status.
         media_type: media type of the bytes.
-        route: name under which the answer is counted.
-        metrics: counts the answer.
-        slow_reader_s: seconds for which a client that reads nothing is waited for.
-        turn_s: how long the whole answer may take.
         on_error: the last bytes of an answer that fails on its way, where its format can say so; None closes the
             connection without the end of the answer.
     """
 
     def __init__(
         self,
-        pieces: AsyncIterator[bytes],
-        media_type: str,
+        service: Service,
         route: str,
-        metrics: Metrics,
-        *,
-        slow_reader_s: float,
-        turn_s: float,
-        on_error: Callable[[BaseException], bytes] | None = None,
+        pieces: AsyncGenerator[bytes, None],
+        media_type: str,
+        on_error: Callable[[RequestError], bytes] | None = None,
     ) -> None:
-        self._pieces, self._media_type, self._route, self._metrics = pieces, media_type, route, metrics
-        self._slow_reader_s, self._turn_s, self._on_error = slow_reader_s, turn_s, on_error
+        self._service, self._route, self._pieces = service, route, pieces
+        self._media_type, self._on_error = media_type, on_error
         self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def answer() -> None:
-            async with aclosing(self._pieces), asyncio.timeout(self._turn_s):
+            async with aclosing(self._pieces), asyncio.timeout(self._service.limits.turn_s):
                 async for piece in self._pieces:
                     await self._send(send, piece)
                 await self._end(send)
 
         try:
-            left = not await unless_left(answer(), receive)
+            await while_connected(answer(), receive)
+        except ClientDisconnect:
+            self._service.count_request(self._route, "left")
+            self._service.metrics.count("csmkit_clients_left_total", route=self._route)
         except Exception as error:
             await self._fail(scope, receive, send, error)
-            return
-        if left:
-            self._count("left")
 
-    async def _send(self, send: Send, piece: bytes) -> None:
-        async with asyncio.timeout(self._slow_reader_s):
+    async def _send(self, send: Send, piece: bytes, more: bool = True) -> None:
+        async with asyncio.timeout(self._service.limits.slow_reader_s):
             if not self._begun:
                 self._begun = True
                 headers = [(b"content-type", self._media_type.encode()), (b"x-accel-buffering", b"no")]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
 
     async def _end(self, send: Send) -> None:
-        async with asyncio.timeout(self._slow_reader_s):
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        self._metrics.count("csmkit_requests_total", route=self._route, status="200")
+        await self._send(send, b"", more=False)
+        self._service.count_request(self._route, 200)
 
     async def _fail(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
         answer = as_request_error(error)
         if not self._begun:
-            self._metrics.count("csmkit_requests_total", route=self._route, status=str(answer.status))
-            if answer.status in (429, 503):
-                self._metrics.count("csmkit_refused_total", reason=answer.code)
-            await refuse(scope, receive, send, answer)
+            self._service.count_request(self._route, answer.status, answer.code)
+            await answer.response()(scope, receive, send)
             return
-        self._metrics.count("csmkit_requests_total", route=self._route, status="broken")
+        self._service.count_request(self._route, "broken")
         if self._on_error is not None and not isinstance(error, TimeoutError):
             with suppress(TimeoutError):
                 await self._send(send, self._on_error(answer))
@@ -95,25 +88,21 @@ class StreamedAnswer:
                 return
         raise BrokenOffError(f"{self._route}: {answer}") from None
 
-    def _count(self, status: str) -> None:
-        self._metrics.count("csmkit_requests_total", route=self._route, status=status)
-        self._metrics.count("csmkit_clients_left_total", route=self._route)
 
-
-async def unless_left(work: Awaitable[None], receive: Receive) -> bool:
-    """Do some work as long as its client is there; False where the client left, and the work was cancelled.
+async def while_connected(work: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """Do some work as long as its client is there; returns its result.
 
     Raises:
+        ClientDisconnect: the client left, and the work was cancelled.
         Exception: what the work raises.
     """
     doing = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_left(receive))
     try:
         await asyncio.wait({doing, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if doing.done():
-            doing.result()
-            return True
-        return False
+        if not doing.done():
+            raise ClientDisconnect
+        return doing.result()
     finally:
         for task in (doing, gone):
             task.cancel()
@@ -121,6 +110,5 @@ async def unless_left(work: Awaitable[None], receive: Receive) -> bool:
 
 
 async def _left(receive: Receive) -> None:
-    message: dict[str, Any] = {}
-    while message.get("type") != "http.disconnect":
-        message = await receive()
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from csmkit.serve.feed import Feed
 from csmkit.serve.speech import event
 
 if TYPE_CHECKING:
-    from csmkit.asr.streaming import StreamingWhisperASR
+    from csmkit.asr.streaming import TranscriptionStream
     from csmkit.asr.transcriber import Transcript
     from csmkit.serve.service import Service
 
@@ -24,21 +24,6 @@ IGNORED = ("temperature", "prompt")  # hints that a server may leave out; others
 FORMATS = ("json", "text", "verbose_json")
 PIECE_S = 2.0  # seconds of sound that the recogniser gets at once
 POLL_S = 0.02
-
-
-@dataclass(frozen=True)
-class Upload:
-    """What was asked for.
-
-    Attributes:
-        sound: ``(samples,)`` float32 at 24 kHz.
-        response_format: one of `FORMATS`.
-        stream: texts as they come.
-    """
-
-    sound: np.ndarray
-    response_format: str
-    stream: bool
 
 
 def check_fields(fields: dict[str, Any]) -> None:
@@ -55,52 +40,44 @@ def check_fields(fields: dict[str, Any]) -> None:
         raise invalid(f"response_format is none of {', '.join(FORMATS)}: give one of them", "response_format")
 
 
-class Recognition(Iterator["Transcript"]):
-    """The texts of a sound: partial ones while it is read piece by piece, then the final one. See `Feed`."""
+def recognise(
+    stream: TranscriptionStream, sound: np.ndarray, deadline: float, partials: bool
+) -> Generator[Transcript, None, None]:
+    """Read a sound, piece by piece where partial texts are wanted; the final text comes last.
 
-    def __init__(self, asr: StreamingWhisperASR, sound: np.ndarray, timeout_s: float, partials: bool) -> None:
-        self._stream, self._sound = asr.stream(), sound
-        self._deadline = monotonic() + timeout_s
-        n_piece = int(PIECE_S * SAMPLE_RATE) if partials else len(sound)
-        self._starts = iter(range(0, len(sound), n_piece))
-        self._n_piece, self._over = n_piece, False
-
-    def __next__(self) -> Transcript:
-        start = next(self._starts, None)
-        if self._over:
-            raise StopIteration
-        if start is None:
-            self._over = True
-            self._stream.finish()
-            return self._stream.get_final(max(0.1, self._deadline - monotonic()))
-        self._stream.put_audio_chunk(self._sound[start : start + self._n_piece])
-        if start + self._n_piece < len(self._sound):
-            self._wait_for_partial((start + self._n_piece) / SAMPLE_RATE)
-        return self._stream.get_latest_partial()
-
-    def _wait_for_partial(self, until_s: float) -> None:
-        """Wait until the recogniser has read most of its sound, so that there are partial texts to send."""
-        while not self._stream.settled and monotonic() < self._deadline:
-            if self._stream.get_latest_partial().audio_s >= until_s - PIECE_S / 2:
-                return
-            sleep(POLL_S)
-
-    def stop_soon(self) -> None:
-        """Drop the utterance; the result of a decode in progress is discarded."""
-        self._stream.cancel()
-
-    def close(self) -> None:
-        """As `stop_soon`."""
-        self._stream.cancel()
+    Args:
+        stream: cancelled at the end.
+        sound: ``(samples,)`` float32 at 24 kHz, not empty.
+        deadline: moment by `monotonic` at which the final text must be there.
+        partials: whether to wait for partial texts.
+    """
+    n_piece = int(PIECE_S * SAMPLE_RATE) if partials else len(sound)
+    try:
+        for start in range(0, len(sound), n_piece):
+            stream.put_audio_chunk(sound[start : start + n_piece])
+            if start + n_piece < len(sound):
+                _wait_until_read(stream, (start + n_piece) / SAMPLE_RATE - PIECE_S / 2, deadline)
+            yield stream.get_latest_partial()
+        stream.finish()
+        yield stream.get_final(max(0.1, deadline - monotonic()))
+    finally:
+        stream.cancel()
 
 
-async def texts(service: Service, upload: Upload) -> AsyncIterator[Transcript]:
-    """Partial texts, the final one last. Closing it drops the utterance."""
+def _wait_until_read(stream: TranscriptionStream, audio_s: float, deadline: float) -> None:
+    """Wait until the recogniser has read most of its sound, so that there are partial texts to send."""
+    while not stream.settled and monotonic() < deadline and stream.get_latest_partial().audio_s < audio_s:
+        sleep(POLL_S)
+
+
+async def texts(service: Service, sound: np.ndarray, partials: bool) -> AsyncGenerator[Transcript, None]:
+    """The texts of a sound, see `recognise`. Closing it drops the utterance."""
     asr = service.models.asr
     assert asr is not None
     with service.admission.other():
-        recognition = await asyncio.to_thread(Recognition, asr, upload.sound, service.limits.turn_s, upload.stream)
-        feed = Feed(recognition, service.threads, 1)
+        deadline = monotonic() + service.limits.turn_s
+        stream = await asyncio.to_thread(asr.stream)
+        feed = Feed(recognise(stream, sound, deadline, partials), stream.cancel, service.threads, 1)
         try:
             while (text := await feed.next()) is not None:
                 yield text
@@ -108,29 +85,36 @@ async def texts(service: Service, upload: Upload) -> AsyncIterator[Transcript]:
             await feed.close()
 
 
-async def as_events(found: AsyncIterator[Transcript]) -> AsyncIterator[bytes]:
+async def last(found: AsyncGenerator[Transcript, None]) -> Transcript:
+    """The final text."""
+    async with aclosing(found):
+        return [text async for text in found][-1]
+
+
+async def as_events(found: AsyncGenerator[Transcript, None]) -> AsyncGenerator[bytes, None]:
     """Server-sent events: ``transcript.text.delta`` with words that stay, then ``transcript.text.done``.
 
     Deltas are what several readings agreed on. The final reading may differ: its text is in ``done``.
     """
     sent = ""
-    text = None
-    async for text in found:
-        committed = text.committed if text.committed.startswith(sent) else sent
-        if len(committed) > len(sent):
-            yield event({"type": "transcript.text.delta", "delta": committed[len(sent) :]})
-            sent = committed
-    assert text is not None
-    usage = {"type": "duration", "seconds": round(text.audio_s, 3)}
-    yield event({"type": "transcript.text.done", "text": text.text, "usage": usage})
+    async with aclosing(found):
+        async for text in found:
+            if text.committed.startswith(sent) and text.committed != sent:
+                yield event({"type": "transcript.text.delta", "delta": text.committed[len(sent) :]})
+                sent = text.committed
+    yield event({"type": "transcript.text.done", "text": text.text, "usage": usage(text)})
+
+
+def usage(text: Transcript) -> dict[str, Any]:
+    """The usage object of a recognised text."""
+    return {"type": "duration", "seconds": round(text.audio_s, 3)}
 
 
 def as_body(text: Transcript, response_format: str) -> Any:
     """The whole answer: an object, or the text for ``text``."""
     if response_format == "text":
         return text.text + "\n"
-    usage = {"type": "duration", "seconds": round(text.audio_s, 3)}
     if response_format == "json":
-        return {"text": text.text, "usage": usage}
+        return {"text": text.text, "usage": usage(text)}
     words = [{"word": word.text, "start": word.start_s, "end": word.end_s} for word in text.words]
     return {"task": "transcribe", "language": "english", "duration": text.audio_s, "text": text.text, "words": words}

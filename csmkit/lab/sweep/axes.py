@@ -10,7 +10,7 @@ from typing import Any
 
 import csmkit.plugins as plugins
 from csmkit.asr.directory import NAMES, resolve
-from csmkit.checks import is_integer
+from csmkit.checks import check_integer
 from csmkit.csm.config import Sampling
 from csmkit.errors import CheckpointNotFoundError, InputError
 from csmkit.speech.settings import Request
@@ -46,13 +46,6 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(word), choices, n=1, cutoff=0.5)
     did_you_mean = f"did you mean {close[0]!r}? " if close else ""
     return f"{did_you_mean}there are {', '.join(choices)}"
-
-
-def check_integer(name: str, value: Any, least: int) -> int:
-    """A whole number of at least so many; InputError for anything else."""
-    if not is_integer(value) or value < least:
-        raise InputError(f"{name}={value!r}: give a whole number of at least {least}")
-    return int(value)
 
 
 def check_choice(name: str, value: Any, allowed: Iterable[str]) -> str:

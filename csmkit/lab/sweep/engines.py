@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from typing import Any
 
+from csmkit.checks import check_integer
 from csmkit.errors import InputError, MissingDependencyError, ResultsError
-from csmkit.lab.sweep.axes import check_choice, check_integer
+from csmkit.lab.sweep.axes import check_choice
 from csmkit.lab.sweep.plan import Planned
 from csmkit.lab.sweep.recipe import Recipe
 from csmkit.lab.sweep.worker import Done, run_task, worker_of

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import csmkit.plugins as plugins
-from csmkit.checks import is_finite
+from csmkit.checks import check_integer, is_finite
 from csmkit.errors import InputError
 from csmkit.lab.metrics.registry import Measure
-from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, check_integer, nearest
+from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, nearest
 from csmkit.lab.texts import TEXT_SETS, draw_texts, read_texts
 from csmkit.stack import PRESETS, find_models
 from csmkit.text.markup import speakable

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-
-import numpy as np
 
 from csmkit.audio import SAMPLE_RATE
 from csmkit.serve.sound_formats import pcm16
 from csmkit.speech.streams import INTERRUPTED
 
 if TYPE_CHECKING:
-    from csmkit.chat.chatbot import StreamingConversationalChatbot
     from csmkit.chat.events import Event
 
 Send = Callable[..., Awaitable[None]]
@@ -26,25 +23,6 @@ SHOWN = ("ttfa_ms", "ttfa_audible_ms", "llm_ttft_ms", "rtf", "audio_s", "max_und
 def new_id(kind: str) -> str:
     """Make a unique id such as ``item_3f…``."""
     return f"{kind}_{uuid4().hex[:20]}"
-
-
-class TurnEvents(Iterator["Event"]):
-    """The events of a chatbot's turn, as a `csmkit.serve.feed.Source`."""
-
-    def __init__(self, chatbot: StreamingConversationalChatbot, text: str, sound: np.ndarray | None) -> None:
-        self._chatbot = chatbot
-        self._events = chatbot.process_streaming(text, user_audio=sound)
-
-    def __next__(self) -> Event:
-        return next(self._events)
-
-    def stop_soon(self) -> None:
-        """Stop language model and voice."""
-        self._chatbot.interrupt()
-
-    def close(self) -> None:
-        """End the turn and free its resources."""
-        self._events.close()
 
 
 @dataclass

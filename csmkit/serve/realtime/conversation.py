@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import json
-import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -21,18 +20,17 @@ from csmkit.live.turn_detector import TurnChange
 from csmkit.live.voice_activity import level_dbfs
 from csmkit.serve.errors import RequestError, as_request_error, invalid
 from csmkit.serve.feed import Feed
-from csmkit.serve.realtime.answer import Answer, TurnEvents, new_id
+from csmkit.serve.realtime.answer import Answer, new_id
 from csmkit.serve.realtime.hearing import Hearing, SpokenTurn
 from csmkit.serve.realtime.items import Items, spoken_item, user_text, written_item
 from csmkit.serve.realtime.settings import Settings
 from csmkit.serve.sound_formats import from_pcm16
-from csmkit.serve.utterance import FIRST_CHUNKS
+from csmkit.serve.speech import FIRST_CHUNKS
+from csmkit.serve.transcriptions import usage
 
 if TYPE_CHECKING:
     from csmkit.llm.transformers import LLM, Message
     from csmkit.serve.service import Service
-
-log = logging.getLogger(__name__)
 
 N_AHEAD = 8  # events of a turn that may wait for the client
 BURST_S = 5.0  # so many seconds' worth of messages may come at once
@@ -239,9 +237,8 @@ class Conversation:
             return
         finally:
             turn.stream.cancel()
-        usage = {"type": "duration", "seconds": round(final.audio_s, 3)}
         name = "conversation.item.input_audio_transcription.completed"
-        await self._send(name, **at, transcript=final.text, usage=usage)
+        await self._send(name, **at, transcript=final.text, usage=usage(final))
         item = spoken_item(item_id, final.text)
         self._items.update(item)
         await self._send("conversation.item.done", previous_item_id=before, item=item)
@@ -323,8 +320,8 @@ class Conversation:
         try:
             await answer.begin(before)
             async with self._service.admission.stream():
-                events = TurnEvents(self._chatbot, text, sound)
-                feed: Feed[Any] = Feed(events, self._service.threads, N_AHEAD)
+                events = self._chatbot.process_streaming(text, user_audio=sound)
+                feed = Feed[Any](events, self._chatbot.interrupt, self._service.threads, N_AHEAD)
                 try:
                     await self._pass_on(answer, feed)
                 finally:
