@@ -70,7 +70,7 @@ def clauses_of(composer: Composer, n_turns: int) -> Counter[str]:
         for _ in range(MAX_TURNS):
             answer = talk.turn().answer
             splitter = ClauseSplitter(options.first_words, options.most_words)
-            text = written(answer, frozenset(talk.names))
+            text = written(answer)
             clauses = [clause for word in text.split() for clause in splitter.push(f"{word} ")] + splitter.flush()
             said.update(clause.spoken.lower() for clause in clauses)
             said.update(sentences_of(answer))

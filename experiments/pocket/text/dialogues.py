@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
@@ -23,7 +23,7 @@ from experiments.pocket.text.intents import (
     slots_of,
     written,
 )
-from experiments.pocket.text.morphology import bend
+from experiments.pocket.text.memory import Memory
 from experiments.pocket.text.sums import DAYS, DECLINED, NUMBERS, count_turn, day_turn, sum_turn
 from experiments.pocket.text.typed import as_typed
 from experiments.pocket.text.vocabulary import load_vocabulary
@@ -48,10 +48,8 @@ BETTER_SHARE = 0.2
 """How often what is said in a sad mood ends it."""
 LEAD_SHARE, TWICE_SHARE = 0.1, 0.05
 """How often a short remark comes before what the user says, and how often it is said in two ways."""
-NAMES_TOLD = ("name", "name", "petname", "relative")
-"""What users tell more often than the other things that are remembered."""
-NAME_AND_JOB_SHARE = 0.15
-"""How often who says the name says the job, too."""
+PLAN_SHARE, PLAN_TURNS = 0.5, 8
+"""How many of the talks of at least so many turns have several things told at first and asked for at last."""
 REMARK_AFTER_SHARE, ASIDE_TURNS = 0.3, 3
 """How often a remark on it follows a joke, a fact or an answer; for how many turns "another one" still means it."""
 GENERAL_REMARK_SHARE = 0.06
@@ -151,7 +149,9 @@ REMARKS = {
 """What users say to an answer, by the topic of the answer; ``known`` and ``unknown`` are of what was told."""
 JUST_A_JOKE = ("it's only a joke.", "it's only a joke, don't think too hard.")
 _COPIED = "\x00"
-ANSWER_KEYS = ("o", "a", "t", "q", "w", "y", "m", "known", "unknown", "unclear")
+ANSWER_KEYS = (
+    "o", "a", "t", "q", "w", "y", "m", "known", "known 2", "known 3", "unknown", "fixed", "right", "wrong", "unclear",
+)  # fmt: skip
 ANSWER_LISTS = ("joke", "tale", "riddle", "fact line")
 """What answers are made of: the lines of the text files, and the lists that answers draw from."""
 _EVERYDAY = (
@@ -213,7 +213,6 @@ class Composer:
         lists["age"] = [f"{ten} {one}".strip() for ten in tens for one in ("", *NUMBERS[1:10])] + list(NUMBERS[10:20])
         lists["city name"] += lists["country"]
         lists["city name"] += rng.sample(lists["place proper"], min(len(lists["place proper"]), 60))
-        self.places = frozenset(lists["place proper"])
         self.common = frozenset(vocabulary.words) - frozenset(lists["name"])
         self.filler = Filler(lists, rng, {"gib": lambda: made_up(rng), "name": self._some_name})
         self.intents = {intent.name: intent for intent in read_paragraphs(INTENTS)}
@@ -224,12 +223,14 @@ class Composer:
         """The first turn's topic and the messages of one dialogue; it may begin in the middle of a talk."""
         talk = Talk(self)
         n_turns = self.rng.choice((1, 2, 4, 6, 8, 12, 16, 24, 34, MAX_TURNS))
+        if n_turns >= PLAN_TURNS and self.rng.random() < PLAN_SHARE:
+            talk.plan(n_turns)
         turns = [talk.turn() for _ in range(n_turns)]
         messages: list[Message] = []
         if self.rng.random() < 0.35:
             messages.append(_message("system", " ".join(self.rng.sample(SYSTEM_PROMPTS, self.rng.randint(1, 3)))))
         for index, turn in enumerate(turns):
-            answer = written(turn.answer, frozenset(talk.names)).split()
+            answer = written(turn.answer).split()
             cut = index + 1 < len(turns) and self.rng.random() < CUT_SHARE
             kept = answer[: self.rng.randint(1, len(answer))] if cut else answer
             messages.append(_message("user", as_typed(turn.user, self.rng)))
@@ -248,7 +249,7 @@ class Composer:
 
         Sums and counting are not among them.
         """
-        paragraphs = (self.intents, self.questions, self.after, self.memories, self.moods, self.better)
+        paragraphs = (self.intents, self.questions, self.after, self.memories, self.moods, self.better, self.recall)
         templates = [*JUST_A_JOKE, "that was easy.", "do you have another one?", "i like numbers."]
         templates += [template for line in DECLINED for template in sentences_of(line)]
         for paragraph in (p for group in paragraphs for p in group.values()):
@@ -280,8 +281,8 @@ class Composer:
         draw = self.rng.random()
         if draw >= self.odd_names:
             return self.rng.choice(self.grammar.lists["name"])
-        if draw >= self.odd_names / 3:
-            return self.rng.choice(self.grammar.lists["person proper"])
+        if draw >= self.odd_names / 4:
+            return self.rng.choice(self.grammar.lists["first name" if draw > self.odd_names * 0.6 else "person proper"])
         while (name := made_up(self.rng)) in self.common or len(name) < 3:
             pass
         return name
@@ -292,12 +293,16 @@ class Composer:
         self.memories: dict[str, Intent] = {}
         self.moods: dict[str, Intent] = {}
         self.better: dict[str, Intent] = {}
+        self.recall: dict[str, Intent] = {}
         for paragraph in read_paragraphs(CONVERSATION):
             kind, _, name = paragraph.name.partition(" ")
             if kind == "list:":
                 self.grammar.lists[name] = paragraph["items"]
             else:
-                kinds = {"question": self.questions, "after": self.after, "memory": self.memories, "mood": self.moods}
+                kinds = {
+                    "question": self.questions, "after": self.after, "memory": self.memories, "mood": self.moods,
+                    "recall": self.recall,
+                }  # fmt: skip
                 kinds.get(kind, self.better)[name] = paragraph
 
 
@@ -306,8 +311,9 @@ class Talk:
 
     def __init__(self, composer: Composer) -> None:
         self.composer, self.rng, self.filler = composer, composer.rng, composer.filler
-        self.told: dict[str, dict[str, str]] = {}
-        self.names: set[str] = set()
+        self.memory = Memory(composer.memories, composer.recall["everything"], composer.filler, composer.phrase)
+        self.due: dict[int, Callable[[], Turn]] = {}
+        self.n_turns = 0
         self.last: Turn | None = None
         self.question = self.mood = self.thing = ""
         self.aside, self.is_told = 0, False
@@ -316,8 +322,11 @@ class Talk:
     def turn(self) -> Turn:
         """The next exchange."""
         question, self.question = self.question, ""
-        draw = self.rng.random()
-        if question and draw < REPLY_SHARE:
+        draw, due = self.rng.random(), self.due.get(self.n_turns)
+        self.n_turns += 1
+        if due:
+            turn = due()
+        elif question and draw < REPLY_SHARE:
             turn = self._reply(self.composer.questions[question])
         elif self.last and draw > 1 - FOLLOW_SHARE:
             turn = self._follow_up(self.last)
@@ -328,6 +337,8 @@ class Talk:
         else:
             turn = self._fresh()
         self.last = turn
+        if turn.topic not in {"known", "unknown"} and not turn.topic.startswith("memory "):
+            self.memory.notice(turn.user)
         self._note_thing(turn)
         self.mood = next(iter(self.composer.intents.get(turn.topic, Intent(""))["mood"]), "")
         return turn
@@ -346,6 +357,14 @@ class Talk:
     @staticmethod
     def _remark_share(last: Turn) -> float:
         return REMARK_AFTER_SHARE if last.topic in REMARKS else GENERAL_REMARK_SHARE
+
+    def plan(self, n_turns: int) -> None:
+        """Have things told in the first quarter of so many turns and asked for in the last quarter."""
+        quarter = n_turns // 4
+        for _ in range(self.rng.randint(1, 5)):
+            self.due[self.rng.randrange(quarter)] = self._tell
+        for _ in range(self.rng.randint(2, 6)):
+            self.due[self.rng.randrange(n_turns - quarter, n_turns)] = lambda: self._ask(oldest=True)
 
     def _remark(self, last: Turn) -> Turn:
         """What the user says to the answer: praise, thanks, surprise, disappointment, or that one shall be told."""
@@ -455,32 +474,21 @@ class Talk:
         return Turn(last.topic, user, self.rng.choice(own or after["a"]))
 
     def _tell(self, kind: str | None = None, reply: bool = False) -> Turn:
-        memory = self.composer.memories[kind or self.rng.choice([*NAMES_TOLD, *self.composer.memories])]
-        name = memory.name.removeprefix("memory ")
-        bound = self.told[name] = {"it": self.filler.fill(f"<{memory['list'][0]}>", {})}
-        if name in {"name", "petname", "relative"} or bound["it"] in self.composer.places:
-            self.names.update(bound["it"].split())
-        user = self.filler.fill(self.composer.phrase(memory["reply" if reply else "u"]), bound)
-        if name == "name" and self.rng.random() < NAME_AND_JOB_SHARE:
-            job = self.filler.fill("<job told>", {})
-            self.told["job"] = {"it": job}
-            how = self.rng.choice((", i'm", " and i work as", ". i'm"))
-            user += f"{how} {bend(job, 'a')}"
-        return Turn(memory.name, user, self.filler.fill(self.rng.choice(memory["a"]), dict(bound)))
+        turn = self.memory.tell(kind, reply)
+        self._await_reply(turn)
+        return turn
 
-    def _ask(self) -> Turn:
-        known = [*self.told, *self.told, *self.told, "name"]
-        kind = self.rng.choice(known if self.rng.random() < 0.75 else [*self.composer.memories])
-        memory = self.composer.memories[kind]
-        told = self.told.get(kind, {})
-        bound = dict(told) if self.rng.random() < 0.8 else {}
-        user = self.filler.fill(self.composer.phrase(memory["ask"]), bound)
-        known = bool(told) and all(told.get(slot, word) == word for slot, word in bound.items())
-        answers = memory["known" if known else "unknown"]
-        answer = self.filler.fill(self.rng.choice(answers), {**told, **bound})
-        if kind == "name" and answer.endswith("?"):
+    def _ask(self, oldest: bool = False) -> Turn:
+        turn = self.memory.ask(oldest)
+        self._await_reply(turn)
+        return turn
+
+    def _await_reply(self, turn: Turn) -> None:
+        """Have the user answer the question that a turn ends with."""
+        if turn.answer.endswith("do you like it?"):
+            self.question = "likeit"
+        elif turn.answer.endswith("?"):
             self.question = "name"
-        return Turn("known" if known else "unknown", user, answer)
 
 
 def _things_in(text: str) -> list[str]:
