@@ -9,7 +9,7 @@ import pytest
 
 from csmkit.errors import InputError, PluginError
 from csmkit.lab.metrics.registry import Measure
-from csmkit.lab.sweep.plan import batches, plan, tasks
+from csmkit.lab.sweep.plan import plan, tasks
 from csmkit.lab.sweep.recipe import Recipe, load_recipe, make_recipe
 from csmkit.plugins import register
 
@@ -164,7 +164,7 @@ def test_another_model_text_or_metric_makes_another_trial():
 def test_batches_hold_what_differs_only_in_what_a_row_may():
     made = recipe(axes={"chunk_frames": [2, 6], "temperature": [0.3, 0.9]}, metrics=["wer"], batch=5)
     trials = plan(made, NO_MODELS)
-    together = batches(trials, 5)
+    together = tasks(made, trials)
     assert sorted(t.trial_id for batch in together for t in batch) == sorted(t.trial_id for t in trials)
     assert all(len({t.point["chunk_frames"] for t in batch}) == 1 and len(batch) <= 5 for batch in together)
     assert any(len({t.point["temperature"] for t in batch}) == 2 for batch in together)

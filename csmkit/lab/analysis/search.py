@@ -7,14 +7,12 @@ the same file: a search that is stopped goes on, and a report is made as usual. 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from csmkit.errors import InputError, MissingDependencyError
-from csmkit.files.writer import write_whole
+from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import column_of
 from csmkit.lab.analysis.findings import with_derived
 from csmkit.lab.analysis.rows import pareto_front
@@ -22,9 +20,10 @@ from csmkit.lab.analysis.statistics import central
 from csmkit.lab.sweep.axes import AXES
 from csmkit.lab.sweep.plan import plan
 from csmkit.lab.sweep.recipe import Recipe
-from csmkit.lab.sweep.row_file import plain, read_rows
+from csmkit.lab.sweep.row_file import read_rows, write_json
 from csmkit.lab.sweep.runner import RECIPE, SweepSummary, run_sweep
 from csmkit.lab.sweep.worker import model_checksums
+from csmkit.plugins import library
 
 FRONT = "front.json"
 
@@ -56,17 +55,14 @@ def run_search(recipe: Recipe, folder: Path, **options: Any) -> SweepSummary:
         figures = _figures(one, folder, aims)
         study.tell(trial, [figures[name] for name in aims])
         found.append({**{name: values[0] for name, values in point.items()}, **figures})
-    write_whole(folder / RECIPE, json.dumps(plain(recipe.as_json()), indent=1).encode() + b"\n")
-    write_whole(folder / FRONT, json.dumps(plain(pareto_front(found, aims)), indent=1).encode() + b"\n")
+    write_json(folder / RECIPE, recipe.as_json())
+    write_json(folder / FRONT, pareto_front(found, aims))
     counts = [sum(getattr(item, name) for item in done) for name in ("n_trials", "n_skipped", "n_run", "n_failed")]
     return SweepSummary(folder, *counts)
 
 
 def _study(recipe: Recipe) -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("optuna", "search") from error
+    optuna = library("optuna", "search")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ways = ["minimize" if way == "lower" else "maximize" for way in recipe.search["aims"].values()]
     kind = optuna.samplers.NSGAIISampler if len(ways) > 1 else optuna.samplers.TPESampler
@@ -91,11 +87,10 @@ def _figures(recipe: Recipe, folder: Path, aims: Mapping[str, str]) -> dict[str,
     mine = {trial.trial_id for trial in plan(recipe, model_checksums(recipe))}
     rows = [with_derived(row) for row in read_rows(folder) if row["trial_id"] in mine and not row.get("error")]
     figures = {}
-    for name in aims:
-        column = column_of(name)
-        known = [row for row in rows if name in row]
-        value = central(known, name, weight=column.weight, share=column.share)
+    for item in map(column_of, aims):
+        known = [row for row in rows if item.column in row]
+        value = central(known, item.column, weight=item.weight, share=item.share)
         if value is None:
-            raise InputError(f"aim {name!r} was measured in no row: name a column of {', '.join(recipe.metrics)}")
-        figures[name] = value
+            raise InputError(f"aim {item.column!r} was measured in no row: name one of {', '.join(recipe.metrics)}")
+        figures[item.column] = value
     return figures

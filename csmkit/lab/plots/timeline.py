@@ -6,7 +6,7 @@ An event's ``t`` is when it was handed out. What happens in other threads or bet
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
@@ -65,10 +65,8 @@ def _draw(axes: Any, row: Any, lane: int, look: int, moments: dict[str, int], sc
     if start is None or (end is not None and end < start):
         raise InputError(f"span of {row['lane']!r} from {start} to {end} ms: give a start and an end not before it")
     if end is not None:
-        colour = COLOURS[look % len(COLOURS)]
-        hatch = _HATCHES[look % len(_HATCHES)]
-        edge = {"edgecolor": BLACK, "linewidth": 0.5 * scale}
-        axes.barh(lane, end - start, 0.56, start, color=colour, alpha=0.75, hatch=hatch, **edge)
+        look_of = {"color": COLOURS[look % len(COLOURS)], "hatch": _HATCHES[look % len(_HATCHES)], "alpha": 0.75}
+        axes.barh(lane, end - start, 0.56, start, edgecolor=BLACK, linewidth=0.5 * scale, **look_of)
         return
     label = str(row["label"])
     new = label not in moments
@@ -90,7 +88,17 @@ def _draw(axes: Any, row: Any, lane: int, look: int, moments: dict[str, int], sc
 
 def chunk_rows(events: Iterable[Event]) -> list[dict[str, Any]]:
     """One row a chunk: ``turn_id``, ``chunk`` from 1, ``arrival_ms`` since the call, ``duration_ms``, ``n_frames``."""
-    return [_chunk(event) for event in events if event["type"] == "audio_chunk"]
+    return [
+        {
+            "turn_id": event["turn_id"],
+            "chunk": event["chunk_num"],
+            "arrival_ms": event["t"] * 1000,
+            "duration_ms": len(event["data"]) * 1000 / SAMPLE_RATE,
+            "n_frames": len(event["data"]) / FRAME_SAMPLES,
+        }
+        for event in events
+        if event["type"] == "audio_chunk"
+    ]
 
 
 def turn_rows(events: Iterable[Event]) -> list[dict[str, Any]]:
@@ -110,24 +118,10 @@ def turn_rows(events: Iterable[Event]) -> list[dict[str, Any]]:
     turns = {event["turn_id"] for event in kept}
     if len(turns) != 1:
         raise InputError(f"events of {len(turns)} turns: give those of one, all with the same turn_id")
-    rows = [*_spans(kept), *_from_events(kept), *_playback(chunk_rows(kept))]
+    spans = [span for event in kept if event["type"] == "complete" for span in event["spans"]]
+    rows = [*spans, *_from_events(kept), *_playback(chunk_rows(kept))]
     turn_id = turns.pop()
     return [{"turn_id": turn_id, **row} for row in sorted(rows, key=lambda row: LANES.index(row["lane"]))]
-
-
-def _chunk(event: Mapping[str, Any]) -> dict[str, Any]:
-    n_samples = len(event["data"])
-    return {
-        "turn_id": event["turn_id"],
-        "chunk": event["chunk_num"],
-        "arrival_ms": event["t"] * 1000,
-        "duration_ms": n_samples * 1000 / SAMPLE_RATE,
-        "n_frames": n_samples / FRAME_SAMPLES,
-    }
-
-
-def _spans(events: list[Any]) -> list[dict[str, Any]]:
-    return [dict(span) for event in events if event["type"] == "complete" for span in event["spans"]]
 
 
 def _event_row(lane: str, label: str, start_ms: float, end_ms: float | None = None) -> dict[str, Any]:
@@ -135,13 +129,12 @@ def _event_row(lane: str, label: str, start_ms: float, end_ms: float | None = No
 
 
 def _from_events(events: list[Any]) -> list[dict[str, Any]]:
-    lanes = {"audio_chunk": "chunks", "partial_text": "recogniser", "final_text": "recogniser"}
-    labels = {"audio_chunk": "handed out", "partial_text": "partial", "final_text": "final"}
-    return [
-        _event_row(lanes[event["type"]], labels[event["type"]], event["t"] * 1000)
-        for event in events
-        if event["type"] in lanes
-    ]
+    known = {
+        "audio_chunk": ("chunks", "handed out"),
+        "partial_text": ("recogniser", "partial"),
+        "final_text": ("recogniser", "final"),
+    }
+    return [_event_row(*known[event["type"]], event["t"] * 1000) for event in events if event["type"] in known]
 
 
 def _playback(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:

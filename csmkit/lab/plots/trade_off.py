@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from csmkit.errors import InputError
@@ -70,23 +71,24 @@ def trade_off(
     drawn = [row for row in summary if row["median"] is not None]
     if not drawn:
         raise InputError(f"column {metric!r} was measured in none of {len(trials)} rows: choose another metric")
-    values = [row[parameter] for row in drawn]
-    places = _places(values)
-    known = grouped(trials, [*by, parameter]) if units else {}
+    places = _places([row[parameter] for row in drawn])
+    lines = grouped(drawn, by)
     with paper(2.3) as figure:
         axes = figure.subplots()
-        lines = grouped(drawn, by)
         for index, (names, points) in enumerate(lines.items()):
-            at = [place + _offset(places, index, len(lines)) for place in (places[row[parameter]] for row in points)]
+            offset = _offset(places, index, len(lines))
+            at = [places[row[parameter]] + offset for row in points]
             _draw(axes, at, points, Manner.of(index), str(*names or [metric]), joined=_on_scale(places))
-            texts = [known[*names, row[parameter]] for row in points] if units else []
-            _scatter(axes, at, [text_figures(some, metric, units[0], weight)[:MOST_POINTS] for some in texts])
+            if units:
+                known = grouped(trials, [*by, parameter])
+                texts = [text_figures(known[*names, row[parameter]], metric, units[0], weight) for row in points]
+                _scatter(axes, at, texts)
         _label_places(axes, places)
         if decades:
             axes.set_yscale("log")
         _compare(axes, line or _line_of(metric))
         note(axes, _counted(trials, units), (1, 1), 4)
-        axes.set_xlabel(parameter_label or axis_label(parameter, values))
+        axes.set_xlabel(parameter_label or axis_label(parameter, places))
         axes.set_ylabel(metric_label or axis_label(metric))
         legend_above(figure, axes, axis_label(group, [name for (name,) in lines]) if group else None)
     return figure
@@ -122,13 +124,11 @@ def _offset(places: dict[Any, float], index: int, n_lines: int) -> float:
 
 
 def _draw(axes: Any, at: list[float], points: list[Row], manner: Manner, label: str, *, joined: bool) -> None:
-    order = sorted(range(len(at)), key=at.__getitem__)
-    rows = [points[index] for index in order]
-    below, above = ([_reach(row, bound) for row in rows] for bound in ("low", "high"))
+    at, rows = zip(*sorted(zip(at, points, strict=True), key=itemgetter(0)), strict=True)
     axes.errorbar(
-        [at[index] for index in order],
+        at,
         [row["median"] for row in rows],
-        yerr=(below, above),
+        yerr=[[_reach(row, bound) for row in rows] for bound in ("low", "high")],
         label=label,
         color=manner.color,
         linestyle=manner.linestyle if joined else "",  # there is nothing between two names
@@ -141,9 +141,10 @@ def _draw(axes: Any, at: list[float], points: list[Row], manner: Manner, label: 
 
 def _scatter(axes: Any, at: Iterable[float], texts: Iterable[Sequence[float]]) -> None:
     """The figure of each text as a faint point, behind: what the interval is made of."""
-    for place, figures in zip(at, texts, strict=False):
+    for place, figures in zip(at, texts, strict=True):
         if len(figures) > 1:
-            axes.plot([place] * len(figures), figures, ".", color=GREY, alpha=0.3, markersize=2.5, zorder=1)
+            shown = figures[:MOST_POINTS]
+            axes.plot([place] * len(shown), shown, ".", color=GREY, alpha=0.3, markersize=2.5, zorder=1)
 
 
 def _counted(trials: list[Row], units: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from csmkit.errors import MissingDependencyError, ResultsError
+from csmkit.errors import ResultsError
 from csmkit.files.writer import write_whole
 from csmkit.lab.analysis.columns import in_words
 from csmkit.lab.analysis.findings import Findings, analyse
@@ -21,6 +21,7 @@ from csmkit.lab.report.figures import Picture, draw_figures
 from csmkit.lab.report.folder import MANIFEST, write_manifest, write_table
 from csmkit.lab.report.latex import BIBLIOGRAPHY, PAPER, REFERENCES, paper_text
 from csmkit.lab.sweep.row_file import read_rows
+from csmkit.plugins import library
 
 REPORT, RECIPE, PAGE = "report.html", "recipe.json", Path(__file__).with_name("page.html")
 MOST_CLIPS = 12
@@ -93,11 +94,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _render(
     folder: Path, findings: Findings, recipe: Mapping[str, Any], pictures: Sequence[Picture], parts: Mapping[str, Any]
 ) -> str:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("jinja2", "eval") from error
-    surroundings = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    surroundings = library("jinja2", "eval").Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     surroundings.filters |= {"shown": shown, "words": in_words}
     rows = findings.rows
     first = _answering(findings, pictures)

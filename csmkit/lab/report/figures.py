@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from csmkit.errors import InputError
 from csmkit.lab import plots
-from csmkit.lab.analysis.columns import Column, in_words
+from csmkit.lab.analysis.columns import in_words
 from csmkit.lab.analysis.findings import Findings
 from csmkit.lab.analysis.pairs import CLEAR, setting, shown
 from csmkit.lab.analysis.rows import is_number, pareto_front
@@ -44,43 +44,60 @@ def draw_figures(findings: Findings, folder: Path) -> list[Picture]:
 
     Args:
         findings: the analysis of the sweep.
-        folder: folder of the results.
+        folder: folder of the results; the figures of a former report are removed.
 
     Returns:
-        The figures. Those of a former report are gone; where all trials agree there is nothing to see.
+        The figures. Where all trials agree there is nothing to see, and no figure.
     """
     for old in (folder / FIGURES).glob("*"):
         old.unlink()
-    pictures = [
-        _saved(findings, axis, item.column, folder / FIGURES / f"{item.column}_by_{axis}")
-        for axis in findings.axes
-        for item in findings.headlines
-        if len({row.get(item.column) for row in _shown_rows(findings.rows, findings, axis)} - {None}) > 1
+    return [
+        Picture(plots.save(figure, folder / FIGURES / name)[1], caption, f"{caption}{more}")
+        for draw in (_forests, _fronts, _over_axes)
+        for name, figure, caption, more in draw(findings)
     ]
-    return [*_forests(findings, folder), *_fronts(findings, folder), *pictures]
 
 
-def _forests(findings: Findings, folder: Path) -> list[Picture]:
-    pictures = []
+Drawn = tuple[str, plots.PaperFigure, str, str]
+"""Name of a file, the figure, its caption, and what the alternative text says more."""
+
+
+def _forests(findings: Findings) -> Iterator[Drawn]:
     for axis in findings.axes:
         figure = draw_forest(findings, axis)
         if figure is not None:
-            path = plots.save(figure, folder / FIGURES / f"differences_by_{axis}")[1]
             meaning = "in margins (grey band: does not matter); filled points are clear"
             caption = f"Paired differences by {in_words(axis)}, {meaning}"
-            pictures.append(Picture(path, caption, f"{caption}. The numbers are in the tables of differences."))
-    return pictures
+            yield f"differences_by_{axis}", figure, caption, ". The numbers are in the tables of differences."
 
 
-def _fronts(findings: Findings, folder: Path) -> list[Picture]:
+def _fronts(findings: Findings) -> Iterator[Drawn]:
     """Time to first audio against word errors, of each combination of settings."""
     figure = draw_front(findings)
-    if figure is None:
-        return []
-    path = plots.save(figure, folder / FIGURES / "first_audio_against_word_errors")[1]
-    caption = "Time to first audio against word errors, a point each setting; filled points are beaten by no other"
-    best = "; ".join(str(row["setting"]) for row in pareto_front(_front_rows(findings), FRONT_AIMS))
-    return [Picture(path, caption, f"{caption}: {best}")]
+    if figure is not None:
+        caption = "Time to first audio against word errors, a point each setting; filled points are beaten by no other"
+        best = "; ".join(str(row["setting"]) for row in pareto_front(_front_rows(findings), FRONT_AIMS))
+        yield "first_audio_against_word_errors", figure, caption, f": {best}"
+
+
+def _over_axes(findings: Findings) -> Iterator[Drawn]:
+    for axis in findings.axes:
+        held, group = _held(findings, axis), _group(findings, axis)
+        names = [axis, *([group] if group else [])]
+        places = f", {setting(held)}" if held else ""
+        lines = f", a line for each {in_words(group)}" if group else ""
+        for item in findings.headlines:
+            rows = _shown_rows(findings.rows, findings, axis)
+            if len({row.get(item.column) for row in rows} - {None}) > 1:
+                label = f"{item.label[0].upper()}{item.label[1:]}"
+                caption = f"{label}, {item.statistic}, by {in_words(axis)}{lines}{places}"
+                points = [
+                    f"{setting({name: row[name] for name in names if name in row})} "
+                    f"{item.with_interval(row[item.column])}"
+                    for row in _shown_rows(findings.table, findings, axis)
+                ]
+                figure = draw_figure(findings, axis, item.column)
+                yield f"{item.column}_by_{axis}", figure, caption, f": {'; '.join(points)}"
 
 
 def draw_front(findings: Findings) -> plots.PaperFigure | None:
@@ -127,7 +144,8 @@ def draw_figure(findings: Findings, axis: str, column: str) -> plots.PaperFigure
         for some in (rows, known)
     )
     summary = [{**row, **vars(row[column])} for row in table] or None
-    label = textwrap.fill(_label(headline), LABEL_LETTERS)
+    label = headline.label if headline.weight is None else f"{headline.label}, {headline.statistic}"
+    label = textwrap.fill(label, LABEL_LETTERS)
     kind = {"weight": headline.weight, "share": headline.share}
     return plots.trade_off(rows, axis, column, group, metric_label=label, units=UNITS, summary=summary, **kind)
 
@@ -155,29 +173,6 @@ def draw_forest(findings: Findings, axis: str) -> plots.PaperFigure | None:
     return plots.forest(rows) if rows else None
 
 
-def _saved(findings: Findings, axis: str, column: str, path: Path) -> Picture:
-    held, group = _held(findings, axis), _group(findings, axis)
-    (item,) = [item for item in findings.headlines if item.column == column]
-    places = f", {setting(held)}" if held else ""
-    lines = f", a line for each {in_words(group)}" if group else ""
-    written = plots.save(draw_figure(findings, axis, column), path)
-    caption = f"{item.label[0].upper()}{item.label[1:]}, {item.statistic}, by {in_words(axis)}{lines}{places}"
-    ends = "; ".join(
-        f"{shown_point} {item.with_interval(interval)}" for shown_point, interval in _points(findings, axis, item)
-    )
-    return Picture(written[1], caption, f"{caption}: {ends}")
-
-
-def _points(findings: Findings, axis: str, item: Column) -> list[tuple[str, Any]]:
-    """What a figure shows, for those who do not see it: its settings and their intervals."""
-    group = _group(findings, axis)
-    names = [axis, *([group] if group else [])]
-    return [
-        (setting({name: row[name] for name in names if name in row}), row[item.column])
-        for row in _shown_rows(findings.table, findings, axis)
-    ]
-
-
 def _shown_rows(rows: Sequence[dict[str, Any]], findings: Findings, axis: str) -> list[dict[str, Any]]:
     """Those of some rows that a figure shows: the other ones have another axis at another value than its baseline."""
     held = _held(findings, axis)
@@ -194,7 +189,3 @@ def _group(findings: Findings, axis: str) -> str | None:
 def _held(findings: Findings, axis: str) -> Mapping[str, Any]:
     shown_axes = (axis, _group(findings, axis))
     return {name: value for name, value in findings.baseline.items() if name not in shown_axes}
-
-
-def _label(headline: Column) -> str:
-    return headline.label if headline.weight is None else f"{headline.label}, {headline.statistic}"

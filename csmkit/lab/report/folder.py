@@ -17,7 +17,7 @@ from csmkit.files.addresses import find_store, open_address
 from csmkit.files.writer import write_whole
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.sweep.axes import AXES
-from csmkit.lab.sweep.row_file import DAMAGED, ROWS, plain
+from csmkit.lab.sweep.row_file import DAMAGED, ROWS, write_json
 from csmkit.lab.sweep.worker import origin
 
 logger = logging.getLogger(__name__)
@@ -63,10 +63,8 @@ class RowsMirror:
             return 0
         try:
             found = self._system.find(self._path) if self._system.exists(f"{self._path}/{ROWS}") else []
-            for place in found:
-                target = self._folder / place.removeprefix(self._system._strip_protocol(self._path)).lstrip("/")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._system.get_file(place, str(target))
+            if found:
+                self._system.get(f"{self._path}/", f"{self._folder}/", recursive=True)
         except OSError as error:
             raise ResultsError(f"cannot read {self._address!r} ({error}): check the address and its rights") from error
         return len(found)
@@ -92,11 +90,9 @@ def copy_results(folder: Path, address: str) -> str:
         ResultsError: the store refuses.
     """
     system, path = find_store(address)
+    files = [item for item in folder.rglob("*") if item.is_file() and not item.name.startswith(".")]
     try:
-        for file in sorted(item for item in folder.rglob("*") if item.is_file() and not item.name.startswith(".")):
-            place = f"{path}/{file.relative_to(folder).as_posix()}"
-            system.makedirs(place.rpartition("/")[0], exist_ok=True)
-            system.put_file(str(file), place)
+        system.put([str(file) for file in files], [f"{path}/{file.relative_to(folder).as_posix()}" for file in files])
     except OSError as error:
         raise ResultsError(f"cannot copy to {address!r} ({error}): the results are whole in {str(folder)!r}") from error
     return address
@@ -153,7 +149,7 @@ def write_manifest(
     rows: Sequence[Mapping[str, Any]],
     recipe: Mapping[str, Any],
     command: str,
-    same: Mapping[str, Any] | None = None,
+    same: Mapping[str, Any],
 ) -> None:
     """Write what the folder holds and where it comes from; every file with its size and checksum.
 
@@ -189,8 +185,8 @@ def write_manifest(
             for name in (*origin(), "device", "preset", "voice", "voice_sha256", "whisper", "whisper_sha256")
             if any(name in row for row in measured)
         },
-        "same_in_all_rows": dict(same or {}),
+        "same_in_all_rows": dict(same),
         "recipe": dict(recipe),
         "files": files,
     }
-    write_whole(folder / MANIFEST, json.dumps(plain(manifest), indent=1, ensure_ascii=False).encode() + b"\n")
+    write_json(folder / MANIFEST, manifest)

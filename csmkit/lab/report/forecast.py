@@ -89,13 +89,9 @@ def _against(item: Column, value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def forecast(recipe: Recipe, folder: Path) -> Forecast:
@@ -107,7 +103,7 @@ def forecast(recipe: Recipe, folder: Path) -> Forecast:
     """
     planned = planned_points(recipe)
     rows = _rows(folder)
-    done = keys_of(recipe, [row for row in rows if not row.get("error")])
+    done = done_of(recipe, rows)
     learned = {folder.name: rows} if rows else _neighbours(recipe, folder)
     seconds = [row["trial_s"] for some in learned.values() for row in some if row.get("trial_s") is not None]
     spreads = _spreads(recipe, [row for some in learned.values() for row in some])
@@ -132,16 +128,12 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 def _neighbours(recipe: Recipe, folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Rows of other sweeps that took the same kind of trials: of the same preset, timed or not."""
-    found = {}
-    for path in sorted(folder.parent.glob("*/rows.jsonl")):
-        rows = [
-            row
-            for row in _rows(path.parent)
-            if row.get("preset") == recipe.preset and (row.get("n_batch") == 1) == recipe.times
-        ]
-        if rows:
-            found[path.parent.name] = rows
-    return found
+    kind = (recipe.preset, recipe.times)
+    found = {
+        path.parent.name: [row for row in _rows(path.parent) if (row.get("preset"), row.get("n_batch") == 1) == kind]
+        for path in sorted(folder.parent.glob("*/rows.jsonl"))
+    }
+    return {name: rows for name, rows in found.items() if rows}
 
 
 def _spreads(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Column, float]]:
@@ -201,7 +193,7 @@ def missing_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     if not found:
         return [f"All: there are no rows yet, `{command}` makes them."]
     failed = {_key(recipe, row): row for row in found if row.get("error")}
-    done = keys_of(recipe, [row for row in found if not row.get("error")])
+    done = done_of(recipe, found)
     lines = []
     missing = [point for key, point in planned.items() if key not in done and key not in failed]
     if missing:
@@ -225,9 +217,9 @@ def planned_points(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def keys_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> set[str]:
-    """What makes each row a trial of its own, as `planned_points` has it."""
-    return {_key(recipe, row) for row in rows}
+def done_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """What makes each row without an error a trial of its own, as `planned_points` has it."""
+    return {_key(recipe, row) for row in rows if not row.get("error")}
 
 
 def _key(recipe: Recipe, row: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from csmkit.errors import MissingDependencyError, ResultsError
+from csmkit.errors import ResultsError
 from csmkit.lab.analysis.columns import columns
 from csmkit.lab.analysis.findings import Findings, analyse
 from csmkit.lab.analysis.pairs import setting, shown
@@ -23,6 +23,7 @@ from csmkit.lab.analysis.rows import is_number
 from csmkit.lab.analysis.sentences import interval_rows
 from csmkit.lab.report.folder import MANIFEST
 from csmkit.lab.sweep.row_file import plain, read_rows
+from csmkit.plugins import library
 
 if TYPE_CHECKING:
     from csmkit.lab.sweep.recipe import Recipe
@@ -67,11 +68,7 @@ class MlflowTracker:
 
     def __init__(self) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing goes anywhere but to the server asked for
-        try:
-            import mlflow
-        except ImportError as error:
-            raise MissingDependencyError.for_extra("mlflow", "mlflow") from error
-        self._mlflow: Any = mlflow
+        self._mlflow = library("mlflow", "mlflow")
         self._live: str | None = None
         self._step = 0
         logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs every table it makes
@@ -101,18 +98,19 @@ class MlflowTracker:
         Raises:
             ResultsError: no rows, no report yet, or the server refuses.
         """
-        manifest = _manifest(folder)
-        findings = analyse(read_rows(folder), manifest["recipe"].get("baseline"))
+        manifest, findings = _reported(folder)
         key = run_key(folder, manifest["recipe"])
         with self._explained():
             run_id = self._run(key, manifest["experiment"])
             with self._mlflow.start_run(run_id=run_id):
-                known = self._mlflow.MlflowClient().get_run(run_id).data.params
-                parameters = _parameters(manifest)
-                self._mlflow.log_params({name: value for name, value in parameters.items() if name not in known})
-                self._mlflow.log_metrics({"n_rows": manifest["n_rows"], "n_failed": manifest["n_failed"]})
+                self._log(run_id, _parameters(manifest), _counts(manifest))
                 self._mlflow.log_artifacts(str(folder))
-                self._points(findings, key)
+                for row in findings.table:
+                    point = {name: row[name] for name in findings.axes}
+                    inner = self._run(f"{key} {setting(point)}", setting(point))
+                    with self._mlflow.start_run(run_id=inner, nested=True):
+                        settings = {name: shown(value) for name, value in point.items()}
+                        self._log(inner, settings, {**_ends(findings, row), "n": row["n"]})
         return f"{self._mlflow.get_tracking_uri()} run {run_id}"
 
     @contextmanager
@@ -132,15 +130,11 @@ class MlflowTracker:
         with self._mlflow.start_run(run_name=name, tags={"csmkit.run": key}, nested=True) as run:
             return str(run.info.run_id)
 
-    def _points(self, findings: Findings, key: str) -> None:
-        for row in findings.table:
-            settings = {name: shown(row[name]) for name in findings.axes}
-            name = setting({name: row[name] for name in findings.axes})
-            run_id = self._run(f"{key} {name}", name)
-            with self._mlflow.start_run(run_id=run_id, nested=True):
-                known = self._mlflow.MlflowClient().get_run(run_id).data.params
-                self._mlflow.log_params({axis: value for axis, value in settings.items() if axis not in known})
-                self._mlflow.log_metrics({**_ends(findings, row), "n": row["n"]})
+    def _log(self, run_id: str, parameters: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+        """Log into the run under way; parameters that it has stay, as MLflow refuses another value."""
+        known = self._mlflow.MlflowClient().get_run(run_id).data.params
+        self._mlflow.log_params({name: value for name, value in parameters.items() if name not in known})
+        self._mlflow.log_metrics(dict(metrics))
 
 
 class WandbTracker:
@@ -153,11 +147,7 @@ class WandbTracker:
     """
 
     def __init__(self) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise MissingDependencyError.for_extra("wandb", "wandb") from error
-        self._wandb: Any = wandb
+        self._wandb = library("wandb", "wandb")
         self._run: Any = None
 
     def start(self, folder: Path, recipe: Recipe) -> None:
@@ -180,13 +170,12 @@ class WandbTracker:
         Raises:
             ResultsError: no rows, or no report yet.
         """
-        manifest = _manifest(folder)
-        findings = analyse(read_rows(folder), manifest["recipe"].get("baseline"))
+        manifest, findings = _reported(folder)
         self._begin(run_key(folder, manifest["recipe"]), manifest["experiment"], manifest["recipe"])
         rows = interval_rows(findings)
         data = [[str(value) for value in row.values()] for row in rows]
         self._run.log({"settings": self._wandb.Table(columns=list(rows[0]), data=data)})
-        self._run.summary.update({"n_rows": manifest["n_rows"], "n_failed": manifest["n_failed"]})
+        self._run.summary.update(_counts(manifest))
         self._run.save(str(folder / "report.html"), base_path=str(folder), policy="now")
         address = str(self._run.url or self._run.dir)
         self._run.finish()
@@ -194,11 +183,17 @@ class WandbTracker:
         return address
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _reported(folder: Path) -> tuple[dict[str, Any], Findings]:
+    """The manifest of a folder, and the analysis of its rows."""
     path = folder / MANIFEST
     if not path.is_file():
         raise ResultsError(f"no report in {str(folder)!r} yet: run `csmkit report {folder}` first")
-    return json.loads(path.read_text(encoding="utf-8"))
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    return manifest, analyse(read_rows(folder), manifest["recipe"].get("baseline"))
+
+
+def _counts(manifest: Mapping[str, Any]) -> dict[str, int]:
+    return {name: manifest[name] for name in ("n_rows", "n_failed")}
 
 
 def _ends(findings: Findings, row: Mapping[str, Any]) -> dict[str, float]:

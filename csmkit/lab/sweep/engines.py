@@ -16,11 +16,12 @@ from multiprocessing import get_context, parent_process
 from typing import Any
 
 from csmkit.checks import check_integer
-from csmkit.errors import InputError, MissingDependencyError, ResultsError
+from csmkit.errors import InputError, ResultsError
 from csmkit.lab.sweep.axes import check_choice
 from csmkit.lab.sweep.plan import Planned
 from csmkit.lab.sweep.recipe import Recipe
 from csmkit.lab.sweep.worker import Done, run_task, worker_of
+from csmkit.plugins import library
 
 ENGINES = ("local", "processes", "ray")
 MOST_FAILED_STARTS = 3
@@ -234,11 +235,7 @@ class RayEngine(Engine):
     """
 
     def __init__(self, recipe: Recipe, options: EngineOptions) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingDependencyError.for_extra("ray", "sweep") from error
-        self._ray: Any = ray
+        self._ray = ray = library("ray", "sweep")
         self._options = options
         self._joined = ray.is_initialized()
         if not self._joined:

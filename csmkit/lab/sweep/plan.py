@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -95,13 +95,17 @@ def _planned(
     return Planned(identity, recipe.texts[number], number, seed, repeat, point, tuple(before))
 
 
-def batches(trials: Iterable[Planned], size: int) -> list[list[Planned]]:
-    """Put trials together that differ only in what the rows of a batch may, at most ``size``, each in its order."""
+def tasks(recipe: Recipe, trials: Iterable[Planned]) -> list[list[Planned]]:
+    """What is handed to a worker at once: one trial where a metric needs times, else a batch.
+
+    Trials of a batch differ only in what the rows of a batch may; each is in its order.
+    """
+    size = 1 if recipe.times else recipe.batch
     done: list[list[Planned]] = []
     growing: dict[Any, list[Planned]] = {}
     for trial in trials:
         key = (*(value for name, value in trial.point.items() if not AXES[name].batch), trial.repeat)
-        if key not in growing or len(growing[key]) == size:
+        if len(growing.get(key, ())) in (0, size):
             growing[key] = []
             done.append(growing[key])
         growing[key].append(trial)
@@ -112,8 +116,3 @@ def keeps_clip(recipe: Recipe, trial: Planned) -> bool:
     """Whether the sound of a trial is kept."""
     first = trial.text_number == 0 and trial.seed == recipe.seeds[0] and trial.repeat == 0
     return recipe.keep == "audio" or (recipe.keep == "clips" and first)
-
-
-def tasks(recipe: Recipe, trials: Sequence[Planned]) -> list[list[Planned]]:
-    """What is handed to a worker at once: a batch, or one trial where a metric needs times."""
-    return [[trial] for trial in trials] if recipe.times else batches(trials, recipe.batch)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -144,28 +145,10 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
     table = _without_ranges(table)
     preset = check_choice("preset", table.get("preset", "pocket"), PRESETS)
     axes = _checked_axes(_table("axes", table.get("axes", {})), preset)
-    seed = check_integer("order_seed", table.get("order_seed", Recipe.order_seed), 0)
-    recipe = Recipe(
-        name=name,
-        preset=preset,
-        texts=_checked_texts(table.get("texts"), table.get("n_texts"), seed),
-        axes=axes,
-        seeds=_checked_seeds(table.get("seeds", Recipe.seeds)),
-        metrics=_checked_metrics(table.get("metrics", Recipe.metrics)),
-        keep=check_choice("keep", table.get("keep", Recipe.keep), KEEP),
-        baseline=_checked_baseline(_table("baseline", table.get("baseline", {})), axes, preset),
-        margins=_checked_margins(_table("margins", table.get("margins", {}))),
-        asr=check_choice("asr", table.get("asr", Recipe.asr), RECOGNISERS),
-        repeats=check_integer("repeats", table.get("repeats", Recipe.repeats), 1),
-        batch=check_integer("batch", table.get("batch", Recipe.batch), 1),
-        order_seed=seed,
-        search=_checked_search(_table("search", table.get("search", {}))),
-        **{
-            key: _text(key, table[key])
-            for key in ("title", "question", "voice", "speech", "asr_device")
-            if key in table
-        },
-    )
+    checked = {key: check(key, table[key]) for key, check in _CHECKS.items() if key in table}
+    texts = _checked_texts(table.get("texts"), table.get("n_texts"), checked.get("order_seed", Recipe.order_seed))
+    baseline = _checked_baseline(_table("baseline", table.get("baseline", {})), axes, preset)
+    recipe = Recipe(name=name, preset=preset, texts=texts, axes=axes, baseline=baseline, **checked)
     if recipe.hears and recipe.axes["whisper"] == (NO_RECOGNISER,):
         raise InputError(
             f"metrics={list(recipe.metrics)} with whisper='none': words are heard by a recogniser, name one"
@@ -225,37 +208,56 @@ def _checked_texts(given: Any, n_texts: Any, seed: int) -> tuple[str, ...]:
     return texts if n_texts is None else tuple(draw_texts(texts, check_integer("n_texts", n_texts, 1), seed))
 
 
-def _checked_seeds(given: Any) -> tuple[int, ...]:
+def _checked_seeds(key: str, given: Any) -> tuple[int, ...]:
     listed = given if isinstance(given, list | tuple) else [given]
-    seeds = tuple(check_integer("seeds", seed, 0) for seed in listed)
+    seeds = tuple(check_integer(key, seed, 0) for seed in listed)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds={listed}: give at least one, and each once")
+        raise InputError(f"{key}={listed}: give at least one, and each once")
     return seeds
 
 
-def _checked_metrics(given: Any) -> tuple[str, ...]:
+def _checked_metrics(key: str, given: Any) -> tuple[str, ...]:
     listed = [given] if isinstance(given, str) else list(given)
     if not listed:
-        raise InputError('metrics=[]: give at least one, such as "latency"')
+        raise InputError(f'{key}=[]: give at least one, such as "latency"')
     for name in listed:
         if ":" not in str(name):
-            check_choice("metrics", name, plugins.available("metric"))
+            check_choice(key, name, plugins.available("metric"))
         Measure.of(name)
     return tuple(dict.fromkeys(listed))
 
 
-def _checked_search(table: Mapping[str, Any]) -> dict[str, Any]:
-    if not table:
-        return {}
+def _checked_search(key: str, given: Any) -> dict[str, Any]:
+    table = _table(key, given)
     aims = table.get("aims")
     if set(table) - {"n_settings", "aims", "ranges"} or not isinstance(aims, Mapping) or not aims:
-        raise InputError(
-            f'search={dict(table)}: give n_settings, and aims such as {{ttfa_ms = "lower", wer = "lower"}}'
-        )
+        raise InputError(f'{key}={table}: give n_settings, and aims such as {{ttfa_ms = "lower", wer = "lower"}}')
     for column, way in aims.items():
         check_choice(f"aim {column}", way, ("lower", "higher"))
     n_settings = check_integer("n_settings", table.get("n_settings", 30), 2)
-    return {"n_settings": n_settings, "aims": dict(aims), "ranges": dict(table.get("ranges", {}))}
+    return {"ranges": {}, **table, "n_settings": n_settings}
+
+
+def _checked_margins(key: str, given: Any) -> dict[str, float]:
+    table = _table(key, given)
+    for name, margin in table.items():
+        if not is_finite(margin) or margin <= 0:
+            raise InputError(f"margin {name}={margin!r}: give the smallest difference that matters, a number above 0")
+    return {name: float(margin) for name, margin in table.items()}
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {  # keys that need no other key to be checked
+    **dict.fromkeys(("title", "question", "voice", "speech", "asr_device"), _text),
+    "seeds": _checked_seeds,
+    "metrics": _checked_metrics,
+    "margins": _checked_margins,
+    "search": _checked_search,
+    "keep": partial(check_choice, allowed=KEEP),
+    "asr": partial(check_choice, allowed=RECOGNISERS),
+    "repeats": partial(check_integer, least=1),
+    "batch": partial(check_integer, least=1),
+    "order_seed": partial(check_integer, least=0),
+}
 
 
 def _without_ranges(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,13 +271,6 @@ def _without_ranges(table: Mapping[str, Any]) -> dict[str, Any]:
     return {**table, "axes": {**axes, **ends}, "search": {**table["search"], "ranges": ranges}} if ranges else {**table}
 
 
-def _checked_margins(table: Mapping[str, Any]) -> dict[str, float]:
-    for name, margin in table.items():
-        if not is_finite(margin) or margin <= 0:
-            raise InputError(f"margin {name}={margin!r}: give the smallest difference that matters, a number above 0")
-    return {name: float(margin) for name, margin in table.items()}
-
-
 def _checked_baseline(table: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]], preset: str) -> dict[str, Any]:
     """The value of each varied axis to compare with: as given, else the default if it is among them, else the first."""
     baseline = {}
@@ -283,7 +278,7 @@ def _checked_baseline(table: Mapping[str, Any], axes: Mapping[str, tuple[Any, ..
         if name not in axes:
             raise InputError(f"baseline of an unknown axis {name!r}: {nearest(name, AXES)}")
     for name, values in axes.items():
-        if len(values) < 2:
+        if len(values) == 1:
             continue
         default = find_models(preset).asr if name == "whisper" else AXES[name].default
         value = AXES[name].check(table[name], find_models(preset).asr_preset) if name in table else default

@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Container, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from csmkit.errors import ResultsError
@@ -90,7 +89,7 @@ class RowFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _mended(self) -> dict[str, dict[str, Any]]:
@@ -154,6 +153,14 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     if bad:
         logger.warning("%r has %d damaged line(s), which are left out: run the sweep again", str(path), len(bad))
     return list({row["trial_id"]: row for row in rows}.values())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file of a folder of results; raises ResultsError."""
+    try:
+        write_whole(path, json.dumps(plain(value), indent=1, ensure_ascii=False).encode() + b"\n")
+    except OSError as error:
+        raise ResultsError(f"cannot write {str(path)!r} ({error.strerror}): choose another folder") from error
 
 
 def plain(value: Any) -> Any:

@@ -17,12 +17,11 @@ from typing import Any
 from tqdm import tqdm
 
 from csmkit.errors import InputError, ResultsError
-from csmkit.files.writer import write_whole
 from csmkit.lab.metrics.registry import metrics_version
 from csmkit.lab.sweep.engines import Engine, EngineOptions
 from csmkit.lab.sweep.plan import Planned, plan, tasks
 from csmkit.lab.sweep.recipe import Recipe
-from csmkit.lab.sweep.row_file import ROWS, RowFile, plain, read_rows
+from csmkit.lab.sweep.row_file import ROWS, RowFile, read_rows, write_json
 from csmkit.lab.sweep.worker import Done, model_checksums, origin, voice_name, write_clip
 from csmkit.lab.trials.progress import bar_file
 
@@ -101,7 +100,7 @@ def run_sweep(
         _check_same_experiment(recipe, checksums, rows.rows, here)
         done = {key for key, row in rows.rows.items() if not (retry_failed and row.get("error"))}
         todo = [trial for trial in trials if trial.trial_id not in done]
-        _write(folder / RECIPE, recipe)
+        write_json(folder / RECIPE, recipe.as_json())
         run = _Run(recipe, rows, options, on_row)
         n_done, shown = len(trials) - len(todo), {"disable": not progress, "file": bar_file()}
         with tqdm(total=len(trials), initial=n_done, unit="trial", **shown) as bar:
@@ -134,7 +133,7 @@ class _Run:
         recipe: Recipe,
         rows: RowFile,
         options: EngineOptions,
-        on_row: Callable[[Mapping[str, Any]], None] | None = None,
+        on_row: Callable[[Mapping[str, Any]], None] | None,
     ) -> None:
         self._recipe, self._rows, self._options, self._on_row = recipe, rows, options, on_row
         self._losses: Counter[str] = Counter()
@@ -223,12 +222,8 @@ class _Run:
             "error": None,
             "attempt": 1 + self._rows.rows.get(trial.trial_id, {}).get("attempt", 0),
         }
-        self._rows.append(
-            {
-                name: _rounded(value)
-                for name, value in {**known, **row, "preset": self._recipe.preset, "clip": clip}.items()
-            }
-        )
+        whole = {**known, **row, "preset": self._recipe.preset, "clip": clip}
+        self._rows.append({name: _rounded(value) for name, value in whole.items()})
         bar.update()
         if self._on_row is not None:
             self._on_row(self._rows.rows[trial.trial_id])
@@ -237,15 +232,6 @@ class _Run:
 def _rounded(value: Any) -> Any:
     """Six digits of what was measured: no clock and no metric has more, and a file of many rows is a fifth smaller."""
     return float(f"{value:.6g}") if isinstance(value, float) and math.isfinite(value) else value
-
-
-def _write(path: Path, recipe: Recipe) -> None:
-    import json
-
-    try:
-        write_whole(path, json.dumps(plain(recipe.as_json()), indent=1, ensure_ascii=False).encode() + b"\n")
-    except OSError as error:
-        raise ResultsError(f"cannot write {str(path)!r} ({error.strerror}): choose another folder") from error
 
 
 def _of_shard(trials: list[Planned], shard: tuple[int, int] | None) -> list[Planned]:

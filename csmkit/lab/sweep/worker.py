@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 import time
@@ -14,11 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import soundfile
+import torch
 
 from csmkit.asr.directory import resolve
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.turn_row import versions
 from csmkit.files.hub import find_voice, find_whisper
+from csmkit.files.writer import write_whole
 from csmkit.lab.metrics.registry import metrics_version
 from csmkit.lab.sweep.axes import NO_RECOGNISER
 from csmkit.lab.sweep.plan import Planned, keeps_clip
@@ -99,8 +103,6 @@ class Worker:
     """
 
     def __init__(self, recipe: Recipe, threads: int | None = None) -> None:
-        import torch
-
         if threads is not None:
             torch.set_num_threads(threads)
         self._recipe = recipe
@@ -222,12 +224,6 @@ def run_task(
 
 def write_clip(path: Path, audio: np.ndarray) -> None:
     """Write ``(samples,)`` as 16-bit FLAC, whole or not at all; raises OSError."""
-    import io
-
-    import soundfile
-
-    from csmkit.files.writer import write_whole
-
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(audio, -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     path.parent.mkdir(exist_ok=True)
