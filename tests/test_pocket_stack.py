@@ -147,6 +147,17 @@ def test_the_language_model_answers_in_several_ways():
 
 
 @pytest.mark.bundled
+@pytest.mark.parametrize("answer", ["Nice to meet you, Ketmoser.", "Hello, Kqsf, it's nice to meet you."])
+def test_an_answer_with_a_rare_name_comes_in_pieces_without_a_broken_character(answer, monkeypatch):
+    llm = TransformersLLM(seed=0)
+    ids = iter([*llm.tokenizer(answer, add_special_tokens=False)["input_ids"], llm.tokenizer.eos_token_id])
+    monkeypatch.setattr(llm, "_next", lambda *_: next(ids))
+    pieces = list(llm.stream([{"role": "user", "content": "my name"}]))
+    assert "".join(pieces) == answer
+    assert len(pieces) > 4
+
+
+@pytest.mark.bundled
 def test_fifty_turns_of_one_conversation_are_answered_in_whole_sentences():
     from experiments.pocket.converse import converse, read_conversations
     from experiments.pocket.evaluate_llm import sentence_test

@@ -148,3 +148,24 @@ def test_a_word_has_the_same_tokens_with_a_capital_and_comes_back_as_it_was_writ
     assert marked == [tokenizer.convert_tokens_to_ids(CAPITAL), *small]
     prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Charlie"}], tokenize=False)
     assert prompt.endswith(" charlie<|eot_id|>")
+
+
+def test_a_space_that_is_missing_before_a_name_is_written_and_no_other():
+    from tokenizers import Tokenizer
+
+    from experiments.pocket.train_llm import CAPITAL, with_template
+
+    bundled = str(BUNDLED / "llm" / "tokenizer.json")
+    tokenizer = with_template(Tokenizer.from_file(bundled))
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    mark = tokenizer.convert_tokens_to_ids(CAPITAL)
+    skipped = [*ids("nice to meet you,"), mark, *ids("ketmoser.")]
+    assert tokenizer.decode(skipped) == "nice to meet you, Ketmoser."
+    for text in ("Nice to meet you, Ketmoser.", "OK, McDonald. It's Bo's.", "Yes! I am. Oh, Ann?"):
+        assert tokenizer.decode(ids(text)) == text
+    exported = Tokenizer.from_file(bundled)
+    assert exported.get_vocab() == tokenizer.get_vocab()
+    assert exported.decode(skipped) == "nice to meet you, Ketmoser."

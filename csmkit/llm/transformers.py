@@ -144,7 +144,8 @@ class TransformersLLM:
             answer.append(token)
             feed = [token]
             text = self.tokenizer.decode(answer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            if len(text) > n_sent and not text.endswith("\ufffd"):  # a character of several bytes is complete later
+            # A character of several bytes is complete later, and so is a capital that is marked before its space.
+            if len(text) > n_sent and not text.rstrip(" ").endswith("\ufffd"):
                 yield text[n_sent:]
                 n_sent = len(text)
 
