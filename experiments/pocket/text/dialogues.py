@@ -44,6 +44,8 @@ QUESTION_SHARE, REMARK_SHARE = 0.22, 0.22
 """How often an answer goes on with a question, or with a remark."""
 REPLY_SHARE, FOLLOW_SHARE, MOOD_SHARE = 0.6, 0.2, 0.25
 """How often the user replies to a question, follows up on the answer before, or goes on in a sad or happy mood."""
+NO_REPLY_SHARE = 0.04
+"""How often the user does not answer a question but asks why, or does not want to say."""
 BETTER_SHARE = 0.2
 """How often what is said in a sad mood ends it."""
 LEAD_SHARE, TWICE_SHARE = 0.1, 0.05
@@ -62,26 +64,34 @@ _THING_WORDS = {
 }  # fmt: skip
 GENERAL_REMARKS = (
     "end of topic", "short break", "amazed", "excuse", "only a question", "what i mean", "fine by user",
-    "reactions to feelings", "mixed feelings", "disagree", "off now", "praise", "ok", "testing",
+    "reactions to feelings", "mixed feelings", "disagree", "off now", "praise", "ok", "testing", "hear badly",
+    "interrupted", "corrected", "said already", "contradiction", "user is learning", "you repeat", "what is wrong",
 )  # fmt: skip
 REMARKS = {
     "joke": ("haha", "haha", "bad joke", "understood", "praise", "will tell others", "will tell others", "end of topic",
-             "unclear", "unclear"),
-    "fact": ("new to me", "amazed", "amazed", "praise", "fine by user", "will look", "so useless", "will tell others"),
+             "source asked", "unclear", "unclear"),
+    "fact": ("new to me", "amazed", "amazed", "praise", "fine by user", "will look", "so useless", "will tell others",
+             "source asked"),
     "story": ("cute", "cute", "praise", "fine by user", "haha", "will tell others"),
     "riddle": ("haha", "understood", "praise", "new to me", "unclear", "will tell others"),
     "quote": ("cute", "praise", "thanks"),
     "song": ("haha", "cute", "pity", "praise"),
     "sum": ("right answer", "compliment", "praise", "testing", "passed test", "passed test", "thanks"),
     "large sum": ("fine by user", "pity", "testing", "clever machine", "only a question", "will look"),
-    "known": ("compliment", "good listener", "good listener", "right answer", "praise", "passed test", "thanks"),
-    "unknown": ("pity", "fine by user", "testing", "only a question", "clever machine"),
+    "known": ("compliment", "good listener", "good listener", "right answer", "passed test", "thanks", "source asked"),
+    "unknown": ("pity", "fine by user", "testing", "only a question", "clever machine", "said already", "said already"),
     "weather asked": ("fine by user", "pity", "will look", "excuse", "only a question"),
     "time asked": ("fine by user", "pity", "will look", "excuse", "clever machine"),
     "date asked": ("fine by user", "pity", "will look", "excuse", "clever machine"),
     "can you": ("pity", "fine by user", "ok", "excuse", "excuse", "only a question"),
     "order": ("pity", "fine by user", "ok", "will look", "excuse"),
     "order asked": ("pity", "fine by user", "ok", "will look", "excuse", "clever machine", "only a question"),
+    "name asked of it": ("name of it explained", "name of it liked", "name of it liked", "nickname", "fine by user"),
+    "hear badly": ("fine by user", "pity", "excuse"),
+    "why ask": ("will not tell", "fine by user"),
+    "will not tell": ("thanks", "end of topic"),
+    "is that good": ("thanks", "will do it", "what i mean"),
+    "will it be": ("would be nice", "thanks", "what i mean"),
     "family of it": ("pity for it", "pity for it", "fine by user", "excuse", "excuse", "lucky it"),
     "never does": ("lucky it", "lucky it", "pity for it", "fine by user", "excuse", "agree too"),
     "age of it": ("baby", "baby", "fine by user", "agree too"),
@@ -121,7 +131,7 @@ REMARKS = {
     "wear or give": ("praise", "thanks", "will look", "right answer"),
     "present asked": ("praise", "thanks", "will look", "right answer"),
     "doctor asked": ("right answer", "thanks", "will do it", "fine by user", "better not"),
-    "hungry": ("no such food", "own choice of food", "order asked", "praise", "thanks"),
+    "hungry": ("no such food", "own choice of food", "order asked", "recipe asked", "praise", "thanks", "what i mean"),
     "sad": ("thanks", "right answer", "reactions to feelings"),
     "tired": ("thanks", "right answer"),
     "compliment": ("testing", "fine by user"),
@@ -436,6 +446,8 @@ class Talk:
         return answer
 
     def _reply(self, question: Intent) -> Turn:
+        if self.rng.random() < NO_REPLY_SHARE:
+            return self._intent(self.rng.choice(("why ask", "will not tell")))
         if question["memory"]:
             return self._tell(question["memory"][0], reply=True)
         options: list[tuple[list[str], list[str]]] = [*question.replies]
