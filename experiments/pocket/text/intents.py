@@ -83,14 +83,18 @@ def read_paragraphs(path: Path) -> Iterator[Intent]:
     """The paragraphs of a text file in order.
 
     Raises:
-        ValueError: a line has no key, or stands before the first ``[name]``.
+        ValueError: a line has no key, or stands before the first ``[name]``, or a name is given twice.
     """
     current: Intent | None = None
+    names: set[str] = set()
     for line in read_lines(path):
         if line.startswith("["):
             if current:
                 yield current
             current = Intent(line.strip("[]"))
+            if current.name in names:
+                raise ValueError(f"{path.name}: {line} stands twice; every paragraph needs a name of its own")
+            names.add(current.name)
             continue
         if current is None:
             raise ValueError(f"{path.name}: {line!r} stands before the first [name]")
