@@ -18,6 +18,7 @@ from experiments.pocket.text.intents import (
     Turn,
     choose,
     is_held_out,
+    joined,
     read_paragraphs,
     sentences_of,
     slots_of,
@@ -50,6 +51,12 @@ BETTER_SHARE = 0.2
 """How often what is said in a sad mood ends it."""
 LEAD_SHARE, TWICE_SHARE = 0.1, 0.05
 """How often a short remark comes before what the user says, and how often it is said in two ways."""
+TOLD_BEFORE_SHARE = 0.15
+"""How often a question comes after something told in the same breath; the answer is to the question."""
+TOLD_BEFORE = ("life told", "life told", "nice told", "i like", "did something", "family told", "weather told")
+"""The intents of what is told before a question."""
+ASKS = re.compile(r"(what|who|where|when|why|how|which|do you|are you|can you|have you|tell me|is it|should i)\b")
+"""How a question or a request begins."""
 PLAN_SHARE, PLAN_TURNS = 0.5, 8
 """How many of the talks of at least so many turns have several things told at first and asked for at last."""
 REMARK_AFTER_SHARE, ASIDE_TURNS = 0.3, 3
@@ -65,7 +72,7 @@ _THING_WORDS = {
 GENERAL_REMARKS = (
     "end of topic", "short break", "amazed", "excuse", "only a question", "what i mean", "fine by user",
     "reactions to feelings", "mixed feelings", "disagree", "off now", "praise", "ok", "testing", "hear badly",
-    "interrupted", "corrected", "said already", "contradiction", "user is learning", "you repeat", "what is wrong",
+    "cut short", "corrected", "said already", "contradiction", "user is learning", "you repeat", "what is wrong",
 )  # fmt: skip
 REMARKS = {
     "joke": ("haha", "haha", "bad joke", "understood", "praise", "will tell others", "will tell others", "end of topic",
@@ -76,7 +83,7 @@ REMARKS = {
     "riddle": ("haha", "understood", "praise", "new to me", "unclear", "will tell others"),
     "quote": ("cute", "praise", "thanks"),
     "song": ("haha", "cute", "pity", "praise"),
-    "sum": ("right answer", "compliment", "praise", "testing", "passed test", "passed test", "thanks"),
+    "sum": ("right answer", "compliment", "praise", "too lazy to think", "passed test", "passed test", "thanks"),
     "large sum": ("fine by user", "pity", "testing", "clever machine", "only a question", "will look"),
     "known": ("compliment", "good listener", "good listener", "right answer", "passed test", "thanks", "source asked"),
     "unknown": ("pity", "fine by user", "testing", "only a question", "clever machine", "said already", "said already"),
@@ -107,10 +114,10 @@ REMARKS = {
     "bad about user": ("reactions to feelings", "thanks", "will look", "fine by user"),
     "good about user": ("reactions to feelings", "thanks", "praise"),
     "sounds to it": ("haha", "praise", "reactions to feelings", "thanks"),
-    "advice": ("praise", "thanks", "will look", "right answer", "not so easy", "not so easy", "will do it"),
-    "calm advice": ("thanks", "praise", "not so easy", "will do it", "fine by user"),
-    "sleep advice": ("thanks", "praise", "not so easy", "will do it", "fine by user"),
-    "learn advice": ("thanks", "praise", "not so easy", "will do it", "fine by user"),
+    "advice": ("praise", "thanks", "helped a bit", "right answer", "not so easy", "not so easy", "will do it"),
+    "calm advice": ("thanks", "praise", "not so easy", "will do it", "helped a bit"),
+    "sleep advice": ("thanks", "praise", "not so easy", "will do it", "helped a bit"),
+    "learn advice": ("thanks", "praise", "not so easy", "will do it", "helped a bit"),
     "good life advice": ("thanks", "praise", "not so easy", "not so easy", "will do it"),
     "people advice": ("thanks", "praise", "not so easy", "will do it", "what i mean"),
     "love advice": ("thanks", "praise", "not so easy", "will do it", "better not"),
@@ -137,14 +144,14 @@ REMARKS = {
     "compliment": ("testing", "fine by user"),
     "movie book asked": ("praise", "will look", "thanks"),
     "know about": ("agree too", "fine by user", "testing", "pity"),
-    "short break": ("back again", "back again", "back again", "thanks"),
-    "door rings": ("back again", "back again", "back again", "thanks"),
-    "called away": ("back again", "back again", "off now"),
-    "battery": ("off now", "back again"),
-    "off now": ("back again", "off now", "goodbye"),
-    "goodbye": ("back again", "off now"),
-    "good night": ("good night", "back again"),
-    "back again": ("waited", "waited", "how are you"),
+    "short break": ("back after a break", "back after a break", "back after a break", "thanks"),
+    "door rings": ("back after a break", "back after a break", "back after a break", "thanks"),
+    "called away": ("back after a break", "back after a break", "off now"),
+    "battery": ("off now", "back after a break"),
+    "off now": ("back after a break", "off now", "goodbye"),
+    "goodbye": ("back after a break", "off now"),
+    "good night": ("good night", "back after a break"),
+    "back after a break": ("waited", "waited", "how are you"),
     "away news": ("thanks", "off now", "reactions to feelings"),
     "stories spoken of": ("tell one", "tell one", "tell one", "fine by user"),
     "jokes spoken of": ("tell one", "tell one", "tell one", "fine by user"),
@@ -225,9 +232,9 @@ class Composer:
         lists["city name"] += rng.sample(lists["place proper"], min(len(lists["place proper"]), 60))
         self.common = frozenset(vocabulary.words) - frozenset(lists["name"])
         self.filler = Filler(lists, rng, {"gib": lambda: made_up(rng), "name": self._some_name})
-        self.intents = {intent.name: intent for intent in read_paragraphs(INTENTS)}
+        self.intents = joined(read_paragraphs(INTENTS))
         self._read_conversation()
-        self.weights = {name: float((intent["share"] or ["1"])[0]) for name, intent in self.intents.items()}
+        self.weights = {name: sum(map(float, intent["share"] or ["1"])) for name, intent in self.intents.items()}
 
     def dialogue(self) -> tuple[str, list[Message]]:
         """The first turn's topic and the messages of one dialogue; it may begin in the middle of a talk."""
@@ -412,6 +419,9 @@ class Talk:
             phrasing = f"{self.rng.choice(self.filler.lists['lead'])}{mark}{phrasing}"
         elif draw < LEAD_SHARE + TWICE_SHARE:
             phrasing += self.rng.choice((". ", ", ", "! ")) + self.composer.phrase(self.composer.intents[name]["u"])
+        elif draw < LEAD_SHARE + TWICE_SHARE + TOLD_BEFORE_SHARE and ASKS.match(phrasing):
+            told = self.composer.phrase(self.composer.intents[self.rng.choice(TOLD_BEFORE)]["u"])
+            phrasing = f"{self.filler.fill(told, {})}{self.rng.choice(('. ', ', ', '! '))}{phrasing}"
         return self._intent(name, phrasing)
 
     def _intent(self, name: str, user: str | None = None) -> Turn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,6 +107,17 @@ def read_paragraphs(path: Path) -> Iterator[Intent]:
         _add(current, key, alternatives(rest))
     if current:
         yield current
+
+
+def joined(paragraphs: Iterable[Intent]) -> dict[str, Intent]:
+    """Paragraphs by name; those of the same name become one with the lines of all, their shares are a sum."""
+    found: dict[str, Intent] = {}
+    for paragraph in paragraphs:
+        first = found.setdefault(paragraph.name, paragraph)
+        if first is not paragraph:
+            for key, values in paragraph.fields.items():
+                first.fields[key] = [*first[key], *values]
+    return found
 
 
 def _add(paragraph: Intent, key: str, values: list[str]) -> None:
