@@ -37,7 +37,7 @@ def test_each_side_plays_the_trial_of_its_sliders_with_or_without_its_delays(tri
     by_ear = ByEar(trials, ("chunk_frames", "seed"))
     left, right = by_ear.sides
     for delays in (False, True):
-        by_ear.choose_text(TEXTS[0], delays=delays)
+        by_ear.text.value, by_ear.delays.value = TEXTS[0], delays
         for side, size, seed in ((left, 4, 2), (right, (1, 2), 1)):
             side.choose(chunk_frames=size, seed=seed)
             side.play()
@@ -56,18 +56,18 @@ def test_the_sides_begin_with_the_first_and_the_last_settings(trials: list[Trial
 def test_the_figures_follow_the_sliders_and_the_text(trials: list[Trial]) -> None:
     by_ear = ByEar(trials, ("chunk_frames", "seed"), ("n_chunks", "audio_s"))
     (left, _) = by_ear.sides
-    assert f">{left.trial.row['n_chunks']}<" in left.figures_shown
-    before = left.figures_shown
-    by_ear.choose_text(TEXTS[1])
-    assert left.figures_shown != before and left.trial.row["text"] == TEXTS[1]
+    assert f">{left.trial.row['n_chunks']}<" in left.table.value
+    before = left.table.value
+    by_ear.text.value = TEXTS[1]
+    assert left.table.value != before and left.trial.row["text"] == TEXTS[1]
 
 
 def test_a_combination_that_was_not_run_says_so_and_plays_nothing(trials: list[Trial]) -> None:
     by_ear = ByEar(trials, ("chunk_frames", "seed"))
-    by_ear.choose_text(TEXTS[1])
+    by_ear.text.value = TEXTS[1]
     (left, _) = by_ear.sides
     left.choose(chunk_frames=4)
-    assert left.trial is None and left.figures_shown == "This combination was not run."
+    assert left.trial is None and left.table.value == "This combination was not run."
     left.play()
     assert not len(left.player.audio)
 

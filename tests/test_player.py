@@ -218,25 +218,6 @@ def test_a_stop_meant_for_an_earlier_play_is_not_taken_for_this_one(player: Play
     assert len(player.audio) == 20
 
 
-def test_pushed_chunks_play_until_the_end_is_said_and_then_anew(player: Player, browser: Browser) -> None:
-    assert player.send(sound(10)) and player.send(sound(20))
-    player.end()
-    assert player.wait(WAIT_S)
-    assert len(player.audio) == 30
-    assert player.send(sound(5))
-    assert [message["play"] for message in browser.messages if message["type"] == "begin"] == [1, 2]
-    assert len(player.audio) == 5
-
-
-def test_a_pushed_chunk_after_stop_tells_the_loop_to_leave(player: Player, browser: Browser) -> None:
-    assert player.send(sound(10))
-    browser.send(type="stop", play=1)
-    assert not player.send(sound(10))
-    assert player.wait(0)
-    player.end()
-    assert player.send(sound(10))
-
-
 def test_the_browser_s_report_counts_only_for_the_play_it_is_about(player: Player, browser: Browser) -> None:
     assert player.underruns is None and player.phase is None
     player.play([sound(2400), sound(2400)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from time import perf_counter, sleep
 from typing import Any
@@ -15,7 +15,7 @@ from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label, in_words
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.analysis.rows import hashable
-from csmkit.lab.notebook.controls import button
+from csmkit.lab.notebook.controls import Shown, button
 from csmkit.lab.notebook.output import describe, latency_svg, unanswered_html
 from csmkit.lab.notebook.player import Player
 from csmkit.lab.trials.trial import Trial
@@ -23,7 +23,7 @@ from csmkit.lab.trials.trial import Trial
 FIGURES = ("ttfa_ms", "gap_p95_ms", "rtf", "n_underruns", "wer", "seam_click_z", "snr_db", "finish_reason")
 
 
-class ByEar:
+class ByEar(Shown):
     """Compares trials by ear: one text, two sides, a slider for each setting that differs between the trials.
 
     Each side shows the figures of its trial, and the latency of each chunk as a picture. With "as it was made" the
@@ -36,6 +36,8 @@ class ByEar:
         figures: columns that are shown where they were measured.
 
     Attributes:
+        text: selects the text.
+        delays: whether chunks come at the times at which they were made.
         sides: the two `Side`, left and right.
         widget: all of it, for a layout of your own.
 
@@ -50,29 +52,14 @@ class ByEar:
             wrong = f"{', '.join(missing)} is not a column of the rows" if missing else "there are no trials"
             raise InputError(f"{wrong}: give trials, and parameters that were varied in them")
         texts = list(dict.fromkeys(trial.row["text"] for trial in found))
-        self._text = ipywidgets.Dropdown(options=texts, description="text", layout={"width": "98%"})
-        self._delays = ipywidgets.Checkbox(True, description="as it was made, with its delays", indent=False)
-        self.sides = tuple(Side(found, parameters, figures, self._chosen_text, self._with_delays) for _ in range(2))
-        self.sides[1].choose_last()
-        self._text.observe(lambda _: [side.update() for side in self.sides], "value")
+        self.text = ipywidgets.Dropdown(options=texts, description="text", layout={"width": "98%"})
+        self.delays = ipywidgets.Checkbox(True, description="as it was made, with its delays", indent=False)
+        self.sides = tuple(Side(found, parameters, figures, self.text, self.delays) for _ in range(2))
+        self.sides[1].choose(**{name: slider.options[-1][1] for name, slider in self.sides[1].sliders.items()})
+        self.text.observe(lambda _: [side.update() for side in self.sides], "value")
         pair = ipywidgets.HBox([side.widget for side in self.sides], layout={"flex_flow": "row wrap"})
-        self.widget = ipywidgets.VBox([self._text, self._delays, pair])
+        self.widget = ipywidgets.VBox([self.text, self.delays, pair])
         self.widget.add_class("csmkit-by-ear")
-
-    def choose_text(self, text: str, *, delays: bool = True) -> None:
-        """Select a text, and whether chunks come at the times at which they were made."""
-        self._text.value, self._delays.value = text, delays
-
-    def _chosen_text(self) -> str:
-        return self._text.value
-
-    def _with_delays(self) -> bool:
-        return self._delays.value
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.widget)
 
 
 class Side:
@@ -81,6 +68,7 @@ class Side:
     Attributes:
         player: plays the chosen trial.
         sliders: the sliders by the names of their parameters.
+        table: the figures of the trial.
         widget: all of it.
     """
 
@@ -89,8 +77,8 @@ class Side:
         trials: Sequence[Trial],
         parameters: Sequence[str],
         figures: Sequence[str],
-        text: Callable[[], str],
-        delays: Callable[[], bool],
+        text: ipywidgets.Dropdown,
+        delays: ipywidgets.Checkbox,
     ) -> None:
         self._text, self._delays, self._figures = text, delays, figures
         self._trials = {
@@ -110,31 +98,27 @@ class Side:
         self.player = Player(embedded=True)
         self._play = button("Play", self.play, "90px", icon="play")
         self._play.add_class("csmkit-by-ear-play")
-        self._latency, self._table, self._plain = (ipywidgets.HTML() for _ in range(3))
-        parts = [*self.sliders.values(), self._play, self.player.widget, self._plain, self._latency, self._table]
+        self._latency, self.table, self._plain = (ipywidgets.HTML() for _ in range(3))
+        parts = [*self.sliders.values(), self._play, self.player.widget, self._plain, self._latency, self.table]
         self.widget = ipywidgets.VBox(parts, layout={"flex": "1 1 320px", "max_width": "660px"})
         self.update()
 
     @property
     def trial(self) -> Trial | None:
         """The trial of the chosen text and settings; None where that combination was not run."""
-        return self._trials.get((self._text(), *(slider.value for slider in self.sliders.values())))
+        return self._trials.get((self._text.value, *(slider.value for slider in self.sliders.values())))
 
     def choose(self, **settings: Any) -> None:
         """Set sliders by the names of their parameters; a schedule of chunks as a tuple."""
         for name, value in settings.items():
             self.sliders[name].value = value
 
-    def choose_last(self) -> None:
-        """Set every slider to its last value."""
-        self.choose(**{name: slider.options[-1][1] for name, slider in self.sliders.items()})
-
     def play(self) -> None:
         """Play the chosen trial, as the button does; the words that were recognised are shown under the waveform."""
         trial = self.trial
         if trial is None:
             return
-        self.player.play(_as_made(trial) if self._delays() else trial.audio)
+        self.player.play(_as_made(trial) if self._delays.value else trial.audio)
         if trial.transcript is not None:
             self.player.show_words(trial.transcript.words)
         self._plain.value = "" if self.player.widget.answered.is_set() else unanswered_html(trial.audio)
@@ -144,7 +128,7 @@ class Side:
         trial = self.trial
         self._play.disabled = trial is None
         if trial is None:
-            self._latency.value, self._table.value = "", "This combination was not run."
+            self._latency.value, self.table.value = "", "This combination was not run."
             return
         self._latency.value = latency_svg(trial.arrivals)
         shown = {axis_label(name): trial.row[name] for name in self._figures if trial.row.get(name) is not None}
@@ -153,12 +137,7 @@ class Side:
             f'<tr><td>{escape(label)}</td><td style="{style}">{escape(_text(value))}</td></tr>'
             for label, value in shown.items()
         )
-        self._table.value = f"<div>{escape(describe(trial.arrivals))}</div><table>{cells}</table>"
-
-    @property
-    def figures_shown(self) -> str:
-        """The figures of the chosen trial, as HTML."""
-        return self._table.value
+        self.table.value = f"<div>{escape(describe(trial.arrivals))}</div><table>{cells}</table>"
 
 
 def _as_made(trial: Trial) -> Iterator[np.ndarray]:

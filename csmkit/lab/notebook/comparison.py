@@ -31,6 +31,7 @@ class BlindComparison:
     Attributes:
         votes: one row for each vote: ``first`` and ``second``, the numbers of the recordings in the order of that vote,
             and ``preferred``, a number, or None for no difference.
+        line: the text above the buttons.
         widget: the buttons and the line above them.
     """
 
@@ -47,11 +48,6 @@ class BlindComparison:
         self.widget = ipywidgets.VBox([self._line, row])
         self.widget.add_class("csmkit-studio-comparison")
         self.choose([])
-
-    @property
-    def line(self) -> str:
-        """The text above the buttons."""
-        return self._text
 
     @property
     def ready(self) -> bool:
@@ -99,7 +95,7 @@ class BlindComparison:
             raise StateError("a comparison needs two recordings: tick two of them in the table")
 
     def _show(self, text: str) -> None:
-        self._text = text
+        self.line = text
         self._line.value = f'<span role="status">{escape(text)}</span>'
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
+from IPython.display import display
 
 from csmkit.asr.directory import NAMES
 from csmkit.audio import FRAME_MS
@@ -28,7 +29,6 @@ class Controls:
     Args:
         text: content of the text field at first.
         preset: selected at first; None asks CSMKIT_PRESET and means pocket.
-        schedules: chunk sizes to choose from.
 
     Attributes:
         fields: the widgets by name: ``text``, ``preset``, ``speaker``, ``chunk_frames``, ``temperature``, ``topk``,
@@ -38,12 +38,7 @@ class Controls:
         InputError: an unknown preset.
     """
 
-    def __init__(
-        self,
-        text: str = "good morning, how are you today?",
-        preset: str | None = None,
-        schedules: Sequence[int | tuple[int, ...]] = SCHEDULES,
-    ) -> None:
+    def __init__(self, text: str = "good morning, how are you today?", preset: str | None = None) -> None:
         models = find_models(preset)
         chosen = next((name for name, known in PRESETS.items() if known is models), None)
         self.fields: dict[str, Any] = {
@@ -51,10 +46,7 @@ class Controls:
             "preset": ipywidgets.Dropdown(options=list(PRESETS), value=chosen, description="preset", **_WIDE),
             "speaker": ipywidgets.BoundedIntText(0, min=0, max=99, description="speaker", **_WIDE),
             "chunk_frames": ipywidgets.SelectionSlider(
-                options=[(_schedule(sizes), sizes) for sizes in schedules],
-                value=6 if 6 in schedules else schedules[0],
-                description="chunk",
-                **_WIDE,
+                options=[(_schedule(sizes), sizes) for sizes in SCHEDULES], value=6, description="chunk", **_WIDE
             ),
             "temperature": ipywidgets.SelectionSlider(
                 options=[(OWN, OWN), *((f"{value:.2f}", value) for value in TEMPERATURES)],
@@ -96,6 +88,15 @@ class Controls:
         text, whisper, preset = (value.pop(name) for name in ("text", "whisper", "preset"))
         settings = TrialSettings(**{**value, "seed": _seed(value["seed"])})
         return Job(text, settings, whisper, preset)
+
+
+class Shown:
+    """Shows ``widget`` where an object is the last line of a cell."""
+
+    widget: ipywidgets.Widget
+
+    def _ipython_display_(self) -> None:
+        display(self.widget)
 
 
 def button(text: str, press: Callable[[], object], width: str = "auto", **options: Any) -> ipywidgets.Button:

@@ -14,14 +14,14 @@ import ipywidgets
 
 from csmkit.lab.listen.answers import AnswerFile
 from csmkit.lab.listen.plan import REFERENCE, Item, plan_test
-from csmkit.lab.notebook.controls import button
+from csmkit.lab.notebook.controls import Shown, button
 from csmkit.lab.notebook.player import Player
 
 LETTERS = "ABCDEFGHIJ"
 DONE = "That was all. Thank you."
 
 
-class Listen:
+class Listen(Shown):
     """Asks one listener; questions, sounds and rows are those of `csmkit listen`, and so is where a test goes on.
 
     Tab and Space reach and press every button. An answer is possible once each sound of the question was played.
@@ -104,8 +104,3 @@ class Listen:
 
     def _rate(self) -> None:
         self.answer([slider.value for slider in self.ratings])
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.widget)

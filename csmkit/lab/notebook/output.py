@@ -125,22 +125,24 @@ def latency_svg(arrivals: Arrivals) -> str:
     for index, wait_ms in enumerate(waits_ms):
         x, colour = LEFT + index * step, _LATE if index and late[index - 1] else _BAR
         height = max(1.0, wait_ms * scale)
-        marks.append(_rect(x + 0.15 * step, floor - height, 0.7 * step, height, colour, first=index == 0))
+        size = {"x": x + 0.15 * step, "y": floor - height, "width": 0.7 * step, "height": height}
+        marks.append(_tag("rect", **size, fill=colour, fill_opacity=1.0 if index else 0.5))  # the first had the prompt
         if index:
             y = floor - limits_ms[index - 1] * scale
-            marks.append(_line(x, y, x + step, y, _INK, dashed=True))
-    axis = [
-        _line(LEFT, floor, WIDTH - RIGHT, floor, _PALE),
-        _text(LEFT - 6, floor, "0", "end"),
-        _text(LEFT - 6, TOP + 4, f"{top_ms:.0f}", "end"),
-        _text(LEFT - 6, (TOP + floor) / 2 + 4, "ms", "end"),
-        _text(LEFT, HEIGHT - 14, "1", "start"),
-        _text(WIDTH - RIGHT, HEIGHT - 14, "chunk; dashed: real time", "end"),
+            marks.append(_tag("line", x1=x, y1=y, x2=x + step, y2=y, stroke=_INK, stroke_dasharray="3 2"))
+    labels = [
+        (LEFT - 6, floor, "0", "end"),
+        (LEFT - 6, TOP + 4, f"{top_ms:.0f}", "end"),
+        (LEFT - 6, (TOP + floor) / 2 + 4, "ms", "end"),
+        (LEFT, HEIGHT - 14, "1", "start"),
+        (WIDTH - RIGHT, HEIGHT - 14, "chunk; dashed: real time", "end"),
     ]
+    marks.append(_tag("line", x1=LEFT, y1=floor, x2=WIDTH - RIGHT, y2=floor, stroke=_PALE))
+    marks += [_tag("text", text, x=x, y=y, text_anchor=anchor, fill=_PALE) for x, y, text, anchor in labels]
     title = escape(describe(arrivals))
     return (
         f'<svg class="csmkit-latency" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
-        f'style="max-width:100%;font:11px system-ui,sans-serif"><title>{title}</title>{"".join(axis + marks)}</svg>'
+        f'style="max-width:100%;font:11px system-ui,sans-serif"><title>{title}</title>{"".join(marks)}</svg>'
     )
 
 
@@ -163,17 +165,8 @@ def _audio_bundle(audio: np.ndarray, lines: list[str]) -> dict[str, Any]:
     return {"text/plain": plain, "text/html": "".join(f"<div>{escape(line)}</div>" for line in lines) + control}
 
 
-def _rect(x: float, y: float, width: float, height: float, colour: str, *, first: bool) -> str:
-    """A bar; the first one is pale, because the first chunk also waits for the prompt."""
-    opacity = 0.5 if first else 1
-    size = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect {size} fill="{colour}" fill-opacity="{opacity}"/>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, dashed: bool = False) -> str:
-    dash = ' stroke-dasharray="3 2"' if dashed else ""
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"{dash}/>'
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{_PALE}">{escape(text)}</text>'
+def _tag(name: str, content: str = "", **attributes: float | str) -> str:
+    """An SVG element; an underscore in the name of an attribute is a hyphen."""
+    texts = {key: f"{value:.1f}" if isinstance(value, float) else value for key, value in attributes.items()}
+    listed = "".join(f' {key.replace("_", "-")}="{value}"' for key, value in texts.items())
+    return f"<{name}{listed}>{content}</{name}>"

@@ -25,10 +25,12 @@ LEAVE_S = 20.0  # at the end of the program a chunk being made is waited for; a 
 
 
 class Playback:
-    """The chunks of one answer, from a source or pushed one by one.
+    """The chunks of one answer, read from their source in a thread.
 
     Args:
-        deliver: takes each chunk, ``(samples,)`` float32 at 24 kHz; called in the thread that has the chunk.
+        items: chunks and events, as `items_of` returns them.
+        deliver: takes each chunk, ``(samples,)`` float32 at 24 kHz, in the thread.
+        on_event: takes each event, in the thread.
         on_stop: called once, by the thread that stops.
 
     Attributes:
@@ -37,26 +39,26 @@ class Playback:
         error: what the source raised, or None.
     """
 
-    def __init__(self, deliver: Callable[[np.ndarray], None], on_stop: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        items: Iterator[Waveform | Event],
+        deliver: Callable[[np.ndarray], None],
+        on_event: Callable[[Event], object],
+        on_stop: Callable[[], object] | None = None,
+    ) -> None:
         self.chunks: list[np.ndarray] = []
         self.sent = Arrivals()
         self.error: BaseException | None = None
-        self._deliver, self._on_stop = deliver, on_stop
+        self._items, self._deliver, self._on_event, self._on_stop = items, deliver, on_event, on_stop
         self._started_s = perf_counter()
         self._stopped, self._done = threading.Event(), threading.Event()
         self._lock = threading.Lock()
-        self._items: Iterator[Waveform | Event] | None = None  # None where chunks are pushed
         self._thread: threading.Thread | None = None
 
     @property
     def stopped(self) -> bool:
         """Whether somebody stopped it before its end."""
         return self._stopped.is_set()
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more will be delivered, and the source is closed."""
-        return self._done.is_set()
 
     @property
     def age_s(self) -> float:
@@ -74,48 +76,10 @@ class Playback:
         """What was delivered so far, ``(samples,)`` float32."""
         return np.concatenate([np.zeros(0, np.float32), *self.chunks])
 
-    def start(
-        self,
-        items: Iterator[Waveform | Event],
-        on_event: Callable[[Event], object] | None,
-        then: Callable[[], None],
-    ) -> None:
-        """Read chunks and events in a thread; returns at once.
-
-        Args:
-            items: chunks and events, as `items_of` returns them.
-            on_event: takes each event, in the thread.
-            then: called in the thread when all is delivered, stopped or failed.
-        """
-        self._items = items
-
-        def read() -> None:
-            atexit.register(self._leave)
-            self._read(items, on_event)
-            atexit.unregister(self._leave)
-            then()
-
-        self._thread = threading.Thread(target=read, name="csmkit-player", daemon=True)
+    def start(self, then: Callable[[], None]) -> None:
+        """Read in a thread, which calls ``then`` when all is delivered, stopped or failed; returns at once."""
+        self._thread = threading.Thread(target=self._run, args=[then], name="csmkit-player", daemon=True)
         self._thread.start()
-
-    def send(self, chunk: Waveform) -> bool:
-        """Deliver a chunk of any length; False, and nothing delivered, once it was stopped or has ended.
-
-        Raises:
-            InputError: not a waveform, see `csmkit.audio.as_mono`.
-        """
-        samples = as_mono(chunk)
-        if self.stopped or self.done:
-            return False
-        if len(samples):
-            self.chunks.append(samples.copy())  # the caller may reuse its memory
-            self.sent.add(self.age_s, len(samples) / SAMPLE_RATE)
-            self._deliver(self.chunks[-1])
-        return True
-
-    def end(self) -> None:
-        """Say that nothing more is sent."""
-        self._done.set()
 
     def stop(self) -> None:
         """Stop, from any thread; again and after the end it does nothing.
@@ -124,42 +88,51 @@ class Playback:
         package may be closed from here and end within a frame.
         """
         with self._lock:
-            if self.stopped or self.done:
+            if self.stopped or self._done.is_set():
                 return
             self._stopped.set()
         try:
             if self._on_stop is not None:
                 self._on_stop()
         finally:
-            if self._items is None:
-                self.end()
-            elif not inspect.isgenerator(self._items):
+            if not inspect.isgenerator(self._items):
                 _close(self._items)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all is delivered, at most ``timeout`` seconds; whether it is."""
         return self._done.wait(timeout)
 
-    def _read(self, items: Iterator[Waveform | Event], on_event: Callable[[Event], object] | None) -> None:
+    def _run(self, then: Callable[[], None]) -> None:
+        atexit.register(self._leave)
         try:
-            try:
-                for item in items:
-                    if self.stopped or not self._take(item, on_event):
-                        break
-            finally:
-                _close(items)
+            self._read()
         except BaseException as error:  # the thread's top frame: kept for the caller, to whom `Player.wait` raises it
             self.error = error
         finally:
-            self.end()
+            self._done.set()
+        atexit.unregister(self._leave)
+        then()
 
-    def _take(self, item: Any, on_event: Callable[[Event], object] | None) -> bool:
-        if not isinstance(item, dict):
-            return self.send(item)
-        taken = self.send(item["data"]) if item.get("type") == "audio_chunk" else True
-        if on_event is not None:
-            on_event(item)
-        return taken
+    def _read(self) -> None:
+        try:
+            for item in self._items:
+                if self.stopped:
+                    break
+                if not isinstance(item, dict):
+                    self._send(item)
+                    continue
+                if item.get("type") == "audio_chunk":
+                    self._send(item["data"])
+                self._on_event(item)
+        finally:
+            _close(self._items)
+
+    def _send(self, chunk: Waveform) -> None:
+        samples = as_mono(chunk)
+        if len(samples):
+            self.chunks.append(samples.copy())  # the source may reuse its memory
+            self.sent.add(self.age_s, len(samples) / SAMPLE_RATE)
+            self._deliver(self.chunks[-1])
 
     def _leave(self) -> None:
         self.stop()

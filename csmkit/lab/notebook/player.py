@@ -17,7 +17,6 @@ from csmkit.timing import Arrivals
 
 if TYPE_CHECKING:
     from csmkit.asr.transcriber import Word
-    from csmkit.audio import Waveform
     from csmkit.chat.chatbot import StreamingConversationalChatbot
     from csmkit.chat.events import Event
     from csmkit.lab.notebook.playback import Source
@@ -60,7 +59,6 @@ class Player:
         self._lock = threading.Lock()  # of the output: a late answer and the end of the sound may come together
         self._play = 0  # number of the present play; a message of an earlier one is ignored
         self._playback: Playback | None = None
-        self._pushing = False
 
     def play(
         self,
@@ -82,8 +80,13 @@ class Player:
             InputError: the source cannot be played; errors of later chunks are raised by `wait`.
         """
         items = items_of(source)
-        playback = self._begin(on_stop)
+        if self._playback is not None:
+            self._playback.stop()
+        self._play += 1
         play = self._play
+        if not self._output.shown or self._output.shows_audio:
+            self._output.show_widget()
+        self.widget.begin(play, self._at_once)
 
         def take(event: Event) -> None:
             if event.get("type") == "final_text":
@@ -91,30 +94,8 @@ class Player:
             if on_event is not None:
                 on_event(event)
 
-        playback.start(items, take, partial(self._finish, play, playback))
-
-    def send(self, chunk: Waveform) -> bool:
-        """Play one more chunk, ``(samples,)`` at 24 kHz; the first one begins a play that lasts until `end`.
-
-        Returns:
-            False once it was stopped: leave the loop that makes the chunks, and call `end`.
-
-        Raises:
-            InputError: not a waveform.
-        """
-        if not self._pushing or self._playback is None:
-            self._begin(None)
-            self._pushing = True
-        assert self._playback is not None
-        return self._playback.send(chunk)
-
-    def end(self) -> None:
-        """Announce that no more chunks are sent; the sound plays to its end. Not needed after `play`."""
-        if self._pushing and self._playback is not None:
-            self._pushing = False
-            self._playback.end()
-            finish = partial(self._finish, self._play, self._playback)
-            threading.Thread(target=finish, name="csmkit-player-end", daemon=True).start()  # it may wait for an answer
+        playback = self._playback = Playback(items, partial(self.widget.chunk, play), take, on_stop)
+        playback.start(partial(self._finish, play, playback))
 
     def show_words(self, words: Iterable[Word]) -> None:
         """Show words under the waveform; a click on one plays from there, and the one that sounds is marked.
@@ -245,17 +226,6 @@ class Player:
     def _report(self) -> dict[str, Any]:
         report = self.widget.report
         return report if report.get("play") == self._play else {}
-
-    def _begin(self, on_stop: Callable[[], object] | None) -> Playback:
-        if self._playback is not None:
-            self._playback.stop()
-        self._pushing = False
-        self._play += 1
-        if not self._output.shown or self._output.shows_audio:
-            self._output.show_widget()
-        self.widget.begin(self._play, self._at_once)
-        self._playback = Playback(partial(self.widget.chunk, self._play), on_stop)
-        return self._playback
 
     def _finish(self, play: int, playback: Playback) -> None:
         """Tell the browser that the sound is complete; if none answers in its time, show an audio control."""

@@ -14,27 +14,28 @@ import ipywidgets
 
 from csmkit.audio import write
 from csmkit.errors import AudioFileError
+from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.trials.trial import Trial
 from csmkit.version import __version__
 
 ROWS = "recordings.jsonl"
 
-COLUMNS = {  # heading: width in px
-    "no.": 30,
-    "speaker": 62,
-    "text": 220,
-    "chunk": 66,
-    "temp.": 50,
-    "top-k": 42,
-    "seed": 44,
-    "Whisper": 66,
-    "first audio": 76,
-    "RTF": 36,
-    "sound": 50,
-    "late": 32,
-    "WER": 40,
-    "ended by": 104,
-    "recognised": 220,
+COLUMNS = {  # heading: width in px, column of the row, and the form of its value
+    "no.": (30, "recording", "{}"),
+    "speaker": (62, "speaker", "{}"),
+    "text": (220, "text", "{}"),
+    "chunk": (66, "chunk_frames", "{}"),
+    "temp.": (50, "temperature", "{:.2f}"),
+    "top-k": (42, "topk", "{}"),
+    "seed": (44, "seed", "{}"),
+    "Whisper": (66, "whisper", "{}"),
+    "first audio": (76, "ttfa_ms", "{:.0f} ms"),
+    "RTF": (36, "rtf", "{:.2f}"),
+    "sound": (50, "audio_s", "{:.2f} s"),
+    "late": (32, "n_underruns", "{}"),
+    "WER": (40, "wer", "{:.0%}"),
+    "ended by": (104, "finish_reason", "{}"),
+    "recognised": (220, "transcript", "{}"),
 }
 _BUTTON_PX = 34
 
@@ -141,23 +142,8 @@ class RecordingTable:
 def figures(recording: Recording) -> list[str]:
     """The texts of a recording's row, one for each column; a dash where nothing was measured."""
     row = recording.row
-    return [
-        str(recording.number),
-        str(row["speaker"]),
-        row["text"],
-        _joined(row["chunk_frames"]),
-        f"{row['temperature']:.2f}",
-        str(row["topk"]),
-        str(row["seed"]),
-        row["whisper"] or "–",
-        _number(row["ttfa_ms"], "{:.0f} ms"),
-        _number(row["rtf"], "{:.2f}"),
-        f"{row['audio_s']:.2f} s",
-        _number(row["n_underruns"], "{}"),
-        _number(row["wer"], "{:.0%}"),
-        str(row["finish_reason"]).replace("_", " "),
-        row["transcript"] or "–",
-    ]
+    row |= {"chunk_frames": shown(row["chunk_frames"]), "finish_reason": str(row["finish_reason"]).replace("_", " ")}
+    return ["–" if row[name] in (None, "") else form.format(row[name]) for _, name, form in COLUMNS.values()]
 
 
 def _new_file(folder: Path) -> Path:
@@ -165,14 +151,6 @@ def _new_file(folder: Path) -> Path:
     stems = [path.stem.removeprefix("recording_") for path in folder.glob("recording_*.wav")]
     numbers = [int(stem) for stem in stems if stem.isdigit()]
     return folder / f"recording_{max(numbers, default=0) + 1:03d}.wav"
-
-
-def _joined(sizes: Any) -> str:
-    return str(sizes) if isinstance(sizes, int) else ", ".join(map(str, sizes))
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
 
 
 def _fixed(widget: Any, width: int) -> Any:
@@ -185,7 +163,7 @@ def _cells(texts: list[str], weight: int = 400) -> ipywidgets.HTML:
     cut = "flex:none;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;padding-right:6px"
     cells = [
         f'<span title="{escape(text)}" style="{cut};width:{width}px">{escape(text)}</span>'
-        for text, width in zip(texts, COLUMNS.values(), strict=True)
+        for text, (width, *_) in zip(texts, COLUMNS.values(), strict=True)
     ]
     row = f'<div style="display:flex;font-variant-numeric:tabular-nums;font-weight:{weight}">{"".join(cells)}</div>'
     return ipywidgets.HTML(row, layout={"flex": "0 0 auto"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from os import PathLike
@@ -13,12 +13,11 @@ import numpy as np
 
 from csmkit.errors import CsmkitError
 from csmkit.lab.notebook.comparison import BlindComparison
-from csmkit.lab.notebook.controls import SCHEDULES, Controls, button
+from csmkit.lab.notebook.controls import Controls, Shown, button
 from csmkit.lab.notebook.output import describe, latency_svg, unanswered_html
 from csmkit.lab.notebook.player import Player
 from csmkit.lab.notebook.recordings import Recording, RecordingTable, keep
 from csmkit.lab.notebook.session import Progress, Session
-from csmkit.stack import Stack
 from csmkit.timing import Arrivals
 
 PHASES = {
@@ -29,7 +28,7 @@ PHASES = {
 }
 
 
-class Studio:
+class Studio(Shown):
     """A form with Speak and Stop, a player, live text and latency, the recordings so far, and a blind comparison.
 
     Speaking runs in a thread: the kernel stays free, and cells may use ``recordings`` meanwhile. An error is shown as
@@ -38,14 +37,16 @@ class Studio:
     Args:
         preset: selected at first; None asks CSMKIT_PRESET and means pocket. Models are loaded at the first Speak.
         text: content of the text field at first.
-        schedules: chunk sizes to choose from.
         folder: where recordings are kept.
-        open_stack: makes the models of a preset.
 
     Attributes:
         controls: the fields of the form.
         session: the session that speaks.
+        recordings: all recordings so far, oldest first.
         player: the player of the sound.
+        recognised: the recogniser's text; empty before there is any.
+        latency: the picture of the latency.
+        plain: the audio control shown where the player has no front end; empty otherwise.
         table: the recordings, with their buttons.
         comparison: the blind comparison.
         widget: all of it, for a layout of your own.
@@ -59,13 +60,12 @@ class Studio:
         preset: str | None = None,
         *,
         text: str = "good morning, how are you today?",
-        schedules: Sequence[int | tuple[int, ...]] = SCHEDULES,
         folder: str | PathLike[str] = "recordings",
-        open_stack: Callable[[str], Stack] = Stack,
     ) -> None:
-        self.controls = Controls(text, preset, schedules)
+        self.controls = Controls(text, preset)
         self.player = Player(embedded=True)
-        self.session = Session(self.player, self.show, open_stack)
+        self.session = Session(self.player, self.show)
+        self.recordings = self.session.recordings
         self.table = RecordingTable(self.play, self.keep, lambda chosen: self.comparison.choose(chosen))
         self.comparison = BlindComparison(self._play_audio)
         self.folder = Path(folder)
@@ -75,25 +75,21 @@ class Studio:
     def _make_widget(self) -> None:
         self.speak_button = button("Speak", self.speak, "90px", icon="play", button_style="primary")
         self.stop_button = button("Stop", self.session.stop, "90px", icon="stop", disabled=True)
-        self._status, self._text, self._latency, self._plain = (ipywidgets.HTML() for _ in range(4))
+        self._status, self.recognised, self.latency, self.plain = (ipywidgets.HTML() for _ in range(4))
         named = {"speak": self.speak_button, "stop": self.stop_button, "status": self._status}
-        for name, part in {**named, "text-recognised": self._text, "latency": self._latency}.items():
+        for name, part in {**named, "text-recognised": self.recognised, "latency": self.latency}.items():
             part.add_class(f"csmkit-studio-{name}")
         self._status.layout = {"max_width": "760px"}
-        self._latency.value = latency_svg(Arrivals())
+        self.latency.value = latency_svg(Arrivals())
         buttons = ipywidgets.HBox([self.speak_button, self.stop_button], layout={"flex": "0 0 auto"})
-        below = [self.player.widget, self._plain, self._text, self._latency, self.table.widget, self.comparison.widget]
-        self.widget = ipywidgets.VBox([self.controls.layout, buttons, self._status, *below])
+        above = [self.controls.layout, buttons, self._status, self.player.widget]
+        below = [self.plain, self.recognised, self.latency, self.table.widget, self.comparison.widget]
+        self.widget = ipywidgets.VBox([*above, *below])
         self.widget.add_class("csmkit-studio")
-
-    @property
-    def recordings(self) -> list[Recording]:
-        """All recordings so far, oldest first."""
-        return self.session.recordings
 
     def speak(self) -> None:
         """Speak the text with the present settings, as the button does; returns at once."""
-        self._plain.value = ""
+        self.plain.value = ""
         with self._errors_shown():
             job = self.controls.job()
             self._set_busy(True)
@@ -133,33 +129,13 @@ class Studio:
         else:
             self._say(" · ".join(filter(None, [describe(progress.arrivals), PHASES.get(progress.phase, "")])))
         if progress.busy or progress.recording is not None:
-            self._latency.value = latency_svg(progress.arrivals)
-            self._text.value = _recognised(progress.text, progress.final)
+            self.latency.value = latency_svg(progress.arrivals)
+            self.recognised.value = _recognised(progress.text, progress.final)
         if progress.recording is not None:
             self.table.add(progress.recording)
             self.player.show_words(progress.words)
             self._show_plain_control(progress.recording.trial.audio)
         self._set_busy(progress.busy)
-
-    @property
-    def latency(self) -> str:
-        """The picture of the latency, as SVG."""
-        return self._latency.value
-
-    @property
-    def text_shown(self) -> str:
-        """The recogniser's text, as HTML; empty before there is any."""
-        return self._text.value
-
-    @property
-    def plain_control(self) -> str:
-        """The audio control shown where the player has no front end, as HTML; empty otherwise."""
-        return self._plain.value
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.widget)
 
     def _play_audio(self, audio: np.ndarray) -> None:
         with self._errors_shown():
@@ -175,7 +151,7 @@ class Studio:
             self._say(" ".join(str(error).split()), error=True)
 
     def _show_plain_control(self, audio: np.ndarray) -> None:
-        self._plain.value = "" if self.player.widget.answered.is_set() else unanswered_html(audio)
+        self.plain.value = "" if self.player.widget.answered.is_set() else unanswered_html(audio)
 
     def _say(self, line: str, *, error: bool = False) -> None:
         self.status, self.has_error = line, error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from os import PathLike
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -277,10 +278,8 @@ class Talk:
             live.stopped(1000 * report["heard_s"])
 
     def _start_from_browser(self) -> None:
-        try:
+        with suppress(CsmkitError):  # the widget shows it
             self.start()
-        except CsmkitError:
-            return  # the widget shows it
 
     def _interrupt(self) -> None:
         live = self._live

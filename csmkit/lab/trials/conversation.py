@@ -55,15 +55,12 @@ class UserSide:
     ends_s: tuple[tuple[float, float], ...]
 
 
-def speak_user_side(
-    generator: SpeechGenerator, turns: Sequence[UserTurn], *, speaker: int = 1, seed: int = 0
-) -> UserSide:
-    """Let a generator speak the user's turns, one after the other.
+def speak_user_side(generator: SpeechGenerator, turns: Sequence[UserTurn], *, seed: int = 0) -> UserSide:
+    """Let a generator speak the user's turns as its speaker 1, one after the other.
 
     Args:
         generator: speaks for the user.
         turns: the turns, oldest first.
-        speaker: speaker id of the generator.
         seed: seed of the first piece; each later piece takes the next seed.
 
     Raises:
@@ -73,7 +70,7 @@ def speak_user_side(
     for turn in turns:
         pieces = []
         for piece in turn.text.split(" / "):
-            spoken = _trimmed(generator.generate(piece, speaker=speaker, seed=seed).numpy())
+            spoken = _trimmed(generator.generate(piece, speaker=1, seed=seed).numpy())
             pieces += [spoken, _silence(turn.pause_s)]
             seed += 1
         sound = np.concatenate(pieces[:-1])
@@ -145,18 +142,14 @@ def turn_rows(user: UserSide, held: Conversation, **columns: Any) -> list[dict[s
 FIGURES = ("end_to_audible_ms", "own_ms", "breaks_in", "barge_in_to_silence_ms", "played_ms")
 
 
-def timeline_rows(held: Conversation, place: int = 0) -> list[Any]:
-    """The timeline of one answered turn, in ms from the beginning of the user's speech.
-
-    Args:
-        held: the conversation that was held.
-        place: among the answered turns, from 0.
+def timeline_rows(held: Conversation) -> list[Any]:
+    """The timeline of the first answered turn, in ms from the beginning of the user's speech.
 
     Returns:
         Rows for `csmkit.lab.plots.turn_timeline`, without the generator's frames, which another clock times.
     """
-    done = [event["spans"] for event in held.events if event["type"] == "turn_done"]
-    spans = [span for span in done[place] if span["lane"] != "frames"]
+    done = next(event["spans"] for event in held.events if event["type"] == "turn_done")
+    spans = [span for span in done if span["lane"] != "frames"]
     return moved_spans(spans, -min(span["start_ms"] for span in spans))
 
 
