@@ -53,6 +53,10 @@ LEAD_SHARE, TWICE_SHARE = 0.1, 0.05
 """How often a short remark comes before what the user says, and how often it is said in two ways."""
 TOLD_BEFORE_SHARE = 0.15
 """How often a question comes after something told in the same breath; the answer is to the question."""
+AND_YOU_SHARE = 0.06
+"""How often "and you?" follows in the same breath what the user tells of himself."""
+AND_YOU = (", and you", ". and you", ", what about you", ". what about you", ", how about you", ". how about you")
+_TELLS = re.compile(r"(i|we|my|our)\b")
 TOLD_BEFORE = ("life told", "life told", "nice told", "i like", "did something", "family told", "weather told")
 """The intents of what is told before a question."""
 ASKS = re.compile(r"(what|who|where|when|why|how|which|do you|are you|can you|have you|tell me|is it|should i)\b")
@@ -422,6 +426,9 @@ class Talk:
         elif draw < LEAD_SHARE + TWICE_SHARE + TOLD_BEFORE_SHARE and ASKS.match(phrasing):
             told = self.composer.phrase(self.composer.intents[self.rng.choice(TOLD_BEFORE)]["u"])
             phrasing = f"{self.filler.fill(told, {})}{self.rng.choice(('. ', ', ', '! '))}{phrasing}"
+        elif draw > 1 - AND_YOU_SHARE and self.composer.intents[name]["y"] and _TELLS.match(phrasing):
+            user = self.filler.fill(phrasing, {}) + self.rng.choice(AND_YOU)
+            return Turn(name, user, self.rng.choice(self.composer.intents[name]["y"]))
         return self._intent(name, phrasing)
 
     def _intent(self, name: str, user: str | None = None) -> Turn:
