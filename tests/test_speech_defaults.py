@@ -46,7 +46,7 @@ def test_every_setting_of_speech_has_an_option_and_arrives() -> None:
 def test_the_defaults_that_the_help_names_are_those_of_the_settings() -> None:
     named = {}
     for name, hint in get_type_hints(SpeechOptions, include_extras=True).items():
-        found = re.search(r"default (\w+)\.$", hint.__metadata__[0].help)
+        found = re.search(r"default (\w+)\.$", hint.__metadata__[0])
         if found:
             named[OPTIONS.get(name, name)] = found[1]
     assert named.pop("guards") == "on" and SETTINGS["guards"] == Guards()

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from csmkit.cli.options import takes_options
 from csmkit.errors import CsmkitError
 
 # These modules import neither torch nor a model library, so that --help is quick; tests/test_layers.py checks that.
@@ -24,7 +25,7 @@ COMMANDS = {
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for module, commands in COMMANDS.items():
     for command in commands:
-        app.command()(getattr(import_module(module), command))
+        app.command()(takes_options(getattr(import_module(module), command)))
 
 
 def run(command: Callable[[], Any] = app) -> None:

@@ -12,21 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from csmkit.audio import check_wav_path
 from csmkit.cli import models
 from csmkit.cli.console import Console, is_interruption
 from csmkit.cli.loudspeaker import Loudspeaker, find_loudspeaker
-from csmkit.cli.options import (
-    ChatOptions,
-    ModelOptions,
-    OutputOptions,
-    Play,
-    SpeechOptions,
-    parse_prebuffer,
-    takes_options,
-)
+from csmkit.cli.options import ChatOptions, ModelOptions, OutputOptions, SpeechOptions, parse_prebuffer
 from csmkit.errors import CsmkitError, InputError
 
 if TYPE_CHECKING:
@@ -38,18 +28,14 @@ if TYPE_CHECKING:
 class Files:
     """The files that a turn writes.
 
-    Attributes:
-        save: WAV file of the answer, or None.
-        timeline: picture of the turn, or None.
-
     Raises:
         AudioFileError: the WAV file cannot be written.
         InputError: the picture cannot be written.
         MissingDependencyError: matplotlib, which draws the picture, is not installed.
     """
 
-    save: Annotated[Path | None, typer.Option(help="WAV file of the answer, written chunk by chunk.")] = None
-    timeline: Annotated[Path | None, typer.Option(help="Picture of when each part was busy: .png or .html.")] = None
+    save: Annotated[Path | None, "WAV file of the answer, written chunk by chunk."] = None
+    timeline: Annotated[Path | None, "Picture of when each part was busy: .png or .html."] = None
 
     def __post_init__(self) -> None:
         if self.save is not None:
@@ -67,22 +53,17 @@ class Files:
         return Files(save, timeline)
 
 
-@takes_options
 def chat(
     load: ModelOptions,
     speech: SpeechOptions,
     others: ChatOptions,
     output: OutputOptions,
     files: Files,
-    text: Annotated[str | None, typer.Argument(help="What you say; without it, a conversation at a prompt.")] = None,
-    prebuffer: Annotated[
-        str,
-        typer.Option(help="Milliseconds to hold the first chunk back, or auto: what slow generation needs."),
-    ] = "0",
-    context_turns: Annotated[
-        int | None, typer.Option(help="Number of earlier turns in the voice's context; default the preset's.")
-    ] = None,
-    play: Play = "no",
+    text: Annotated[str | None, "What you say; without it, a conversation at a prompt."] = None,
+    *,
+    prebuffer: Annotated[str, "Milliseconds to hold the first chunk back, or auto: what slow generation needs."] = "0",
+    context_turns: Annotated[int | None, "Earlier turns in the voice's context; default the preset's."] = None,
+    play: Annotated[str, "Play on this machine's sound card: yes, no, or auto, where there is one."] = "no",
 ) -> None:
     """Answer aloud, and transcribe the answer while it is spoken."""
     if text is not None and not text.strip():

@@ -1,4 +1,4 @@
-"""Options that several commands have, grouped in classes: models, speech, conversation, output, engine of a sweep."""
+"""Options that several commands have, grouped in classes: models, speech, conversation, output."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
@@ -16,34 +16,22 @@ from csmkit.errors import InputError
 from csmkit.stack import SPOKEN_STYLE, Models
 
 if TYPE_CHECKING:
-    from csmkit.lab.sweep import EngineOptions
     from csmkit.llm.contract import LLM
     from csmkit.speech.guards import Guards
     from csmkit.speech.settings import Segment
-
-Play = Annotated[str, typer.Option(help="Play on this machine's sound card: yes, no, or auto, where there is one.")]
 
 
 @dataclass(frozen=True)
 class ModelOptions:
     """The models and their device."""
 
-    preset: Annotated[str | None, typer.Option(help="pocket or sesame; default CSMKIT_PRESET, else pocket.")] = None
-    model: Annotated[
-        str | None, typer.Option(help="Voice instead of the preset's: a checkpoint directory or a hub id.")
-    ] = None
-    codec_weights: Annotated[
-        str | None, typer.Option(help="Weights of the codec: a directory, a file or a hub id; default the voice's own.")
-    ] = None
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default CUDA where there is one.")] = None
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="Weights of the voice: float32, bfloat16, float16; default by the device."),
-    ] = None
-    execution: Annotated[str, typer.Option(help="How a frame runs: auto, eager, graph, compiled, int8, int4.")] = "auto"
-    int8: Annotated[bool, typer.Option("--int8", help="Weights of 8 bits on a CPU: the same as --execution int8.")] = (
-        False
-    )
+    preset: Annotated[str | None, "pocket or sesame; default CSMKIT_PRESET, else pocket."] = None
+    model: Annotated[str | None, "Voice instead of the preset's: a checkpoint directory or a hub id."] = None
+    codec_weights: Annotated[str | None, "Weights of the codec: directory, file or hub id; default the voice's."] = None
+    device: Annotated[str | None, "cpu or cuda; default CUDA where there is one."] = None
+    dtype: Annotated[str | None, "Weights of the voice: float32, bfloat16, float16; default by the device."] = None
+    execution: Annotated[str, "How a frame runs: auto, eager, graph, compiled, int8, int4."] = "auto"
+    int8: Annotated[bool, "Weights of 8 bits on a CPU: the same as --execution int8."] = False
 
     def mode(self) -> str:
         """The argument ``execution`` of `Generator.load`.
@@ -60,31 +48,16 @@ class ModelOptions:
 class SpeechOptions:
     """How a text is spoken; None for the default of the preset, else of `csmkit.speech.settings.SpeechSettings`."""
 
-    chunk_frames: Annotated[
-        str | None, typer.Option(help="Frames of 80 ms in a chunk, or a schedule such as 1,2,4,6; default 6.")
-    ] = None
-    temperature: Annotated[
-        float | None, typer.Option(help="Temperature of sampling; 0 is greedy; default the checkpoint's own.")
-    ] = None
-    topk: Annotated[int | None, typer.Option(help="Number of codes to sample from; default the checkpoint's own.")] = (
-        None
-    )
-    max_audio_ms: Annotated[
-        float | None, typer.Option(help="Longest sound of a clause, in milliseconds; default 8000.")
-    ] = None
-    speaker: Annotated[int | None, typer.Option(help="Number of the speaker; default 0.")] = None
-    voice: Annotated[Path | None, typer.Option(help="Recording to speak like, up to 30 s; with --voice-text.")] = None
-    voice_text: Annotated[str | None, typer.Option(help="The words spoken in the recording.")] = None
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same words and the same sound.")] = None
-    guards: Annotated[
-        str | None,
-        typer.Option(
-            help="on stops speech that repeats itself, is silent or does not end; off lets it go on; default on."
-        ),
-    ] = None
-    raw_text: Annotated[
-        bool, typer.Option("--raw-text", help="Give the voice the text as it is written, with its numbers and signs.")
-    ] = False
+    chunk_frames: Annotated[str | None, "Frames of 80 ms in a chunk, or a schedule such as 1,2,4,6; default 6."] = None
+    temperature: Annotated[float | None, "Temperature of sampling; 0 is greedy; default the checkpoint's own."] = None
+    topk: Annotated[int | None, "Number of codes to sample from; default the checkpoint's own."] = None
+    max_audio_ms: Annotated[float | None, "Longest sound of a clause, in milliseconds; default 8000."] = None
+    speaker: Annotated[int | None, "Number of the speaker; default 0."] = None
+    voice: Annotated[Path | None, "Recording to speak like, up to 30 s; with --voice-text."] = None
+    voice_text: Annotated[str | None, "The words spoken in the recording."] = None
+    seed: Annotated[int | None, "The same seed gives the same words and the same sound."] = None
+    guards: Annotated[str | None, "on stops what repeats, is silent or endless; off lets it go on; default on."] = None
+    raw_text: Annotated[bool, "Give the voice the text as it is written, with its numbers and signs."] = False
 
     def given(self) -> dict[str, Any]:
         """The fields of `SpeechSettings` that were given on the command line.
@@ -114,13 +87,10 @@ class ChatOptions:
     """The recogniser and the language model of a conversation."""
 
     whisper: Annotated[
-        str,
-        typer.Option(help="tiny.en, base.en, small.en, a directory or a hub id; openai/base.en for a person's voice."),
+        str, "tiny.en, base.en, small.en, a directory or a hub id; openai/base.en for a person's voice."
     ] = Models.asr
-    llm: Annotated[str | None, typer.Option(help="Language model: a plugin such as echo, a directory or a hub id.")] = (
-        None
-    )
-    llm_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server that has the model of --llm.")] = None
+    llm: Annotated[str | None, "Language model: a plugin such as echo, a directory or a hub id."] = None
+    llm_url: Annotated[str | None, "OpenAI-compatible server that has the model of --llm."] = None
 
     def given(self, seed: int | None) -> dict[str, LLM | str]:
         """The argument ``llm`` of a chatbot, where one of the options was given.
@@ -145,37 +115,12 @@ class ChatOptions:
 class OutputOptions:
     """What is printed."""
 
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each event.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print only what is said, and errors.")] = False
+    json: Annotated[bool, "Print one JSON object for each event."] = False
+    quiet: Annotated[bool, "Print only what is said, and errors."] = False
 
     def console(self) -> Console:
         """The console that prints; raises InputError for both options at once."""
-        return Console(self.as_json, self.quiet)
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """The engine that runs the trials of a sweep."""
-
-    engine: Annotated[str, typer.Option(help="local, processes or ray.")] = "local"
-    workers: Annotated[
-        int | None, typer.Option(help="Number of trials at once; default as many as the memory and the cores allow.")
-    ] = None
-    address: Annotated[
-        str | None, typer.Option(help="Address of the Ray cluster, such as auto or ray://host:10001.")
-    ] = None
-    cpus: Annotated[int, typer.Option(help="Number of CPU cores of one trial on Ray.")] = 1
-    gpus: Annotated[float, typer.Option(help="Number of GPUs of one trial on Ray, such as 0.5.")] = 0
-    timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial has failed.")] = None
-    most_failures: Annotated[int, typer.Option(help="Number of failures in a row that stop the sweep.")] = 20
-
-    def options(self) -> EngineOptions:
-        """The same for `run_sweep`; raises InputError for a value out of its range."""
-        from csmkit.lab.sweep import EngineOptions
-
-        return EngineOptions(
-            self.engine, self.workers, self.address, self.cpus, self.gpus, self.timeout, self.most_failures
-        )
+        return Console(self.json, self.quiet)
 
 
 def parse_schedule(text: str) -> int | tuple[int, ...]:
@@ -242,22 +187,21 @@ def read_voice(path: Path | None, text: str | None, speaker: int | None) -> list
 
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace each parameter of a command that is a class of options by an option for each of its fields.
+    """Make a function a command of typer; the help of each option is the text in its ``Annotated`` type.
 
-    typer reads the signature of the wrapper, which has the fields as options; the wrapper makes the objects of them.
+    A parameter that may be given by position becomes an argument, one that is given by its name alone an option, and
+    a dataclass an option for each of its fields. Other annotations than a text are left to typer.
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     shown: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
-        if name not in groups:
-            shown.append(parameter.replace(annotation=hints[name]))
-            continue
-        types = get_type_hints(groups[name], include_extras=True)
-        shown += [
-            inspect.Parameter(f.name, parameter.KEYWORD_ONLY, default=f.default, annotation=types[f.name])
-            for f in fields(groups[name])
-        ]
+        if name in groups:
+            types = get_type_hints(groups[name], include_extras=True)
+            shown += [_shown(f.name, types[f.name], f.default) for f in fields(groups[name])]
+        else:
+            by_name = parameter.kind is parameter.KEYWORD_ONLY
+            shown.append(_shown(name, hints[name], parameter.default, typer.Option if by_name else typer.Argument))
 
     @wraps(command)
     def gathered(**given: Any) -> None:
@@ -265,7 +209,15 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
             given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
         command(**given)
 
-    shown = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in shown]
     gathered.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     gathered.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return gathered
+
+
+def _shown(name: str, hint: Any, default: Any, kind: Callable[..., Any] = typer.Option) -> inspect.Parameter:
+    """The parameter as typer reads it; a switch that is off gets no ``--no-NAME``."""
+    plain, text = get_args(hint)
+    if isinstance(text, str):
+        names = [f"--{name.replace('_', '-')}"] if default is False else []
+        hint = Annotated[plain, kind(*names, help=text)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)

@@ -6,25 +6,23 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from csmkit.cli import models
 from csmkit.cli.loudspeaker import find_loudspeaker
-from csmkit.cli.options import ModelOptions, OutputOptions, Play, SpeechOptions, takes_options
+from csmkit.cli.options import ModelOptions, OutputOptions, SpeechOptions
 
 if TYPE_CHECKING:
     from csmkit.speech.long_text import PassageStream
     from csmkit.speech.streams import SpeechStream
 
 
-@takes_options
 def say(
     load: ModelOptions,
     speech: SpeechOptions,
     output: OutputOptions,
-    text: Annotated[str, typer.Argument(help="The text to speak.")],
-    save: Annotated[Path, typer.Option(help="WAV file, written chunk by chunk.")] = Path("speech.wav"),
-    play: Play = "no",
+    text: Annotated[str, "The text to speak."],
+    *,
+    save: Annotated[Path, "WAV file, written chunk by chunk."] = Path("speech.wav"),
+    play: Annotated[str, "Play on this machine's sound card: yes, no, or auto, where there is one."] = "no",
 ) -> None:
     """Speak a text of any length, without a chatbot."""
     from csmkit.audio import SAMPLE_RATE, WavWriter

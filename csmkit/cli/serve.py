@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from csmkit.cli.options import ModelOptions, takes_options
+from csmkit.cli.options import ModelOptions
 from csmkit.errors import InputError, MissingDependencyError
 from csmkit.serve.settings import Limits, ServeOptions
 
@@ -27,59 +27,44 @@ ENGINES = ("local", "ray")
 class ReplicaChoice:
     """Where the server runs: in this process, or as replicas on a Ray cluster."""
 
-    engine: Annotated[str, typer.Option(help="local, in this process, or ray, as replicas on a cluster.")] = "local"
-    replicas: Annotated[int, typer.Option(help="With ray: number of replicas.")] = 1
-    max_replicas: Annotated[
-        int | None, typer.Option(help="With ray: as many are started while there are enough streams.")
-    ] = None
-    streams_a_replica: Annotated[
-        float, typer.Option(help="With ray: requests in progress above which another replica is started.")
-    ] = 8.0
-    cpus: Annotated[int, typer.Option(help="With ray: processors of a replica, and threads of its models.")] = 1
-    gpus: Annotated[float, typer.Option(help="With ray: GPUs of a replica; a part of one is fine.")] = 0.0
-    ray_address: Annotated[
-        str | None, typer.Option(help="With ray: of the cluster, such as auto; default one on this machine.")
-    ] = None
+    engine: Annotated[str, "local, in this process, or ray, as replicas on a cluster."] = "local"
+    replicas: Annotated[int, "With ray: number of replicas."] = 1
+    max_replicas: Annotated[int | None, "With ray: as many are started while there are enough streams."] = None
+    streams_a_replica: Annotated[float, "With ray: requests in progress above which another replica is started."] = 8.0
+    cpus: Annotated[int, "With ray: processors of a replica, and threads of its models."] = 1
+    gpus: Annotated[float, "With ray: GPUs of a replica; a part of one is fine."] = 0.0
+    ray_address: Annotated[str | None, "With ray: of the cluster, such as auto; default one on this machine."] = None
 
 
 @dataclass(frozen=True)
 class AccessOptions:
     """The address of the server, and who may use it."""
 
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all, with a token.")] = ServeOptions.host
-    port: Annotated[int, typer.Option(help="Port; 0 for a free one.")] = ServeOptions.port
-    allow_host: Annotated[list[str] | None, typer.Option(help="Another host name of the server.")] = None
-    allow_origin: Annotated[
-        list[str] | None, typer.Option(help="Origin of a page that may use the server: https://example.org")
-    ] = None
-    without_token: Annotated[
-        bool,
-        typer.Option("--without-token", help="Answer every client: another program controls access."),
-    ] = False
+    host: Annotated[str, "Address to listen on; 0.0.0.0 for all, with a token."] = ServeOptions.host
+    port: Annotated[int, "Port; 0 for a free one."] = ServeOptions.port
+    allow_host: Annotated[list[str] | None, "Another host name of the server."] = None
+    allow_origin: Annotated[list[str] | None, "Origin of a page that may use the server: https://example.org"] = None
+    without_token: Annotated[bool, "Answer every client: another program controls access."] = False
 
 
 @dataclass(frozen=True)
 class LimitOptions:
     """How much the server does at once."""
 
-    max_streams: Annotated[int, typer.Option(help="Largest number of utterances generated at once.")] = (
-        Limits.max_streams
-    )
-    max_waiting: Annotated[int, typer.Option(help="Largest number of requests that wait; more are refused.")] = (
-        Limits.max_waiting
-    )
-    max_sessions: Annotated[int, typer.Option(help="Largest number of open conversations.")] = Limits.max_sessions
-    max_audio_s: Annotated[float, typer.Option(help="Longest audio to transcribe, in seconds.")] = Limits.max_audio_s
+    max_streams: Annotated[int, "Largest number of utterances generated at once."] = Limits.max_streams
+    max_waiting: Annotated[int, "Largest number of requests that wait; more are refused."] = Limits.max_waiting
+    max_sessions: Annotated[int, "Largest number of open conversations."] = Limits.max_sessions
+    max_audio_s: Annotated[float, "Longest audio to transcribe, in seconds."] = Limits.max_audio_s
 
 
-@takes_options
 def serve(
     load: ModelOptions,
     where: ReplicaChoice,
     access: AccessOptions,
     most: LimitOptions,
-    whisper: Annotated[str | None, typer.Option(help="tiny.en, base.en, small.en, a directory or a hub id.")] = None,
-    voices: Annotated[Path | None, typer.Option(help="Folder of recordings: NAME.wav beside NAME.txt.")] = None,
+    *,
+    whisper: Annotated[str | None, "tiny.en, base.en, small.en, a directory or a hub id."] = None,
+    voices: Annotated[Path | None, "Folder of recordings: NAME.wav beside NAME.txt."] = None,
 ) -> None:
     """Serve the voice: OpenAI's speech, transcription and realtime APIs, and a page to talk at /.
 

@@ -3,44 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from csmkit.cli.options import EngineChoice, takes_options
 from csmkit.errors import InputError
 
 if TYPE_CHECKING:
     from csmkit.lab.sweep import Recipe
 
-Against = Annotated[Path | None, typer.Option(help="Folder of an earlier sweep to compare with.")]
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """The engine that runs the trials of a sweep."""
+
+    engine: Annotated[str, "local, processes or ray."] = "local"
+    workers: Annotated[int | None, "Trials at once; default as many as the memory and the cores allow."] = None
+    address: Annotated[str | None, "Address of the Ray cluster, such as auto or ray://host:10001."] = None
+    cpus: Annotated[int, "Number of CPU cores of one trial on Ray."] = 1
+    gpus: Annotated[float, "Number of GPUs of one trial on Ray, such as 0.5."] = 0
+    timeout: Annotated[float | None, "Seconds after which a trial has failed."] = None
+    most_failures: Annotated[int, "Number of failures in a row that stop the sweep."] = 20
 
 
 @dataclass(frozen=True)
 class AgainOptions:
     """Which trials are run again although they have a row."""
 
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False
-    fresh: Annotated[bool, typer.Option("--fresh", help="Discard the rows and run every trial.")] = False
-    renew: Annotated[
-        bool,
-        typer.Option("--renew", help="Run the trials of other models, metrics or settings again."),
-    ] = False
+    retry_failed: Annotated[bool, "Run failed trials again."] = False
+    fresh: Annotated[bool, "Discard the rows and run every trial."] = False
+    renew: Annotated[bool, "Run the trials of other models, metrics or settings again."] = False
 
 
 @dataclass(frozen=True)
 class ResultOptions:
     """Where the results go, and what they are compared with."""
 
-    results: Annotated[
-        str | None,
-        typer.Option(help="Folder of the results, default runs/RECIPE; or s3://..., copied during the run."),
-    ] = None
-    shard: Annotated[str | None, typer.Option(help="Part of the trials, such as 1/4; report --merge joins.")] = None
-    track: Annotated[str | None, typer.Option(help="Tracker plugin that gets the results, such as mlflow.")] = None
-    against: Against = None
+    results: Annotated[str | None, "Results folder, default runs/RECIPE; or s3://..., copied during the run."] = None
+    shard: Annotated[str | None, "Part of the trials, such as 1/4; report --merge joins."] = None
+    track: Annotated[str | None, "Tracker plugin that gets the results, such as mlflow."] = None
+    against: Annotated[Path | None, "Folder of an earlier sweep to compare with."] = None
 
     @property
     def address(self) -> str | None:
@@ -48,15 +52,13 @@ class ResultOptions:
         return self.results if self.results is not None and "://" in self.results else None
 
 
-@takes_options
 def sweep(
     where: EngineChoice,
     again: AgainOptions,
     output: ResultOptions,
-    recipe: Annotated[Path, typer.Argument(help="A TOML file, such as experiments/chunk_size.toml.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Values in place of the recipe's: chunk_frames=2,4,6 seeds=0,1")
-    ] = None,
+    recipe: Annotated[Path, "A TOML file, such as experiments/chunk_size.toml."],
+    overrides: Annotated[list[str] | None, "Values in place of the recipe's: chunk_frames=2,4,6 seeds=0,1"] = None,
+    *,
     plan: Annotated[
         bool,
         typer.Option(
@@ -71,7 +73,7 @@ def sweep(
     from csmkit.lab.analysis.search import run_search
     from csmkit.lab.report import build_report
     from csmkit.lab.report.folder import copy_results, results_folder
-    from csmkit.lab.sweep import load_recipe, run_sweep
+    from csmkit.lab.sweep import EngineOptions, load_recipe, run_sweep
 
     loaded = load_recipe(recipe, overrides or ())
     if plan:
@@ -86,7 +88,7 @@ def sweep(
     on_row = _follow(folder, loaded, tracker, output.address, again.fresh)
     try:
         run = run_search if loaded.search else run_sweep
-        done = run(loaded, folder, engine=where.options(), shard=part, on_row=on_row, **asdict(again))
+        done = run(loaded, folder, engine=EngineOptions(*astuple(where)), shard=part, on_row=on_row, **asdict(again))
     except KeyboardInterrupt:
         typer.echo(f"Stopped; the rows are in {folder}, and the same command continues.", err=True)
         raise
@@ -136,12 +138,10 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of the results, such as results/chunk_size.")],
-    against: Against = None,
-    merge: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder whose rows are first copied into FOLDER; may be repeated."),
-    ] = None,
+    folder: Annotated[Path, "Folder of the results, such as results/chunk_size."],
+    *,
+    against: Annotated[Path | None, "Folder of an earlier sweep to compare with."] = None,
+    merge: Annotated[list[Path] | None, "Folder whose rows are first copied into FOLDER; may be repeated."] = None,
 ) -> None:
     """Write the table, figures and page of a sweep again, from its rows."""
     from csmkit.lab.report import build_report
@@ -149,20 +149,20 @@ def report(
 
     if merge:
         typer.echo(f"{merge_rows(merge, folder)} rows in {folder}")
-
     typer.echo(f"Report: {build_report(folder, against=against)}")
 
 
 def listen(
-    folder: Annotated[Path, typer.Argument(help="Folder of the results of a sweep with keep = 'audio'.")],
-    axis: Annotated[str, typer.Option(help="Setting in which the sounds differ, such as temperature.")],
-    values: Annotated[str, typer.Option(help="Values of it, such as 0.3,0.9; for mushra the reference first.")],
-    listener: Annotated[str, typer.Option(help="Name or number of the listener; it determines the order.")],
-    kind: Annotated[str, typer.Option(help="ab, abx or mushra.")] = "ab",
-    n_items: Annotated[int | None, typer.Option(help="Largest number of questions.")] = None,
-    question: Annotated[str | None, typer.Option(help="Question to ask in place of the usual one.")] = None,
-    port: Annotated[int, typer.Option(help="Port of the page; 0 for a free one.")] = 0,
-    browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
+    folder: Annotated[Path, "Folder of the results of a sweep with keep = 'audio'."],
+    *,
+    axis: Annotated[str, "Setting in which the sounds differ, such as temperature."],
+    values: Annotated[str, "Values of it, such as 0.3,0.9; for mushra the reference first."],
+    listener: Annotated[str, "Name or number of the listener; it determines the order."],
+    kind: Annotated[str, "ab, abx or mushra."] = "ab",
+    n_items: Annotated[int | None, "Largest number of questions."] = None,
+    question: Annotated[str | None, "Question to ask in place of the usual one."] = None,
+    port: Annotated[int, "Port of the page; 0 for a free one."] = 0,
+    browser: Annotated[bool, "Open the page."] = True,
 ) -> None:
     """Run a listening test on a page of this machine; may be stopped and continued."""
     import webbrowser

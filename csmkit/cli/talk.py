@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from csmkit.audio import SAMPLE_RATE, check_wav_path, read, write
 from csmkit.cli import models
 from csmkit.cli.console import Console
 from csmkit.cli.loudspeaker import SoundCard, import_sounddevice
-from csmkit.cli.options import ChatOptions, ModelOptions, OutputOptions, SpeechOptions, takes_options
+from csmkit.cli.options import ChatOptions, ModelOptions, OutputOptions, SpeechOptions
 from csmkit.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
@@ -31,11 +29,9 @@ FRAME_MS = 20  # length of a block of the microphone
 class TurnEndOptions:
     """What ends a turn of the user; None for the default of `csmkit.live.turn_detector.TurnDetection`."""
 
-    threshold: Annotated[float | None, typer.Option(help="Least probability of speech, 0 to 1; default 0.5.")] = None
-    silence_ms: Annotated[
-        float | None, typer.Option(help="Silence that ends your turn, in milliseconds; default 500.")
-    ] = None
-    end_of_turn: Annotated[Path | None, typer.Option(help="End-of-turn model: an ONNX file.")] = None
+    threshold: Annotated[float | None, "Least probability of speech, 0 to 1; default 0.5."] = None
+    silence_ms: Annotated[float | None, "Silence that ends your turn, in milliseconds; default 500."] = None
+    end_of_turn: Annotated[Path | None, "End-of-turn model: an ONNX file."] = None
 
     def detector(self) -> TurnDetector:
         """The detector of the user's turns.
@@ -58,17 +54,15 @@ class TurnEndOptions:
         return TurnDetector(wanted, end_of_turn=None if self.end_of_turn is None else EndOfTurnModel(self.end_of_turn))
 
 
-@takes_options
 def talk(
     load: ModelOptions,
     speech: SpeechOptions,
     others: ChatOptions,
     turns: TurnEndOptions,
     output: OutputOptions,
-    input_: Annotated[
-        Path | None, typer.Option("--input", help="Recording in place of the microphone; needs --save.")
-    ] = None,
-    save: Annotated[Path | None, typer.Option(help="WAV file of both sides; needs --input.")] = None,
+    *,
+    input: Annotated[Path | None, "Recording in place of the microphone; needs --save."] = None,
+    save: Annotated[Path | None, "WAV file of both sides; needs --input."] = None,
 ) -> None:
     """Talk: speak, listen to the answer, interrupt it by speaking. Headphones are best. Ctrl-C ends it."""
     from csmkit.asr.directory import live_note
@@ -76,7 +70,7 @@ def talk(
     from csmkit.live.recorded import SoundClock
 
     console = output.console()
-    recording = _check_files(input_, save)
+    recording = _check_files(input, save)
     options = speech.given() | {"voice": speech.voice_prompt()}
     models.check_turn(load, **options)
     options |= others.given(speech.seed)

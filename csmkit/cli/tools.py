@@ -11,8 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 import csmkit
 from csmkit.errors import CsmkitError
 
@@ -38,15 +36,11 @@ PACKAGES = {  # package: the extra of csmkit that installs it; None where every 
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="A checkpoint directory, pocket or a hub id.")],
-    target: Annotated[Path, typer.Argument(help="A directory that is empty or does not exist yet.")],
-    to: Annotated[
-        str | None, typer.Option(help="transformers, sesame, int4 or int8; default the layout that SOURCE is not in.")
-    ] = None,
-    codec: Annotated[
-        str | None,
-        typer.Option(help="A Mimi directory, moshi's file, a hub id, or none; default SOURCE's own."),
-    ] = None,
+    source: Annotated[str, "A checkpoint directory, pocket or a hub id."],
+    target: Annotated[Path, "A directory that is empty or does not exist yet."],
+    *,
+    to: Annotated[str | None, "transformers, sesame, int4 or int8; default the layout that SOURCE is not in."] = None,
+    codec: Annotated[str | None, "A Mimi directory, moshi's file, a hub id, or none; default SOURCE's own."] = None,
 ) -> None:
     """Convert a checkpoint from Sesame's layout to transformers', or back; or round its weights to 4 or 8 bits."""
     from csmkit.convert import convert as convert_checkpoint
