@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from csmkit.closing import Closing
 from csmkit.errors import AudioFileError, InputError
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def check_wav_path(path: str | PathLike[str]) -> Path:
     return target
 
 
-class WavWriter:
+class WavWriter(Closing):
     """A 16-bit PCM WAV file that is valid after every chunk, also when a turn is interrupted.
 
     Args:
@@ -185,12 +185,6 @@ class WavWriter:
         except (soundfile.LibsndfileError, OSError) as error:
             hint = "free some space on that disk, or save to another one"
             raise AudioFileError(f"cannot continue writing {str(self.path)!r} ({error}): {hint}") from error
-
-    def __enter__(self) -> WavWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
 
 def write(path: str | PathLike[str], audio: Waveform, sample_rate: int = SAMPLE_RATE) -> None:

@@ -71,36 +71,40 @@ class CodecBatch(ABC):
         """Continue the streams of another batch of the same codec in rows after the present ones."""
 
 
-class _SeparateStreams(CodecBatch):
-    """The batch of a codec that has only single streams: one call for each row.
+class BatchOfRows(CodecBatch):
+    """A batch that keeps each stream as an item of a list, so that moving streams copies nothing.
 
     Args:
-        codec: makes the streams.
+        codec: decodes the streams.
         batch: number of streams to begin with.
     """
 
-    def __init__(self, codec: Codec, batch: int) -> None:
+    def __init__(self, codec: Any, batch: int) -> None:
         self._codec = codec
-        self._streams: list[CodecStream] = []
+        self._rows: list[Any] = []
         self.add(batch)
 
-    def decode(self, codes: Tensor) -> Tensor:
-        pairs = zip(self._streams, codes, strict=True)
-        return torch.stack([stream.decode(frame.unsqueeze(1)) for stream, frame in pairs])
-
     def take(self, rows: Sequence[int]) -> None:
-        self._streams = [self._streams[row] for row in rows]
-
-    def add(self, n_streams: int = 1) -> None:
-        self._streams += [self._codec.stream() for _ in range(n_streams)]
+        self._rows = [self._rows[row] for row in rows]
 
     def split(self, rows: Sequence[int]) -> Self:
         part = type(self)(self._codec, 0)
-        part._streams = [self._streams[row] for row in rows]
+        part._rows = [self._rows[row] for row in rows]
         return part
 
     def join(self, other: Self) -> None:
-        self._streams += other._streams
+        self._rows += other._rows
+
+
+class _SeparateStreams(BatchOfRows):
+    """The batch of a codec that has only single streams: one call for each row."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        pairs = zip(self._rows, codes, strict=True)
+        return torch.stack([stream.decode(frame.unsqueeze(1)) for stream, frame in pairs])
+
+    def add(self, n_streams: int = 1) -> None:
+        self._rows += [self._codec.stream() for _ in range(n_streams)]
 
 
 class FrameDecoderState(Protocol):

@@ -23,7 +23,6 @@ from csmkit.csm.layouts import (
     TIED_EMBEDDINGS,
     Checkpoint,
     SesameSource,
-    halves_to_pairs,
     rotated_heads,
     sesame_name,
     tensor_shapes,
@@ -31,7 +30,7 @@ from csmkit.csm.layouts import (
 from csmkit.csm.quantization import ROUNDINGS, Rounding
 from csmkit.errors import CheckpointError, InputError
 from csmkit.files.hub import CODEC_FOLDER, MOSHI_PATTERN, find_codec, find_voice
-from csmkit.files.tensors import LAYOUTS, ROUNDED, ROUNDED_PREFIX, SESAME, TRANSFORMERS, read_json
+from csmkit.files.tensors import LAYOUTS, ROUNDED, ROUNDED_PREFIX, SESAME, TRANSFORMERS, halves_to_pairs, read_json
 from csmkit.files.writer import Plan, Tensors, require_empty, write_checkpoint
 from csmkit.mimi.files import CSM_PREFIX, CodecFiles, config_values, flat_tensors
 

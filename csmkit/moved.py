@@ -74,6 +74,7 @@ MOVED = {
     "csmkit.serve.utterance": "csmkit.serve.speech",
     "csmkit.speech.finish_reasons": "csmkit.speech.streams",
     "csmkit.speech.guard_monitor": "csmkit.speech.guards",
+    "csmkit.speech.place": "csmkit.speech.deadlines",
     "csmkit.voices": "csmkit.files.hub",
 }
 

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import csmkit.plugins as plugins
+from csmkit.closing import Closing
 from csmkit.errors import InputError
+from csmkit.files.hub import DEFAULT_WHISPER
 
 if TYPE_CHECKING:
     from csmkit.asr.streaming import StreamingWhisperASR
@@ -44,7 +45,7 @@ class Models:
 
     speech: str | SpeechGenerator = "pocket"
     llm: str | LLM = "pocket"
-    asr: str = "base.en"
+    asr: str = DEFAULT_WHISPER
     asr_preset: str = "pocket"
     llm_options: Mapping[str, Any] = field(default_factory=dict)
     options: Any = field(default_factory=dict)
@@ -179,7 +180,7 @@ def load_recogniser(
     return loaded
 
 
-class Stack:
+class Stack(Closing):
     """One voice, one language model and several recognisers; each is loaded at its first use, and kept.
 
     Chatbots, servers and notebooks share models by sharing a stack. Any thread may use it.
@@ -252,12 +253,6 @@ class Stack:
                 with timed(self.load_s, part):
                     self._loaded[part] = load()
             return self._loaded[part]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
 
 @contextmanager

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from csmkit.mimi.codecs import CodecStream, FakeCodec
-from csmkit.speech.base import FakeGenerator, Outcome
+from csmkit.speech.base import FakeGenerator
 from csmkit.speech.settings import Request
-from csmkit.speech.streams import END_OF_SPEECH, MAX_LENGTH
 
 SILENT = 1  # the first code of a frame without sound
 
@@ -60,16 +59,12 @@ class ScriptedVoice(FakeGenerator):
         self.script = script
         self.n_made = self.n_open = 0
 
-    def _generate(self, request: Request, outcome: Outcome) -> Generator[Tensor, None, None]:
+    def codes_of(self, request: Request, seed: int) -> Generator[Tensor, None, None]:
         self.n_made, self.n_open = 0, self.n_open + 1
         try:
             for frame in self.script():
-                if self.n_made == request.max_frames:
-                    outcome.finish_reason = MAX_LENGTH
-                    return
                 self.n_made += 1
                 yield torch.tensor(frame)
-            outcome.finish_reason = END_OF_SPEECH
         finally:
             self.n_open -= 1
 

@@ -25,7 +25,7 @@ class Timed(FakeGenerator):
         super().__init__(codec)
         self._clock, self._each_s = clock, frame_s
 
-    def _generate(self, request: Any, outcome: Any) -> Any:
-        for frame in super()._generate(request, outcome):
+    def codes_of(self, request: Any, seed: int) -> Any:
+        for frame in super().codes_of(request, seed):
             self._clock.now_s += self._each_s
             yield frame

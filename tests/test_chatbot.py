@@ -225,8 +225,8 @@ class InterruptedAt(FakeGenerator):
         self.n_frames, self.n_made = n_frames, 0
         self.thread = threading.Thread()
 
-    def _generate(self, request: Any, outcome: Any) -> Any:
-        for frame in super()._generate(request, outcome):
+    def codes_of(self, request: Any, seed: int) -> Any:
+        for frame in super().codes_of(request, seed):
             self.n_made += 1
             if self.n_made == self.n_frames:
                 self.thread.start()
@@ -325,10 +325,10 @@ def test_a_turn_read_by_another_thread_is_not_torn_away() -> None:
     inside, gate = threading.Event(), threading.Event()
 
     class Held(FakeGenerator):
-        def _generate(self, request: Any, outcome: Any) -> Any:
+        def codes_of(self, request: Any, seed: int) -> Any:
             inside.set()
             assert gate.wait(30)
-            yield from super()._generate(request, outcome)
+            yield from super().codes_of(request, seed)
 
     with make(generator=Held()) as chatbot:
         reader = threading.Thread(target=lambda: list(chatbot.process_streaming("Hi")))
@@ -365,8 +365,8 @@ def test_an_error_of_the_voice_ends_the_turn_and_the_next_one_works() -> None:
 
 def test_ctrl_c_leaves_by_the_same_door_as_any_other_end(tmp_path: Path) -> None:
     class Struck(FakeGenerator):
-        def _generate(self, request: Any, outcome: Any) -> Any:
-            for number, frame in enumerate(super()._generate(request, outcome)):
+        def codes_of(self, request: Any, seed: int) -> Any:
+            for number, frame in enumerate(super().codes_of(request, seed)):
                 if len(self.requests) == 2 and number == 8:
                     raise KeyboardInterrupt
                 yield frame

@@ -173,8 +173,8 @@ def test_the_last_chunk_of_a_clause_that_nobody_heard_is_not_in_the_history():
     """All frames of the clause are made, but the interruption comes before its last chunk is handed out."""
 
     class Late(FakeGenerator):
-        def _generate(self, request: Any, outcome: Any) -> Any:
-            yield from super()._generate(request, outcome)
+        def codes_of(self, request: Any, seed: int) -> Any:
+            yield from super().codes_of(request, seed)
             bot.interrupt()
 
     llm = FakeLLM(["one two three four five six seven."])

@@ -231,8 +231,8 @@ def test_frames_are_made_ahead_of_a_slow_reader_up_to_a_bound():
     class Counting(FakeGenerator):
         n_made = 0
 
-        def _generate(self, request: Any, outcome: Any) -> Iterator[torch.Tensor]:
-            for frame in super()._generate(request, outcome):
+        def codes_of(self, request: Any, seed: int) -> Iterator[torch.Tensor]:
+            for frame in super().codes_of(request, seed):
                 self.n_made += 1
                 yield frame
 

@@ -15,7 +15,7 @@ PACKAGE = Path(csmkit.__file__).parent
 
 # From the ground up; rooms of one line know each other's public names only where ROOMS_APART does not forbid it.
 LAYERS = (
-    ("errors", "checks", "moved", "version"),
+    ("errors", "checks", "closing", "moved", "version"),
     ("audio", "timing", "plugins", "machine", "codec", "kernels"),
     ("text", "files"),
     ("csm", "mimi"),

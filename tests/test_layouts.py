@@ -19,12 +19,12 @@ from csmkit import Generator
 from csmkit.csm.checkpoint import load_model
 from csmkit.csm.config import CsmConfig
 from csmkit.csm.config_json import read_config, sesame_values, transformers_values
-from csmkit.csm.layouts import halves_to_pairs, pairs_to_halves, tensor_shapes
+from csmkit.csm.layouts import tensor_shapes
 from csmkit.csm.tokenizer import load_tokenizer
 from csmkit.csm.transformer import inverse_frequencies
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
 from csmkit.files import hub as voices
-from csmkit.files.tensors import layout_of
+from csmkit.files.tensors import halves_to_pairs, layout_of, pairs_to_halves
 
 N_FRAMES = 14
 PUBLISHED = {

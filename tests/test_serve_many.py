@@ -42,8 +42,8 @@ class Gated(FakeGenerator):
         self.gate.set()
         self.n_made = 0
 
-    def _generate(self, request: Any, outcome: Any) -> Any:
-        for frame in super()._generate(request, outcome):
+    def codes_of(self, request: Any, seed: int) -> Any:
+        for frame in super().codes_of(request, seed):
             assert self.gate.wait(PATIENCE_S)
             self.n_made += 1
             yield frame

@@ -86,8 +86,7 @@ def test_a_row_of_an_utterance_without_sound_has_the_same_columns():
     assert silent["audio_s"] == pytest.approx(0.08) and silent["n_seams"] == 0
 
     class Mute(FakeGenerator):
-        def _generate(self, request, outcome):
-            outcome.finish_reason = "end_of_speech"
+        def codes_of(self, request, seed):
             yield from ()
 
     mute = run_trial(Mute(), TEXT, FAKE).row

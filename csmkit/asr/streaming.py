@@ -8,14 +8,15 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from csmkit.asr.transcriber import Transcriber, Transcript
 from csmkit.asr.utterance import Pass, Utterance
 from csmkit.asr.worker import Worker
 from csmkit.audio import SAMPLE_RATE, as_mono
+from csmkit.closing import Closing
 from csmkit.errors import InputError, StateError
+from csmkit.files.hub import DEFAULT_WHISPER
 
 if TYPE_CHECKING:
     from csmkit.audio import Waveform
@@ -118,7 +119,7 @@ class TranscriptionStream:
         return self._worker.passes(self._utterance)
 
 
-class StreamingWhisperASR:
+class StreamingWhisperASR(Closing):
     """Transcribes speech chunk by chunk while it arrives, then once more as a whole.
 
     Adding sound never waits for a decode. The methods of this class are for one utterance at a time: after its final
@@ -145,7 +146,7 @@ class StreamingWhisperASR:
 
     def __init__(
         self,
-        model_name: str = "base.en",
+        model_name: str = DEFAULT_WHISPER,
         queue_size: int = 50,
         *,
         transcriber: Transcriber | None = None,
@@ -165,9 +166,8 @@ class StreamingWhisperASR:
         self.model_name, self.preset = model_name, preset
         self.max_audio_s = max_audio_s
         self._new_utterance = partial(Utterance, queue_size, max_audio_s)
-        load = partial(_load_whisper, model_name, device, compute_type, preset)
-        if transcriber is not None:
-            load = partial(_given, transcriber)
+        given = None if transcriber is None else lambda: transcriber
+        load = given or partial(_load_whisper, model_name, device, compute_type, preset)
         self._new_worker = partial(Worker, load, model_name, duty, clock)
         self._preparing = threading.Lock()  # two chatbots that begin at once share one model
         self._worker: Worker | None = None
@@ -294,12 +294,6 @@ class StreamingWhisperASR:
         """The decodes of the present utterance, or the last, in order. Raises StateError where nothing was started."""
         return self._current().passes()
 
-    def __enter__(self) -> StreamingWhisperASR:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
     def _prepared(self) -> Worker:
         """The worker, its model loaded."""
         with self._preparing:
@@ -314,10 +308,6 @@ class StreamingWhisperASR:
         if self._stream is None:
             raise StateError("nothing was started: call start_processing() first")
         return self._stream
-
-
-def _given(transcriber: Transcriber) -> Transcriber:
-    return transcriber
 
 
 def _load_whisper(model_name: str, device: str, compute_type: str, preset: str) -> Transcriber:

@@ -12,7 +12,7 @@ from csmkit.asr.directory import WhisperOptions, check_directory, resolve
 from csmkit.asr.transcriber import RATE_HZ, SHORTEST_S, Hypothesis, Transcriber, Word
 from csmkit.audio import SILENT_DBFS, amplitude, window_rms
 from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError, MissingDependencyError
-from csmkit.files.hub import find_whisper
+from csmkit.files.hub import DEFAULT_WHISPER, find_whisper
 
 __all__ = ["Hypothesis", "Transcriber", "WhisperTranscriber", "Word", "resolve"]
 
@@ -49,7 +49,12 @@ class WhisperTranscriber:
     """
 
     def __init__(
-        self, model: str | Path = "base.en", *, device: str = "cpu", compute_type: str = "int8", cpu_threads: int = 1
+        self,
+        model: str | Path = DEFAULT_WHISPER,
+        *,
+        device: str = "cpu",
+        compute_type: str = "int8",
+        cpu_threads: int = 1,
     ) -> None:
         if not isinstance(cpu_threads, int) or cpu_threads < 1:
             raise InputError(f"cpu_threads={cpu_threads!r}: give a whole number, at least 1")

@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from time import perf_counter
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from csmkit.asr.streaming import StreamingWhisperASR
@@ -20,6 +19,7 @@ from csmkit.chat.events import Event
 from csmkit.chat.settings import TurnOptions, turn_options
 from csmkit.chat.turn import Stage, Turn
 from csmkit.checks import is_finite
+from csmkit.closing import Closing
 from csmkit.errors import InputError, StateError
 from csmkit.llm.contract import LLM, Message
 from csmkit.stack import Models, Stack, find_models, load_language_model, load_recogniser, load_voice, timed
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from csmkit.speech.base import SpeechGenerator
 
 
-class StreamingConversationalChatbot:
+class StreamingConversationalChatbot(Closing):
     """Answers messages aloud, and transcribes its own speech.
 
     ``generator``, ``asr`` and ``llm`` are each an object, the name of a plugin such as ``fake``, or the name of a
@@ -254,12 +254,6 @@ class StreamingConversationalChatbot:
         self._close_turn()
         if self.asr is not None and self._owns_asr:
             self.asr.close()
-
-    def __enter__(self) -> StreamingConversationalChatbot:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def _follow(self, turn: Turn) -> Generator[Event, None, None]:
         leave = atexit.register(partial(_leave, self._events))

@@ -1,7 +1,6 @@
 """Reads a voice from a checkpoint directory: weights and sampling.
 
-Tensors are read one at a time, cast, and fused into the parameters of `CsmModel`. A `TensorSource` gives them by their
-names in transformers, whatever the layout of the files.
+Tensors are read one at a time, cast, and fused into the parameters of `CsmModel`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from csmkit.checks import is_finite
 from csmkit.csm.config import Sampling
-from csmkit.csm.layouts import BACKBONE, DEPTH, TIED_EMBEDDINGS, Checkpoint, RoundedSource, TensorSource
+from csmkit.csm.layouts import BACKBONE, DEPTH, TIED_EMBEDDINGS, Checkpoint, RoundedSource, TransformersSource
 from csmkit.csm.model import CsmModel
 from csmkit.csm.quantization import BlockWeight, Rounding, packed_shapes, put, rounded_places, widen
 from csmkit.csm.transformer import Transformer
@@ -103,7 +102,7 @@ def _rounding(checkpoint: Checkpoint) -> Rounding:
 
 def fill(
     model: CsmModel,
-    source: TensorSource,
+    source: TransformersSource,
     *,
     device: torch.device | str,
     dtype: torch.dtype,
@@ -123,50 +122,47 @@ def fill(
         else:
             put(module, name, tensor.to(device, dtype).contiguous())
 
-    config = model.config
-    dim, depth_dim, vocab, n = config.backbone.dim, config.depth.dim, config.audio_vocab, config.n_codebooks
+    size = model.config.codebook_size
     _fill_transformer(model.backbone, source, BACKBONE, put_cast)
     _fill_transformer(model.depth, source, DEPTH, put_cast)
-    put_cast(model, "text_embedding", source.get("embed_text_tokens.weight", config.text_vocab, dim))
-    projection = source.get(f"{DEPTH}.inputs_embeds_projector.weight", depth_dim, dim).t()
-    put_cast(model, "audio_embedding", _audio_embedding(source, *TIED_EMBEDDINGS, n * vocab, dim))
-    fed_back = _audio_embedding(source, *reversed(TIED_EMBEDDINGS), n * vocab, dim).view(n, vocab, dim)[:-1]
+    put_cast(model, "text_embedding", source.get("embed_text_tokens.weight"))
+    projection = source.get(f"{DEPTH}.inputs_embeds_projector.weight").t()
+    put_cast(model, "audio_embedding", _audio_embedding(source, *TIED_EMBEDDINGS))
+    fed_back = _audio_embedding(source, *reversed(TIED_EMBEDDINGS)).unflatten(0, (model.config.n_codebooks, -1))[:-1]
     put_cast(model, "depth_embedding", fed_back @ projection)
     put_cast(model, "projection", projection)
-    put_cast(model, "first_head", source.get("lm_head.weight", vocab, dim)[: config.codebook_size].t())
-    heads = source.get("depth_decoder.codebooks_head.weight", n - 1, depth_dim, vocab)
-    put_cast(model, "other_heads", heads[:, :, : config.codebook_size])
+    put_cast(model, "first_head", source.get("lm_head.weight")[:size].t())
+    put_cast(model, "other_heads", source.get("depth_decoder.codebooks_head.weight")[:, :, :size])
     model.to(device)
 
 
-def _audio_embedding(source: TensorSource, name: str, other: str, *shape: int) -> Tensor:
+def _audio_embedding(source: TransformersSource, name: str, other: str) -> Tensor:
     """The embedding of one stack, else of the other: they are usually tied, and a file then has one of them."""
-    return source.get(name if name in source else other, *shape)
+    return source.get(name if name in source else other)
 
 
 def _fill_transformer(
-    stack: Transformer, source: TensorSource, prefix: str, put: Callable[[nn.Module, str, Tensor], None]
+    stack: Transformer, source: TransformersSource, prefix: str, put: Callable[[nn.Module, str, Tensor], None]
 ) -> None:
-    config = stack.config
-    dim, ffn = config.dim, config.ffn_dim
-    n_q, n_kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+    root = math.sqrt(stack.config.dim)
     for index, block in enumerate(stack.blocks):
-        layer = f"{prefix}.layers.{index}"
-        qkv = [
-            source.get(f"{layer}.self_attn.{x}_proj.weight", n, dim) for x, n in (("q", n_q), ("k", n_kv), ("v", n_kv))
-        ]
-        gate_up = [source.get(f"{layer}.mlp.{x}_proj.weight", ffn, dim) for x in ("gate", "up")]
-        put(block, "attention_norm", math.sqrt(dim) * source.get(f"{layer}.input_layernorm.weight", dim))
+
+        def read(part: str, layer: str = f"{prefix}.layers.{index}") -> Tensor:
+            return source.get(f"{layer}.{part}.weight")
+
+        qkv = [read(f"self_attn.{x}_proj") for x in "qkv"]
+        gate_up = [read(f"mlp.{x}_proj") for x in ("gate", "up")]
+        put(block, "attention_norm", root * read("input_layernorm"))
         put(block, "qkv", torch.cat(qkv).t())
-        put(block, "out", source.get(f"{layer}.self_attn.o_proj.weight", dim, n_q).t())
-        put(block, "mlp_norm", math.sqrt(dim) * source.get(f"{layer}.post_attention_layernorm.weight", dim))
+        put(block, "out", read("self_attn.o_proj").t())
+        put(block, "mlp_norm", root * read("post_attention_layernorm"))
         put(block, "gate_up", torch.cat(gate_up).t())
-        put(block, "down", source.get(f"{layer}.mlp.down_proj.weight", dim, ffn).t())
-    put(stack, "norm", math.sqrt(dim) * source.get(f"{prefix}.norm.weight", dim))
-    beyond = f"{prefix}.layers.{config.n_layers}.input_layernorm.weight"
+        put(block, "down", read("mlp.down_proj").t())
+    put(stack, "norm", root * source.get(f"{prefix}.norm.weight"))
+    beyond = f"{prefix}.layers.{stack.config.n_layers}.input_layernorm.weight"
     if beyond in source:
         raise CheckpointError(
-            f"the weights hold {beyond!r} but config.json asks for {config.n_layers} layers: "
+            f"the weights hold {beyond!r} but config.json asks for {stack.config.n_layers} layers: "
             "the two files belong to different models"
         )
 

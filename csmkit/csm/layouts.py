@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from csmkit.files.tensors import (
     TRANSFORMERS,
     TensorFiles,
     find_tensors,
+    pairs_to_halves,
     read_json,
 )
 
@@ -56,18 +57,8 @@ _SESAME_OTHERS = {
 _LAYER = re.compile(rf"({re.escape(BACKBONE)}|{re.escape(DEPTH)})\.layers\.(\d+)\.(.+)")
 
 
-class TensorSource(Protocol):
-    """Tensors by their names in transformers."""
-
-    def __contains__(self, name: str) -> bool: ...
-
-    def get(self, name: str, *shape: int) -> Tensor:
-        """A tensor in float32 on the CPU; CheckpointError if it is missing or has another shape."""
-        ...
-
-
 class TransformersSource:
-    """A checkpoint in transformers' layout.
+    """A checkpoint in transformers' layout; the names below are transformers', whatever the layout of the files.
 
     Args:
         files: files that hold its tensors.
@@ -77,7 +68,8 @@ class TransformersSource:
     layout = TRANSFORMERS
 
     def __init__(self, files: TensorFiles, config: CsmConfig) -> None:
-        self.files, self._config = files, config
+        self.files, self._config, self._shapes = files, config, tensor_shapes(config)
+        self._shapes[TIED_EMBEDDINGS[0]] = self._shapes[TIED_EMBEDDINGS[1]]
 
     def __contains__(self, name: str) -> bool:
         return self.stored_name(name) in self.files.names
@@ -86,12 +78,12 @@ class TransformersSource:
         """The name of a tensor in the files."""
         return name
 
-    def get(self, name: str, *shape: int) -> Tensor:
-        """As `TensorSource.get`."""
-        return self.read(name, *shape).float()
+    def get(self, name: str) -> Tensor:
+        """A tensor in float32 on the CPU; CheckpointError if it is missing or has not the shape of `tensor_shapes`."""
+        return self.read(name, *self._shapes[name]).float()
 
     def read(self, name: str, *shape: int) -> Tensor:
-        """As `TensorSource.get`, in the file's dtype."""
+        """A tensor in the file's dtype on the CPU; CheckpointError if it is missing or has another shape."""
         stored = self.stored_name(name)
         if stored not in self.files.names:
             raise CheckpointError(
@@ -191,22 +183,6 @@ def rotated_heads(name: str, config: CsmConfig) -> int | None:
     if name.endswith(".self_attn.q_proj.weight"):
         return stack.n_heads
     return stack.n_kv_heads if name.endswith(".self_attn.k_proj.weight") else None
-
-
-def pairs_to_halves(weight: Tensor, n_heads: int) -> Tensor:
-    """Reorder the rows of each head: those that were (0, 1) become (0, half), (2, 3) become (1, half + 1), and so on.
-
-    Args:
-        weight: ``(n_heads * head_dim, dim)``.
-    """
-    rows, dim = weight.shape
-    return weight.reshape(n_heads, rows // n_heads // 2, 2, dim).transpose(1, 2).reshape(rows, dim)
-
-
-def halves_to_pairs(weight: Tensor, n_heads: int) -> Tensor:
-    """The inverse of `pairs_to_halves`."""
-    rows, dim = weight.shape
-    return weight.reshape(n_heads, 2, rows // n_heads // 2, dim).transpose(1, 2).reshape(rows, dim)
 
 
 def tensor_shapes(config: CsmConfig) -> dict[str, tuple[int, ...]]:

@@ -13,6 +13,7 @@ BUNDLED = "pocket"
 CODEC_FOLDER = "mimi"  # in a checkpoint of Sesame's layout, which has no place for a codec in its own files
 MOSHI_PATTERN = "tokenizer-*.safetensors"
 WHISPERS = ("tiny.en", "base.en", "small.en")
+DEFAULT_WHISPER = "base.en"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _BUNDLED_FOLDERS = {
     "voice": {BUNDLED: "voice"},

@@ -240,3 +240,21 @@ def read_index(path: Path) -> dict[str, str]:
 def _first_named(directory: Path, name: str, pattern: str) -> list[Path]:
     """The files of a pattern, the one called ``name`` first."""
     return sorted(directory.glob(pattern), key=lambda path: (path.name != name, path.name))
+
+
+def pairs_to_halves(weight: Tensor, n_heads: int) -> Tensor:
+    """Reorder the rows of each head: those that were (0, 1) become (0, half), (2, 3) become (1, half + 1), and so on.
+
+    Sesame's CSM and Kyutai's Mimi rotate adjacent pairs of rows; transformers rotates the rows of the two halves.
+
+    Args:
+        weight: ``(n_heads * head_dim, dim)``.
+    """
+    rows, dim = weight.shape
+    return weight.reshape(n_heads, rows // n_heads // 2, 2, dim).transpose(1, 2).reshape(rows, dim)
+
+
+def halves_to_pairs(weight: Tensor, n_heads: int) -> Tensor:
+    """The inverse of `pairs_to_halves`."""
+    rows, dim = weight.shape
+    return weight.reshape(n_heads, 2, rows // n_heads // 2, dim).transpose(1, 2).reshape(rows, dim)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, cached_property
 from itertools import pairwise
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE, as_mono
-from csmkit.codec import Codec, CodecBatch, CodecStream, FrameDecoder
+from csmkit.codec import BatchOfRows, Codec, CodecBatch, CodecStream, FrameDecoder
 from csmkit.errors import CheckpointError
 from csmkit.machine import n_cores
 from csmkit.mimi.checkpoint import load_decoder, load_encoder
@@ -57,7 +56,6 @@ class MimiCodec(Codec):
         self.n_codebooks, self.codebook_size = config.n_codebooks, config.codebook_size
 
     @classmethod
-    @abstractmethod
     def load(
         cls,
         path: str | PathLike[str],
@@ -76,6 +74,12 @@ class MimiCodec(Codec):
             CheckpointNotFoundError: ``path`` does not exist or holds no codec.
             CheckpointError: the files are damaged or partial, or the codec cannot stream.
         """
+        return cls.of_files(CodecFiles(path), torch.device(device), dtype)
+
+    @classmethod
+    @abstractmethod
+    def of_files(cls, files: CodecFiles, device: torch.device, dtype: torch.dtype) -> Self:
+        """Load the decoder of these files."""
 
     @cached_property
     def _encoder(self) -> MimiModel:
@@ -112,14 +116,7 @@ class StreamingCodec(MimiCodec):
         self.frame_decoder: FrameDecoder | None = decoder
 
     @classmethod
-    def load(
-        cls,
-        path: str | PathLike[str],
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> Self:
-        files = CodecFiles(path)
+    def of_files(cls, files: CodecFiles, device: torch.device, dtype: torch.dtype) -> Self:
         return cls(load_decoder(files, device=device, dtype=dtype), files)
 
     def stream(self) -> CodecStream:
@@ -142,18 +139,13 @@ class _ExactStream(CodecStream):
         return samples.to("cpu", torch.float32)
 
 
-class _ExactBatch(CodecBatch):
-    """All rows in one pass, so that the weights are read once for all of them.
+class _ExactBatch(BatchOfRows):
+    """All rows in one pass, so that the weights are read once for all of them; a row is a state and its row there.
 
     Streams that leave, come back or change places are copied when they are next decoded, not before. On a CPU with
     one torch thread, many rows are divided among several threads of this class: these wait for one another once a
     frame, torch's own threads at every product.
     """
-
-    def __init__(self, codec: StreamingCodec, batch: int) -> None:
-        self._codec = codec
-        self._rows: list[tuple[MimiState, int]] = []  # the state of each stream, and its row there
-        self.add(batch)
 
     def decode(self, codes: Tensor) -> Tensor:
         frames = self._codec.check(codes.t()).t().unsqueeze(2).to(self._codec.device)
@@ -180,20 +172,9 @@ class _ExactBatch(CodecBatch):
             self._rows = [(state, row) for row in range(len(self._rows))]
         return state.view(first, first + len(self._rows))
 
-    def take(self, rows: Sequence[int]) -> None:
-        self._rows = [self._rows[row] for row in rows]
-
     def add(self, n_streams: int = 1) -> None:
         state = self._codec.decoder.new_state(n_streams)
         self._rows += [(state, row) for row in range(n_streams)]
-
-    def split(self, rows: Sequence[int]) -> Self:
-        part = type(self)(self._codec, 0)
-        part._rows = [self._rows[row] for row in rows]
-        return part
-
-    def join(self, other: Self) -> None:
-        self._rows += other._rows
 
 
 def _shares(n_rows: int, device: torch.device) -> list[int]:
@@ -253,13 +234,7 @@ class FakeCodec(Codec):
         self.n_codebooks, self.codebook_size = n_codebooks, codebook_size
 
     @classmethod
-    def load(
-        cls,
-        path: str | PathLike[str] = "",
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> Self:
+    def load(cls, path: object = "", **_: object) -> Self:
         """A fake codec of the default sizes; all arguments are ignored."""
         return cls()
 

@@ -12,6 +12,24 @@ from csmkit.errors import CheckpointError
 ACTIVATIONS = ("gelu", "relu", "silu")
 PAD_MODES = ("constant", "replicate")
 
+_KEYS = {  # of transformers' MimiConfig, where they differ from the names of the fields
+    "sample_rate": "sampling_rate",
+    "dim": "hidden_size",
+    "n_filters": "num_filters",
+    "ratios": "upsampling_ratios",
+    "n_residual_layers": "num_residual_layers",
+    "dilation_base": "dilation_growth_rate",
+    "conv_shortcut": "use_conv_shortcut",
+    "n_codebooks": "num_quantizers",
+    "n_semantic": "num_semantic_quantizers",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "ffn_dim": "intermediate_size",
+    "activation": "hidden_act",
+    "window": "sliding_window",
+}
+
 
 @dataclass(frozen=True)
 class MimiConfig:
@@ -84,38 +102,11 @@ class MimiConfig:
                 f"config.json has model_type {raw['model_type']!r}: give the directory of a Mimi codec"
             )
         _require_causal(raw)
-        sample_rate = int(raw.get("sampling_rate", 24_000))
-        ratios = tuple(int(ratio) for ratio in raw.get("upsampling_ratios") or (8, 6, 5, 4))
-        dim, n_heads = int(raw.get("hidden_size", 512)), int(raw.get("num_attention_heads", 8))
-        return cls(
-            sample_rate=sample_rate,
-            dim=dim,
-            n_filters=int(raw.get("num_filters", 64)),
-            ratios=ratios,
-            kernel_size=int(raw.get("kernel_size", 7)),
-            last_kernel_size=int(raw.get("last_kernel_size", 3)),
-            residual_kernel_size=int(raw.get("residual_kernel_size", 3)),
-            n_residual_layers=int(raw.get("num_residual_layers", 1)),
-            dilation_base=int(raw.get("dilation_growth_rate", 2)),
-            compress=int(raw.get("compress", 2)),
-            conv_shortcut=bool(raw.get("use_conv_shortcut", False)),
-            pad_mode=str(raw.get("pad_mode", "constant")),
-            upsample=_latents_a_frame(raw, sample_rate, ratios),
-            upsample_groups=int(raw.get("upsample_groups", 512)),
-            n_codebooks=int(raw.get("num_quantizers", 32)),
-            n_semantic=int(raw.get("num_semantic_quantizers", 1)),
-            codebook_size=int(raw.get("codebook_size", 2048)),
-            n_layers=int(raw.get("num_hidden_layers", 8)),
-            n_heads=n_heads,
-            n_kv_heads=int(raw.get("num_key_value_heads") or n_heads),
-            head_dim=int(raw.get("head_dim") or dim // n_heads),
-            ffn_dim=int(raw.get("intermediate_size", 2048)),
-            activation=str(raw.get("hidden_act", "gelu")),
-            attention_bias=bool(raw.get("attention_bias", False)),
-            window=int(raw.get("sliding_window") or 250),
-            rope_theta=_rope_theta(raw),
-            norm_eps=float(raw.get("norm_eps", 1e-5)),
-        )
+        keys = {name: _KEYS.get(name, name) for name in vars(cls()) if name != "upsample"}
+        given = {name: type(getattr(cls, name))(raw[key]) for name, key in keys.items() if raw.get(key) is not None}
+        own = cls(**given)
+        sizes = {"n_kv_heads": own.n_heads, "head_dim": own.dim // own.n_heads, **given}
+        return cls(**sizes | {"upsample": _latents_a_frame(raw, own), "rope_theta": _rope_theta(raw)})
 
 
 def _require_causal(raw: Mapping[str, Any]) -> None:
@@ -129,12 +120,12 @@ def _require_causal(raw: Mapping[str, Any]) -> None:
         raise CheckpointError(f"codec with {raw['audio_channels']} audio channels: give a mono codec")
 
 
-def _latents_a_frame(raw: Mapping[str, Any], sample_rate: int, ratios: tuple[int, ...]) -> int:
+def _latents_a_frame(raw: Mapping[str, Any], own: MimiConfig) -> int:
     """Latents a frame: 2, unless the config gives its frame rate (``frame_rate``, or ``_frame_rate`` in 5.x files)."""
     frame_rate = raw.get("frame_rate") or raw.get("_frame_rate")
     if frame_rate is None:
-        return 2
-    return int(math.ceil(sample_rate / math.prod(ratios)) / frame_rate)
+        return own.upsample
+    return int(math.ceil(own.sample_rate / math.prod(own.ratios)) / frame_rate)
 
 
 def _rope_theta(raw: Mapping[str, Any]) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
 from csmkit.files.hub import MOSHI_PATTERN
-from csmkit.files.tensors import SafetensorsFiles, read_index, read_json, tensor_names
+from csmkit.files.tensors import SafetensorsFiles, pairs_to_halves, read_index, read_json, tensor_names
 from csmkit.mimi.config import MimiConfig
 
 CSM_PREFIX = "codec_model."  # prefix of the codec's tensors in a CSM checkpoint
@@ -132,11 +132,7 @@ class CodecFiles:
         moshi_stem = moshi_names(stem)[0]
         fused = self._read_first((moshi_stem + "in_proj_weight", moshi_stem + "in_projs.0.weight"))
         part = fused.chunk(3)["qkv".index(which)]
-        if which == "v":
-            return part
-        n_heads = self.config.n_heads
-        pairs = part.view(n_heads, part.shape[0] // n_heads // 2, 2, -1)
-        return pairs.transpose(1, 2).reshape(part.shape)
+        return part if which == "v" else pairs_to_halves(part, self.config.n_heads)
 
 
 def moshi_names(name: str) -> tuple[str, ...]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from os import PathLike
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from csmkit.errors import CheckpointError, MissingDependencyError, StateError
+from csmkit.files.tensors import halves_to_pairs
 from csmkit.mimi.codecs import CodecStream, MimiCodec
 from csmkit.mimi.config import MimiConfig
 from csmkit.mimi.files import CodecFiles, moshi_names
@@ -120,13 +120,7 @@ def _moshi_tensor(files: CodecFiles, flat_of: dict[str, str], name: str) -> Tens
     flat = flat_of[f"{stem}{attention}q_proj.weight"].removesuffix("q_proj.weight")
     n_heads = files.config.n_heads
     query, key, value = (files.read(f"{flat}{which}_proj.weight") for which in "qkv")
-    return torch.cat([_pairs(query, n_heads), _pairs(key, n_heads), value])
-
-
-def _pairs(weight: Tensor, n_heads: int) -> Tensor:
-    """Reorder rows from half-split to adjacent-pair rotation."""
-    halves = weight.view(n_heads, 2, weight.shape[0] // n_heads // 2, -1)
-    return halves.transpose(1, 2).reshape(weight.shape)
+    return torch.cat([halves_to_pairs(query, n_heads), halves_to_pairs(key, n_heads), value])
 
 
 class MoshiCodec(MimiCodec):
@@ -145,15 +139,8 @@ class MoshiCodec(MimiCodec):
         self._streaming = ExitStack()
 
     @classmethod
-    def load(
-        cls,
-        path: str | PathLike[str],
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> Self:
-        files = CodecFiles(path)
-        return cls(moshi_model(files, device, dtype), files, torch.device(device))
+    def of_files(cls, files: CodecFiles, device: torch.device, dtype: torch.dtype) -> Self:
+        return cls(moshi_model(files, device, dtype), files, device)
 
     def stream(self) -> CodecStream:
         self._end_stream()

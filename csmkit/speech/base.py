@@ -25,7 +25,6 @@ from csmkit.speech.settings import Request, Segment, SpeechSettings, check_speak
 from csmkit.speech.streams import (
     END_OF_SPEECH,
     INTERRUPTED,
-    MAX_LENGTH,
     End,
     Frame,
     FrameStream,
@@ -283,19 +282,6 @@ def seeded(requests: Sequence[Request]) -> list[tuple[Request, int]]:
     ]
 
 
-@dataclass
-class Outcome:
-    """How a fake generation goes.
-
-    Attributes:
-        seed: the seed of its noise.
-        finish_reason: why it ended, set before its last frame was taken; None counts as interrupted.
-    """
-
-    seed: int
-    finish_reason: str | None = None
-
-
 class FakeGenerator(SpeechGenerator):
     """A generator without a model: two frames a word, codes from the text and the seed, sound from its codec.
 
@@ -326,26 +312,24 @@ class FakeGenerator(SpeechGenerator):
         """The request itself: a fake has room for any context."""
         return request
 
-    def _generate(self, request: Request, outcome: Outcome) -> FrameGenerator[Tensor, None, None]:
-        n_said = 2 * len(request.text.split())
+    def codes_of(self, request: Request, seed: int) -> FrameGenerator[Tensor, None, None]:
+        """Yield the codes of each frame, ``(n_codebooks,)``, up to the end of speech; a subclass may yield others."""
         letters = torch.tensor(list(request.text.encode()))
         rows = torch.arange(1, self.codec.n_codebooks + 1)
-        for index in range(min(n_said, request.max_frames)):
+        for index in range(2 * len(request.text.split())):
             if index == self.fails_after:
                 raise DeviceError(f"the fake generator was told to fail after {index} frames")
             time.sleep(self.frame_s)
             # The index makes repeated words differ, so that no guard takes them for a repetition.
-            pitch = int(letters[index % len(letters)]) * 7 + 13 * index + 101 * request.speaker + outcome.seed
+            pitch = int(letters[index % len(letters)]) * 7 + 13 * index + 101 * request.speaker + seed
             yield 1 + (pitch * rows) % (self.codec.codebook_size - 1)  # never 0, which would be the end
-        outcome.finish_reason = END_OF_SPEECH if n_said <= request.max_frames else MAX_LENGTH
 
 
 @dataclass(eq=False)
 class FakeRow:
     """An utterance of a `FakeBatch`."""
 
-    outcome: Outcome
-    frames: FrameGenerator[Tensor, None, None]
+    codes: FrameGenerator[Tensor, None, None]
     sound: CodecStream | None
 
 
@@ -356,9 +340,8 @@ class FakeBatch:
         self._generator, self._codec = generator, codec
 
     def open(self, request: Request, seed: int) -> FakeRow:
-        outcome = Outcome(seed)
         sound = None if self._codec is None else self._codec.stream()
-        return FakeRow(outcome, self._generator._generate(request, outcome), sound)
+        return FakeRow(self._generator.codes_of(request, seed), sound)
 
     def prepare(self, row: FakeRow) -> bool:
         return True
@@ -368,14 +351,14 @@ class FakeBatch:
 
     def close(self, rows: Iterable[FakeRow]) -> None:
         for row in rows:
-            row.frames.close()
+            row.codes.close()
 
     def _next(self, row: FakeRow) -> Frame | End:
         began_s = time.perf_counter()
         try:
-            codes = next(row.frames, None)
+            codes = next(row.codes, None)
             if codes is None:
-                return End(row.outcome.finish_reason or INTERRUPTED)
+                return End(END_OF_SPEECH)
             sound = None if row.sound is None else row.sound.decode(codes.unsqueeze(1))
         except torch.OutOfMemoryError as error:
             return End(INTERRUPTED, DeviceMemoryError.during("decoding a frame", error))

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from csmkit.closing import Closing
 from csmkit.codec import Codec, CodecBatch
 from csmkit.csm.execution.step import Made, Step
 from csmkit.csm.model import CsmModel, CsmState
@@ -259,7 +259,7 @@ def out_of_memory(doing: str) -> Iterator[None]:
         raise DeviceMemoryError.during(doing, error) from error
 
 
-class SpeechBatch(Iterator[tuple[int, Tensor]]):
+class SpeechBatch(Closing, Iterator[tuple[int, Tensor]]):
     """The sound of several utterances as ``(row, chunk)``: chunks of the rows in turn, each row's own in order.
 
     Attributes:
@@ -283,9 +283,3 @@ class SpeechBatch(Iterator[tuple[int, Tensor]]):
         """Stop all rows and free what they hold; from any thread, more than once."""
         for stream in self.streams:
             stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()

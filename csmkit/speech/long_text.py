@@ -7,13 +7,13 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from csmkit.audio import FRAME_MS
+from csmkit.closing import Closing
 from csmkit.errors import InputError
 from csmkit.speech.abilities import Abilities
 from csmkit.speech.settings import Request, Segment
@@ -204,7 +204,7 @@ def speak_text(generator: Voice, page: Page, schedule: Sequence[int], start: Sta
     return PassageStream(reading, start, schedule)
 
 
-class PassageStream(Iterator[Tensor]):
+class PassageStream(Closing, Iterator[Tensor]):
     """The sound of several generations, one after another; read and closed as a `SpeechStream`.
 
     Args:
@@ -296,9 +296,3 @@ class PassageStream(Iterator[Tensor]):
         with self._lock:
             self._reading.finish_reason = self.finish_reason or INTERRUPTED
             self._streams[-1].close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()

@@ -15,9 +15,8 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from csmkit.errors import CapacityError, StateError
-from csmkit.speech.deadlines import PassTimes, n_in_pass
+from csmkit.speech.deadlines import PassTimes, Place, n_in_pass
 from csmkit.speech.guards import GuardMonitor
-from csmkit.speech.place import Place
 from csmkit.speech.settings import Request
 from csmkit.speech.streams import INTERRUPTED, End, Frame
 
@@ -291,21 +290,24 @@ def _mean(mean_s: float, new_s: float) -> float:
 
 
 class ScheduledUtterance:
-    """An utterance as its stream sees it, see `csmkit.speech.streams.Utterance`."""
+    """An utterance being spoken, as its stream sees it."""
 
     def __init__(self, scheduler: Scheduler, place: Place) -> None:
         self._scheduler, self._place = scheduler, place
 
     @property
     def seed(self) -> int:
+        """The seed of its noise."""
         return self._place.seed
 
     @property
     def has_spoken(self) -> bool:
+        """Whether there was anything but silence so far."""
         return self._place.monitor.has_spoken
 
     @property
     def is_wanted(self) -> bool:
+        """Whether it was not stopped."""
         return self._place.is_wanted
 
     @property
@@ -314,14 +316,18 @@ class ScheduledUtterance:
         return self._place.made.qsize()
 
     def take(self) -> Frame | End:
+        """The next frame, which is made now or waited for; the end again and again once it has come."""
         return self._scheduler.take(self._place)
 
     def playing(self) -> None:
+        """Note that the first sound was handed out: from now on its listener needs more in time."""
         if self._place.playing_s is None:
             self._place.playing_s = self._scheduler.clock()
 
     def stop_soon(self) -> None:
+        """As `Scheduler.stop_soon`."""
         self._scheduler.stop_soon(self._place)
 
     def close(self) -> None:
+        """As `Scheduler.close`."""
         self._scheduler.close(self._place)

@@ -8,10 +8,9 @@ with SharedGenerator(Generator.load("pocket"), n_streams=16) as shared:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 from csmkit.checks import is_finite, is_integer
+from csmkit.closing import Closing
 from csmkit.codec import Codec
 from csmkit.errors import InputError
 from csmkit.speech.base import SpeechGenerator, seeded
@@ -19,7 +18,7 @@ from csmkit.speech.scheduler import FrameMaker, Limits, ScheduledUtterance, Sche
 from csmkit.speech.settings import Request, Segment
 
 
-class SharedGenerator(SpeechGenerator):
+class SharedGenerator(Closing, SpeechGenerator):
     """A generator whose streams share every pass of the model, from any number of threads.
 
     One thread, ``csmkit-speech``, makes all frames. A request joins at the next frame, its prompt is read in pieces
@@ -108,9 +107,3 @@ class SharedGenerator(SpeechGenerator):
     def close(self) -> None:
         """End all streams, which then are "interrupted", and the thread; more than once."""
         self._scheduler.close_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()

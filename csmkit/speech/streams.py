@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from csmkit.checks import is_integer
+from csmkit.closing import Closing
 from csmkit.errors import InputError
+
+if TYPE_CHECKING:
+    from csmkit.speech.scheduler import ScheduledUtterance
 
 # The values of ``finish_reason``
 END_OF_SPEECH = "end_of_speech"  # the model made the end frame
@@ -51,45 +54,10 @@ class End:
     error: Exception | None = None
 
 
-class Utterance(Protocol):
-    """An utterance being spoken, as `csmkit.speech.scheduler` makes it."""
-
-    @property
-    def seed(self) -> int:
-        """The seed of its noise."""
-        ...
-
-    @property
-    def has_spoken(self) -> bool:
-        """Whether there was anything but silence so far."""
-        ...
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether it was not stopped."""
-        ...
-
-    def take(self) -> Frame | End:
-        """The next frame, which is made now or waited for; the end again and again once it has come."""
-        ...
-
-    def playing(self) -> None:
-        """Note that the first sound was handed out: from now on its listener needs more in time."""
-        ...
-
-    def stop_soon(self) -> None:
-        """Make no more frames; never blocks."""
-        ...
-
-    def close(self) -> None:
-        """Make no more frames and free what it holds."""
-        ...
-
-
-class _Stream(Iterator[Tensor]):
+class _Stream(Closing, Iterator[Tensor]):
     """Base of the streams of codes and of sound: one utterance, the frames taken of it, and its end."""
 
-    def __init__(self, utterance: Utterance) -> None:
+    def __init__(self, utterance: ScheduledUtterance) -> None:
         self._utterance = utterance
         self._taken: list[Frame] = []
         self._end: End | None = None
@@ -145,12 +113,6 @@ class _Stream(Iterator[Tensor]):
         if utterance is not None:  # dropped without being closed
             utterance.stop_soon()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
 
 class FrameStream(_Stream):
     """The codes of one generation, ``(n_codebooks,)`` int64 on the CPU a frame; the first comes after the prompt.
@@ -179,7 +141,7 @@ class SpeechStream(_Stream):
         schedule: number of frames of each chunk; the last number repeats.
     """
 
-    def __init__(self, utterance: Utterance, schedule: Sequence[int]) -> None:
+    def __init__(self, utterance: ScheduledUtterance, schedule: Sequence[int]) -> None:
         super().__init__(utterance)
         self._schedule = deque(schedule)
 
