@@ -38,8 +38,8 @@ CAPITAL = "\ufffd"
 """The token before a word with a capital. Programs that write an answer as it comes wait after this character, which
 otherwise stands for an unfinished one; so no half-written capital is ever seen."""
 MISSING_SPACE = decoders.Replace(Regex(rf"(?<=[,.;:!?]){CAPITAL}(?=[a-z])"), f"{CAPITAL} ")
-"""Writes the space that a model leaves out now and then before a name after a mark: some names begin with a token that is
-a space alone, and at the start of an answer a capital has none."""
+"""Writes the space that a model leaves out now and then between a mark and a name: some names begin with a token that
+is a space alone, and at the start of an answer a capital has none."""
 N_POSITIONS = 1536
 """The longest conversation trained on, in tokens; the exported files say it, and readers cut history there."""
 IGNORED = -100

@@ -20,6 +20,8 @@ from experiments.pocket.text.sentences import compose, key_of, words_of
 from experiments.pocket.text.vocabulary import load_vocabulary
 
 N_DEV, N_HELD_OUT = 200, 100
+N_DIALOGUES = 40_000
+"""How many dialogues the bundled language model was trained on; ``make pocket`` composes as many."""
 N_HELD_OUT_DIALOGUES = 1000
 N_ALONE = 400
 N_CLAUSE_TURNS = 40_000
@@ -153,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=40_000, help="training sentences")
-    parser.add_argument("--dialogues", type=int, default=40_000)
+    parser.add_argument("--dialogues", type=int, default=N_DIALOGUES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wordnet", type=Path, default=WORDNET, help="folder of WordNet's data files")
     arguments = parser.parse_args()
