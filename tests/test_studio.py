@@ -22,10 +22,9 @@ from csmkit.timing import Arrivals
 
 need("anywidget", "ipywidgets")
 from csmkit.lab.notebook import Studio
-from csmkit.lab.notebook.comparison import HINT, BlindComparison
 from csmkit.lab.notebook.controls import Controls
 from csmkit.lab.notebook.output import NO_ANSWER, describe, latency_svg
-from csmkit.lab.notebook.recordings import COLUMNS, RecordingTable, figures
+from csmkit.lab.notebook.recordings import COLUMNS, HINT, BlindComparison, RecordingTable, figures
 
 WAIT_S = 100.0
 TEXT = "good morning."

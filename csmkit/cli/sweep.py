@@ -79,7 +79,7 @@ def sweep(
     if plan:
         from csmkit.lab.report.forecast import forecast
 
-        for line in forecast(loaded, results_folder(output.results, loaded.name)).lines():
+        for line in forecast(loaded, results_folder(output.results, loaded.name)):
             typer.echo(line)
         return
     tracker = None if output.track is None else plugins.load("tracker", output.track)()

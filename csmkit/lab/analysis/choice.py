@@ -49,13 +49,7 @@ class Choice:
 
 
 def choose(rows: Rows, axes: Iterable[str], columns: Sequence[Column]) -> Choice:
-    """Weigh the settings of a sweep.
-
-    Args:
-        rows: one a trial.
-        axes: names of what was varied.
-        columns: figures that were measured; those without a margin are not weighed.
-    """
+    """Weigh the settings of a sweep by those columns that have a margin."""
     names = list(axes)
     groups = {setting(dict(zip(names, key, strict=True))): group for key, group in grouped(rows, names).items()}
     known = {item.column: item for item in columns if item.margin is not None}

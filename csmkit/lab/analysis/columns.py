@@ -123,7 +123,6 @@ def axis_label(column: str, values: Iterable[Any] = ()) -> str:
     is silent about it; names have no unit.
 
     Args:
-        column: name of the column.
         values: what is drawn of it; empty means numbers.
     """
     if column in columns():
@@ -153,13 +152,7 @@ def column_of(name: str, margins: Mapping[str, float] | None = None) -> Column:
 def headlines(
     metrics: Sequence[str], rows: Iterable[Mapping[str, Any]], margins: Mapping[str, float] | None = None
 ) -> list[Column]:
-    """The columns to speak of: those of the metrics that were measured at least once, and how speech ended.
-
-    Args:
-        metrics: names of metrics, or of columns.
-        rows: one a trial, with what follows from their other columns.
-        margins: smallest difference that matters of a column, in place of its own or beside it.
-    """
+    """The columns to speak of: those of the metrics that were measured at least once, and how speech ended."""
     kept = list(rows)
     wanted = [column for name in metrics for column in _OF_METRIC.get(name, (name.rpartition(":")[2],))]
     if "latency" in metrics and "wer" in metrics:

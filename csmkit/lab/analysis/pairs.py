@@ -127,15 +127,7 @@ class Interaction:
 def compared(
     rows: Rows, axes: Mapping[str, Sequence[Any]], axis: str, base: Any, columns: Iterable[Column]
 ) -> list[Comparison]:
-    """Each other value of an axis against one, figure by figure.
-
-    Args:
-        rows: trials of a sweep, with tuples for schedules.
-        axes: name of each axis that was varied to its values.
-        axis: the one that differs.
-        base: value of it that is subtracted.
-        columns: figures to compare.
-    """
+    """Each other value of an axis against ``base``, figure by figure."""
     groups = grouped([row for row in rows if acts(axis, row)], [axis])
     shared = [name for name in axes if name != axis]
     return [
@@ -166,7 +158,6 @@ def corrected(found: Sequence[Comparison], times: float = 1.0) -> list[Compariso
     """The comparisons of one question, their p-values corrected by Holm's method.
 
     Args:
-        found: all that were looked at.
         times: how often as many could have been looked at, where these were picked out by the data.
     """
     p_values = [None if item.difference.p is None else min(1.0, item.difference.p * times) for item in found]
@@ -237,13 +228,7 @@ def paired_rows(
     """The difference of a column between trials that share all units: one row a pair, of the units and ``value``.
 
     Repeats of a trial are averaged by their median first. What is not measured in both has no pair.
-
-    Args:
-        rows: trials of one setting.
-        others: trials of the setting it is compared with; their value is subtracted.
-        value: column whose values are subtracted.
-        units: columns that are shared.
-        weight: column that is kept beside them.
+    The value of ``others`` is subtracted.
     """
     kept = [*units, *([weight] if weight else [])]
     (figures, known), (other_figures, _) = (_by_units(given, value, units) for given in (rows, others))
@@ -285,8 +270,6 @@ def paired_difference(
     error (Bonferroni).
 
     Args:
-        pairs: one a pair, whose ``value`` is the difference.
-        value: column that holds the difference.
         weight: column that makes the figure a weighted mean; None is the median.
         share: the difference is one of shares, in [-1, 1].
     """

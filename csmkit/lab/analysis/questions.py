@@ -71,10 +71,6 @@ def range_finding(
 
     Args:
         rows: one a trial, with ``text`` and ``seed``, or with ``text`` alone.
-        parameter: column that was varied.
-        metric: column that was measured.
-        form: format of the numbers, such as ``.2f``.
-        unit: unit to write after the numbers.
         weight: column that makes it a weighted mean, such as ``n_words`` for an error rate; None is the median.
 
     Raises:
@@ -189,10 +185,7 @@ def differences(rows: Rows, over: str, baseline: Any, columns: Sequence[str]) ->
     """What changes against a baseline, trial by trial, so that texts and seeds do not blur it.
 
     Args:
-        rows: one a trial, with ``text`` and ``seed``.
-        over: column that was varied, such as ``whisper``.
         baseline: value of ``over`` that the others are compared with, such as None for no recogniser.
-        columns: figures to subtract.
 
     Returns:
         A row for each trial that is not of the baseline: ``text``, ``seed``, ``over``, and each column as its

@@ -21,7 +21,6 @@ def records(rows: Rows, columns: Iterable[str] = ()) -> list[Row]:
     """The rows as a list of dicts, in which a bundled recogniser is called "pocket base.en".
 
     Args:
-        rows: dicts, or a DataFrame.
         columns: names that each row must have; a value of None is fine.
 
     Raises:
@@ -79,7 +78,6 @@ def pareto_front(rows: Sequence[Mapping[str, Any]], aims: Mapping[str, str]) -> 
     """The rows that no other row beats: none is as good in every aim and better in one.
 
     Args:
-        rows: one a setting, each with a figure for every aim.
         aims: column to "lower" or "higher".
     """
     signs = {name: 1 if way == "lower" else -1 for name, way in aims.items()}

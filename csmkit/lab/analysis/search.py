@@ -32,9 +32,7 @@ def run_search(recipe: Recipe, folder: Path, **options: Any) -> SweepSummary:
     """Try the settings that Optuna proposes, until ``n_settings`` of them have rows.
 
     Args:
-        recipe: a recipe that has ``search``.
         folder: folder of the rows; `FRONT` is written there too, the settings that no other one beats in all aims.
-        options: keyword arguments of `run_sweep`.
 
     Raises:
         InputError: a recipe without ``search``, or an aim that was measured in no row.

@@ -222,7 +222,6 @@ def advice(rows: Rows, figures: Sequence[str]) -> str:
     """Which setting to choose and what the rows show, as Markdown: what a report would say of the same rows.
 
     Args:
-        rows: trials, of which something was varied.
         figures: names of metrics or columns, such as ``["latency", "wer"]``.
 
     Raises:

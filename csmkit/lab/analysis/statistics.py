@@ -46,7 +46,6 @@ class Interval:
         median: the median of the values, or their mean or share; None without any value.
         low: lower bound of 95 %; None where the values cannot say how far they vary.
         high: upper bound; None likewise.
-        n: number of values that were measured.
     """
 
     median: float | None
@@ -123,11 +122,9 @@ def crossed_interval(
 
     Args:
         rows: one a trial; those where the value is None or NaN are left out.
-        value: column to summarise.
         units: columns that name what was drawn, the text first. Rows that share all of them are one value.
         weight: column that makes the figure a weighted mean, such as words for an error rate; None is the median.
         share: the value is in [0, 1] and the figure is its mean over texts, with an exact interval.
-        resamples: how often the units are drawn.
 
     Returns:
         The interval, whose ``median`` is that mean where there is a weight or a share. Without bounds below 12 texts.
@@ -164,8 +161,6 @@ def share_bounds(share: float, n: int, level: float = LEVEL) -> tuple[float, flo
 
     Args:
         share: the observed share, in [0, 1]; ``share * n`` need not be whole.
-        n: number of independent observations.
-        level: level of the interval, in (0, 1).
     """
     beta, outside, k = scipy_stats().beta, (1 - level) / 2, share * n
     low = float(beta.ppf(outside, k, n - k + 1)) if k > 0 else 0.0
@@ -194,8 +189,6 @@ def reduced(
     """Rows as `Cells`: one value for each combination of units, so that what follows is no larger than texts × seeds.
 
     Args:
-        rows: one a trial; those where the value is None or NaN are left out.
-        value: column to summarise.
         units: columns; none makes each row a cell.
         weight: column of the weights of a mean; None takes the median of a cell's rows.
         mean: take the mean of a cell's rows, without weights.
@@ -345,12 +338,7 @@ def summary_rows(
     """The ``by`` columns, ``median``, ``low``, ``high`` and ``n`` of each combination, in the order they first occur.
 
     Args:
-        rows: one a trial.
-        by: column or columns to group on.
-        value: column to summarise.
         units: columns that the bootstrap draws, see `crossed_interval`; none draws trials as if each was independent.
-        weight: column that makes the figure a weighted mean, with units alone.
-        share: the figure is a share, with units alone.
 
     Raises:
         InputError: no rows, a missing column, or a value that is no number.

@@ -3,15 +3,3 @@
 from csmkit.lab.listen.answers import AnswerFile, listening_rows, listening_sentences, read_answers
 from csmkit.lab.listen.plan import KINDS, Item, ListeningTest, plan_test
 from csmkit.lab.listen.server import ListeningServer
-
-__all__ = [
-    "KINDS",
-    "AnswerFile",
-    "Item",
-    "ListeningServer",
-    "ListeningTest",
-    "listening_rows",
-    "listening_sentences",
-    "plan_test",
-    "read_answers",
-]

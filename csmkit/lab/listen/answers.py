@@ -23,7 +23,6 @@ class AnswerFile:
     """``listening/answers.jsonl`` of a folder of results: one line an answer, on the disk when `add` returns.
 
     Args:
-        folder: folder of the results.
         test: the listener's test; questions that this listener has answered before are not asked again.
     """
 
@@ -41,9 +40,7 @@ class AnswerFile:
         """Keep an answer.
 
         Args:
-            item: the question that was asked.
             answer: index of a sound, or for ``mushra`` a rating from 0 to 100 of each.
-            seconds: time that the listener took.
 
         Raises:
             InputError: an answer that is none, or a question that was answered already.

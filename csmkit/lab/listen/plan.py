@@ -38,10 +38,7 @@ class Item:
 
     Attributes:
         item_id: the same for all listeners.
-        text: text that is spoken in all of the sounds.
-        seed: seed of all of the sounds.
         names: setting of each sound, in the order that this listener hears them.
-        paths: file of each sound.
         x: index of the sound that X is, of ``abx``; None for the others.
     """
 
@@ -66,15 +63,7 @@ class Item:
 
 @dataclass(frozen=True)
 class ListeningTest:
-    """A test for one listener.
-
-    Attributes:
-        kind: one of `KINDS`.
-        listener: name; it determines the order.
-        axis: setting that differs between the sounds.
-        question: question that the listener is asked.
-        items: the questions, in the order of this listener.
-    """
+    """A test for one listener: questions in an order of their own, about the axis in which their sounds differ."""
 
     kind: str
     listener: str
@@ -104,12 +93,9 @@ def plan_test(
 
     Args:
         folder: results with rows and clips: a sweep with ``keep = "audio"``, or ``"clips"`` for a single text.
-        kind: one of `KINDS`.
         axis: setting that is asked about; other axes have to be the same in the sounds of a question.
         values: two of it, as reports show them, such as "0.3" or "1-2-4-6"; for ``mushra`` the reference first.
         listener: name or number, which determines the order.
-        n_items: at most so many questions; None asks all.
-        question: question to ask in place of the usual one.
 
     Raises:
         InputError: an unknown kind, axis or value, or no text and seed with a clip at each value.

@@ -23,12 +23,9 @@ class ListeningServer:
     """Serves a test on 127.0.0.1; a context manager.
 
     Args:
-        folder: folder of the results, where answers are kept.
-        test: the test of one listener.
         port: 0 takes a free one.
 
     Attributes:
-        address: address of the page.
         finished: set once every question is answered.
     """
 

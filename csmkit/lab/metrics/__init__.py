@@ -1,5 +1,3 @@
 """Metrics of speech, each a plugin of kind ``metric``: words, levels, distances, seams, codes."""
 
 from csmkit.lab.metrics.words import character_error_rate, fake_metric, latency, word_error_rate, words
-
-__all__ = ["character_error_rate", "fake_metric", "latency", "word_error_rate", "words"]

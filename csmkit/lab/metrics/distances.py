@@ -100,8 +100,6 @@ def magnitudes(samples: np.ndarray, window: int, hop: int, n_fft: int | None = N
 
     Args:
         samples: ``(samples,)``, at least ``window``; what does not fill a last frame is left out.
-        window: samples of a frame.
-        hop: samples between frames.
         n_fft: length of the transform in samples; None is ``window``.
 
     Returns:

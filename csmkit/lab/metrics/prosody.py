@@ -32,7 +32,6 @@ def prosody(said: str, audio: Waveform) -> dict[str, float | int | None]:
     """Pitch, speaking rate and pauses as a flat row; docs/metrics.md defines the columns.
 
     Args:
-        said: text that was spoken.
         audio: ``(samples,)`` at 24 kHz, at least 10 ms.
 
     Returns:

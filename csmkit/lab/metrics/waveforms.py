@@ -25,8 +25,6 @@ def one_channel(audio: Waveform, shortest_ms: float = 0.0, name: str = "audio") 
 
     Args:
         audio: ``(samples,)`` at 24 kHz, floating point in about [-1, 1], or int16; numpy or torch.
-        shortest_ms: what the metric needs.
-        name: name of the argument, for the message.
 
     Raises:
         InputError: several channels, a wrong dtype, NaN or infinite samples, too short or empty.
@@ -61,7 +59,6 @@ def checked_seams(seams: Seams, n_samples: int) -> np.ndarray:
 
     Args:
         seams: index of the first sample of each chunk but the first, rising; may be empty.
-        n_samples: length of the waveform in samples.
 
     Raises:
         InputError: no whole numbers, not rising, or within 10 ms of an end.

@@ -14,21 +14,9 @@ Needs the extra ``notebook``::
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from csmkit.errors import MissingDependencyError
-
-if TYPE_CHECKING:
-    from csmkit.lab.notebook.by_ear import ByEar
-    from csmkit.lab.notebook.listen import Listen
-    from csmkit.lab.notebook.output import describe
-    from csmkit.lab.notebook.player import Player, hear, hear_turn
-    from csmkit.lab.notebook.studio import Studio
-    from csmkit.lab.notebook.talk import Talk
-    from csmkit.lab.report.folder import keep_rows
-    from csmkit.lab.texts import draw_texts as texts_from
-
-__all__ = ["ByEar", "Listen", "Player", "Studio", "Talk", "describe", "hear", "hear_turn", "keep_rows", "texts_from"]
 
 _PLACES = {
     "ByEar": "csmkit.lab.notebook.by_ear:ByEar",
@@ -42,6 +30,7 @@ _PLACES = {
     "keep_rows": "csmkit.lab.report.folder:keep_rows",
     "texts_from": "csmkit.lab.texts:draw_texts",
 }
+__all__ = [*_PLACES]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,8 +15,7 @@ from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label, in_words
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.analysis.rows import hashable
-from csmkit.lab.notebook.controls import Shown, button
-from csmkit.lab.notebook.output import describe, latency_svg, unanswered_html
+from csmkit.lab.notebook.output import Shown, button, describe, latency_svg, unanswered_html
 from csmkit.lab.notebook.player import Player
 from csmkit.lab.trials.trial import Trial
 
@@ -36,9 +35,7 @@ class ByEar(Shown):
         figures: columns that are shown where they were measured.
 
     Attributes:
-        text: selects the text.
         delays: whether chunks come at the times at which they were made.
-        sides: the two `Side`, left and right.
         widget: all of it, for a layout of your own.
 
     Raises:
@@ -66,10 +63,8 @@ class Side:
     """One player with its sliders and figures; made by `ByEar`.
 
     Attributes:
-        player: plays the chosen trial.
         sliders: the sliders by the names of their parameters.
         table: the figures of the trial.
-        widget: all of it.
     """
 
     def __init__(

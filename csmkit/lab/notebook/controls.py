@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
-from IPython.display import display
 
 from csmkit.asr.directory import NAMES
 from csmkit.audio import FRAME_MS
@@ -88,22 +86,6 @@ class Controls:
         text, whisper, preset = (value.pop(name) for name in ("text", "whisper", "preset"))
         settings = TrialSettings(**{**value, "seed": _seed(value["seed"])})
         return Job(text, settings, whisper, preset)
-
-
-class Shown:
-    """Shows ``widget`` where an object is the last line of a cell."""
-
-    widget: ipywidgets.Widget
-
-    def _ipython_display_(self) -> None:
-        display(self.widget)
-
-
-def button(text: str, press: Callable[[], object], width: str = "auto", **options: Any) -> ipywidgets.Button:
-    """A button that calls ``press`` without arguments; ``options`` are those of the widget, such as its icon."""
-    made = ipywidgets.Button(description=text, layout={"width": width, "flex": "0 0 auto"}, **options)
-    made.on_click(lambda _: press())
-    return made
 
 
 def _seed(written: str) -> int | None:

@@ -14,7 +14,7 @@ import ipywidgets
 
 from csmkit.lab.listen.answers import AnswerFile
 from csmkit.lab.listen.plan import REFERENCE, Item, plan_test
-from csmkit.lab.notebook.controls import Shown, button
+from csmkit.lab.notebook.output import Shown, button
 from csmkit.lab.notebook.player import Player
 
 LETTERS = "ABCDEFGHIJ"
@@ -25,20 +25,12 @@ class Listen(Shown):
     """Asks one listener; questions, sounds and rows are those of `csmkit listen`, and so is where a test goes on.
 
     Tab and Space reach and press every button. An answer is possible once each sound of the question was played.
-
-    Args:
-        folder: results with sound, as `csmkit.lab.listen.plan_test` takes them.
-        kind: ``ab``, ``abx`` or ``mushra``.
-        axis: setting that is asked about.
-        values: values of it that are compared; for ``mushra`` the reference first.
-        listener: name or number, which determines the order.
-        options: ``n_items`` and ``question`` of `csmkit.lab.listen.plan_test`.
+    Arguments are those of `csmkit.lab.listen.plan_test`.
 
     Attributes:
         item: the question that is asked; None at the end.
         sounds: the buttons that play, in the order of the sounds; of ``mushra`` the known reference is the last.
         ratings: the sliders of ``mushra``, in the order of the sounds.
-        choices: the buttons that answer.
         widget: everything, for a layout of your own.
 
     Raises:

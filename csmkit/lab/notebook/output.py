@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import ipywidgets
 import numpy as np
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import Audio, DisplayHandle, display
@@ -35,7 +37,6 @@ class Output:
     """A cell's output that can be replaced later, also while another cell runs.
 
     Args:
-        bundle: the widget by MIME type.
         embedded: True where the caller shows the widget in a layout of its own: nothing is put into an output.
 
     Attributes:
@@ -91,6 +92,22 @@ class Output:
             self._handle.update(self._bundle, raw=True)
             Output._explained = False  # the explanation is gone, and was wrong
         self.shows_audio = self._shows_text = False
+
+
+class Shown:
+    """Shows ``widget`` where an object is the last line of a cell."""
+
+    widget: ipywidgets.Widget
+
+    def _ipython_display_(self) -> None:
+        display(self.widget)
+
+
+def button(text: str, press: Callable[[], object], width: str = "auto", **options: Any) -> ipywidgets.Button:
+    """A button that calls ``press`` without arguments; ``options`` are those of the widget, such as its icon."""
+    made = ipywidgets.Button(description=text, layout={"width": width, "flex": "0 0 auto"}, **options)
+    made.on_click(lambda _: press())
+    return made
 
 
 def audio_html(audio: np.ndarray) -> str:

@@ -28,13 +28,10 @@ class Playback:
     """The chunks of one answer, read from their source in a thread.
 
     Args:
-        items: chunks and events, as `items_of` returns them.
         deliver: takes each chunk, ``(samples,)`` float32 at 24 kHz, in the thread.
-        on_event: takes each event, in the thread.
         on_stop: called once, by the thread that stops.
 
     Attributes:
-        chunks: what was delivered.
         sent: when, in seconds since this object was made.
         error: what the source raised, or None.
     """

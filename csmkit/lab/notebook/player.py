@@ -98,11 +98,7 @@ class Player:
         playback.start(partial(self._finish, play, playback))
 
     def show_words(self, words: Iterable[Word]) -> None:
-        """Show words under the waveform; a click on one plays from there, and the one that sounds is marked.
-
-        Args:
-            words: the words with their times in the sound, such as ``transcript.words``.
-        """
+        """Show words under the waveform; a click on one plays from there, and the one that sounds is marked."""
         self.widget.words(self._play, words)
 
     def stop(self) -> None:
@@ -252,13 +248,6 @@ class Player:
 def hear(source: Source, words: Iterable[Word] = ()) -> Player:
     """Play a source in a new player, and wait as `Player.wait` does.
 
-    Args:
-        source: what `Player.play` takes: chunks being made, or one waveform.
-        words: shown under the waveform, as in `Player.show_words`.
-
-    Returns:
-        The player.
-
     Raises:
         Exception: the source's error.
     """
@@ -276,9 +265,6 @@ def hear_turn(
     """Begin a turn that plays while it is made; returns at once, wait with the player's ``wait``.
 
     Args:
-        chatbot: answers; the player's Stop interrupts it.
-        player: plays the answer.
-        text: the user's message.
         interrupt_after: interrupt the answer after this many chunks, as a listener who has heard enough does; None
             lets it end.
 

@@ -1,8 +1,10 @@
-"""Recordings of a studio: kept as sound file and row, and shown as a table with buttons."""
+"""Recordings of a studio: kept as sound file and row, shown as a table with buttons, and compared blindly."""
 
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -11,14 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets
+import numpy as np
 
 from csmkit.audio import write
-from csmkit.errors import AudioFileError
+from csmkit.errors import AudioFileError, StateError
 from csmkit.lab.analysis.pairs import shown
+from csmkit.lab.notebook.output import button
 from csmkit.lab.trials.trial import Trial
 from csmkit.version import __version__
 
 ROWS = "recordings.jsonl"
+HINT = "Blind comparison: tick two recordings in the table."
+READY = "Hear both, then choose. Which recording is which is shown afterwards; the order changes every time."
+FIRST, SECOND, NEITHER = 0, 1, None
 
 COLUMNS = {  # heading: width in px, column of the row, and the form of its value
     "no.": (30, "recording", "{}"),
@@ -46,8 +53,6 @@ class Recording:
 
     Attributes:
         number: position among the session's recordings, from 1.
-        preset: name of the models that spoke and listened.
-        trial: sound, row and times.
     """
 
     number: int
@@ -62,10 +67,6 @@ class Recording:
 
 def keep(recording: Recording, folder: str | PathLike[str]) -> Path:
     """Write a recording's sound to a new WAV file of a folder, and append its row to ``recordings.jsonl``.
-
-    Args:
-        recording: a recording that has sound.
-        folder: is made if it does not exist.
 
     Returns:
         The WAV file; the row names it in ``wav``.
@@ -94,8 +95,6 @@ class RecordingTable:
     """One row for each recording, the newest first: buttons to hear and to keep it, a box to compare it.
 
     Args:
-        play: called with the recording whose play button was pressed.
-        keep: called with the recording whose save button was pressed.
         on_choice: called with the recordings whose boxes are ticked, oldest first, whenever that changes.
 
     Attributes:
@@ -167,3 +166,86 @@ def _cells(texts: list[str], weight: int = 400) -> ipywidgets.HTML:
     ]
     row = f'<div style="display:flex;font-variant-numeric:tabular-nums;font-weight:{weight}">{"".join(cells)}</div>'
     return ipywidgets.HTML(row, layout={"flex": "0 0 auto"})
+
+
+class BlindComparison:
+    """Buttons that play two recordings in a random order, and take a vote.
+
+    The louder recording is played as loud as the other one, so that loudness does not decide.
+
+    Args:
+        play: called with the samples of a recording, ``(samples,)`` float32 at 24 kHz.
+
+    Attributes:
+        votes: one row for each vote: ``first`` and ``second``, the numbers of the recordings in the order of that vote,
+            and ``preferred``, a number, or None for no difference.
+    """
+
+    def __init__(self, play: Callable[[np.ndarray], object], source: random.Random | None = None) -> None:
+        self.votes: list[dict[str, int | None]] = []
+        self._play_audio, self._random = play, source or random.Random()
+        self._pair: list[Recording] = []
+        hear = [button("Hear 1st", lambda: self.play(FIRST)), button("Hear 2nd", lambda: self.play(SECOND))]
+        choices = {"1st is better": FIRST, "2nd is better": SECOND, "No difference": NEITHER}
+        vote = [button(text, lambda choice=choice: self.vote(choice)) for text, choice in choices.items()]
+        self._buttons = [*hear, *vote]
+        self._line = ipywidgets.HTML()
+        row = ipywidgets.HBox(self._buttons, layout={"flex_flow": "row wrap"})
+        self.widget = ipywidgets.VBox([self._line, row])
+        self.widget.add_class("csmkit-studio-comparison")
+        self.choose([])
+
+    @property
+    def ready(self) -> bool:
+        """Whether two recordings are chosen."""
+        return len(self._pair) == 2
+
+    def choose(self, recordings: list[Recording]) -> None:
+        """Compare these recordings; with any number but two the buttons are disabled."""
+        self._pair = list(recordings) if len(recordings) == 2 else []
+        self._random.shuffle(self._pair)
+        for one in self._buttons:
+            one.disabled = not self.ready
+        self._show(READY if self.ready else HINT)
+
+    def play(self, place: int) -> None:
+        """Play the first (0) or the second (1) sound.
+
+        Raises:
+            StateError: there are not two recordings to compare.
+        """
+        self._check()
+        self._play_audio(_as_loud_as(self._pair[place].trial.audio, self._pair[1 - place].trial.audio))
+
+    def vote(self, place: int | None) -> None:
+        """Choose the first (0) or the second (1) sound, or None for no difference; shows which was which.
+
+        Raises:
+            StateError: there are not two recordings to compare.
+        """
+        self._check()
+        first, second = (recording.number for recording in self._pair)
+        preferred = None if place is None else (first, second)[place]
+        self.votes.append({"first": first, "second": second, "preferred": preferred})
+        counts = Counter(vote["preferred"] for vote in self.votes if {vote["first"], vote["second"]} == {first, second})
+        so_far = ", ".join(f"recording {number}: {counts[number]}" for number in sorted((first, second)))
+        chosen = "You heard no difference" if preferred is None else f"You preferred recording {preferred}"
+        self._show(
+            f"{chosen}. The 1st was recording {first}, the 2nd recording {second}. "
+            f"Votes so far: {so_far}, no difference: {counts[None]}."
+        )
+        self._random.shuffle(self._pair)
+
+    def _check(self) -> None:
+        if not self.ready:
+            raise StateError("a comparison needs two recordings: tick two of them in the table")
+
+    def _show(self, text: str) -> None:
+        self.line = text
+        self._line.value = f'<span role="status">{escape(text)}</span>'
+
+
+def _as_loud_as(audio: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The samples, made quieter where their RMS is above that of the other sound."""
+    rms, limit = (float(np.sqrt(np.mean(np.square(sound)))) for sound in (audio, other))
+    return audio * np.float32(limit / rms) if rms > limit > 0 else audio

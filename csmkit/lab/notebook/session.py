@@ -31,9 +31,7 @@ class Job:
 
     Attributes:
         text: is spoken as it is given.
-        settings: settings of the trial.
         whisper: model of the recogniser, such as ``base.en``; None for none.
-        preset: name of the models that speak and listen.
     """
 
     text: str
@@ -48,10 +46,8 @@ class Progress:
 
     Attributes:
         phase: "loading", "speaking", "measuring", and in the end "done", "stopped" or "failed".
-        arrivals: times of the chunks so far.
         text: the recogniser's latest text.
         final: whether ``text`` is the final one.
-        words: the words of the final text, with their times.
         error: why it failed, in one line.
         recording: the result, at the end.
     """
@@ -74,7 +70,6 @@ class Session:
     """Speaks jobs through a player, and keeps the recordings.
 
     Args:
-        player: plays the chunks as they are made.
         on_progress: called with each new progress, in the session's thread; the last one of a job is not `busy`.
         open_stack: makes the models of a preset; each preset is opened once and kept.
 

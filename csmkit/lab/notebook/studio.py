@@ -12,11 +12,10 @@ import ipywidgets
 import numpy as np
 
 from csmkit.errors import CsmkitError
-from csmkit.lab.notebook.comparison import BlindComparison
-from csmkit.lab.notebook.controls import Controls, Shown, button
-from csmkit.lab.notebook.output import describe, latency_svg, unanswered_html
+from csmkit.lab.notebook.controls import Controls
+from csmkit.lab.notebook.output import Shown, button, describe, latency_svg, unanswered_html
 from csmkit.lab.notebook.player import Player
-from csmkit.lab.notebook.recordings import Recording, RecordingTable, keep
+from csmkit.lab.notebook.recordings import BlindComparison, Recording, RecordingTable, keep
 from csmkit.lab.notebook.session import Progress, Session
 from csmkit.timing import Arrivals
 
@@ -36,19 +35,14 @@ class Studio(Shown):
 
     Args:
         preset: selected at first; None asks CSMKIT_PRESET and means pocket. Models are loaded at the first Speak.
-        text: content of the text field at first.
         folder: where recordings are kept.
 
     Attributes:
-        controls: the fields of the form.
-        session: the session that speaks.
         recordings: all recordings so far, oldest first.
-        player: the player of the sound.
         recognised: the recogniser's text; empty before there is any.
         latency: the picture of the latency.
         plain: the audio control shown where the player has no front end; empty otherwise.
         table: the recordings, with their buttons.
-        comparison: the blind comparison.
         widget: all of it, for a layout of your own.
 
     Raises:

@@ -79,12 +79,9 @@ class Talk:
         detection: what counts as a turn; None for the defaults of `TurnDetection`.
         chatbot: answers in place of the preset's; it stays open when this is closed.
         asr: the recogniser in place of ``whisper``; it stays open too.
-        make_detector: makes the detector of turns from ``detection``.
 
     Attributes:
-        widget: the widget itself.
         chatbot, asr: the models; None until they are loaded.
-        detection: what counts as a turn; a change counts from the next start.
         events: the events of the conversation so far, see `csmkit.live.events`.
         rows: the metrics of each finished turn.
         spans: the timeline of each finished turn.

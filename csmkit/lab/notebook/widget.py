@@ -66,7 +66,6 @@ class PlayerWidget(anywidget.AnyWidget):
         """Announce the chunks of a new play; the play before is silenced.
 
         Args:
-            play: number of the play, larger than that of the play before.
             at_once: silence another player of the page instead of playing after it.
         """
         self.send({"type": "begin", "play": play, "at_once": at_once})

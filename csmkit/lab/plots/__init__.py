@@ -7,25 +7,12 @@ current figure and no window: draw, then `save`.
 from csmkit.errors import MissingDependencyError
 
 try:
-    import matplotlib  # noqa: F401
+    import matplotlib
 except ImportError as error:
     raise MissingDependencyError.for_extra("matplotlib", "eval") from error
 
 from csmkit.lab.plots.forest import forest
-from csmkit.lab.plots.latency import chunk_latency
 from csmkit.lab.plots.paper import PaperFigure, save
 from csmkit.lab.plots.sound import seam_close_up, spectrogram_pair
-from csmkit.lab.plots.timeline import turn_timeline
+from csmkit.lab.plots.timeline import chunk_latency, turn_timeline
 from csmkit.lab.plots.trade_off import pareto, trade_off
-
-__all__ = [
-    "PaperFigure",
-    "chunk_latency",
-    "forest",
-    "pareto",
-    "save",
-    "seam_close_up",
-    "spectrogram_pair",
-    "trade_off",
-    "turn_timeline",
-]

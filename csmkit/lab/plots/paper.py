@@ -125,11 +125,8 @@ def note(axes: Axes, text: str, place: tuple[float, float], above: float = 2, **
     """A small grey text that ends at a place, in fractions of the axes unless ``xycoords`` differs.
 
     Args:
-        axes: the axes that the text belongs to.
-        text: the text, one line.
         place: right end of the text.
         above: distance from the place upward, in points.
-        options: further arguments of matplotlib's ``annotate``.
     """
     look = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "color": GREY, "fontsize": 6.5}
     axes.annotate(text, place, xytext=(0, above), **look | options)

@@ -48,10 +48,8 @@ def trade_off(
         rows: one a trial; a metric that is None or NaN was not measured.
         parameter: column that was varied: numbers on a true scale, or a logarithmic one where the largest is more than
             50 times the least; anything else as names in their order.
-        metric: column that was measured.
         group: column that tells lines apart, at most six values.
         parameter_label: label of the axis, with its unit, in place of the one that follows from the column's name.
-        metric_label: label of the other axis, likewise.
         units: columns that the bootstrap draws, the text first, such as text and seed; each text is then a faint point.
             None draws trials as if each was independent.
         weight: column that makes it a weighted mean in place of the median, with units alone.

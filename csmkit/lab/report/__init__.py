@@ -12,19 +12,3 @@ from csmkit.lab.analysis.sentences import (
 from csmkit.lab.report.build import build_report
 from csmkit.lab.report.figures import draw_figure, draw_forest
 from csmkit.lab.report.forecast import coverage_rows, missing_of
-
-__all__ = [
-    "Findings",
-    "analyse",
-    "build_report",
-    "choice_rule",
-    "choice_table",
-    "coverage_rows",
-    "difference_table",
-    "draw_figure",
-    "draw_forest",
-    "interaction_rows",
-    "interval_rows",
-    "missing_of",
-    "sentences",
-]

@@ -43,7 +43,6 @@ def draw_figures(findings: Findings, folder: Path) -> list[Picture]:
     """Write a PDF, a PNG and an SVG of the differences and of each headline over each axis.
 
     Args:
-        findings: the analysis of the sweep.
         folder: folder of the results; the figures of a former report are removed.
 
     Returns:
@@ -123,9 +122,7 @@ def draw_figure(findings: Findings, axis: str, column: str) -> plots.PaperFigure
     Other axes are held at their baseline: a median over both sides of a large difference would be a figure of neither.
 
     Args:
-        findings: the analysis of the sweep.
         axis: name of an axis of sweeps, varied or not.
-        column: column of one of the headlines.
 
     Raises:
         InputError: no such headline, or no such axis.
@@ -151,12 +148,7 @@ def draw_figure(findings: Findings, axis: str, column: str) -> plots.PaperFigure
 
 
 def draw_forest(findings: Findings, axis: str) -> plots.PaperFigure | None:
-    """The differences along an axis, each in margins of its figure; None where no figure has both.
-
-    Args:
-        findings: the analysis of the sweep.
-        axis: name of an axis that was varied.
-    """
+    """The differences along an axis, each in margins of its figure; None where no figure has both."""
     rows = [
         {
             "group": c.headline.label,

@@ -39,8 +39,6 @@ class RowsMirror:
     """Keeps the rows of a running sweep at an fsspec address too, such as ``s3://bucket/path``; called with each row.
 
     Args:
-        address: address of the copy's folder.
-        folder: folder of the rows on this machine.
         every_s: seconds between two copies; the report's end makes the last one, by `copy_results`.
 
     Raises:
@@ -102,7 +100,6 @@ def keep_rows(rows: Iterable[Mapping[str, Any]], place: str) -> str:
     """Write rows to ``rows.jsonl`` of a folder or an address, one JSON object a line; an earlier file is replaced.
 
     Args:
-        rows: rows whose values JSON can hold.
         place: a folder, or an address such as ``s3://bucket/path``; empty keeps nothing.
 
     Returns:
@@ -154,13 +151,6 @@ def write_manifest(
     """Write what the folder holds and where it comes from; every file with its size and checksum.
 
     Tables, and figures as PDF and SVG, are left out: `csmkit report` makes them again.
-
-    Args:
-        folder: folder of the results.
-        rows: one a trial.
-        recipe: the recipe that was run.
-        command: command that made the rows.
-        same: columns that are the same in all rows, as `write_table` returns them.
     """
     files = {
         str(path.relative_to(folder)): {

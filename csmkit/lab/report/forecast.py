@@ -6,7 +6,6 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,62 +23,52 @@ from csmkit.lab.sweep.row_file import plain, read_rows
 POWER = 0.8
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """A plan in numbers.
+def forecast(recipe: Recipe, folder: Path) -> list[str]:
+    """Plan a sweep by what earlier rows took and how far they varied, in lines of text.
 
-    Attributes:
-        recipe: the recipe that is planned.
-        n_trials: number of trials of the recipe.
-        n_done: number of trials that have a row already.
-        trial_s: seconds that a trial takes, the median of earlier rows; None where there are none.
-        learned_from: folders of these rows.
-        n_comparisons: differences that will be looked at.
-        smallest: figures with the smallest true difference that is found in four of five such sweeps, after correction.
+    Args:
+        folder: folder of the results; where it has no rows, those of its neighbours with the same preset are used.
     """
+    planned, rows, n_texts = planned_points(recipe), _rows(folder), len(recipe.texts)
+    learned = {folder.name: rows} if rows else _neighbours(recipe, folder)
+    n_done = len(done_of(recipe, rows) & set(planned))
+    n_settings = len(planned) // max(1, n_texts * len(recipe.seeds) * recipe.repeats)
+    repeats = f" x {recipe.repeats} repeats" if recipe.repeats > 1 else ""
+    size = f"{n_settings} settings x {n_texts} texts x {len(recipe.seeds)} seeds{repeats}"
+    lines = [f"{recipe.name}: {len(planned)} trials ({size}), {n_done} of them done"]
+    lines.append(_time(len(planned) - n_done, learned))
+    if n_texts < LEAST_TEXTS:
+        return [*lines, f"{n_texts} texts: nothing will be called clear, {LEAST_TEXTS} are the least"]
+    return [*lines, *_power(recipe, [row for some in learned.values() for row in some])]
 
-    recipe: Recipe
-    n_trials: int
-    n_done: int
-    trial_s: float | None
-    learned_from: tuple[str, ...]
-    n_comparisons: int
-    smallest: list[tuple[Column, float]]
 
-    def lines(self) -> list[str]:
-        """The plan in words."""
-        recipe = self.recipe
-        n_settings = self.n_trials // max(1, len(recipe.texts) * len(recipe.seeds) * recipe.repeats)
-        repeats = f" x {recipe.repeats} repeats" if recipe.repeats > 1 else ""
-        size = f"{n_settings} settings x {len(recipe.texts)} texts x {len(recipe.seeds)} seeds{repeats}"
-        lines = [f"{recipe.name}: {self.n_trials} trials ({size}), {self.n_done} of them done"]
-        lines.append(self._time())
-        if len(recipe.texts) < LEAST_TEXTS:
-            lines.append(f"{len(recipe.texts)} texts: nothing will be called clear, {LEAST_TEXTS} are the least")
-        return [*lines, *self._power()]
+def _time(n_left: int, learned: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    seconds = [row["trial_s"] for rows in learned.values() for row in rows if row.get("trial_s") is not None]
+    if not seconds:
+        return f"Time for {n_left} trials: unknown, no rows of such trials yet; run with n_texts=2 to learn it"
+    trial_s = float(np.median(seconds))
+    return (
+        f"Time for {n_left} trials: about {_duration(n_left * trial_s)} in one process, at {trial_s:.2f} s "
+        f"a trial as in {', '.join(learned)}"
+    )
 
-    def _time(self) -> str:
-        left = self.n_trials - self.n_done
-        if self.trial_s is None:
-            return f"Time for {left} trials: unknown, no rows of such trials yet; run with n_texts=2 to learn it"
-        return (
-            f"Time for {left} trials: about {_duration(left * self.trial_s)} in one process, at {self.trial_s:.2f} s "
-            f"a trial as in {', '.join(self.learned_from)}"
-        )
 
-    def _power(self) -> list[str]:
-        n_texts, counted = len(self.recipe.texts), f"after correction for {self.n_comparisons} differences"
-        if n_texts < LEAST_TEXTS or not self.n_comparisons:
-            return []
-        if not self.smallest:
-            unit = smallest_difference(1.0, n_texts, self.n_comparisons, POWER)
-            return [
-                f"Smallest difference that is found in 4 of 5 such sweeps, {counted}: {unit:.2f} standard deviations "
-                "between texts; no rows yet to learn those from, run with n_texts=12 first"
-            ]
-        header = f"Smallest true difference that is found in 4 of 5 such sweeps, {counted}:"
-        width = max(len(item.label) for item, _ in self.smallest)
-        return [header, *(f"  {item.label:{width}}  {_against(item, value)}" for item, value in self.smallest)]
+def _power(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each figure with the smallest true difference that is found in four of five such sweeps, after correction."""
+    spreads = _spreads(recipe, rows)
+    n_comparisons = sum(len(recipe.axes[name]) - 1 for name in recipe.varied) * max(1, len(spreads))
+    if not n_comparisons:
+        return []
+    found = f"that is found in 4 of 5 such sweeps, after correction for {n_comparisons} differences"
+    per_spread = smallest_difference(1.0, len(recipe.texts), n_comparisons, POWER)
+    if not spreads:
+        return [
+            f"Smallest difference {found}: {per_spread:.2f} standard deviations "
+            "between texts; no rows yet to learn those from, run with n_texts=12 first"
+        ]
+    width = max(len(item.label) for item, _ in spreads)
+    figures = [f"  {item.label:{width}}  {_against(item, per_spread * spread)}" for item, spread in spreads]
+    return [f"Smallest true difference {found}:", *figures]
 
 
 def _against(item: Column, value: float) -> str:
@@ -92,31 +81,6 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def forecast(recipe: Recipe, folder: Path) -> Forecast:
-    """Plan a sweep by what earlier rows took and how far they varied.
-
-    Args:
-        recipe: the recipe to plan.
-        folder: folder of the results; where it has no rows, those of its neighbours with the same preset are used.
-    """
-    planned = planned_points(recipe)
-    rows = _rows(folder)
-    done = done_of(recipe, rows)
-    learned = {folder.name: rows} if rows else _neighbours(recipe, folder)
-    seconds = [row["trial_s"] for some in learned.values() for row in some if row.get("trial_s") is not None]
-    spreads = _spreads(recipe, [row for some in learned.values() for row in some])
-    n_values = sum(len(recipe.axes[name]) - 1 for name in recipe.varied)
-    n_comparisons = n_values * max(1, len(spreads))
-    smallest = [
-        (item, smallest_difference(spread, len(recipe.texts), n_comparisons, POWER))
-        for item, spread in spreads
-        if len(recipe.texts) >= LEAST_TEXTS and n_comparisons
-    ]
-    trial_s = float(np.median(seconds)) if seconds else None
-    n_done = len(done & set(planned))
-    return Forecast(recipe, len(planned), n_done, trial_s, tuple(learned), n_comparisons, smallest)
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
@@ -166,12 +130,7 @@ def _spread(
 
 
 def coverage_rows(experiments: Path, results: Path) -> list[dict[str, Any]]:
-    """One row a recipe of a folder: ``experiment``, ``question``, ``trials``, and what ``is missing`` of them.
-
-    Args:
-        experiments: folder of recipes.
-        results: folder that has a folder of rows for each, or for some.
-    """
+    """One row a recipe of a folder: ``experiment``, ``question``, ``trials``, and what ``is missing`` of them."""
     table = []
     for path in sorted(experiments.glob("*.toml")):
         recipe = load_recipe(path)
@@ -182,12 +141,7 @@ def coverage_rows(experiments: Path, results: Path) -> list[dict[str, Any]]:
 
 
 def missing_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What is missing of a sweep, in sentences; none where all trials of the recipe have succeeded.
-
-    Args:
-        recipe: the recipe that was to be run.
-        rows: rows of that recipe.
-    """
+    """What is missing of a sweep, in sentences; none where all trials of the recipe have succeeded."""
     found = list(rows)
     planned, command = planned_points(recipe), f"csmkit sweep experiments/{recipe.name}.toml"
     if not found:

@@ -26,12 +26,7 @@ _ESCAPES = {
 
 
 def paper_text(findings: Findings, title: str) -> str:
-    """The table of figures by setting and the paragraph on the method, for LaTeX with booktabs and natbib.
-
-    Args:
-        findings: the analysis of a sweep.
-        title: title of the sweep, for the caption.
-    """
+    """The table of figures by setting and the paragraph on the method, for LaTeX with booktabs and natbib."""
     return "\n\n".join(
         [
             "% \\usepackage{booktabs,graphicx,natbib}; \\bibliography{references}",

@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,36 +23,7 @@ if TYPE_CHECKING:
     from csmkit.chat.events import Event
 
 SUFFIXES = (".png", ".html")
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>
-:root {{ --ink: #1b1f24; --line: #d9dee4; --page: #fff }}
-body {{ font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--page) }}
-body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
-svg {{ width: 100%; height: auto }}
-audio {{ width: 100%; margin: .5rem 0 }}
-table {{ border-collapse: collapse; margin-top: 1rem }}
-th, td {{ text-align: left; padding: .15rem 1rem .15rem 0; border-bottom: 1px solid var(--line); vertical-align: top }}
-td {{ font-variant-numeric: tabular-nums }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --ink: #e6e9ed; --line: #3a424c; --page: #171a1f }}
-  svg {{ {dark} }}
-}}
-@media print {{
-  body {{ margin: 0; max-width: none }} audio {{ display: none }}
-  tr, svg {{ break-inside: avoid }} thead {{ display: table-header-group; break-after: avoid }}
-}}
-</style>
-<h1>{title}</h1>
-{notes}
-{sound}
-{picture}
-<table><thead><tr><th>clause</th><th>spoken from</th><th>to</th></tr></thead>
-{clauses}</table>
-<table><thead><tr><th>figure</th><th>value</th><th>column</th></tr></thead>
-{figures}</table>
-</html>
-"""
+_PAGE = Path(__file__).with_name("timeline.html")
 
 
 def check_path(path: str | PathLike[str]) -> Path:
@@ -110,7 +82,7 @@ def _page(events: list[Any], rows: list[dict[str, Any]], picture: str, question:
     notes, metrics = ([], {}) if complete is None else (complete["notes"], complete["metrics"])
     spoken = [row for row in rows if row["lane"] == "clauses" and row["end_ms"] is not None]
     heard = next((event["text"] for event in events if event["type"] == "heard"), None)
-    return _PAGE.format(
+    return Template(_PAGE.read_text(encoding="utf-8")).substitute(
         title=html.escape(question or heard or f"Turn {events[0]['turn_id']}"),
         notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
         sound=_player([event["data"] for event in events if event["type"] == "audio_chunk"]),

@@ -4,14 +4,3 @@ from csmkit.lab.sweep.engines import EngineOptions
 from csmkit.lab.sweep.recipe import Recipe, load_recipe, make_recipe
 from csmkit.lab.sweep.row_file import read_rows
 from csmkit.lab.sweep.runner import SweepSummary, merge_rows, run_sweep
-
-__all__ = [
-    "EngineOptions",
-    "Recipe",
-    "SweepSummary",
-    "load_recipe",
-    "make_recipe",
-    "merge_rows",
-    "read_rows",
-    "run_sweep",
-]

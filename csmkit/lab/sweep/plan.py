@@ -23,9 +23,7 @@ class Planned:
 
     Attributes:
         trial_id: sixteen hexadecimal digits, a hash of all that defines it, the models' checksums among it.
-        text: text that is spoken.
         text_number: position among the recipe's texts, from 0.
-        seed: seed of the noise.
         repeat: number of the run among those of the same trial, from 0.
         point: value of each axis; None is the voice's own.
         context_texts: texts of the turns before, oldest first.
@@ -61,7 +59,6 @@ def plan(recipe: Recipe, models: Mapping[str, str | None]) -> list[Planned]:
     """All trials of a recipe, in its seeded random order.
 
     Args:
-        recipe: the recipe that is run.
         models: name of each model to its checksum: ``voice``, and each value of the axis ``whisper``.
     """
     points = [dict(zip(recipe.axes, values, strict=True)) for values in itertools.product(*recipe.axes.values())]

@@ -33,21 +33,17 @@ class Recipe:
 
     Attributes:
         name: name of the experiment, and of the folder of its results.
-        preset: name of the models, ``pocket`` or ``sesame``.
         texts: texts that are spoken, in words.
         axes: name of each axis to its values, of which each is combined with each of the others.
         seeds: seeds of the noise; intervals are taken over texts and seeds.
         repeats: times each trial is run, for figures of time; the sound is the same each time.
         metrics: plugins of kind ``metric``.
         keep: ``none`` of the sound, ``clips`` of the first text and seed at each point, or the ``audio`` of all trials.
-        title: title of the report.
-        question: question that the sweep is to answer.
         baseline: the value of each axis that the others are compared with.
         margins: column to the smallest difference that matters; other columns have the margins of the analysis.
         voice: what `Generator.load` takes, in place of the preset's voice.
         speech: plugin that speaks; one other than ``csm`` is made without arguments.
         asr: plugin that hears; ``whisper`` has the axis of that name.
-        asr_device: where it runs.
         batch: most utterances spoken at once where no metric needs times.
         search: empty, or for a recipe with too many settings to run all: ``n_settings`` that are tried, and ``aims``,
             columns to make "lower" or "higher"; `csmkit.lab.analysis.search` runs it. An axis may then be a range, a
@@ -134,7 +130,6 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
     """A recipe of the contents of a file; what is checked and raised is as for `load_recipe`.
 
     Args:
-        name: name of the experiment.
         table: keys are those of `Recipe`, and ``n_texts``: how many of the texts, drawn at random
             by ``order_seed``; without it all, in their order.
     """
@@ -293,7 +288,6 @@ def parse_overrides(overrides: Sequence[str], allowed: Iterable[str]) -> dict[st
 
     Args:
         overrides: ``name=value`` or ``name=value,value``; a value in brackets, such as ``[1,2,4,6]``, is a schedule.
-        allowed: names that may be overridden.
 
     Raises:
         InputError: no equals sign, a name that is not allowed or comes twice, or a list that cannot be read.

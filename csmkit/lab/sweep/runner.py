@@ -44,8 +44,6 @@ class SweepSummary:
     """How a sweep went.
 
     Attributes:
-        folder: folder of the results.
-        n_trials: number of trials of the recipe.
         n_skipped: number of trials that were done before.
         n_run: number of trials that ran now, failures among them.
         n_failed: number of all trials whose row has an error.
@@ -73,7 +71,6 @@ def run_sweep(
     """Run the trials of a recipe that have no row yet. May be killed at any moment and called again.
 
     Args:
-        recipe: a recipe, as `load_recipe` reads it.
         results: folder of the rows; None is ``runs/<name of the recipe>``.
         engine: where trials run; None is one after the other in this process.
         retry_failed: run those again whose row has an error.
@@ -280,7 +277,6 @@ def merge_rows(folders: Sequence[Path], target: Path) -> int:
     """Put the rows, clips and recipe of several folders, such as the shards of a job array, into one.
 
     Args:
-        folders: folders of results of one recipe.
         target: may be one of them, or new; rows that it has already stay.
 
     Returns:

@@ -95,7 +95,6 @@ class Worker:
     """The models of a recipe.
 
     Args:
-        recipe: the recipe whose trials are run.
         threads: number of torch's threads; None leaves it as it is.
 
     Raises:

@@ -52,9 +52,7 @@ def draw_texts(texts: str | Sequence[str], n_texts: int, seed: int = 0) -> list[
     """So many texts, drawn at random without replacement: the first of a file need not be like the others.
 
     Args:
-        texts: name of a set, path or address of a file, or the texts themselves.
         n_texts: number of texts; a larger number keeps those of a smaller one.
-        seed: seeds the draw.
 
     Raises:
         InputError, MissingDependencyError: as `read_texts`, or fewer texts than that.

@@ -37,8 +37,6 @@ def run_trials_together(
     """Speak several texts in one batch, and measure each; the sound of each is that of `run_trial`.
 
     Args:
-        generator: the voice that speaks.
-        texts: one a trial.
         settings: one a trial, all with the same codec and chunk size.
         asr: a recogniser that hears each whole when all are spoken; None for none.
         contexts: one a trial; empty for none.

@@ -46,7 +46,6 @@ class UserSide:
 
     Attributes:
         audio: ``(samples,)`` float32 at 24 kHz.
-        turns: the turns, as they were asked for.
         ends_s: where each turn's speech begins and ends, in seconds of ``audio``.
     """
 
@@ -59,8 +58,6 @@ def speak_user_side(generator: SpeechGenerator, turns: Sequence[UserTurn], *, se
     """Let a generator speak the user's turns as its speaker 1, one after the other.
 
     Args:
-        generator: speaks for the user.
-        turns: the turns, oldest first.
         seed: seed of the first piece; each later piece takes the next seed.
 
     Raises:
@@ -93,12 +90,9 @@ def hold_conversation(
     The time that models need counts as processor time, so that a busy machine changes no figure.
 
     Args:
-        user: the user's side, from `speak_user_side`.
         generator: answers; warm it up before.
         llm: the chatbot's language model, an object or a plugin's name.
         asr: recognises the user; it stays open.
-        detection: what counts as a turn; None for the defaults.
-        detector: finds the turns with these settings; None makes one.
 
     Raises:
         CsmkitError: a model failed.
@@ -115,8 +109,6 @@ def turn_rows(user: UserSide, held: Conversation, **columns: Any) -> list[dict[s
     """One row for each of the user's turns.
 
     Args:
-        user: what was said.
-        held: the conversation that was held.
         columns: are added to each row, such as ``silence_ms=500``.
 
     Returns:

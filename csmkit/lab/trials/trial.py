@@ -43,7 +43,6 @@ class TrialSettings:
     """The settings of a trial.
 
     Attributes:
-        speaker: speaker id of the voice.
         chunk_frames: frames of 80 ms a chunk, or a schedule such as ``(1, 2, 4, 6)`` whose last number repeats.
         temperature, topk: None is the voice's own; the row tells the number.
         seed: None draws one; the row tells it.
@@ -134,10 +133,7 @@ class Utterance:
     """The sound of a trial, wherever it was spoken.
 
     Attributes:
-        settings: settings of the trial.
-        request: what the generator was given.
         stream: the trial's speech, which has ended.
-        codec: codec that decoded it.
         chunks: waveforms ``(samples,)`` in the order in which they came.
     """
 
@@ -162,8 +158,6 @@ class Utterance:
         """The trial, whose row docs/metrics.md defines.
 
         Args:
-            asr: the recogniser that heard it.
-            transcript: what it understood.
             metrics: plugins, see `csmkit.lab.metrics.registry`.
             arrivals: when each chunk came; None where nobody asks, and the columns of time are left out.
         """
@@ -195,7 +189,6 @@ class TrialRun(Iterator[Tensor]):
     Args:
         generator: the voice; warm it up before, or the first trial pays for it.
         text: text that is spoken, of any length; numbers and signs are spoken as words.
-        settings: settings of this trial.
         asr: a recogniser that hears the chunks as they come; None for none.
         context: turns before, oldest first.
 
