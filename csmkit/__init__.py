@@ -22,47 +22,27 @@ from csmkit import moved
 from csmkit.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from csmkit.asr.streaming import StreamingWhisperASR
-    from csmkit.audio import SAMPLE_RATE
-    from csmkit.chat.chatbot import StreamingConversationalChatbot
-    from csmkit.chat.settings import TurnOptions
-    from csmkit.csm.config import Sampling
-    from csmkit.errors import CsmkitError
-    from csmkit.live.conversation import LiveConversation
-    from csmkit.llm.contract import EchoLLM, FakeLLM
-    from csmkit.llm.server import ServerLLM
-    from csmkit.llm.transformers import TransformersLLM
-    from csmkit.speech.abilities import Abilities
-    from csmkit.speech.base import FakeGenerator
-    from csmkit.speech.generator import Generator
-    from csmkit.speech.guards import Guards
-    from csmkit.speech.settings import Request, Segment, SpeechSettings
-    from csmkit.speech.speaker_prompt import voice_prompt
-    from csmkit.stack import Models, Stack
-
-__all__ = [
-    "SAMPLE_RATE",
-    "Abilities",
-    "CsmkitError",
-    "EchoLLM",
-    "FakeGenerator",
-    "FakeLLM",
-    "Generator",
-    "Guards",
-    "LiveConversation",
-    "Models",
-    "Request",
-    "Sampling",
-    "Segment",
-    "ServerLLM",
-    "SpeechSettings",
-    "Stack",
-    "StreamingConversationalChatbot",
-    "StreamingWhisperASR",
-    "TransformersLLM",
-    "TurnOptions",
-    "voice_prompt",
-]
+    from csmkit.asr.streaming import StreamingWhisperASR as StreamingWhisperASR
+    from csmkit.audio import SAMPLE_RATE as SAMPLE_RATE
+    from csmkit.chat.chatbot import StreamingConversationalChatbot as StreamingConversationalChatbot
+    from csmkit.chat.settings import TurnOptions as TurnOptions
+    from csmkit.csm.config import Sampling as Sampling
+    from csmkit.errors import CsmkitError as CsmkitError
+    from csmkit.live.conversation import LiveConversation as LiveConversation
+    from csmkit.llm.contract import EchoLLM as EchoLLM
+    from csmkit.llm.contract import FakeLLM as FakeLLM
+    from csmkit.llm.server import ServerLLM as ServerLLM
+    from csmkit.llm.transformers import TransformersLLM as TransformersLLM
+    from csmkit.speech.abilities import Abilities as Abilities
+    from csmkit.speech.base import FakeGenerator as FakeGenerator
+    from csmkit.speech.generator import Generator as Generator
+    from csmkit.speech.guards import Guards as Guards
+    from csmkit.speech.settings import Request as Request
+    from csmkit.speech.settings import Segment as Segment
+    from csmkit.speech.settings import SpeechSettings as SpeechSettings
+    from csmkit.speech.speaker_prompt import voice_prompt as voice_prompt
+    from csmkit.stack import Models as Models
+    from csmkit.stack import Stack as Stack
 
 _HOME = {
     "SAMPLE_RATE": "csmkit.audio",
@@ -87,6 +67,7 @@ _HOME = {
     "TurnOptions": "csmkit.chat.settings",
     "voice_prompt": "csmkit.speech.speaker_prompt",
 }
+__all__ = list(_HOME)
 
 
 moved.install()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
@@ -26,27 +27,12 @@ log = logging.getLogger(__name__)
 CLOSE_S = 10.0  # longer than a decode of a few seconds of sound takes
 
 
-class TranscriptionStream:
-    """One utterance that a recogniser transcribes; made by `StreamingWhisperASR.stream`.
+class OneUtterance(ABC):
+    """The sound and the texts of one utterance. Any thread may call every method; two of them wait."""
 
-    Every method may be called from any thread, and only `get_final` waits. A stream that is dropped is cancelled.
-
-    Args:
-        worker: decodes the utterance.
-        utterance: a new utterance, which no worker has yet.
-        owner: object that must live as long as this stream.
-    """
-
-    def __init__(self, worker: Worker, utterance: Utterance, owner: object = None) -> None:
-        self._worker, self._utterance = worker, utterance
-        self._owner = owner  # keeps the recogniser alive
-        worker.open(utterance)
-        weakref.finalize(self, worker.cancel, utterance).atexit = False
-
-    @property
-    def settled(self) -> bool:
-        """Whether it is over: it has its final text, was cancelled, or the recogniser failed."""
-        return self._worker.settled(self._utterance)
+    @abstractmethod
+    def _present(self) -> tuple[Worker, Utterance]:
+        """The utterance, and the worker that decodes it; raises StateError where none was started."""
 
     def put_audio_chunk(self, chunk: Waveform, sample_rate: int = SAMPLE_RATE) -> bool:
         """Add ``(samples,)`` at 24 kHz; they are copied, and the call never waits for a decode.
@@ -62,24 +48,33 @@ class TranscriptionStream:
 
         Raises:
             InputError: not a waveform, NaN or infinite samples, or another rate.
+            StateError: nothing was started.
         """
+        worker, utterance = self._present()
         samples = as_mono(chunk)
         if sample_rate != SAMPLE_RATE:
             cure = "resample the whole sound first, with csmkit.audio.resample"
             raise InputError(f"a chunk at {sample_rate!r} Hz: the recogniser takes {SAMPLE_RATE} Hz, {cure}")
-        return self._worker.put(self._utterance, samples)
+        return worker.put(utterance, samples)
 
     def finish(self) -> None:
-        """Mark the end of the sound. Returns at once; a second call changes nothing."""
-        self._worker.finish(self._utterance)
+        """Mark the end of the sound. Returns at once; a second call changes nothing.
+
+        Raises:
+            StateError: nothing was started.
+        """
+        worker, utterance = self._present()
+        worker.finish(utterance)
 
     def get_latest_partial(self) -> Transcript:
         """The text so far; empty at first. Returns at once.
 
         Raises:
             TranscriptionError: the recogniser failed; the cause is its error.
+            StateError: nothing was started.
         """
-        return self._worker.partial(self._utterance)
+        worker, utterance = self._present()
+        return worker.partial(utterance)
 
     def get_final(self, timeout: float | None = None) -> Transcript:
         """Wait for the text of the whole utterance.
@@ -90,13 +85,55 @@ class TranscriptionStream:
         Raises:
             TimeoutError: not ready in time; ask again later.
             TranscriptionError: the recogniser failed; the cause is its error.
-            StateError: `finish` was not called, or the utterance was cancelled.
+            StateError: nothing was started, `finish` was not called, or the utterance was cancelled.
         """
-        return self._worker.final(self._utterance, timeout)
+        worker, utterance = self._present()
+        return worker.final(utterance, timeout)
 
     def wait_until_read(self, timeout: float | None = None) -> bool:
-        """Block until the partial text includes all sound put so far; False after ``timeout`` seconds."""
-        return self._worker.wait_until_read(self._utterance, timeout)
+        """Block until the partial text includes all sound put so far; False after ``timeout`` seconds.
+
+        Raises:
+            StateError: nothing was started.
+        """
+        worker, utterance = self._present()
+        return worker.wait_until_read(utterance, timeout)
+
+    def stats(self) -> dict[str, float]:
+        """Counters: seconds received, decoded, rejected, decodes, lag. Raises StateError where nothing was started."""
+        worker, utterance = self._present()
+        return worker.stats(utterance)
+
+    def passes(self) -> list[Pass]:
+        """The decodes so far, in order. Raises StateError where nothing was started."""
+        worker, utterance = self._present()
+        return worker.passes(utterance)
+
+
+class TranscriptionStream(OneUtterance):
+    """One utterance that a recogniser transcribes; made by `StreamingWhisperASR.stream`.
+
+    A stream that is dropped is cancelled.
+
+    Args:
+        worker: decodes the utterance.
+        utterance: a new utterance, which no worker has yet.
+        owner: object that must live as long as this stream.
+    """
+
+    def __init__(self, worker: Worker, utterance: Utterance, owner: object = None) -> None:
+        self._worker, self._utterance = worker, utterance
+        self._owner = owner  # keeps the recogniser alive
+        worker.open(utterance)
+        weakref.finalize(self, worker.cancel, utterance).atexit = False
+
+    def _present(self) -> tuple[Worker, Utterance]:
+        return self._worker, self._utterance
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is over: it has its final text, was cancelled, or the recogniser failed."""
+        return self._worker.settled(self._utterance)
 
     def cancel(self) -> None:
         """Drop the utterance; a waiting `get_final` raises StateError. Returns at once."""
@@ -110,22 +147,14 @@ class TranscriptionStream:
         self._worker.retire()
         self.cancel()
 
-    def stats(self) -> dict[str, float]:
-        """Counters: seconds received, decoded and rejected, decodes, lag."""
-        return self._worker.stats(self._utterance)
 
-    def passes(self) -> list[Pass]:
-        """The decodes so far, in order."""
-        return self._worker.passes(self._utterance)
-
-
-class StreamingWhisperASR(Closing):
+class StreamingWhisperASR(Closing, OneUtterance):
     """Transcribes speech chunk by chunk while it arrives, then once more as a whole.
 
-    Adding sound never waits for a decode. The methods of this class are for one utterance at a time: after its final
-    text, or after `cancel`, the next one can start. `stream` opens further utterances at the same time, for several
-    speakers or chatbots that share the model: they are decoded one at a time, finished ones first, and do not affect
-    each other.
+    The methods of this class are for one utterance at a time, the one that `start_processing` began last: after its
+    final text, or after `cancel`, the next one can start. `stream` opens further utterances at the same time, for
+    several speakers or chatbots that share the model: they are decoded one at a time, finished ones first, and do not
+    affect each other.
 
     Args:
         model_name: ``tiny.en``, ``base.en`` or ``small.en``, the preset's model of that class; a directory; a hub id.
@@ -202,46 +231,6 @@ class StreamingWhisperASR(Closing):
         # Without a reference to this object: a cycle would need the garbage collector.
         self._stream = TranscriptionStream(self._prepared(), self._new_utterance())
 
-    def put_audio_chunk(self, chunk: Waveform, sample_rate: int = SAMPLE_RATE) -> bool:
-        """Add ``(samples,)`` at 24 kHz, as `TranscriptionStream.put_audio_chunk`.
-
-        Raises:
-            InputError: not a waveform, NaN or infinite samples, or another rate.
-            StateError: nothing was started.
-        """
-        return self._current().put_audio_chunk(chunk, sample_rate)
-
-    def finish(self) -> None:
-        """Mark the end of the sound. Returns at once; raises StateError if nothing was started."""
-        self._current().finish()
-
-    def get_latest_partial(self) -> Transcript:
-        """The text so far; empty at first. Returns at once.
-
-        Raises:
-            TranscriptionError: the recogniser failed; the cause is its error.
-            StateError: nothing was started.
-        """
-        return self._current().get_latest_partial()
-
-    def get_final(self, timeout: float | None = None) -> Transcript:
-        """Wait for the text of the whole utterance, at most ``timeout`` seconds, as `TranscriptionStream.get_final`.
-
-        Raises:
-            TimeoutError: not ready in time; ask again later.
-            TranscriptionError: the recogniser failed; the cause is its error.
-            StateError: nothing was started, `finish` was not called, or the utterance was cancelled.
-        """
-        return self._current().get_final(timeout)
-
-    def wait_until_read(self, timeout: float | None = None) -> bool:
-        """Block until the partial text includes all sound put so far; False after ``timeout`` seconds.
-
-        Raises:
-            StateError: nothing was started.
-        """
-        return self._current().wait_until_read(timeout)
-
     def transcribe(self, audio: Waveform, timeout: float | None = None) -> Transcript:
         """Transcribe a whole waveform and wait for its text; any thread may call it at any time.
 
@@ -282,18 +271,6 @@ class StreamingWhisperASR(Closing):
         if self._worker is not None and not self._worker.stop(timeout):
             log.warning("the recogniser %r did not end in time: its thread is left running", self.model_name)
 
-    def stats(self) -> dict[str, float]:
-        """Counters of the present utterance, or the last: seconds received, decoded and rejected, decodes, lag.
-
-        Raises:
-            StateError: nothing was started.
-        """
-        return self._current().stats()
-
-    def passes(self) -> list[Pass]:
-        """The decodes of the present utterance, or the last, in order. Raises StateError where nothing was started."""
-        return self._current().passes()
-
     def _prepared(self) -> Worker:
         """The worker, its model loaded."""
         with self._preparing:
@@ -304,10 +281,10 @@ class StreamingWhisperASR(Closing):
         worker.wait_until_loaded()
         return worker
 
-    def _current(self) -> TranscriptionStream:
+    def _present(self) -> tuple[Worker, Utterance]:
         if self._stream is None:
             raise StateError("nothing was started: call start_processing() first")
-        return self._stream
+        return self._stream._present()
 
 
 def _load_whisper(model_name: str, device: str, compute_type: str, preset: str) -> Transcriber:

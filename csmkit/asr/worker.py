@@ -115,23 +115,13 @@ class Worker:
             return utterance.settled or self._state is State.FAILED
 
     def partial(self, utterance: Utterance) -> Transcript:
-        """The latest partial text. Returns at once.
-
-        Raises:
-            TranscriptionError: the recogniser failed; the cause is its error.
-        """
+        """As `csmkit.asr.streaming.OneUtterance.get_latest_partial`."""
         with self._changed:
             self._raise_error()
             return utterance.partial
 
     def final(self, utterance: Utterance, timeout: float | None) -> Transcript:
-        """Block until the final text is there, at most ``timeout`` seconds.
-
-        Raises:
-            TimeoutError: the text is not ready in time.
-            TranscriptionError: the recogniser failed; the cause is its error.
-            StateError: the utterance still takes sound, or was cancelled.
-        """
+        """As `csmkit.asr.streaming.OneUtterance.get_final`."""
         with self._changed:
             if utterance.state is UtteranceState.OPEN and self._state is not State.FAILED:
                 raise StateError("the utterance is not finished: call finish() before get_final()")

@@ -158,15 +158,13 @@ def load_conversation(
         history = [{"role": str(message["role"]), "content": str(message["content"])} for message in values["history"]]
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"the conversation in {str(folder)!r} is damaged ({error}): save it again") from error
-    for segment in (segment for turn in turns for segment in turn if codec is not None):
-        if segment.codes is not None and not _can_decode(codec, segment.codes):
+    for codes in (segment.codes for turn in turns for segment in turn if codec is not None):
+        try:
+            if codes is not None and codes.numel():
+                codec.check(codes[: codec.n_codebooks])
+        except InputError as error:
             hint = "load it into a chatbot with the voice that spoke it"
-            raise CheckpointError(f"the conversation in {str(folder)!r} has the codes of another codec: {hint}")
+            raise CheckpointError(
+                f"the conversation in {str(folder)!r} has the codes of another codec: {hint}"
+            ) from error
     return history, turns
-
-
-def _can_decode(codec: Codec, codes: Tensor) -> bool:
-    """Whether codes ``(n_codebooks, n_frames)`` are within the codebooks of a codec."""
-    if not codes.numel():
-        return True
-    return len(codes) >= codec.n_codebooks and int(codes.min()) >= 0 and int(codes.max()) < codec.codebook_size

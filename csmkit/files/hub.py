@@ -1,4 +1,7 @@
-"""Finds the directory of a model by its name: bundled with csmkit, on this machine, or downloaded from the hub."""
+"""Finds the directory of a model by its name: bundled with csmkit, on this machine, or downloaded from the hub.
+
+Where the hub has no such repository, or gives no access to it, every function here raises CheckpointNotFoundError.
+"""
 
 from __future__ import annotations
 
@@ -79,9 +82,6 @@ def find_whisper(place: Path | str) -> Path:
 
     Args:
         place: a directory or a hub id, as `locate` returns them.
-
-    Raises:
-        CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
     """
     if isinstance(place, Path) or Path(place).is_dir() or Path(place).is_absolute():
         return Path(place)
@@ -94,9 +94,6 @@ def find_codec(place: str | PathLike[str]) -> Path:
     Args:
         place: a directory, which may have the codec in a folder "mimi"; a file; or a hub id such as "kyutai/mimi",
             whose missing files are downloaded.
-
-    Raises:
-        CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
     """
     path = Path(place)
     if (path / CODEC_FOLDER).is_dir():
@@ -109,9 +106,6 @@ def find_tokenizer(place: str | PathLike[str]) -> Path:
 
     Args:
         place: path of the file or of its directory, or a hub id, from which it is downloaded.
-
-    Raises:
-        CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
     """
     path = Path(place)
     return _fetch(str(place), "tokenizer.json") if not path.exists() and _is_hub_id(place) else path
@@ -122,9 +116,6 @@ def find_file(place: str) -> Path:
 
     Args:
         place: a path, or a file of a hub repository such as "owner/name/model.pt", which is fetched.
-
-    Raises:
-        CheckpointNotFoundError: the hub has no such repository, or gives no access to it.
     """
     owner, _, rest = place.partition("/")
     name, _, file = rest.partition("/")

@@ -130,12 +130,15 @@ class MoshiCodec(MimiCodec):
         model: model of moshi with its weights, on its device.
         files: files that the codec was loaded from.
         device: device of the model.
+
+    Attributes:
+        newest: the stream whose state the model has; None before the first.
     """
 
     def __init__(self, model: Any, files: CodecFiles, device: torch.device) -> None:
         super().__init__(files, device)
         self.model = model
-        self._newest: CodecStream | None = None
+        self.newest: CodecStream | None = None
         self._streaming = ExitStack()
 
     @classmethod
@@ -145,17 +148,13 @@ class MoshiCodec(MimiCodec):
     def stream(self) -> CodecStream:
         self._end_stream()
         self._streaming = self.model.streaming(1)
-        self._newest = _MoshiStream(self)
-        return self._newest
+        self.newest = _MoshiStream(self)
+        return self.newest
 
     def decode_whole(self, codes: Tensor) -> Tensor:
         """Decode all frames in one pass without streaming state; ends the newest stream."""
         self._end_stream()
         return self.run(self.check(codes))
-
-    def is_newest(self, stream: CodecStream) -> bool:
-        """Whether the model has the state of ``stream``."""
-        return stream is self._newest
 
     def run(self, codes: Tensor) -> Tensor:
         """Decode ``(n_codebooks, n_frames)`` checked codes with the model's present state."""
@@ -166,7 +165,7 @@ class MoshiCodec(MimiCodec):
 
     def _end_stream(self) -> None:
         self._streaming.close()
-        self._newest = None
+        self.newest = None
 
 
 class _MoshiStream(CodecStream):
@@ -175,6 +174,6 @@ class _MoshiStream(CodecStream):
 
     def decode(self, codes: Tensor) -> Tensor:
         codes = self._codec.check(codes)
-        if not self._codec.is_newest(self):
+        if self._codec.newest is not self:
             raise StateError("this moshi stream ended when a newer one began: use one at a time, or codec 'streaming'")
         return torch.cat([torch.zeros(0), *(self._codec.run(frame) for frame in codes.split(1, dim=1))])

@@ -41,8 +41,6 @@ class SpeechGenerator(ABC):
         sampling: how codes are drawn where a call does not say.
 
     Attributes:
-        codec: turns codes into sound and sound into codes.
-        sampling: how codes are drawn where a call does not say.
         abilities: what the checkpoint can do, such as the longest text of one generation.
         n_warm_ups: number of utterances to generate before timings are representative.
         device: where the model runs, such as "cpu" or "cuda:0".

@@ -28,11 +28,12 @@ class Place:
         seed: the seed of its noise.
         row: the frame maker's row of it.
         schedule: number of frames of each chunk that its listener gets; the last number repeats.
-        monitor: applies its guards.
+        hears: whether frames have sound, so that its guards can tell a silence.
     """
 
-    def __init__(self, request: Request, seed: int, row: Any, schedule: Sequence[int], monitor: GuardMonitor) -> None:
-        self.request, self.seed, self.row, self.monitor = request, seed, row, monitor
+    def __init__(self, request: Request, seed: int, row: Any, schedule: Sequence[int], hears: bool) -> None:
+        self.request, self.seed, self.row = request, seed, row
+        self.monitor = GuardMonitor(request.guards, request.text, hears)
         self.made: SimpleQueue[Frame | End] = SimpleQueue()  # and not taken yet
         self.n_made = 0
         self.is_ready = False  # the prompt was read

@@ -196,53 +196,36 @@ def speak_text(generator: Voice, page: Page, schedule: Sequence[int], start: Sta
         InputError: nothing of the text can be spoken; at the call.
         ContextOverflowError: the first passage and its context do not fit the voice; at the call.
     """
-    reading, start = Reading(generator, page), start or generator.speak
-    if reading.is_one:
-        request = reading.following()
+    start = start or generator.speak
+    stream = PassageStream(generator, page, start, schedule)
+    if stream.is_one:
+        request = stream.following()
         assert request is not None
         return start(request, schedule)
-    return PassageStream(reading, start, schedule)
+    stream.begin_next()
+    return stream
 
 
-class PassageStream(Closing, Iterator[Tensor]):
+class PassageStream(Closing, Reading, Iterator[Tensor]):
     """The sound of several generations, one after another; read and closed as a `SpeechStream`.
 
     Args:
-        reading: the passages; the first is started at once.
+        generator: the voice, as for `Reading`.
+        page: the text, and how it is spoken.
         start: starts a passage.
         schedule: frames of each chunk; the last number repeats.
     """
 
-    def __init__(self, reading: Reading, start: Start, schedule: Sequence[int]) -> None:
-        self._reading, self._start, self._schedule = reading, start, schedule
+    def __init__(self, generator: Voice, page: Page, start: Start, schedule: Sequence[int]) -> None:
+        super().__init__(generator, page)
+        self._start, self._schedule = start, schedule
         self._n_chunks = 0
         self._lock = threading.RLock()
-        self._begin_next()
-
-    @property
-    def finish_reason(self) -> str | None:
-        """Why it ended, see `Reading`; None while it runs."""
-        return self._reading.finish_reason
 
     @property
     def texts(self) -> list[str]:
         """The passages begun so far, as they are spoken."""
-        return [passage.text for passage in self._reading.passages]
-
-    @property
-    def seed(self) -> int:
-        """The seed of the first passage, also where none was given."""
-        return self._reading.seed
-
-    @property
-    def codes(self) -> Tensor:
-        """The codes made so far, ``(n_codebooks, n_frames)`` int64."""
-        return self._reading.codes
-
-    @property
-    def n_frames(self) -> int:
-        """Frames made so far, 80 ms each."""
-        return self._reading.n_frames
+        return [passage.text for passage in self.passages]
 
     @property
     def frame_spans(self) -> list[tuple[float, float]]:
@@ -256,43 +239,41 @@ class PassageStream(Closing, Iterator[Tensor]):
 
     @property
     def _streams(self) -> list[Speech]:
-        return [passage.stream for passage in self._reading.passages]
+        return [passage.stream for passage in self.passages]
 
     def __next__(self) -> Tensor:
         while self.finish_reason is None:
-            complete = False
             try:
                 chunk = next(self._streams[-1], None)
                 if chunk is None:
-                    self._begin_next()
-                complete = True
-            finally:
-                if not complete:  # an error, or Ctrl-C
-                    self.close()
+                    self.begin_next()
+            except BaseException:  # such as Ctrl-C
+                self.close()
+                raise
             if chunk is not None:
                 self._n_chunks += 1
                 return chunk
         raise StopIteration
 
-    def _begin_next(self) -> None:
+    def begin_next(self) -> None:
         """Start the next passage, or end."""
         with self._lock:
             streams = self._streams
             if streams and streams[-1].finish_reason == INTERRUPTED:
-                self._reading.finish_reason = INTERRUPTED
-            request = self._reading.following()
+                self.finish_reason = INTERRUPTED
+            request = self.following()
             if request is not None:
                 rest = self._schedule[self._n_chunks :] or self._schedule[-1:]
-                self._reading.add(request, self._start(request, rest))
+                self.add(request, self._start(request, rest))
 
     def stop_soon(self) -> None:
         """End after the frame being made; never blocks, also in a signal handler."""
-        self._reading.finish_reason = self.finish_reason or INTERRUPTED
+        self.finish_reason = self.finish_reason or INTERRUPTED
         stream = self._streams[-1]
         getattr(stream, "stop_soon", stream.close)()
 
     def close(self) -> None:
         """Stop and free; from any thread, more than once. Blocks for at most one frame."""
         with self._lock:
-            self._reading.finish_reason = self.finish_reason or INTERRUPTED
+            self.finish_reason = self.finish_reason or INTERRUPTED
             self._streams[-1].close()

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from csmkit.errors import CapacityError, StateError
 from csmkit.speech.deadlines import PassTimes, Place, n_in_pass
-from csmkit.speech.guards import GuardMonitor
 from csmkit.speech.settings import Request
 from csmkit.speech.streams import INTERRUPTED, End, Frame
 
@@ -110,7 +109,7 @@ class Scheduler:
         with self._adding:
             self._check_room(len(requests))
             places = [
-                Place(request, seed, self._maker.open(request, seed), schedule, _monitor(request, hears))
+                Place(request, seed, self._maker.open(request, seed), schedule, hears)
                 for (request, seed), schedule in zip(requests, schedules, strict=True)
             ]
             self._places = [*self._places, *places]
@@ -190,13 +189,6 @@ class Scheduler:
         """Whether it was closed and holds nothing any more."""
         return self._is_closed and not self._places
 
-    def try_to_advance(self) -> bool:
-        """As `advance`, but an error ends the streams and not the thread."""
-        try:
-            return self.advance()
-        except Exception:  # every stream has it as its end
-            return True
-
     def _make(self, places: Sequence[Place]) -> None:
         if not places:
             return
@@ -275,13 +267,13 @@ def _make_frames(reference: weakref.ref[Scheduler], wake: SimpleQueue[None]) -> 
         scheduler = reference()
         if scheduler is None or scheduler.is_finished:
             return
-        if not scheduler.try_to_advance():
+        try:
+            idle = not scheduler.advance()
+        except Exception:  # every stream has it as its end
+            idle = False
+        if idle:
             scheduler = None
             wake.get()
-
-
-def _monitor(request: Request, hears: bool) -> GuardMonitor:
-    return GuardMonitor(request.guards, request.text, hears)
 
 
 def _mean(mean_s: float, new_s: float) -> float:
