@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,8 @@ class VoiceLoading:
         """The keywords that are not None."""
         import torch
 
-        given = {name: value for name, value in vars(self).items() if value is not None}
+        values = {each.name: getattr(self, each.name) for each in fields(VoiceLoading)}
+        given = {name: value for name, value in values.items() if value is not None}
         return given | ({"dtype": getattr(torch, self.dtype)} if self.dtype else {})
 
 

@@ -126,10 +126,10 @@ def test_doctor_reports_every_setting(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_int8_is_short_for_a_mode_and_contradicts_another():
-    assert ModelOptions().mode() == "auto"
-    assert ModelOptions(int8=True).mode() == ModelOptions(execution="int8", int8=True).mode() == "int8"
+    assert ModelOptions().loading().execution == "auto"
+    assert {ModelOptions(execution=mode, int8=True).loading().execution for mode in ("auto", "int8")} == {"int8"}
     with pytest.raises(InputError, match="--int8 with --execution graph: give one of them"):
-        ModelOptions(execution="graph", int8=True).mode()
+        ModelOptions(execution="graph", int8=True).loading()
 
 
 def test_the_command_line_loads_the_voice_in_the_mode_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path, caplog):

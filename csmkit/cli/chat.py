@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Files:
-    """The files that a turn writes.
-
-    Raises:
-        AudioFileError: the WAV file cannot be written.
-        InputError: the picture cannot be written.
-        MissingDependencyError: matplotlib, which draws the picture, is not installed.
-    """
+    """The files that a turn writes; AudioFileError, InputError or MissingDependencyError where it cannot."""
 
     save: Annotated[Path | None, "WAV file of the answer, written chunk by chunk."] = None
     timeline: Annotated[Path | None, "Picture of when each part was busy: .png or .html."] = None

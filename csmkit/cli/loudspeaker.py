@@ -133,12 +133,7 @@ def find_loudspeaker(play: str, console: Console) -> Loudspeaker:
 
 
 def import_sounddevice() -> Any:
-    """The package sounddevice.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-        DeviceError: the library PortAudio is not.
-    """
+    """The package sounddevice; raises MissingDependencyError, or DeviceError where PortAudio is missing."""
     try:
         import sounddevice
     except ImportError as error:

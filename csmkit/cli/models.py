@@ -25,21 +25,12 @@ CUDA_MODES = ("graph", "compiled")  # execution modes that do not launch each ke
 
 
 def open_stack(load: ModelOptions, seed: int | None = None) -> Stack:
-    """The models that the options of a command name; each is loaded when it is first used.
-
-    Args:
-        load: names of the models, and how the voice is loaded.
-        seed: seed of the language model; None draws a new one for each answer.
-
-    Raises:
-        InputError: an unknown preset or dtype, or two execution modes at once.
-    """
-    from csmkit.stack import Stack, VoiceLoading, find_models
+    """The models that the options name, each loaded when it is first used; ``seed`` is that of the language model."""
+    from csmkit.stack import Stack, find_models
 
     models = find_models(load.preset)
     models = replace(models, llm_options={"seed": seed, **models.llm_options}, speech=load.model or models.speech)
-    how = VoiceLoading(load.codec_weights, load.device, load.dtype, load.mode())
-    return Stack(models, voice=how)
+    return Stack(models, voice=load.loading())
 
 
 def describe_voice(generator: Generator) -> str:
@@ -69,11 +60,7 @@ def load_generator(load: ModelOptions, console: Console, voice: Sequence[Segment
 
 
 def announce_voice(stack: Stack, console: Console, voice: Sequence[Segment] = ()) -> Generator:
-    """Load the generator of a stack, and print its device, execution mode and dtype.
-
-    Raises:
-        InputError: the checkpoint cannot follow the speaker prompt ``voice``.
-    """
+    """Load a stack's generator and print what it runs on; InputError where it cannot follow the prompt ``voice``."""
     generator = cast("Generator", stack.voice)
     generator.abilities.check_prompt(voice)
     seconds, where = stack.load_s["speech"], generator.model.device
@@ -122,9 +109,6 @@ def time_reading(generator: SpeechGenerator, voice: Sequence[Segment]) -> dict[s
 
     Returns:
         ``voice_ready_s``, seconds that this took, and ``voice_s``, seconds of the prompt.
-
-    Raises:
-        ContextOverflowError: the prompt leaves no positions for speech.
     """
     from csmkit.audio import FRAME_RATE
 

@@ -13,11 +13,10 @@ import typer
 
 from csmkit.cli.console import Console
 from csmkit.errors import InputError
-from csmkit.stack import SPOKEN_STYLE, Models
+from csmkit.stack import SPOKEN_STYLE, Models, VoiceLoading
 
 if TYPE_CHECKING:
     from csmkit.llm.contract import LLM
-    from csmkit.speech.guards import Guards
     from csmkit.speech.settings import Segment
 
 
@@ -33,15 +32,11 @@ class ModelOptions:
     execution: Annotated[str, "How a frame runs: auto, eager, graph, compiled, int8, int4."] = "auto"
     int8: Annotated[bool, "Weights of 8 bits on a CPU: the same as --execution int8."] = False
 
-    def mode(self) -> str:
-        """The argument ``execution`` of `Generator.load`.
-
-        Raises:
-            InputError: ``--int8`` was given together with another mode.
-        """
+    def loading(self) -> VoiceLoading:
+        """How the voice is loaded; raises InputError for ``--int8`` with another mode, or another dtype."""
         if self.int8 and self.execution not in ("auto", "int8"):
             raise InputError(f"--int8 with --execution {self.execution}: give one of them")
-        return "int8" if self.int8 else self.execution
+        return VoiceLoading(self.codec_weights, self.device, self.dtype, "int8" if self.int8 else self.execution)
 
 
 @dataclass(frozen=True)
@@ -60,11 +55,11 @@ class SpeechOptions:
     raw_text: Annotated[bool, "Give the voice the text as it is written, with its numbers and signs."] = False
 
     def given(self) -> dict[str, Any]:
-        """The fields of `SpeechSettings` that were given on the command line.
+        """The fields of `SpeechSettings` that were given; raises InputError for ``--chunk-frames`` and ``--guards``."""
+        from csmkit.speech.guards import Guards
 
-        Raises:
-            InputError: ``--chunk-frames`` is not a schedule, or ``--guards`` neither on nor off.
-        """
+        if self.guards not in (None, "on", "off"):
+            raise InputError(f"--guards {self.guards!r}: give on or off")
         settings = {
             "chunk_frames": None if self.chunk_frames is None else parse_schedule(self.chunk_frames),
             "temperature": self.temperature,
@@ -72,14 +67,28 @@ class SpeechOptions:
             "max_audio_length_ms": self.max_audio_ms,
             "speaker": self.speaker,
             "seed": self.seed,
-            "guards": None if self.guards is None else parse_guards(self.guards),
+            "guards": {None: None, "on": Guards(), "off": Guards.off()}[self.guards],
             "raw_text": self.raw_text or None,
         }
         return {name: value for name, value in settings.items() if value is not None}
 
     def voice_prompt(self) -> list[Segment]:
-        """The speaker prompt of ``--voice``; raises as `read_voice`."""
-        return read_voice(self.voice, self.voice_text, self.speaker)
+        """The speaker prompt of ``--voice``, as segments; empty without one.
+
+        Raises:
+            AudioFileError: the file does not exist or is not a sound file.
+            InputError: one of the two is missing, or the recording is silent or too long.
+        """
+        if self.voice is None and self.voice_text is None:
+            return []
+        if self.voice is None or self.voice_text is None:
+            given, missing = ("--voice-text", "--voice") if self.voice is None else ("--voice", "--voice-text")
+            raise InputError(f"{given} without {missing}: give the recording and the words that are spoken in it")
+        from csmkit.speech.settings import SpeechSettings
+        from csmkit.speech.speaker_prompt import voice_prompt
+
+        speaker = SpeechSettings.speaker if self.speaker is None else self.speaker
+        return [voice_prompt(self.voice, self.voice_text, speaker)]
 
 
 @dataclass(frozen=True)
@@ -124,11 +133,7 @@ class OutputOptions:
 
 
 def parse_schedule(text: str) -> int | tuple[int, ...]:
-    """A number of frames, such as ``"6"``, or a schedule, such as ``"1,2,4,6"``.
-
-    Raises:
-        InputError: the text is neither.
-    """
+    """A number of frames, such as ``"6"``, or a schedule, such as ``"1,2,4,6"``; raises InputError for another text."""
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError as error:
@@ -137,53 +142,13 @@ def parse_schedule(text: str) -> int | tuple[int, ...]:
 
 
 def parse_prebuffer(text: str) -> float | Literal["auto"]:
-    """``"auto"``, or a number of milliseconds.
-
-    Raises:
-        InputError: the text is neither.
-    """
+    """``"auto"``, or a number of milliseconds; raises InputError for another text."""
     if text == "auto":
         return "auto"
     try:
         return float(text)
     except ValueError as error:
         raise InputError(f"--prebuffer {text!r}: give milliseconds such as 500, or auto") from error
-
-
-def parse_guards(text: str) -> Guards:
-    """The guards of ``"on"`` or ``"off"``.
-
-    Raises:
-        InputError: another text.
-    """
-    from csmkit.speech.guards import Guards
-
-    if text not in ("on", "off"):
-        raise InputError(f"--guards {text!r}: give on or off")
-    return Guards() if text == "on" else Guards.off()
-
-
-def read_voice(path: Path | None, text: str | None, speaker: int | None) -> list[Segment]:
-    """The speaker prompt of a recording, as segments; empty without one.
-
-    Args:
-        path: value of ``--voice``.
-        text: value of ``--voice-text``.
-        speaker: value of ``--speaker``; None for the default.
-
-    Raises:
-        AudioFileError: the file does not exist or is not a sound file.
-        InputError: one of the two is missing, or the recording is silent or too long.
-    """
-    if path is None and text is None:
-        return []
-    if path is None or text is None:
-        given, missing = ("--voice-text", "--voice") if path is None else ("--voice", "--voice-text")
-        raise InputError(f"{given} without {missing}: give the recording and the words that are spoken in it")
-    from csmkit.speech.settings import SpeechSettings
-    from csmkit.speech.speaker_prompt import voice_prompt
-
-    return [voice_prompt(path, text, SpeechSettings.speaker if speaker is None else speaker)]
 
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +71,9 @@ def serve(
 
     Clients send the token that the variable CSMKIT_SERVE_TOKEN has when the server starts.
     """
-    _need("starlette", "uvicorn", "websockets")
+    for package in ("starlette", "uvicorn", "websockets"):
+        if find_spec(package) is None:
+            raise MissingDependencyError.for_extra(package, "serve")
     logging.getLogger("csmkit").setLevel(logging.INFO)
     from csmkit.serve.models import ModelChoice, read_speakers
 
@@ -84,16 +87,13 @@ def serve(
         Limits(**asdict(most)),
     )
     choice = ModelChoice(
-        load.preset,
-        load.device,
-        load.mode(),
-        whisper,
-        most.max_audio_s,
-        most.max_streams,
-        () if voices is None else read_speakers(voices),
-        load.model,
-        load.codec_weights,
-        load.dtype,
+        **asdict(load.loading()),
+        preset=load.preset,
+        speech=load.model,
+        whisper=whisper,
+        max_audio_s=most.max_audio_s,
+        max_streams=most.max_streams,
+        speakers=() if voices is None else read_speakers(voices),
     )
     server = _server(where, options, choice)
     typer.echo(f"csmkit serves {server.address} (Ctrl-C ends it); docs/serve.md lists its requests")
@@ -107,22 +107,10 @@ def _server(where: ReplicaChoice, options: ServeOptions, choice: ModelChoice) ->
     if where.engine == "ray":
         from csmkit.serve.replicas import ReplicaOptions, ReplicatedServer
 
-        wanted = ReplicaOptions(
-            where.replicas, where.max_replicas, where.streams_a_replica, where.cpus, where.gpus, where.ray_address
-        )
-        return ReplicatedServer(options, choice, wanted)
+        return ReplicatedServer(options, choice, ReplicaOptions(*astuple(where)[1:]))
     changed = [name for name, default in vars(ReplicaChoice()).items() if getattr(where, name) != default]
     if changed:
         raise InputError(f"--{changed[0].replace('_', '-')} without --engine ray: one process serves, leave it out")
     from csmkit.serve import Server
 
     return Server(options, choice)
-
-
-def _need(*packages: str) -> None:
-    """Raise MissingDependencyError for a package of the extra ``serve`` that is not installed."""
-    from importlib.util import find_spec
-
-    for package in packages:
-        if find_spec(package) is None:
-            raise MissingDependencyError.for_extra(package, "serve")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
+
 from csmkit.audio import SAMPLE_RATE, check_wav_path, read, write
 from csmkit.cli import models
 from csmkit.cli.console import Console
@@ -19,7 +21,6 @@ from csmkit.errors import DeviceError, InputError
 if TYPE_CHECKING:
     from csmkit.live.conversation import LiveConversation
     from csmkit.live.events import LiveEvent
-    from csmkit.live.recorded import Conversation
     from csmkit.live.turn_detector import TurnDetector
 
 FRAME_MS = 20  # length of a block of the microphone
@@ -34,13 +35,9 @@ class TurnEndOptions:
     end_of_turn: Annotated[Path | None, "End-of-turn model: an ONNX file."] = None
 
     def detector(self) -> TurnDetector:
-        """The detector of the user's turns.
-
-        Raises:
-            InputError: a number out of its range, or a file that is not such a model.
-        """
-        from csmkit.live.end_of_turn import EndOfTurnModel
+        """The detector of turns; raises InputError for a number out of its range or a file that is no such model."""
         from csmkit.live.turn_detector import TurnDetection, TurnDetector
+        from csmkit.live.voice_activity import EndOfTurnModel
 
         usual = TurnDetection()
         threshold = usual.threshold if self.threshold is None else self.threshold
@@ -96,12 +93,7 @@ def talk(
 
 
 def _check_files(recording: Path | None, save: Path | None) -> Any:
-    """The samples of the recording, or None for the microphone.
-
-    Raises:
-        InputError: only one of the two files is given.
-        AudioFileError: the recording cannot be read, or the other file cannot be written.
-    """
+    """The samples of the recording, None for the microphone; raises InputError or AudioFileError."""
     if (recording is None) != (save is None):
         given, missing = ("--save", "--input") if recording is None else ("--input", "--save")
         raise InputError(f"{given} without {missing}: give both, or neither for the microphone and the loudspeaker")
@@ -116,24 +108,13 @@ def _talk_to_recording(live: LiveConversation, recording: Any, save: Path, conso
     from csmkit.live.recorded import Recording, converse
 
     sides = converse(live, Recording(recording), clock, frame_ms=FRAME_MS, on_event=lambda event: show(event, console))
-    write(save, _mixed(sides))
+    n_samples = max(len(sides.microphone), len(sides.voice))
+    write(save, sum(np.pad(sound, (0, n_samples - len(sound))) for sound in (sides.microphone, sides.voice)))
     console.say(f"Saved {save}", saved=str(save))
 
 
-def _mixed(sides: Conversation) -> Any:
-    import numpy as np
-
-    n_samples = max(len(sides.microphone), len(sides.voice))
-    return sum(np.pad(sound, (0, n_samples - len(sound))) for sound in (sides.microphone, sides.voice))
-
-
 def _open_sound_card() -> SoundCard:
-    """The loudspeaker, opened before any model is loaded.
-
-    Raises:
-        MissingDependencyError: sounddevice is not installed.
-        DeviceError: there is no usable sound card.
-    """
+    """The loudspeaker, opened before any model is loaded; raises as `SoundCard`."""
     try:
         return SoundCard()
     except DeviceError as error:

@@ -148,9 +148,7 @@ def _presets() -> list[Finding]:
             found.append(Finding(f"pocket {name}", True, "bundled"))
         except CsmkitError as error:
             found.append(Finding(f"pocket {name}", False, "missing", str(error)))
-    found.append(_hub(PRESETS["sesame"].speech))
-    found.append(_hub(PRESETS["sesame"].llm))
-    return found
+    return [*found, _hub(PRESETS["sesame"].speech), _hub(PRESETS["sesame"].llm)]
 
 
 def _hub(repository: str) -> Finding:

@@ -41,14 +41,8 @@ class LiveConversation:
     Args:
         chatbot: answers. Make it with ``asr=False``: it need not listen to itself here.
         asr: the recogniser of the user; None takes the chatbot's.
-        detector: finds the turns; None makes one with the usual settings.
+        detector: finds the turns; None makes one with the usual settings. Its ``detection`` may be replaced later.
         clock: seconds, never decreasing; the one that the chatbot was given.
-
-    Attributes:
-        chatbot: answers the user.
-        asr: recognises the user.
-        detector: finds the turns; its ``detection`` may be replaced between turns.
-        clock: returns the present moment in seconds.
 
     Raises:
         InputError: no recogniser.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from csmkit.chat.events import Metric, Span
 
@@ -74,19 +73,17 @@ class TurnTimes:
             ("recogniser", "text of the user", self.prepared, self.text),
             ("user", "breaks in", self.broke_in, self.interrupted),
         ]
-        return [self._span(*row) for row in rows if row[2] is not None and row[3] is not None]
-
-    def _span(self, lane: str, label: str, start: float | None, end: float | None) -> Span:
-        start_ms = self.since_end_ms(start)
-        assert start_ms is not None
-        return {"lane": lane, "label": label, "start_ms": start_ms, "end_ms": self.since_end_ms(end)}
+        return [
+            {"lane": lane, "label": label, "start_ms": (start - self.ended) * 1000, "end_ms": (end - self.ended) * 1000}
+            for lane, label, start, end in rows
+            if start is not None and end is not None
+        ]
 
 
 def moved_spans(spans: list[Span], by_ms: float) -> list[Span]:
     """The same spans on a clock that began ``by_ms`` earlier."""
-    moved: list[Any] = []
-    for span in spans:
-        end_ms = span["end_ms"]
-        later = None if end_ms is None else end_ms + by_ms
-        moved.append({**span, "start_ms": span["start_ms"] + by_ms, "end_ms": later})
-    return moved
+
+    def moved(ms: float | None) -> float | None:
+        return None if ms is None else ms + by_ms
+
+    return [{**span, "start_ms": span["start_ms"] + by_ms, "end_ms": moved(span["end_ms"])} for span in spans]

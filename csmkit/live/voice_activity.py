@@ -1,4 +1,4 @@
-"""Detection of speech in windows of 32 ms: the Silero model in faster-whisper, and a rule without a model."""
+"""Detection of speech in windows of 32 ms, by the Silero model or by loudness, and of the end of a turn by a model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ RATE_HZ = 16_000
 WINDOW = 512  # samples at 16 kHz: 32 ms, what Silero takes
 WINDOW_S = WINDOW / RATE_HZ
 _CONTEXT = 64  # samples before a window that Silero reads again
+_END_OF_TURN_S = 8  # seconds of sound that an end-of-turn model reads, the newest
 
 
 class VoiceActivity(Protocol):
@@ -76,6 +77,42 @@ class LoudnessActivity:
 
     def reset(self) -> None:
         """Do nothing: this rule has no state."""
+
+
+class EndOfTurnModel:
+    """A model of the form of smart-turn v3 (pipecat-ai/smart-turn, BSD-2): Whisper features of 8 s to a probability.
+
+    It is not part of csmkit; download ``smart-turn-v3.2-cpu.onnx`` and give its path.
+
+    Args:
+        path: the ONNX file, with the input ``input_features`` ``(1, 80, 800)`` and one output.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+        InputError: no such file, or another kind of model.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        from transformers import WhisperFeatureExtractor
+
+        self._session = open_onnx(Path(path))
+        names = [given.name for given in self._session.get_inputs()]
+        if names != ["input_features"]:
+            cure = "give an end-of-turn model like smart-turn v3, whose input is input_features"
+            raise InputError(f"{str(path)!r} takes {', '.join(names)}: {cure}")
+        self._features = WhisperFeatureExtractor(chunk_length=_END_OF_TURN_S)
+
+    def __call__(self, sound_16k: np.ndarray) -> float:
+        """The probability, in [0, 1], that the user has finished.
+
+        Args:
+            sound_16k: ``(samples,)`` float32 of the turn so far; the last 8 s count, shorter ones are padded in front.
+        """
+        newest = sound_16k[-_END_OF_TURN_S * RATE_HZ :]
+        padded = np.pad(newest, (_END_OF_TURN_S * RATE_HZ - len(newest), 0))
+        features = self._features(padded, sampling_rate=RATE_HZ, return_tensors="np", do_normalize=True).input_features
+        (rated,) = self._session.run(None, {"input_features": features.astype(np.float32)})
+        return float(np.ravel(rated)[0])
 
 
 def level_dbfs(samples: np.ndarray) -> float:

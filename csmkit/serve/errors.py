@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -52,6 +53,18 @@ class RequestError(CsmkitError):
 def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> RequestError:
     """Make the error of a field that cannot be used, status 422."""
     return RequestError(422, message, code, param)
+
+
+def check_names(given: Iterable[object], known: Sequence[str]) -> None:
+    """Raise RequestError for a field that has no effect."""
+    for name in (str(name)[:40] for name in given if name not in known):
+        raise invalid(f"{name!r} has no effect here: the fields are {', '.join(known)}", name, "unknown_field")
+
+
+def check_choice(given: Mapping[str, Any], name: str, allowed: Sequence[str]) -> None:
+    """Raise RequestError for a field that is there and has another value than the allowed ones."""
+    if name in given and given[name] not in allowed:
+        raise invalid(f"{name} is none of {', '.join(allowed)}: give one of them", name)
 
 
 def as_request_error(error: BaseException) -> RequestError:

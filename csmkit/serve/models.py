@@ -14,6 +14,7 @@ from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.settings import TurnOptions, turn_options
 from csmkit.errors import AudioFileError, InputError
 from csmkit.serve.errors import RequestError, invalid
+from csmkit.serve.settings import Limits
 from csmkit.speech.shared import SharedGenerator
 from csmkit.speech.speaker_prompt import voice_prompt
 from csmkit.stack import VoiceLoading, find_models, load_language_model, load_recogniser, load_voice
@@ -50,6 +51,9 @@ class Speaker:
     prompt: tuple[Segment, ...] = ()
 
 
+PLAIN = (Speaker("speaker-0", 0), Speaker("speaker-1", 1))  # the model's own, without a recording
+
+
 @dataclass
 class ServedModels:
     """The models of a server; all may be used from many threads at once.
@@ -61,7 +65,7 @@ class ServedModels:
         llm: writes the answers of conversations; None for a server without.
         options: how turns are spoken.
         speakers: speakers by their names; the first is the default.
-        new_activity: makes what tells speech from silence, one for each conversation; None for Silero's model.
+        new_activity: makes what tells speech from silence, one for each conversation; what is None is Silero's model.
     """
 
     name: str
@@ -69,12 +73,8 @@ class ServedModels:
     asr: StreamingWhisperASR | None
     llm: LLM | None
     options: TurnOptions = field(default_factory=TurnOptions)
-    speakers: Mapping[str, Speaker] = field(default_factory=dict)
-    new_activity: Callable[[], VoiceActivity] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.speakers:
-            self.speakers = {speaker.name: speaker for speaker in plain_speakers()}
+    speakers: Mapping[str, Speaker] = field(default_factory=lambda: {plain.name: plain for plain in PLAIN})
+    new_activity: Callable[[], VoiceActivity | None] = lambda: None
 
     def warm_up(self) -> None:
         """Speak and listen once, so that the first client does not wait for it."""
@@ -91,10 +91,6 @@ class ServedModels:
             self.voice.close()
         if self.asr is not None:
             self.asr.close()
-
-    def activity(self) -> VoiceActivity | None:
-        """Make the speech detector of a new conversation; None for Silero's model."""
-        return None if self.new_activity is None else self.new_activity()
 
     def names(self) -> dict[str, list[str]]:
         """The names that requests may give as ``model``, by task."""
@@ -129,11 +125,6 @@ class ServedModels:
         raise invalid(f"no voice of that name: give one of {', '.join(self.speakers)}", "voice", "voice_not_found")
 
 
-def plain_speakers(n_speakers: int = 2) -> list[Speaker]:
-    """Speakers of the model without a recording: ``speaker-0``, ``speaker-1`` …"""
-    return [Speaker(f"speaker-{number}", number) for number in range(n_speakers)]
-
-
 def read_speakers(folder: Path, number: int = 0) -> list[Speaker]:
     """Read the voices of a folder: ``anna.wav`` and its words in ``anna.txt`` make the voice ``anna``.
 
@@ -163,33 +154,25 @@ def _read_speaker(path: Path, number: int) -> Speaker:
     return Speaker(path.stem, number, (voice_prompt(path, words, number),))
 
 
-@dataclass(frozen=True)
-class ModelChoice:
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice(VoiceLoading):
     """Which models a server loads; it can be sent to another process, which loads them there.
 
     Attributes:
         preset: ``pocket`` or ``sesame``; None asks CSMKIT_PRESET and means pocket.
-        device: where the voice runs; None for CUDA where there is one.
-        execution: how a frame runs, as for `Generator.load`.
+        speech: the voice in place of the preset's, a checkpoint directory or a hub id.
         whisper: model of the recogniser; None for the preset's.
         max_audio_s: seconds of sound that the recogniser takes.
         max_streams: utterances that are generated at the same time.
         speakers: recordings to speak like, beside the plain speakers.
-        speech: the voice in place of the preset's, a checkpoint directory or a hub id.
-        codec_weights: where the codec's weights are; None for the voice's own.
-        dtype: number format of the voice's weights, such as ``bfloat16``; None chooses by the device.
     """
 
     preset: str | None = None
-    device: str | None = None
-    execution: str = "auto"
-    whisper: str | None = None
-    max_audio_s: float = 120.0
-    max_streams: int = 16
-    speakers: Sequence[Speaker] = ()
     speech: str | None = None
-    codec_weights: str | None = None
-    dtype: str | None = None
+    whisper: str | None = None
+    max_audio_s: float = Limits.max_audio_s
+    max_streams: int = Limits.max_streams
+    speakers: Sequence[Speaker] = ()
 
     def load(self) -> ServedModels:
         """Load everything and warm it up.
@@ -201,20 +184,17 @@ class ModelChoice:
 
         chosen = find_models(self.preset)
         speech = self.speech or chosen.speech
-        how = VoiceLoading(self.codec_weights, self.device, self.dtype, self.execution)
-        generator = load_voice(speech, how)
         # A passage may begin before the previous one has left its row, so as many may wait as may speak.
-        voice = SharedGenerator(generator, self.max_streams, self.max_streams)
+        voice = SharedGenerator(load_voice(speech, self), self.max_streams, self.max_streams)
         whisper = self.whisper or chosen.asr
         asr = StreamingWhisperASR(whisper, preset=chosen.asr_preset, max_audio_s=self.max_audio_s)
-        named = [*plain_speakers(), *self.speakers]
         models = ServedModels(
             name=_public_name(speech),
             voice=voice,
             asr=load_recogniser(asr, chosen.asr_preset),
             llm=load_language_model(chosen.llm, chosen.llm_options),
             options=turn_options(chosen),
-            speakers={speaker.name: speaker for speaker in named},
+            speakers={speaker.name: speaker for speaker in (*PLAIN, *self.speakers)},
         )
         models.warm_up()
         return models

@@ -93,7 +93,11 @@ class ReplicatedServer:
     def __post_init__(self) -> None:
         if self.options.port == 0:
             raise InputError("port=0 with --engine ray: Ray's proxies need a port, give one such as 8000")
-        self._serve = _import_serve()
+        try:
+            from ray import serve
+        except ImportError as error:
+            raise MissingDependencyError.for_extra("ray[serve]", "serve-ray") from error
+        self._serve: Any = serve
         self._started_ray = False
 
     @property
@@ -196,12 +200,3 @@ def _app_builder(options: ServeOptions, models: ModelChoice | Load, n_threads: i
         return build_app(Service(options, loaded))
 
     return build
-
-
-def _import_serve() -> Any:
-    """Import `ray.serve`; raises MissingDependencyError."""
-    try:
-        from ray import serve
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("ray[serve]", "serve-ray") from error
-    return serve

@@ -55,7 +55,7 @@ class Guard:
             await error.response()(scope, receive, guarded)
             return
         if scope["type"] == "http":
-            receive = Body(receive, self._most_bytes(scope["path"]), self._options.limits.body_s).receive
+            receive = _limited(receive, self._most_bytes(scope["path"]), self._options.limits.body_s)
         await self._app(scope, receive, guarded)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
@@ -102,28 +102,27 @@ class Guard:
             raise RequestError(401, "give the server's token: Authorization: Bearer TOKEN", "invalid_api_key")
 
 
-class Body:
-    """A request's body, limited in size and time."""
+def _limited(receive: Receive, most_bytes: int, most_s: float) -> Receive:
+    """Limit a request's body in size and time, by RequestError, 413 or 408; what comes after it may take any time."""
+    deadline = asyncio.get_running_loop().time() + most_s
+    n_bytes, complete = 0, False
 
-    def __init__(self, receive: Receive, most_bytes: int, most_s: float) -> None:
-        self._receive, self._most_bytes = receive, most_bytes
-        self._deadline = asyncio.get_running_loop().time() + most_s
-        self._n_bytes, self._complete = 0, False
-
-    async def receive(self) -> Message:
-        """The next message; raises RequestError, 413 or 408. Once the body is complete, waits as long as it takes."""
-        if self._complete:
-            return await self._receive()
+    async def receive_some() -> Message:
+        nonlocal n_bytes, complete
+        if complete:
+            return await receive()
         try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
         except TimeoutError:
             raise RequestError(408, "the body came too slowly: send it at once", "too_slow") from None
-        self._n_bytes += len(message.get("body", b""))
-        if self._n_bytes > self._most_bytes:
-            raise _too_large(self._most_bytes)
-        self._complete = not message.get("more_body", False)
+        n_bytes += len(message.get("body", b""))
+        if n_bytes > most_bytes:
+            raise _too_large(most_bytes)
+        complete = not message.get("more_body", False)
         return message
+
+    return receive_some
 
 
 def _too_large(most_bytes: int) -> RequestError:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from itertools import chain
 from typing import IO, Any
 
 import numpy as np
+import soundfile
 
 from csmkit.audio import resample
 from csmkit.errors import AudioFileError
@@ -57,10 +59,8 @@ def _signature(begin: bytes) -> str | None:
 
 
 def _by_libsndfile(file: IO[bytes], most_s: float) -> tuple[int, list[np.ndarray]]:
-    import soundfile
-
     try:
-        with _forward_only(file) as sound:
+        with _ForwardOnly(file) as sound:
             rate = sound.samplerate
             _check_form(rate, sound.channels)
             return rate, list(_within(_blocks(sound), rate, most_s))
@@ -68,15 +68,11 @@ def _by_libsndfile(file: IO[bytes], most_s: float) -> tuple[int, list[np.ndarray
         raise AudioFileError(f"not a sound file: {error}") from error
 
 
-def _forward_only(file: IO[bytes]) -> Any:
+class _ForwardOnly(soundfile.SoundFile):
     """A sound file that is read without going back, which a FLAC file of unknown length does not allow."""
-    import soundfile
 
-    class ForwardOnly(soundfile.SoundFile):
-        def seekable(self) -> bool:
-            return False
-
-    return ForwardOnly(file)
+    def seekable(self) -> bool:
+        return False
 
 
 def _blocks(sound: Any) -> Iterator[np.ndarray]:
@@ -104,11 +100,9 @@ def _frames(container: Any, track: Any) -> Iterator[np.ndarray]:
     from av import AudioResampler
 
     mono = AudioResampler(format="flt", layout="mono", rate=track.rate)
-    for frame in container.decode(track):
+    for frame in chain(container.decode(track), [None]):  # None: what the resampler still holds
         for converted in mono.resample(frame):
             yield converted.to_ndarray()[0]
-    for converted in mono.resample(None):
-        yield converted.to_ndarray()[0]
 
 
 def _check_form(rate: int, n_channels: int) -> None:

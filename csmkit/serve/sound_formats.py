@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+import soundfile
 
 from csmkit.audio import SAMPLE_RATE
 
@@ -23,24 +24,10 @@ CONSTANT_RATE: dict[str, Any] = {"bitrate_mode": "CONSTANT", "compression_level"
 _SET_PAGE_LATENCY = 0x1302  # a command of libsndfile's sf_command
 
 
-class Encoder(Protocol):
-    """Turns chunks of sound into bytes that make one file when they are joined."""
-
-    def encode(self, samples: np.ndarray) -> bytes:
-        """The bytes that are ready after ``(samples,)`` float32 at 24 kHz; may be empty."""
-        ...
-
-    def finish(self) -> bytes:
-        """The last bytes."""
-        ...
-
-
-def new_encoder(name: str) -> Encoder:
+def new_encoder(name: str) -> PcmEncoder | FileEncoder:
     """The encoder of a format in `MEDIA_TYPES`."""
-    if name == "pcm":
-        return PcmEncoder()
-    if name == "wav":
-        return PcmEncoder(wav_header())
+    if name in ("pcm", "wav"):
+        return PcmEncoder(wav_header() if name == "wav" else b"")
     container, subtype = {"flac": ("FLAC", "PCM_16"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}[name]
     return FileEncoder(container, subtype)
 
@@ -68,20 +55,19 @@ def wav_header(n_bytes: int = UNKNOWN_SIZE) -> bytes:
 
 
 class PcmEncoder:
-    """Samples of 16 bits, behind a header or none."""
+    """Turns chunks of sound into samples of 16 bits, behind a header or none."""
 
     def __init__(self, header: bytes = b"") -> None:
         self._header = header
 
     def encode(self, samples: np.ndarray) -> bytes:
-        """As `Encoder.encode`."""
+        """The bytes that are ready after ``(samples,)`` float32 at 24 kHz; may be empty."""
         header, self._header = self._header, b""
         return header + pcm16(samples)
 
     def finish(self) -> bytes:
-        """As `Encoder.finish`."""
-        header, self._header = self._header, b""
-        return header
+        """The last bytes, a header that was not asked for before."""
+        return self.encode(np.zeros(0))
 
 
 class FileEncoder:
@@ -91,8 +77,6 @@ class FileEncoder:
     """
 
     def __init__(self, container: str, subtype: str) -> None:
-        import soundfile
-
         self._sink = _Sink()
         more = CONSTANT_RATE if container == "MP3" else {}
         self._file = soundfile.SoundFile(self._sink, "w", SAMPLE_RATE, 1, subtype=subtype, format=container, **more)
@@ -100,13 +84,13 @@ class FileEncoder:
             _set_page_latency(self._file)
 
     def encode(self, samples: np.ndarray) -> bytes:
-        """As `Encoder.encode`."""
+        """As `PcmEncoder.encode`."""
         self._file.write(np.clip(samples, -1.0, 1.0))
         self._file.flush()
         return self._sink.take()
 
     def finish(self) -> bytes:
-        """As `Encoder.finish`."""
+        """The last bytes."""
         self._file.close()
         return self._sink.take()
 
@@ -144,8 +128,6 @@ class _Sink:
 
 def _set_page_latency(file: object) -> None:
     """Ask for short pages, by a command that soundfile has no method for; without it Opus comes a second late."""
-    import soundfile
-
     library, ffi = getattr(soundfile, "_snd", None), getattr(soundfile, "_ffi", None)
     handle = getattr(file, "_file", None)
     if library is not None and ffi is not None and handle is not None:

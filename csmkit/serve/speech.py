@@ -14,7 +14,7 @@ import numpy as np
 
 from csmkit.audio import SAMPLE_RATE
 from csmkit.checks import is_finite, is_integer
-from csmkit.serve.errors import RequestError, invalid
+from csmkit.serve.errors import RequestError, check_choice, check_names, invalid
 from csmkit.serve.feed import Feed
 from csmkit.serve.sound_formats import MEDIA_TYPES, new_encoder
 from csmkit.speech.long_text import Page, Reading, Speech, speak_text
@@ -95,21 +95,14 @@ def parse(body: Mapping[str, Any], models: ServedModels, max_chars: int) -> Spee
         InputError: a value that the voice cannot use, or a text without a word.
         ContextOverflowError: the voice's prompt and the text do not fit the model.
     """
-    for name in body:
-        if name == "instructions" and not body[name]:
-            continue
-        if name not in FIELDS:
-            known = ", ".join(FIELDS)
-            raise invalid(
-                f"{str(name)[:40]!r} has no effect here: the fields are {known}", str(name)[:40], "unknown_field"
-            )
+    check_names([name for name in body if name != "instructions" or body[name]], FIELDS)
     text = body.get("input")
     if not isinstance(text, str) or not text.strip() or len(text) > max_chars:
         given = f"{len(text)} characters" if isinstance(text, str) else "no text"
         raise invalid(f"input with {given}: give a text of 1 to {max_chars} characters", "input")
     models.check_name("speech", body.get("model", "csm"))
-    _one_of(body, "response_format", tuple(MEDIA_TYPES), "mp3")
-    _one_of(body, "stream_format", ("audio", "sse"), "audio")
+    check_choice(body, "response_format", tuple(MEDIA_TYPES))
+    check_choice(body, "stream_format", ("audio", "sse"))
     if body.get("speed", 1) != 1:
         raise invalid(
             "speed other than 1 is not supported: leave it out, or change the speed where it is played", "speed"
@@ -130,11 +123,6 @@ def parse(body: Mapping[str, Any], models: ServedModels, max_chars: int) -> Spee
     Reading(models.voice, page)  # raises now for a text without words, not at the first chunk
     sse = body.get("stream_format") == "sse"
     return SpeechRequest(text, models.voice, page, schedule, body.get("response_format", "mp3"), sse)
-
-
-def _one_of(body: Mapping[str, Any], name: str, allowed: Sequence[str], default: str) -> None:
-    if body.get(name, default) not in allowed:
-        raise invalid(f"{name} is none of {', '.join(allowed)}: give one of them", name)
 
 
 def _number(body: Mapping[str, Any], name: str, check: Callable[[Any], bool], allowed: str) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from csmkit.audio import SAMPLE_RATE
-from csmkit.serve.errors import invalid
+from csmkit.serve.errors import check_choice, check_names, invalid
 from csmkit.serve.feed import Feed
 from csmkit.serve.speech import event
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from csmkit.asr.transcriber import Transcript
     from csmkit.serve.service import Service
 
-IGNORED = ("temperature", "prompt")  # hints that a server may leave out; others would change the answer
+IGNORED = ("prompt", "temperature", "timestamp_granularities[]")  # hints; other fields would change the answer
+FIELDS = ("file", "language", "model", *IGNORED, "response_format", "stream")
 FORMATS = ("json", "text", "verbose_json")
 PIECE_S = 2.0  # seconds of sound that the recogniser gets at once
 POLL_S = 0.02
@@ -28,16 +29,10 @@ POLL_S = 0.02
 
 def check_fields(fields: dict[str, Any]) -> None:
     """Raise RequestError for a field that has no effect here or a value that is none."""
-    known = {"file", "model", "language", "response_format", "stream", *IGNORED, "timestamp_granularities[]"}
-    unknown = [name for name in fields if name not in known]
-    if unknown:
-        raise invalid(
-            f"{unknown[0][:40]!r} has no effect here: the fields are {', '.join(sorted(known))}", unknown[0][:40]
-        )
+    check_names(fields, FIELDS)
     if fields.get("language", "en") not in ("en", "english"):
         raise invalid("language other than en: these recognisers know English alone", "language")
-    if fields.get("response_format", "json") not in FORMATS:
-        raise invalid(f"response_format is none of {', '.join(FORMATS)}: give one of them", "response_format")
+    check_choice(fields, "response_format", FORMATS)
 
 
 def recognise(

@@ -9,7 +9,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from csmkit.audio import SAMPLE_RATE
+from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
+from csmkit.serve.realtime.items import message
 from csmkit.serve.sound_formats import pcm16
 from csmkit.speech.streams import INTERRUPTED
 
@@ -57,22 +58,19 @@ class Answer:
     def item(self, status: str | None = None) -> dict[str, Any]:
         """The conversation's item."""
         done = {"completed": "completed", "in_progress": "in_progress"}.get(status or self.status, "incomplete")
-        content = [{"type": "output_audio", "transcript": self.transcript}]
-        return {
-            "id": self.item_id,
-            "object": "realtime.item",
-            "type": "message",
-            "status": done,
-            "role": "assistant",
-            "content": [] if status == "in_progress" else content,
-        }
+        content = [] if status == "in_progress" else [{"type": "output_audio", "transcript": self.transcript}]
+        return message(self.item_id, "assistant", done, content)
 
     def response(self) -> dict[str, Any]:
         """The response object."""
         details: dict[str, Any] | None = None
         if self.status not in ("in_progress", "completed"):
             details = {"type": self.status, "reason": self.reason, "error": self.error}
-        n_tokens = self.n_samples // 1920
+        usage: dict[str, Any] | None = None
+        if self.status != "in_progress":
+            n_tokens = self.n_samples // FRAME_SAMPLES
+            usage = {"input_tokens": 0, "output_tokens": n_tokens, "total_tokens": n_tokens}
+            usage["output_token_details"] = {"audio_tokens": n_tokens, "text_tokens": 0}
         return {
             "object": "realtime.response",
             "id": self.response_id,
@@ -80,16 +78,14 @@ class Answer:
             "status_details": details,
             "output": [] if self.status == "in_progress" else [self.item()],
             "output_modalities": ["audio"],
-            "usage": None if self.status == "in_progress" else _usage(n_tokens),
+            "usage": usage,
             "csmkit": {"metrics": self.metrics, "spans": self.spans},
         }
 
     async def begin(self, previous_item_id: str | None) -> None:
         """Send the events that begin an answer."""
         await self.send("response.created", response=self.response())
-        at = {"response_id": self.response_id, "output_index": 0}
-        await self.send("response.output_item.added", **at, item=self.item("in_progress"))
-        await self.send("conversation.item.added", previous_item_id=previous_item_id, item=self.item("in_progress"))
+        await self._send_item("added", previous_item_id, self.item("in_progress"))
         part = {"type": "audio", "transcript": ""}
         await self.send("response.content_part.added", **self._at, part=part)
 
@@ -118,24 +114,14 @@ class Answer:
         await self.send("response.output_audio_transcript.done", **self._at, transcript=self.transcript)
         part = {"type": "audio", "transcript": self.transcript}
         await self.send("response.content_part.done", **self._at, part=part)
-        at = {"response_id": self.response_id, "output_index": 0}
-        await self.send("response.output_item.done", **at, item=self.item())
-        await self.send("conversation.item.done", previous_item_id=previous_item_id, item=self.item())
+        await self._send_item("done", previous_item_id, self.item())
         await self.send("response.done", response=self.response())
 
-    def fail(self, error: dict[str, Any]) -> None:
-        """Note that the answer failed."""
-        self.status, self.reason, self.error = "failed", None, error
+    async def _send_item(self, what: str, previous_item_id: str | None, item: dict[str, Any]) -> None:
+        at = {"response_id": self.response_id, "output_index": 0}
+        await self.send(f"response.output_item.{what}", **at, item=item)
+        await self.send(f"conversation.item.{what}", previous_item_id=previous_item_id, item=item)
 
     @property
     def _at(self) -> dict[str, Any]:
         return {"response_id": self.response_id, "item_id": self.item_id, "output_index": 0, "content_index": 0}
-
-
-def _usage(n_tokens: int) -> dict[str, Any]:
-    return {
-        "input_tokens": 0,
-        "output_tokens": n_tokens,
-        "total_tokens": n_tokens,
-        "output_token_details": {"audio_tokens": n_tokens, "text_tokens": 0},
-    }

@@ -76,7 +76,7 @@ class Conversation:
         self._chatbot = StreamingConversationalChatbot(
             generator=models.voice, asr=False, llm=self._llm, options=models.options, chunk_frames=FIRST_CHUNKS
         )
-        self._hearing = Hearing(models.asr, self._settings.detection, service.limits.max_audio_s, models.activity())
+        self._hearing = Hearing(models.asr, self._settings.detection, service.limits.max_audio_s, models.new_activity())
         self._items = Items(service.limits.max_items)
         self._unanswered: list[tuple[str, str, SpokenTurn | None]] = []  # id of the item, text, sound
         self._answered: set[str] = set()  # ids of the user's items that are part of the history
@@ -327,10 +327,15 @@ class Conversation:
                 finally:
                     await feed.close()
         except (CsmkitError, TimeoutError) as error:
-            answer.fail(as_request_error(error).body()["error"])
+            answer.status, answer.error = "failed", as_request_error(error).body()["error"]
         except WebSocketDisconnect:
             return
-        await self._conclude(answer, before)
+        metrics = self._service.metrics
+        metrics.count("csmkit_audio_seconds_total", answer.n_samples / SAMPLE_RATE, route="/v1/realtime")
+        metrics.count("csmkit_requests_total", route="/v1/realtime", status=answer.status)
+        self._items.update(answer.item())
+        with suppress(WebSocketDisconnect):
+            await answer.end(before)
 
     async def _pass_on(self, answer: Answer, feed: Feed[Any]) -> None:
         deadline = asyncio.get_running_loop().time() + self._limits.turn_s
@@ -346,14 +351,6 @@ class Conversation:
                 self._level = level_dbfs(samples)
                 self._playing_until = max(self._playing_until, monotonic()) + len(samples) / SAMPLE_RATE
             await answer.pass_on(event)
-
-    async def _conclude(self, answer: Answer, before: str | None) -> None:
-        metrics = self._service.metrics
-        metrics.count("csmkit_audio_seconds_total", answer.n_samples / SAMPLE_RATE, route="/v1/realtime")
-        metrics.count("csmkit_requests_total", route="/v1/realtime", status=answer.status)
-        self._items.update(answer.item())
-        with suppress(WebSocketDisconnect):
-            await answer.end(before)
 
     async def _interrupt(self) -> None:
         self._playing_until = 0.0

@@ -56,24 +56,18 @@ class Items:
 def spoken_item(item_id: str, transcript: str | None) -> dict[str, Any]:
     """Make the item of a spoken message; ``transcript`` is None until it is recognised."""
     status = "in_progress" if transcript is None else "completed"
-    return user_item(item_id, {"type": "input_audio", "transcript": transcript}, status)
+    return message(item_id, "user", status, [{"type": "input_audio", "transcript": transcript}])
 
 
 def written_item(item_id: str, text: str) -> dict[str, Any]:
     """Make the item of a written message."""
-    return user_item(item_id, {"type": "input_text", "text": text}, "completed")
+    return message(item_id, "user", "completed", [{"type": "input_text", "text": text}])
 
 
-def user_item(item_id: str, content: dict[str, Any], status: str) -> dict[str, Any]:
-    """Make an item of the user with one part of content."""
-    return {
-        "id": item_id,
-        "object": "realtime.item",
-        "type": "message",
-        "status": status,
-        "role": "user",
-        "content": [content],
-    }
+def message(item_id: str, role: str, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+    """Make the item of a message."""
+    kind = {"object": "realtime.item", "type": "message"}
+    return {"id": item_id, **kind, "status": status, "role": role, "content": content}
 
 
 def user_text(item: object, max_chars: int) -> tuple[str, str | None]:
