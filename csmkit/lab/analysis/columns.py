@@ -9,12 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from csmkit.lab.analysis.rows import is_number
-
-if TYPE_CHECKING:
-    from csmkit.lab.analysis.statistics import Interval
+from csmkit.lab.analysis.statistics import Interval
 
 _UNITS = {
     "ms": "ms",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from csmkit.asr.directory import NAMES
 from csmkit.lab.analysis.choice import Choice, choose
@@ -19,13 +19,10 @@ from csmkit.lab.analysis.pairs import (
     interactions,
     setting,
 )
-from csmkit.lab.analysis.rows import grouped, hashable, is_number, measured, recogniser_name, records
+from csmkit.lab.analysis.rows import Rows, grouped, hashable, is_number, measured, recogniser_name, records
 from csmkit.lab.analysis.statistics import UNITS, crossed_interval
 from csmkit.lab.sweep.axes import AXES
 from csmkit.speech.streams import END_OF_SPEECH
-
-if TYPE_CHECKING:
-    from csmkit.lab.analysis.rows import Rows
 
 LIKE_ANYWHERE = 0.5  # of a border drawn at random to be worse than another place
 MOST_SNR_DB = 96.0  # 16-bit sound has no more: above it differences are those of rounding

@@ -283,10 +283,10 @@ def paired_difference(
     if cells.n_texts < LEAST_TEXTS or (drawn is None and not share):
         return Difference(figure, None, None, cells.n_rows, **known)
     if drawn is None or (known["same"] and weight is not None):  # the bootstrap of equal pairs would have no width
-        bounds, p = partial(_share_difference_bounds, texts), 1.0 if known["same"] else _sign_test(texts)
+        bounds, p = partial(_share_difference_bounds, texts), 1.0 if known["same"] else sign_test(texts)
     else:
         bounds, error = partial(percentile_bounds, drawn), float(drawn.std(ddof=1))
-        p = _sign_test(texts) if error < 1e-12 else 2 * scipy_stats().t.sf(abs(figure / error), cells.n_texts - 1)
+        p = sign_test(texts) if error < 1e-12 else 2 * scipy_stats().t.sf(abs(figure / error), cells.n_texts - 1)
     outer, inner = bounds(LEVEL), bounds(1 - 2 * (1 - LEVEL))
     return Difference(figure, *outer, cells.n_rows, *inner, p=float(p), **known)
 
@@ -322,7 +322,7 @@ def _share_difference_bounds(texts: np.ndarray, level: float) -> tuple[float, fl
     return more[0] - less[1], more[1] - less[0]
 
 
-def _sign_test(texts: np.ndarray) -> float:
+def sign_test(texts: np.ndarray) -> float:
     """Two-sided p-value of as many texts above 0 as below; of ties nothing is known."""
     above, below = int((texts > 0).sum()), int((texts < 0).sum())
     return float(scipy_stats().binomtest(above, above + below).pvalue) if above + below else 1.0

@@ -8,20 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import Column, axis_label, column_of, in_words
 from csmkit.lab.analysis.findings import analyse
 from csmkit.lab.analysis.pairs import CLEAR, EQUAL, SAME, TOO_FEW, compared_rows, corrected, shown
-from csmkit.lab.analysis.rows import grouped, measured, records
+from csmkit.lab.analysis.rows import Row, Rows, grouped, measured, records
 from csmkit.lab.analysis.sentences import NEEDED, advice, below_margin, border_sentence
 from csmkit.lab.analysis.statistics import UNITS, Interval, crossed_interval, median_interval
 from csmkit.lab.metrics.codes import variety
-
-if TYPE_CHECKING:
-    from csmkit.lab.analysis.rows import Row, Rows
-    from csmkit.lab.trials.trial import Trial
+from csmkit.lab.trials.trial import Trial
 
 
 def said(interval: Interval, unit: str = "", form: str = ".0f") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from csmkit.asr.directory import NAMES
 from csmkit.errors import InputError
@@ -13,8 +13,8 @@ from csmkit.errors import InputError
 if TYPE_CHECKING:
     import pandas
 
-    Row = Mapping[str, Any]
-    Rows = Iterable[Row] | pandas.DataFrame
+Row = Mapping[str, Any]
+Rows: TypeAlias = "Iterable[Row] | pandas.DataFrame"
 
 
 def records(rows: Rows, columns: Iterable[str] = ()) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.choice import IMPORTANCE, Choice
@@ -20,10 +20,8 @@ from csmkit.lab.analysis.pairs import (
     setting,
     shown,
 )
+from csmkit.lab.analysis.rows import Rows
 from csmkit.lab.analysis.statistics import LEAST_TEXTS, Interval, most_unseen
-
-if TYPE_CHECKING:
-    from csmkit.lab.analysis.rows import Rows
 
 NEEDED = f"at least {LEAST_TEXTS} texts are needed"
 

@@ -18,16 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from csmkit.errors import InputError
-from csmkit.lab.analysis.rows import grouped, measured, records
+from csmkit.lab.analysis.rows import Rows, grouped, measured, records
 from csmkit.plugins import library
-
-if TYPE_CHECKING:
-    from csmkit.lab.analysis.rows import Rows
 
 RESAMPLES = 2_000
 LEVEL = 0.95

@@ -9,7 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from csmkit.errors import InputError
+from csmkit.lab.analysis.pairs import sign_test
+from csmkit.lab.analysis.rows import grouped
 from csmkit.lab.analysis.statistics import LEAST_TEXTS, crossed_interval, scipy_stats, share_bounds
 from csmkit.lab.listen.plan import REFERENCE, Item, ListeningTest
 from csmkit.lab.sweep.row_file import plain
@@ -29,8 +33,12 @@ class AnswerFile:
     def __init__(self, folder: Path, test: ListeningTest) -> None:
         self._path, self._test = folder / "listening" / ANSWERS, test
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        mine = (row for row in read_answers(folder) if row["listener"] == test.listener)
-        self.answered = {row["item_id"] for row in mine}
+        self.answered = {row["item_id"] for row in read_answers(folder) if row["listener"] == test.listener}
+
+    @property
+    def n_done(self) -> int:
+        """Number of questions of the test that were answered."""
+        return sum(item.item_id in self.answered for item in self._test.items)
 
     def following(self) -> Item | None:
         """The next question; None at the end."""
@@ -148,9 +156,7 @@ def _ratings(axis: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     for name in sorted(set(kept[0]["ratings"]) - {REFERENCE}):
         table = [{**row, "difference": row["ratings"][name] - row["ratings"][REFERENCE], "one": 1.0} for row in kept]
         interval = crossed_interval(table, "difference", units=UNITS, weight="one")
-        below = sum(row["difference"] < 0 for row in table)
-        above = sum(row["difference"] > 0 for row in table)
-        p = float(scipy_stats().binomtest(below, below + above).pvalue) if below + above else 1.0
+        p = sign_test(np.array([row["difference"] for row in table]))
         figure = f"rating of {axis} {name} minus the hidden reference"
         bounds = {"low": interval.low, "high": interval.high, "p": p, "chance": 0.0}
         found.append({**_described(kept, "mushra", figure), "value": interval.median, **bounds})
@@ -159,10 +165,11 @@ def _ratings(axis: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
 
 def _careful(rows: Sequence[Mapping[str, Any]]) -> set[str]:
     """Listeners who rate the hidden reference below 90 in at most 15 % of questions."""
-    missed: dict[str, list[bool]] = {}
-    for row in rows:
-        missed.setdefault(row["listener"], []).append(row["ratings"][REFERENCE] < LEAST_REFERENCE)
-    return {listener for listener, times in missed.items() if sum(times) <= MISSED_REFERENCES * len(times)}
+    missed = {
+        listener: np.mean([row["ratings"][REFERENCE] < LEAST_REFERENCE for row in asked])
+        for (listener,), asked in grouped(rows, ["listener"]).items()
+    }
+    return {listener for listener, share in missed.items() if share <= MISSED_REFERENCES}
 
 
 def listening_sentences(answers: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -22,7 +22,7 @@ import numpy as np
 from csmkit.audio import SAMPLE_RATE, read
 from csmkit.errors import InputError
 from csmkit.lab.analysis.pairs import shown
-from csmkit.lab.metrics.levels import LOUDNESS_BLOCK_MS, loudness_lufs
+from csmkit.lab.metrics.levels import loudness
 from csmkit.lab.sweep.row_file import read_rows
 
 KINDS = ("ab", "abx", "mushra")
@@ -164,8 +164,7 @@ def matched(path: Path, anchor: bool = False) -> np.ndarray:
         spectrum = np.fft.rfft(samples)
         spectrum[np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE) > ANCHOR_HZ] = 0
         samples = np.fft.irfft(spectrum, len(samples))
-    long_enough = len(samples) * 1000 >= LOUDNESS_BLOCK_MS * SAMPLE_RATE
-    level = loudness_lufs(samples) if long_enough else None
+    level = loudness(samples)["loudness_lufs"]
     if level is None:
         rms = float(np.sqrt(np.mean(samples**2))) if len(samples) else 0.0
         level = 20 * np.log10(rms) if rms else TARGET_LUFS

@@ -7,12 +7,11 @@ import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from csmkit.errors import InputError
 from csmkit.lab.listen.answers import AnswerFile
-from csmkit.lab.listen.plan import Item, ListeningTest
+from csmkit.lab.listen.plan import REFERENCE, ListeningTest
 from csmkit.lab.metrics.waveforms import wav_bytes
 
 PAGE = Path(__file__).with_name("page.html")
@@ -41,7 +40,7 @@ class ListeningServer:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -49,7 +48,7 @@ class ListeningServer:
     def question(self) -> dict[str, Any]:
         """What the page shows: the next question, without anything that tells a setting."""
         with self._lock:
-            item, n_done = self.answers.following(), len(self.answers.answered & {i.item_id for i in self.test.items})
+            item, n_done = self.answers.following(), self.answers.n_done
         state = {"kind": self.test.kind, "question": self.test.question, "n": len(self.test.items), "n_done": n_done}
         if item is None:
             self.finished.set()
@@ -70,11 +69,8 @@ class ListeningServer:
         item = next((item for item in self.test.items if item.item_id == item_id), None)
         if item is None or not (index.isdigit() or index == "r"):
             raise InputError("no such sound")
-        return wav_bytes(item.sound(_index(item, index)))
-
-
-def _index(item: Item, index: str) -> int:
-    return int(index) if index != "r" else item.names.index("reference") if "reference" in item.names else -1
+        known = item.names.index(REFERENCE) if REFERENCE in item.names else -1
+        return wav_bytes(item.sound(known if index == "r" else int(index)))
 
 
 def _handler(server: ListeningServer) -> type[BaseHTTPRequestHandler]:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from csmkit.errors import InputError
 from csmkit.plugins import library
-
-if TYPE_CHECKING:
-    from csmkit.timing import Arrivals
+from csmkit.timing import Arrivals
 
 
 def words(text: str) -> str:

@@ -70,8 +70,7 @@ class Listen(Shown):
                 button(form.format(name), partial(self.answer, place), disabled=True)
                 for place, name in enumerate(names[:2])
             ]
-        n_done = sum(other.item_id in self._answers.answered for other in self._test.items)
-        return f"{self._test.question} “{item.text}” ({n_done + 1} of {len(self._test.items)})"
+        return f"{self._test.question} “{item.text}” ({self._answers.n_done + 1} of {len(self._test.items)})"
 
     def play(self, place: int) -> None:
         """Play a sound of the question, by its place among ``sounds``; does nothing after the last question."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from html import escape
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import ipywidgets
 import numpy as np
@@ -14,9 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import Audio, DisplayHandle, display
 
 from csmkit.audio import SAMPLE_RATE
-
-if TYPE_CHECKING:
-    from csmkit.timing import Arrivals
+from csmkit.timing import Arrivals
 
 log = logging.getLogger(__name__)
 

@@ -6,19 +6,16 @@ import atexit
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from csmkit.asr.transcriber import Word
 from csmkit.errors import CsmkitError, StateError
+from csmkit.lab.notebook.player import Player
 from csmkit.lab.notebook.recordings import Recording
 from csmkit.lab.trials.trial import TrialRun, TrialSettings
 from csmkit.stack import Stack
 from csmkit.timing import Arrivals
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from csmkit.asr.transcriber import Word
-    from csmkit.lab.notebook.player import Player
 
 POLL_S = 0.05  # how often the progress is read: often enough for the eye, and little work beside the generator
 EXIT_S = 20.0  # at the end of the program, time for the frame in progress
@@ -142,7 +139,11 @@ class Session:
             self._report("loading")
             self._speak(job)
         except Exception as error:  # the thread's top frame: the user reads it, as no caller waits
-            self._report("failed", error=_in_one_line(error))
+            message = " ".join(str(error).split())
+            foreseen = isinstance(error, CsmkitError)  # the message of another error alone may say too little
+            self._report(
+                "failed", error=message if foreseen else f"speaking failed: {message} ({type(error).__name__})"
+            )
         finally:
             atexit.unregister(self._exit)
 
@@ -187,9 +188,3 @@ class Session:
     def _exit(self) -> None:
         self.stop()
         self.wait(EXIT_S)
-
-
-def _in_one_line(error: Exception) -> str:
-    """The message; that of an unforeseen error with its type, as the message alone may say too little."""
-    message = " ".join(str(error).split())
-    return message if isinstance(error, CsmkitError) else f"speaking failed: {message} ({type(error).__name__})"

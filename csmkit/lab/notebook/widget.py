@@ -6,16 +6,14 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import anywidget
 import numpy as np
 import traitlets
 
+from csmkit.asr.transcriber import Word
 from csmkit.errors import InputError
-
-if TYPE_CHECKING:
-    from csmkit.asr.transcriber import Word
 
 MAX_LEAD_MS = 10_000
 

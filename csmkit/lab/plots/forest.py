@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from csmkit.errors import InputError
-from csmkit.lab.analysis.rows import grouped, records
-from csmkit.lab.plots.paper import COLOURS, GREY, paper
-
-if TYPE_CHECKING:
-    from csmkit.lab.analysis.rows import Row, Rows
-    from csmkit.lab.plots.paper import PaperFigure
+from csmkit.lab.analysis.rows import Row, Rows, grouped, records
+from csmkit.lab.plots.paper import COLOURS, GREY, PaperFigure, paper
 
 FARTHEST = 4.0  # margins: what lies beyond is an arrow at the edge
 ROW_INCHES = 0.16

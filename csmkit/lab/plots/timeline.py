@@ -7,22 +7,28 @@ An event's ``t`` is when it was handed out. What happens in other threads or bet
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from csmkit.audio import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE
-from csmkit.chat.events import LANES
+from csmkit.chat.events import LANES, Event
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label
-from csmkit.lab.analysis.rows import grouped, measured, records
-from csmkit.lab.plots.paper import BLACK, COLOURS, COLUMN_INCHES, GREY, MARKERS, Manner, legend_above, note, paper
+from csmkit.lab.analysis.rows import Row, Rows, grouped, measured, records
+from csmkit.lab.plots.paper import (
+    BLACK,
+    COLOURS,
+    COLUMN_INCHES,
+    GREY,
+    MARKERS,
+    Manner,
+    PaperFigure,
+    legend_above,
+    note,
+    paper,
+)
 from csmkit.timing import Arrivals
-
-if TYPE_CHECKING:
-    from csmkit.chat.events import Event
-    from csmkit.lab.analysis.rows import Row, Rows
-    from csmkit.lab.plots.paper import PaperFigure
 
 _HATCHES = ("", "////", "", "\\\\\\\\", "", "....")
 _MANY = 12  # in a lane: their edges are drawn thin and their marks small, or they would hide each other

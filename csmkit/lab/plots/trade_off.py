@@ -6,17 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label
-from csmkit.lab.analysis.rows import grouped, is_number, pareto_front, records
+from csmkit.lab.analysis.rows import Row, Rows, grouped, is_number, pareto_front, records
 from csmkit.lab.analysis.statistics import summary_rows, text_figures
-from csmkit.lab.plots.paper import COLOURS, GREY, MARKERS, Manner, legend_above, note, paper
-
-if TYPE_CHECKING:
-    from csmkit.lab.analysis.rows import Row, Rows
-    from csmkit.lab.plots.paper import PaperFigure
+from csmkit.lab.plots.paper import COLOURS, GREY, MARKERS, Manner, PaperFigure, legend_above, note, paper
 
 WIDE = 50  # a parameter over more than this ratio, such as top-k, is drawn in decades
 MOST_TICKS = 8
@@ -84,8 +80,12 @@ def trade_off(
         _label_places(axes, places)
         if decades:
             axes.set_yscale("log")
-        _compare(axes, line or _line_of(metric))
-        note(axes, _counted(trials, units), (1, 1), 4)
+        if line is None:
+            line = REAL_TIME if metric == "rtf" else LIKE_ANYWHERE if metric.endswith("_auc") else None
+        if line is not None:
+            _compare(axes, *line)
+        counted = f"{len({row[units[0]] for row in trials})} {units[0]}s" if units else f"{len(trials)} trials"
+        note(axes, counted, (1, 1), 4)
         axes.set_xlabel(parameter_label or axis_label(parameter, places))
         axes.set_ylabel(metric_label or axis_label(metric))
         legend_above(figure, axes, axis_label(group, [name for (name,) in lines]) if group else None)
@@ -145,26 +145,13 @@ def _scatter(axes: Any, at: Iterable[float], texts: Iterable[Sequence[float]]) -
             axes.plot([place] * len(shown), shown, ".", color=GREY, alpha=0.3, markersize=2.5, zorder=1)
 
 
-def _counted(trials: list[Row], units: Sequence[str]) -> str:
-    """How many texts or trials the figure rests on."""
-    return f"{len({row[units[0]] for row in trials})} {units[0]}s" if units else f"{len(trials)} trials"
-
-
 def _reach(row: Row, bound: str) -> float:
     """How far the interval goes from the median; nothing where a single trial gives none."""
     return 0.0 if row[bound] is None else abs(row[bound] - row["median"])
 
 
-def _line_of(metric: str) -> tuple[float, str] | None:
-    """The value that a metric is compared with where the caller names none."""
-    return REAL_TIME if metric == "rtf" else LIKE_ANYWHERE if metric.endswith("_auc") else None
-
-
-def _compare(axes: Any, line: tuple[float, str] | None) -> None:
+def _compare(axes: Any, value: float, name: str) -> None:
     """A named line across, which the scale reaches; where that would flatten the data, its name and value alone."""
-    if line is None:
-        return
-    value, name = line
     low, high = axes.get_ylim()
     if low - FARTHEST * (high - low) <= value <= high + FARTHEST * (high - low):
         axes.axhline(value, color=GREY, linewidth=0.8, zorder=0)

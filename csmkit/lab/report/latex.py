@@ -27,14 +27,9 @@ _ESCAPES = {
 
 def paper_text(findings: Findings, title: str) -> str:
     """The table of figures by setting and the paragraph on the method, for LaTeX with booktabs and natbib."""
-    return "\n\n".join(
-        [
-            "% \\usepackage{booktabs,graphicx,natbib}; \\bibliography{references}",
-            table(interval_rows(findings), f"{title}: figures by setting with 95 % intervals."),
-            methods(findings),
-            "",
-        ]
-    )
+    head = r"% \usepackage{booktabs,graphicx,natbib}; \bibliography{references}"
+    figures = table(interval_rows(findings), f"{title}: figures by setting with 95 % intervals.")
+    return "\n\n".join([head, figures, methods(findings), ""])
 
 
 def table(rows: Sequence[dict[str, object]], caption: str) -> str:
@@ -42,21 +37,18 @@ def table(rows: Sequence[dict[str, object]], caption: str) -> str:
     header = list(rows[0])
     lines = [" & ".join(escaped(str(row[name])) for name in header) + r" \\" for row in rows]
     head = " & ".join(rf"\shortstack{{{_stacked(name)}}}" for name in header) + r" \\"
-    return "\n".join(
-        [
-            r"\begin{table*}",
-            rf"\caption{{{escaped(caption)}}}",
-            r"\centering\resizebox{\textwidth}{!}{%",
-            rf"\begin{{tabular}}{{{'l' + 'c' * (len(header) - 1)}}}",
-            r"\toprule",
-            head,
-            r"\midrule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table*}",
-        ]
-    )
+    body = "\n".join(lines)
+    return rf"""\begin{{table*}}
+\caption{{{escaped(caption)}}}
+\centering\resizebox{{\textwidth}}{{!}}{{%
+\begin{{tabular}}{{{"l" + "c" * (len(header) - 1)}}}
+\toprule
+{head}
+\midrule
+{body}
+\bottomrule
+\end{{tabular}}}}
+\end{{table*}}"""
 
 
 def methods(findings: Findings) -> str:

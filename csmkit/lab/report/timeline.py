@@ -9,18 +9,16 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from csmkit.chat.events import Event
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label
 from csmkit.lab.metrics.waveforms import wav_bytes
 from csmkit.lab.plots.paper import DARK
 from csmkit.lab.plots.timeline import turn_rows, turn_timeline
-
-if TYPE_CHECKING:
-    from csmkit.chat.events import Event
 
 SUFFIXES = (".png", ".html")
 _PAGE = Path(__file__).with_name("timeline.html")
@@ -65,16 +63,12 @@ def save_timeline(events: Iterable[Event], path: str | PathLike[str], question: 
         if target.suffix.lower() == ".png":
             figure.savefig(target, dpi=200)
         else:
-            target.write_text(_page(turn, rows, _svg(figure), question), encoding="utf-8")
+            picture = io.StringIO()
+            figure.savefig(picture, format="svg", metadata={"Date": None})
+            target.write_text(_page(turn, rows, picture.getvalue(), question), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write the timeline {str(path)!r} ({error}): give another path") from error
     return target
-
-
-def _svg(figure: Any) -> str:
-    picture = io.StringIO()
-    figure.savefig(picture, format="svg", metadata={"Date": None})
-    return picture.getvalue()[picture.getvalue().index("<svg") :]
 
 
 def _page(events: list[Any], rows: list[dict[str, Any]], picture: str, question: str | None) -> str:
@@ -86,7 +80,7 @@ def _page(events: list[Any], rows: list[dict[str, Any]], picture: str, question:
         title=html.escape(question or heard or f"Turn {events[0]['turn_id']}"),
         notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
         sound=_player([event["data"] for event in events if event["type"] == "audio_chunk"]),
-        picture=picture,
+        picture=picture[picture.index("<svg") :],
         dark=DARK,
         clauses="\n".join(
             _table_row(row["label"], f"{row['start_ms']:.0f} ms", f"{row['end_ms']:.0f} ms") for row in spoken

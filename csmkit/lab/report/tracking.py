@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from csmkit.errors import ResultsError
 from csmkit.lab.analysis.columns import columns
@@ -22,11 +22,9 @@ from csmkit.lab.analysis.pairs import setting, shown
 from csmkit.lab.analysis.rows import is_number
 from csmkit.lab.analysis.sentences import interval_rows
 from csmkit.lab.report.folder import MANIFEST
+from csmkit.lab.sweep.recipe import Recipe
 from csmkit.lab.sweep.row_file import plain, read_rows
 from csmkit.plugins import library
-
-if TYPE_CHECKING:
-    from csmkit.lab.sweep.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

@@ -122,7 +122,9 @@ def load_recipe(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Rec
         if name in AXES:
             axes[name] = values
         else:
-            table[name] = values if name in ("seeds", "metrics") else _single(name, values)
+            if len(values) > 1 and name not in ("seeds", "metrics"):
+                raise InputError(f"{name}={','.join(map(str, values))}: give one value")
+            table[name] = values if name in ("seeds", "metrics") else values[0]
     return make_recipe(path.stem, table)
 
 
@@ -149,12 +151,6 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
             f"metrics={list(recipe.metrics)} with whisper='none': words are heard by a recogniser, name one"
         )
     return recipe
-
-
-def _single(name: str, values: list[Any]) -> Any:
-    if len(values) != 1:
-        raise InputError(f"{name}={','.join(map(str, values))}: give one value")
-    return values[0]
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:

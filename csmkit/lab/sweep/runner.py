@@ -141,7 +141,8 @@ class _Run:
         """Run them; Ctrl-C and an error of writing end it once what is under way has ended."""
         waiting = deque(tasks(self._recipe, todo))
         running: dict[Future[list[Done]], tuple[list[Planned], float]] = {}
-        engine = self._options.start(self._recipe)
+        engine, limit_s = self._options.start(self._recipe), self._options.timeout_s
+        patience_s = None if limit_s is None else min(1.0, limit_s / 4)  # until the clock of each task is looked at
         try:
             while waiting or running:
                 room = engine.room(len(waiting) + len(running))
@@ -149,16 +150,11 @@ class _Run:
                     task = waiting.popleft()
                     running[engine.submit(task)] = (task, time.monotonic())
                 changes = [*running, *engine.starting]
-                for future in wait(changes, self._patience_s, return_when=FIRST_COMPLETED).done & running.keys():
+                for future in wait(changes, patience_s, return_when=FIRST_COMPLETED).done & running.keys():
                     waiting.extendleft(self._settle(engine, future, running.pop(future)[0], bar))
                 self._end_late(engine, running)
         finally:
             engine.close()
-
-    @property
-    def _patience_s(self) -> float | None:
-        """How long to wait before the clock of each task is looked at."""
-        return None if self._options.timeout_s is None else min(1.0, self._options.timeout_s / 4)
 
     def _end_late(self, engine: Engine, running: Mapping[Future[list[Done]], tuple[list[Planned], float]]) -> None:
         """End the workers of tasks that take too long. Their models are loaded anew, which may take a while."""

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
 
 from csmkit.asr.directory import resolve
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.turn_row import versions
 from csmkit.files.hub import find_voice, find_whisper
@@ -30,12 +31,10 @@ from csmkit.lab.sweep.recipe import Recipe
 from csmkit.lab.trials.batch import run_trials_together
 from csmkit.lab.trials.trial import Trial, TrialRun
 from csmkit.machine import checksum, environment
+from csmkit.speech.base import SpeechGenerator
+from csmkit.speech.generator import Generator
 from csmkit.speech.settings import Segment
 from csmkit.stack import Stack, find_models
-
-if TYPE_CHECKING:
-    from csmkit.asr.streaming import StreamingWhisperASR
-    from csmkit.speech.base import SpeechGenerator
 
 
 def origin() -> dict[str, Any]:
@@ -112,7 +111,8 @@ class Worker:
         self.generator: SpeechGenerator = self._stack.voice
         self._segments: dict[tuple[str, int, str], Segment] = {}
         self._warm: set[tuple[str, str]] = set()
-        self._origin = origin() | {"device": _device(self.generator)}
+        device = self.generator.model.device if isinstance(self.generator, Generator) else "cpu"
+        self._origin = origin() | {"device": str(device)}
 
     def run(self, trials: Sequence[Planned], timeout_s: float | None = None) -> list[Done]:
         """Run one trial, or several as a batch; whatever goes wrong is raised.
@@ -200,12 +200,6 @@ class Worker:
                 codes = frames.codes if frames.n_frames else None
             self._segments[key] = Segment(speaker, text, codes=codes)
         return self._segments[key]
-
-
-def _device(generator: SpeechGenerator) -> str:
-    from csmkit.speech.generator import Generator
-
-    return str(generator.model.device) if isinstance(generator, Generator) else "cpu"
 
 
 @lru_cache(maxsize=1)

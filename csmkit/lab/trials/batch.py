@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.errors import InputError
 from csmkit.lab.metrics.registry import USUAL, Measure
 from csmkit.lab.trials.decoding import codec_of, decoded
 from csmkit.lab.trials.trial import FINAL_TIMEOUT_S, Trial, TrialSettings, Utterance
+from csmkit.mimi.codecs import Codec
+from csmkit.speech.base import SpeechGenerator
 from csmkit.speech.batch import SpeechBatch
-from csmkit.speech.long_text import Page, Reading
+from csmkit.speech.long_text import Page, Reading, Speech
+from csmkit.speech.settings import Segment
 from csmkit.speech.streams import chunk_schedule
-
-if TYPE_CHECKING:
-    from csmkit.asr.streaming import StreamingWhisperASR
-    from csmkit.mimi.codecs import Codec
-    from csmkit.speech.base import SpeechGenerator
-    from csmkit.speech.long_text import Speech
-    from csmkit.speech.settings import Segment
 
 UNTIMED = tuple(name for name in USUAL if name != "latency")
 

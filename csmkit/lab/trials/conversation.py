@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.live.conversation import LiveConversation
 from csmkit.live.recorded import Conversation, Recording, SoundClock, converse
 from csmkit.live.turn_detector import TurnDetection, TurnDetector
 from csmkit.live.turn_times import moved_spans
-
-if TYPE_CHECKING:
-    from csmkit.asr.streaming import StreamingWhisperASR
-    from csmkit.llm.transformers import LLM
-    from csmkit.speech.base import SpeechGenerator
+from csmkit.llm.transformers import LLM
+from csmkit.speech.base import SpeechGenerator
 
 LEAD_S = 1.0  # silence before the first turn
 CUT_MS = 150.0  # a turn that is ended earlier than this before its true end is cut off

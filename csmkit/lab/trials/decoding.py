@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,12 +13,10 @@ from torch import Tensor
 import csmkit.plugins as plugins
 from csmkit.errors import InputError
 from csmkit.mimi.codecs import Codec, IndependentCodec, MimiCodec
+from csmkit.speech.base import SpeechGenerator
+from csmkit.speech.long_text import Speech
+from csmkit.speech.settings import Request
 from csmkit.speech.streams import FrameStream
-
-if TYPE_CHECKING:
-    from csmkit.speech.base import SpeechGenerator
-    from csmkit.speech.long_text import Speech
-    from csmkit.speech.settings import Request
 
 _codecs: WeakKeyDictionary[SpeechGenerator, dict[str, Codec]] = WeakKeyDictionary()
 

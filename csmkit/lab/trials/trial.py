@@ -8,13 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from csmkit.asr.streaming import StreamingWhisperASR
+from csmkit.asr.transcriber import Transcript
 from csmkit.audio import FRAME_SAMPLES, ONSET_MS, SAMPLE_RATE
 from csmkit.lab.metrics.levels import audible_onset_ms
 from csmkit.lab.metrics.registry import USUAL, Spoken, measured_columns
@@ -22,18 +24,13 @@ from csmkit.lab.metrics.waveforms import seams_between
 from csmkit.lab.metrics.words import words
 from csmkit.lab.trials.decoding import codec_of, decoded
 from csmkit.lab.trials.progress import bar_file
-from csmkit.speech.long_text import Page, speak_text
+from csmkit.mimi.codecs import Codec
+from csmkit.speech.base import SpeechGenerator
+from csmkit.speech.long_text import Page, Speech, speak_text
+from csmkit.speech.settings import Request, Segment
 from csmkit.speech.streams import INTERRUPTED, chunk_schedule
 from csmkit.text.passages import spoken_text
 from csmkit.timing import Arrivals
-
-if TYPE_CHECKING:
-    from csmkit.asr.streaming import StreamingWhisperASR
-    from csmkit.asr.transcriber import Transcript
-    from csmkit.mimi.codecs import Codec
-    from csmkit.speech.base import SpeechGenerator
-    from csmkit.speech.long_text import Speech
-    from csmkit.speech.settings import Request, Segment
 
 FINAL_TIMEOUT_S = 120.0
 
