@@ -23,26 +23,6 @@ Each leaf also inherits the builtin a caller would expect, so that ``except Valu
 Every message says what was given, what is allowed and what to do.
 """
 
-__all__ = [
-    "AudioFileError",
-    "CapacityError",
-    "CheckpointError",
-    "CheckpointNotFoundError",
-    "CheckpointWriteError",
-    "ContextOverflowError",
-    "CsmkitError",
-    "DeviceError",
-    "DeviceMemoryError",
-    "InputError",
-    "LanguageModelError",
-    "MissingDependencyError",
-    "NotFiniteError",
-    "PluginError",
-    "ResultsError",
-    "StateError",
-    "TranscriptionError",
-]
-
 
 class CsmkitError(Exception):
     """Base of every error csmkit raises on purpose."""

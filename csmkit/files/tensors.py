@@ -9,7 +9,7 @@ import json
 import pickle
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,31 +27,15 @@ ROUNDED_PREFIX = "csmkit."  # prefix of the tensors that `csmkit convert --to in
 _SESAME_MARKS = ("backbone.layers.", "audio_head", "codebook0_head.", "text_embeddings.", "audio_embeddings.")
 
 
-class TensorFiles(Protocol):
-    """Tensors by their names in the files.
-
-    Attributes:
-        names: names of all tensors.
-        paths: paths of the files they are in.
-    """
-
-    names: Collection[str]
-    paths: tuple[Path, ...]
-
-    def read(self, name: str) -> Tensor:
-        """One of `names`, in the file's dtype, on the CPU; CheckpointError if the file cannot be read."""
-        ...
-
-    def place(self, name: str) -> Path:
-        """The file that one of `names` is in."""
-        ...
-
-
-class SafetensorsFiles:
+class TensorFiles:
     """Tensors of one or several safetensors files.
 
     Args:
         file_of: path of the file that holds each tensor, by the tensor's name.
+
+    Attributes:
+        names: names of all tensors.
+        paths: paths of the files they are in.
     """
 
     def __init__(self, file_of: Mapping[str, Path]) -> None:
@@ -61,7 +45,7 @@ class SafetensorsFiles:
         self._open: dict[Path, Any] = {}
 
     def read(self, name: str) -> Tensor:
-        """As `TensorFiles.read`."""
+        """One of `names`, in the file's dtype, on the CPU; CheckpointError if the file cannot be read."""
         path = self.place(name)
         try:
             if path not in self._open:
@@ -71,11 +55,11 @@ class SafetensorsFiles:
             raise CheckpointError(f"{str(path)!r} has no readable {name!r} ({error}): fetch the file again") from error
 
     def place(self, name: str) -> Path:
-        """As `TensorFiles.place`."""
+        """The file that one of `names` is in."""
         return self._file_of[name]
 
 
-class PickledFile:
+class PickledFile(TensorFiles):
     """Tensors of a file that ``torch.save`` wrote, such as Sesame's ckpt.pt. Only tensors are unpickled, never code.
 
     Args:
@@ -87,16 +71,11 @@ class PickledFile:
 
     def __init__(self, path: Path) -> None:
         self._tensors = _unpickle(path)
-        self.names: Collection[str] = self._tensors.keys()
-        self.paths = (path,)
+        super().__init__(dict.fromkeys(self._tensors, path))
 
     def read(self, name: str) -> Tensor:
         """As `TensorFiles.read`."""
         return self._tensors[name]
-
-    def place(self, name: str) -> Path:
-        """As `TensorFiles.place`."""
-        return self.paths[0]
 
 
 def _unpickle(path: Path) -> dict[str, Tensor]:
@@ -174,7 +153,7 @@ def find_tensors(directory: Path, values: Mapping[str, Any]) -> tuple[str, Tenso
     for file_of in _indexed(directory, values):
         layout = layout_of(file_of.keys())
         if layout == TRANSFORMERS:
-            return layout, SafetensorsFiles(file_of)
+            return layout, TensorFiles(file_of)
         found[layout].update(file_of)
         listed.update(file_of.values())
     for path in _first_named(directory, WEIGHTS_NAME, "*.safetensors"):
@@ -182,7 +161,7 @@ def find_tensors(directory: Path, values: Mapping[str, Any]) -> tuple[str, Tenso
         found[layout_of(names)].update({name: path for name in names if name not in found[layout_of(names)]})
     for layout in (ROUNDED, *LAYOUTS):
         if found[layout]:
-            return layout, SafetensorsFiles(found[layout])
+            return layout, TensorFiles(found[layout])
     for path in _first_named(directory, PICKLE_NAME, "*.pt"):
         pickled = PickledFile(path)
         layout = layout_of(pickled.names)

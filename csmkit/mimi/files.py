@@ -19,7 +19,7 @@ from torch import Tensor
 
 from csmkit.errors import CheckpointError, CheckpointNotFoundError
 from csmkit.files.hub import MOSHI_PATTERN
-from csmkit.files.tensors import SafetensorsFiles, pairs_to_halves, read_index, read_json, tensor_names
+from csmkit.files.tensors import TensorFiles, pairs_to_halves, read_index, read_json, tensor_names
 from csmkit.mimi.config import MimiConfig
 
 CSM_PREFIX = "codec_model."  # prefix of the codec's tensors in a CSM checkpoint
@@ -70,7 +70,7 @@ class CodecFiles:
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
         self._file_of = {name: file for file in _weight_files(self.path) for name in tensor_names(file)}
-        self._files = SafetensorsFiles(self._file_of)
+        self._files = TensorFiles(self._file_of)
         self.prefix = CSM_PREFIX if any(name.startswith(CSM_PREFIX) for name in self._file_of) else ""
         if not any(name.startswith(f"{self.prefix}quantizer.") for name in self._file_of):
             raise CheckpointError(

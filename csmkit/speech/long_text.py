@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -15,10 +15,12 @@ from torch import Tensor
 from csmkit.audio import FRAME_MS
 from csmkit.closing import Closing
 from csmkit.errors import InputError
-from csmkit.speech.abilities import Abilities
 from csmkit.speech.settings import Request, Segment
 from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, MAX_LENGTH, REPETITION
 from csmkit.text.passages import cut_passages, shortened, unspeakable
+
+if TYPE_CHECKING:
+    from csmkit.speech.base import SpeechGenerator
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +39,6 @@ class Speech(Protocol):
     def codes(self) -> Tensor: ...
     def __next__(self) -> Tensor: ...
     def close(self) -> None: ...
-
-
-class Voice(Protocol):
-    """Speaks one passage at a time, as `SpeechGenerator` does."""
-
-    abilities: Abilities
-
-    def fit(self, request: Request, n_lead: int = 0) -> Request: ...
-    def speak(self, request: Request, schedule: Sequence[int]) -> Speech: ...
 
 
 Start = Callable[[Request, Sequence[int]], Speech]
@@ -111,7 +104,7 @@ class Reading:
         InputError: nothing of the text can be spoken.
     """
 
-    def __init__(self, generator: Voice, page: Page) -> None:
+    def __init__(self, generator: SpeechGenerator, page: Page) -> None:
         self.passages: list[Passage] = []
         self.finish_reason: str | None = None
         self._generator, self._page = generator, page
@@ -180,7 +173,7 @@ class Reading:
         return next((reason for reason in reasons if reason != END_OF_SPEECH), END_OF_SPEECH)
 
 
-def speak_text(generator: Voice, page: Page, schedule: Sequence[int], start: Start | None = None) -> Speech:
+def speak_text(generator: SpeechGenerator, page: Page, schedule: Sequence[int], start: Start | None = None) -> Speech:
     """Speak a text: numbers and signs in words, in as many generations as the voice needs for its length.
 
     Args:
@@ -216,7 +209,7 @@ class PassageStream(Closing, Reading, Iterator[Tensor]):
         schedule: frames of each chunk; the last number repeats.
     """
 
-    def __init__(self, generator: Voice, page: Page, start: Start, schedule: Sequence[int]) -> None:
+    def __init__(self, generator: SpeechGenerator, page: Page, start: Start, schedule: Sequence[int]) -> None:
         super().__init__(generator, page)
         self._start, self._schedule = start, schedule
         self._n_chunks = 0

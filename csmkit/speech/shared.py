@@ -80,17 +80,10 @@ class SharedGenerator(Closing, SpeechGenerator):
     def start(
         self, requests: Sequence[Request], schedules: Sequence[Sequence[int]], codec: Codec | None
     ) -> list[ScheduledUtterance]:
-        """Let requests join; never blocks.
-
-        Args:
-            requests: the texts to speak, with their settings.
-            schedules: a schedule for each request: the number of frames of each chunk that its listener gets.
-            codec: the generator's own, or None for codes alone. With another, the requests share passes of their own,
-                made when they are read.
+        """As `SpeechGenerator.start`; with the generator's codec, or None, they share the passes of all others.
 
         Raises:
             CapacityError: as many streams speak and wait as may.
-            ContextOverflowError: prompt and answer exceed the positions of the model.
             StateError: it is closed.
         """
         if codec is not None and codec is not self.codec:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 import torch
 
 from csmkit.codec import FrameDecoder
-from csmkit.csm.execution.static import StaticStep
+from csmkit.csm.execution.static import Recorder, StaticStep
 from csmkit.csm.model import CsmModel, Stacks
 from csmkit.errors import DeviceError
 
@@ -35,13 +35,13 @@ def graph_step(model: CsmModel, decoder: FrameDecoder | None, stacks: Stacks | N
     return StaticStep(model, decoder, CudaGraphs(model.device), N_AHEAD, stacks, N_WARM_UPS)
 
 
-class CudaGraphs:
+class CudaGraphs(Recorder):
     """Runs a function at its first call, records it as a CUDA graph at the second, and launches the graph from then on.
 
     The first call chooses kernels, and is made once for each key: over other buffers the function is recorded at once.
     A function that cannot be recorded is run each time, with one warning that gives the reason. All graphs share one
     memory pool: tensors that must survive a launch live in `FrameBuffers`, and launches run one after the other, also
-    where callers have different current streams. See `csmkit.csm.execution.static.Recorder`.
+    where callers have different current streams.
 
     Args:
         device: the CUDA device, with its index; it need not be the current device.

@@ -11,7 +11,6 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,30 +28,18 @@ SMALLEST_BUCKET = 16  # rows of a prompt; each longer bucket is twice as long
 SMALLEST_SPAN = 256  # cache rows that a frame attends to; each longer span is twice as long
 
 
-class Recorder(Protocol):
-    """Launches the operations of a frame."""
+class Recorder:
+    """Runs the operations of a frame each time; a subclass records them."""
 
     def run(self, recorded: dict[Hashable, object], key: Hashable, body: Callable[[], None]) -> None:
         """Run the operations of ``body``; a recording of them is stored in ``recorded`` under ``key``.
 
         Bodies of the same key have the same operations, over other buffers.
         """
-        ...
-
-    def wait(self) -> Callable[[], object]:
-        """Return a function that waits for everything launched so far."""
-        ...
-
-
-class Unrecorded:
-    """A recorder that runs the operations each time."""
-
-    def run(self, recorded: dict[Hashable, object], key: Hashable, body: Callable[[], None]) -> None:
-        """As `Recorder.run`."""
         body()
 
     def wait(self) -> Callable[[], object]:
-        """As `Recorder.wait`."""
+        """Return a function that waits for everything launched so far."""
         return lambda: None
 
 
@@ -120,7 +107,7 @@ class StaticStep:
         n_warm_ups: int = 1,
     ) -> None:
         self._model, self._decoder, self._stacks, self.n_ahead = model, decoder, stacks, n_ahead
-        self.recorder = recorder or Unrecorded()
+        self.recorder = recorder or Recorder()
         # Every stream has room for all positions. A prompt attends to the whole cache through a mask, because attention
         # over one length rounds in one way; a frame attends to the first rows of it, as many as are in use or up to
         # twice as many, and each such number is recorded once.
@@ -134,7 +121,7 @@ class StaticStep:
 
     def warm_up(self, n_streams: int) -> None:
         """As `Step.warm_up`: record prompts of every length, and frames of every batch size and length."""
-        if isinstance(self.recorder, Unrecorded):
+        if type(self.recorder) is Recorder:
             return
         for _ in range(self.n_warm_ups):
             for n_rows in _buckets(self._n_positions):
