@@ -112,11 +112,9 @@ class FrameDecoderState(Protocol):
 
     def restart(self) -> None:
         """Begin new streams in all rows."""
-        ...
 
     def load(self, other: Any, rows: Sequence[int], start: int = 0) -> None:
         """Copy these streams of another state of the same decoder into this one, to the rows from ``start`` on."""
-        ...
 
 
 class FrameDecoder(Protocol):
@@ -127,11 +125,9 @@ class FrameDecoder(Protocol):
 
     def new_state(self, batch: int) -> Any:
         """A `FrameDecoderState` of ``batch`` new streams."""
-        ...
 
     def __call__(self, codes: Tensor, state: Any) -> Tensor:
         """Decode ``(batch, n_codebooks, 1)`` int64 on the device to ``(batch, 1920)``; changes ``state`` in place."""
-        ...
 
 
 class Codec(ABC):

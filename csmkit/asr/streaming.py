@@ -58,11 +58,7 @@ class OneUtterance(ABC):
         return worker.put(utterance, samples)
 
     def finish(self) -> None:
-        """Mark the end of the sound. Returns at once; a second call changes nothing.
-
-        Raises:
-            StateError: nothing was started.
-        """
+        """Mark the end of the sound. Returns at once; raises StateError where nothing was started."""
         worker, utterance = self._present()
         worker.finish(utterance)
 

@@ -91,7 +91,6 @@ class Transcriber(Protocol):
             audio_16k: ``(samples,)`` float32 at 16 kHz, at most ``window_s`` long.
             final: False asks for a quick text, True for the best one.
         """
-        ...
 
 
 class FakeTranscriber:

@@ -220,11 +220,7 @@ class StreamingConversationalChatbot(Closing):
             return turn.delivered()[0]
 
     def reset(self) -> None:
-        """Remove every turn from the history and the context.
-
-        Raises:
-            StateError: another thread is reading a turn.
-        """
+        """Remove every turn from the history and the context; raises as `close`."""
         self._close_turn()
         self._last_turn = self._kept_turn = None
         self._conversation.clear()

@@ -57,8 +57,7 @@ class TransformerConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        names = ("dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "ffn_dim", "max_positions")
-        require_sizes({name: getattr(self, name) for name in names})
+        require_sizes(self, "dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "ffn_dim", "max_positions")
         if self.n_heads % self.n_kv_heads or self.head_dim % 2:
             raise CheckpointError(
                 f"{self.n_heads} heads of {self.head_dim} with {self.n_kv_heads} key-value heads: "
@@ -106,8 +105,7 @@ class CsmConfig:
     codebook_size: int
 
     def __post_init__(self) -> None:
-        names = ("text_vocab", "audio_vocab", "n_codebooks", "codebook_size")
-        require_sizes({name: getattr(self, name) for name in names})
+        require_sizes(self, "text_vocab", "audio_vocab", "n_codebooks", "codebook_size")
         if self.n_codebooks < 2 or not 1 < self.codebook_size <= self.audio_vocab:
             raise CheckpointError(
                 f"{self.n_codebooks} codebooks of {self.codebook_size} codes in a vocabulary of {self.audio_vocab}: "
@@ -157,9 +155,10 @@ class CsmConfig:
             ) from error
 
 
-def require_sizes(sizes: Mapping[str, object]) -> None:
-    """Raise CheckpointError unless all are integers of at least 1."""
-    for name, size in sizes.items():
+def require_sizes(config: object, *names: str) -> None:
+    """Raise CheckpointError unless these attributes are integers of at least 1."""
+    for name in names:
+        size = getattr(config, name)
         if not is_integer(size) or size < 1:
             raise CheckpointError(
                 f"config.json gives {name}={size!r}: sizes are integers of at least 1, fetch it again"

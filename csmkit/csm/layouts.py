@@ -109,11 +109,9 @@ class SesameSource(TransformersSource):
     layout = SESAME
 
     def stored_name(self, name: str) -> str:
-        """As `TransformersSource.stored_name`."""
         return sesame_name(name)
 
     def read(self, name: str, *shape: int) -> Tensor:
-        """As `TransformersSource.read`."""
         n_heads = rotated_heads(name, self._config)
         tensor = super().read(name, *shape)
         return tensor if n_heads is None else pairs_to_halves(tensor, n_heads)
@@ -128,7 +126,6 @@ class RoundedSource(TransformersSource):
     layout = ROUNDED
 
     def stored_name(self, name: str) -> str:
-        """As `TransformersSource.stored_name`."""
         return ROUNDED_PREFIX + name
 
 

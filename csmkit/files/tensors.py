@@ -74,7 +74,6 @@ class PickledFile(TensorFiles):
         super().__init__(dict.fromkeys(self._tensors, path))
 
     def read(self, name: str) -> Tensor:
-        """As `TensorFiles.read`."""
         return self._tensors[name]
 
 

@@ -23,7 +23,6 @@ class LLM(Protocol):
         Yields:
             Pieces of the answer, each as soon as it is written. Closing the generator stops the model within one token.
         """
-        ...
 
 
 class EchoLLM:

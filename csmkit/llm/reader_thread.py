@@ -10,13 +10,14 @@ from time import perf_counter
 
 from csmkit.errors import DeviceMemoryError, LanguageModelError
 
+DEPTH = 256  # largest number of waiting pieces
+
 
 class ReaderThread:
-    """Reads a stream of text pieces in a thread; a limited number of pieces may wait.
+    """Reads a stream of text pieces in a thread; while `DEPTH` pieces wait, the stream pauses.
 
     Args:
         start: returns the stream; called in the thread.
-        depth: largest number of waiting pieces; then the stream pauses.
         clock: returns the present time in seconds.
 
     Attributes:
@@ -26,17 +27,13 @@ class ReaderThread:
     """
 
     def __init__(
-        self,
-        start: Callable[[], Generator[str, None, None]],
-        depth: int = 256,
-        clock: Callable[[], float] = perf_counter,
+        self, start: Callable[[], Generator[str, None, None]], clock: Callable[[], float] = perf_counter
     ) -> None:
         self.started_at = clock()
         self.first_at: float | None = None
         self.ended_at: float | None = None
         self._start = start
         self._clock = clock
-        self._depth = depth
         self._pieces: deque[str] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -100,7 +97,7 @@ class ReaderThread:
     def _put(self, piece: str) -> bool:
         with self._changed:
             self.first_at = self.first_at or self._clock()
-            self._changed.wait_for(lambda: self._closed or len(self._pieces) < self._depth)
+            self._changed.wait_for(lambda: self._closed or len(self._pieces) < DEPTH)
             if not self._closed:
                 self._pieces.append(piece)
                 self._changed.notify_all()

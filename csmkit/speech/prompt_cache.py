@@ -28,12 +28,12 @@ class KeptBlock:
 class PrefixStore:
     """The cache rows of the turns of the last prompts. Streams copy from it and never write to it.
 
-    Args:
+    Attributes:
         n_prompts: number of prompts to keep, at least 1; turns that several begin with are kept once.
     """
 
-    def __init__(self, n_prompts: int = 1) -> None:
-        self.n_prompts = n_prompts
+    def __init__(self) -> None:
+        self.n_prompts = 1
         # The last one first; replaced as a whole, so that another thread reads the old ones or the new ones.
         self._kept: tuple[tuple[KeptBlock, ...], ...] = ()
 

@@ -28,19 +28,15 @@ class FrameMaker(Protocol):
 
     def open(self, request: Request, seed: int) -> Any:
         """Make a row for a request; nothing is computed yet."""
-        ...
 
     def prepare(self, row: Any) -> bool:
         """Read the next piece of a row's prompt; returns whether all of it is read."""
-        ...
 
     def make(self, rows: Sequence[Any]) -> list[Frame | End]:
         """Make the next frame of each of these rows. A row whose pass failed ends with the error."""
-        ...
 
     def close(self, rows: Iterable[Any]) -> None:
         """Free what these rows hold."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -317,9 +313,7 @@ class ScheduledUtterance:
             self._place.playing_s = self._scheduler.clock()
 
     def stop_soon(self) -> None:
-        """As `Scheduler.stop_soon`."""
         self._scheduler.stop_soon(self._place)
 
     def close(self) -> None:
-        """As `Scheduler.close`."""
         self._scheduler.close(self._place)

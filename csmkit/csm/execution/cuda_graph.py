@@ -59,7 +59,6 @@ class CudaGraphs(Recorder):
         self._has_warned = False
 
     def run(self, recorded: dict[Hashable, object], key: Hashable, body: Callable[[], None]) -> None:
-        """As `Recorder.run`."""
         with torch.cuda.device(self._device):
             if key not in self._were_run:
                 body()
@@ -74,7 +73,6 @@ class CudaGraphs(Recorder):
                 body()
 
     def wait(self) -> Callable[[], object]:
-        """As `Recorder.wait`."""
         with torch.cuda.device(self._device):
             event = torch.cuda.Event()
             event.record(torch.cuda.current_stream(self._device))

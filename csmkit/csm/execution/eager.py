@@ -38,13 +38,11 @@ class EagerStep:
 
     @torch.inference_mode()
     def next(self, state: CsmState) -> Made:
-        """As `Step.next`."""
         state.hidden = self._model.read_frame(state, self.advance(state, 1), self.stacks)
         return self.first(state)
 
     @torch.inference_mode()
     def first(self, state: CsmState, aloud: bool = False) -> Made:
-        """As `Step.first`."""
         noise = state.noise
         topk = noise.topk if noise.common_topk is None else noise.common_topk
         state.codes, finite = self._model.speak_frame(state, noise.draw(), topk, self._depth_spans, self.stacks)
@@ -52,7 +50,6 @@ class EagerStep:
 
     @torch.inference_mode()
     def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
-        """As `Step.read`."""
         device = self._model.device
         span = self.advance(state, tokens.shape[1])
         state.hidden = self._model.read_prompt(state, tokens.to(device), mask.to(device), span, stacks=self.stacks)
@@ -68,20 +65,15 @@ class EagerStep:
         return span
 
     def new_state(self, n_positions: int, noise: Noise) -> CsmState:
-        """As `Step.new_state`."""
         return self._model.new_state(n_positions, noise)
 
     def join(self, states: Sequence[CsmState]) -> CsmState:
-        """As `Step.join`."""
         return CsmState.join(states)
 
     def take(self, state: CsmState, rows: Sequence[int]) -> CsmState:
-        """As `Step.take`."""
         return state.take(rows)
 
-    def split(self, state: CsmState, rows: Sequence[int]) -> CsmState:
-        """As `Step.split`."""
-        return state.take(rows)
+    split = take  # streams with caches of their own are not copied
 
 
 def depth_spans(model: CsmModel) -> list[AttentionSpan]:

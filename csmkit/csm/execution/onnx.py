@@ -18,7 +18,6 @@ from torch import Tensor
 
 from csmkit.csm.execution.eager import EagerStep
 from csmkit.csm.execution.onnx_graph import Graph, head_graph, stack_graph
-from csmkit.csm.execution.step import Made
 from csmkit.csm.model import CsmModel, CsmState, Stacks
 from csmkit.csm.sampling import Noise
 from csmkit.csm.transformer import AttentionSpan, KvCache, StreamCaches, Transformer
@@ -33,6 +32,21 @@ except ImportError as error:
 _REFUSALS = (status.Fail, status.InvalidArgument, status.InvalidGraph, status.NotImplemented, status.RuntimeException)
 PROMPT_ROWS = 128  # positions of a prompt in one pass; the memory of a pass grows with them
 N_BOUND = 16  # caches whose addresses stay bound; a stream has one
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Keep torch to one thread: its others would wait in a loop on the cores that ONNX Runtime's threads need.
+
+    Between two calls of ONNX Runtime torch has little to do, and with two threads each a frame of CSM-1B took 1.3 to
+    1.8 times as long.
+    """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 class OnnxStep(EagerStep):
@@ -50,41 +64,15 @@ class OnnxStep(EagerStep):
         depth = OnnxStack(model.depth, model.config.n_codebooks)
         super().__init__(model, Stacks(backbone, depth, OnnxHeads(model)))
 
-    def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
-        """As `Step.read`."""
-        with one_torch_thread():
-            super().read(state, tokens, mask)
-
-    def first(self, state: CsmState, aloud: bool = False) -> Made:
-        """As `Step.first`."""
-        with one_torch_thread():
-            return super().first(state, aloud)
-
-    def next(self, state: CsmState) -> Made:
-        """As `Step.next`."""
-        with one_torch_thread():
-            return super().next(state)
+    read = one_torch_thread()(EagerStep.read)
+    first = one_torch_thread()(EagerStep.first)
+    next = one_torch_thread()(EagerStep.next)
 
     def new_state(self, n_positions: int, noise: Noise) -> CsmState:
         """As `Step.new_state`; the caches are float32, whatever the model's dtype."""
         state, config, like = super().new_state(n_positions, noise), self._model.config, torch.empty(0)
         backbone = KvCache.empty(config.backbone, 1, n_positions, like)
         return replace(state, backbone=backbone, depth=KvCache.empty(config.depth, 1, config.n_codebooks, like))
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Keep torch to one thread: its others would wait in a loop on the cores that ONNX Runtime's threads need.
-
-    Between two calls of ONNX Runtime torch has little to do, and with two threads each a frame of CSM-1B took 1.3 to
-    1.8 times as long.
-    """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 class OnnxStack:

@@ -76,14 +76,9 @@ class RowWeight(nn.Module):
         return KERNELS[self.kernel].multiply(x, self.weight)
 
 
-def arrange(model: CsmModel, timings: dict[Shape, dict[str, float]] | None = None) -> None:
-    """Change each big weight of a model on a CPU into the layout of its fastest kernel; small ones are not changed.
-
-    Args:
-        model: the model, whose weights are changed in place.
-        timings: the result of `measure`; None to measure now.
-    """
-    kernels = {shape: min(times, key=times.__getitem__) for shape, times in (timings or measure(model)).items()}
+def arrange(model: CsmModel) -> None:
+    """Change each big weight of a model on a CPU into the layout of its fastest kernel; small ones are not changed."""
+    kernels = {shape: min(times, key=times.__getitem__) for shape, times in measure(model).items()}
     for owner, name in rounded_places(model):
         weight = getattr(owner, name)
         if not isinstance(weight, Tensor) or kernels.get(tuple(weight.shape[-2:]), PLAIN) == PLAIN:

@@ -144,17 +144,14 @@ class StaticStep:
                 state.launched.clear()
 
     def new_state(self, n_positions: int, noise: Noise) -> BufferedState:
-        """As `Step.new_state`."""
         state = self._state([0])
         state.noise.load(0, noise, [0])
         return state
 
     def join(self, states: Sequence[BufferedState]) -> BufferedState:
-        """As `Step.join`."""
         return states[0] if len(states) == 1 else self._gather([(state, range(state.n_streams)) for state in states])
 
     def split(self, state: BufferedState, rows: Sequence[int]) -> BufferedState:
-        """As `Step.split`."""
         return self._gather([(state, rows)])
 
     def take(self, state: BufferedState, rows: Sequence[int]) -> BufferedState:
@@ -186,7 +183,6 @@ class StaticStep:
 
     @torch.inference_mode()
     def read(self, state: BufferedState, tokens: Tensor, mask: Tensor) -> None:
-        """As `Step.read`."""
         buffers = state.buffers
         start, n_rows = state.backbone.length, tokens.shape[1]
         bucket = max(SMALLEST_BUCKET, _power_of_two(n_rows))
@@ -202,7 +198,6 @@ class StaticStep:
 
     @torch.inference_mode()
     def first(self, state: BufferedState, aloud: bool = False) -> Made:
-        """As `Step.first`."""
         state.aloud = aloud and self._decoder is not None
         buffers, lengths = state.buffers, state.backbone.lengths
         with _damaged_by_errors(buffers):
@@ -214,7 +209,6 @@ class StaticStep:
 
     @torch.inference_mode()
     def next(self, state: BufferedState) -> Made:
-        """As `Step.next`."""
         while len(state.launched) <= self.n_ahead:
             self.launch(state)
         launched = state.launched.pop(0)

@@ -64,32 +64,24 @@ class Step(Protocol):
 
     def warm_up(self, n_streams: int) -> None:
         """Do what streams would have to wait for once, for batches of up to ``n_streams``."""
-        ...
 
     def new_state(self, n_positions: int, noise: Noise) -> CsmState:
         """Make the state of one stream, with room for ``n_positions`` positions of prompt and frames together."""
-        ...
 
     def join(self, states: Sequence[CsmState]) -> CsmState:
         """Continue the streams of several states as one batch: all before their first frame, or all after it."""
-        ...
 
     def take(self, state: CsmState, rows: Sequence[int]) -> CsmState:
         """Continue these streams alone, in this order; the others end, and ``state`` is not used any more."""
-        ...
 
     def split(self, state: CsmState, rows: Sequence[int]) -> CsmState:
         """Copy these streams to a state of their own, in this order; `take` then keeps the others of ``state``."""
-        ...
 
     def read(self, state: CsmState, tokens: Tensor, mask: Tensor) -> None:
         """Read rows of the prompt of one stream, ``(1, n_rows, slots)`` int64 and bool on the CPU."""
-        ...
 
     def first(self, state: CsmState, aloud: bool = False) -> Made:
         """Make the frame that follows the prompt; ``aloud`` where this frame and the next ones need their sound."""
-        ...
 
     def next(self, state: CsmState) -> Made:
         """Read the last frame and make the following one."""
-        ...
