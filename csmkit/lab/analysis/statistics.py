@@ -63,7 +63,6 @@ class Cells:
         values: ``(cells,)``, the median of a cell's rows, or their mean by weight.
         weights: ``(cells,)``, the sum of the weights; None where the figure is a median.
         places: index ``(cells,)`` of the value of each unit, one array a unit.
-        n_rows: number of rows that were measured.
     """
 
     values: np.ndarray

@@ -95,7 +95,6 @@ def plan_test(
         folder: results with rows and clips: a sweep with ``keep = "audio"``, or ``"clips"`` for a single text.
         axis: setting that is asked about; other axes have to be the same in the sounds of a question.
         values: two of it, as reports show them, such as "0.3" or "1-2-4-6"; for ``mushra`` the reference first.
-        listener: name or number, which determines the order.
 
     Raises:
         InputError: an unknown kind, axis or value, or no text and seed with a clip at each value.

@@ -24,16 +24,9 @@ _WIDE = {"layout": {"width": "330px", "max_width": "98%"}, "style": {"descriptio
 class Controls:
     """The fields of a job.
 
-    Args:
-        text: content of the text field at first.
-        preset: selected at first; None asks CSMKIT_PRESET and means pocket.
-
     Attributes:
         fields: the widgets by name: ``text``, ``preset``, ``speaker``, ``chunk_frames``, ``temperature``, ``topk``,
             ``seed``, ``max_audio_length_ms``, ``whisper``. "own" is the default of the checkpoint.
-
-    Raises:
-        InputError: an unknown preset.
     """
 
     def __init__(self, text: str = "good morning, how are you today?", preset: str | None = None) -> None:

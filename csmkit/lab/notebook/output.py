@@ -62,12 +62,7 @@ class Output:
             self._handle = display(self._bundle, raw=True, display_id=True)
 
     def show_audio(self, audio: np.ndarray, error: BaseException | None) -> None:
-        """Replace the widget by an audio control, and say once why.
-
-        Args:
-            audio: ``(samples,)`` float32 at 24 kHz.
-            error: what ended the sound early; None if nothing did.
-        """
+        """Replace the widget by an audio control, and say once why."""
         if not self.shows_audio and not self._embedded:
             self._reason = None if Output._explained else NO_ANSWER
             Output._explained = True
@@ -126,9 +121,6 @@ def latency_svg(arrivals: Arrivals) -> str:
 
     Args:
         arrivals: times and durations of the chunks so far; none draws empty axes.
-
-    Returns:
-        An ``<svg>`` whose title states the figures in words.
     """
     waits_ms = [(after - before) * 1000 for before, after in pairwise([0.0, *arrivals.times_s])]
     limits_ms = [duration_s * 1000 for duration_s in arrivals.durations_s[:-1]]

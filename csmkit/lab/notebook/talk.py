@@ -177,7 +177,6 @@ class Talk:
 
         Args:
             frame: ``(samples,)``, floating point or int16; 20 to 40 ms are usual.
-            rate: sample rate of the frame, in Hz; the same for all frames of a conversation.
             played_ms: how much of the present answer the listener has heard; None where that is not known.
         """
         with self._lock:

@@ -94,7 +94,6 @@ class PlayerWidget(anywidget.AnyWidget):
         """Block until the browser has sent a certain report.
 
         Args:
-            is_enough: takes a report, returns whether to end the wait.
             timeout: seconds at most; None for as long as it takes.
             lost_s: seconds without any report after which the browser counts as closed; None never does.
 

@@ -37,12 +37,9 @@ class Recipe:
         axes: name of each axis to its values, of which each is combined with each of the others.
         seeds: seeds of the noise; intervals are taken over texts and seeds.
         repeats: times each trial is run, for figures of time; the sound is the same each time.
-        metrics: plugins of kind ``metric``.
         keep: ``none`` of the sound, ``clips`` of the first text and seed at each point, or the ``audio`` of all trials.
         baseline: the value of each axis that the others are compared with.
         margins: column to the smallest difference that matters; other columns have the margins of the analysis.
-        voice: what `Generator.load` takes, in place of the preset's voice.
-        speech: plugin that speaks; one other than ``csm`` is made without arguments.
         asr: plugin that hears; ``whisper`` has the axis of that name.
         batch: most utterances spoken at once where no metric needs times.
         search: empty, or for a recipe with too many settings to run all: ``n_settings`` that are tried, and ``aims``,

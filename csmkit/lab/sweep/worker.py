@@ -56,12 +56,7 @@ def code_checksum() -> str:
 
 @dataclass(frozen=True)
 class Done:
-    """A trial that has run.
-
-    Attributes:
-        row: all but what only the sweep knows.
-        clip: ``(samples,)`` float32 at 24 kHz, if its sound is to be kept.
-    """
+    """A trial that has run."""
 
     row: dict[str, Any]
     clip: np.ndarray | None
@@ -124,13 +119,11 @@ class Worker:
         asr = self._recogniser(first.point["whisper"])
         contexts = [self._context(trial) for trial in trials]
         if recipe.times and (first.point["whisper"], first.point["codec"]) not in self._warm:
-            self._alone(first, asr, contexts[0])
+            self._alone(first, contexts[0], asr)
             self._warm.add((first.point["whisper"], first.point["codec"]))
         started, start = datetime.now(UTC), time.perf_counter()
         if recipe.times:
-            done = [
-                self._alone(trial, asr, context, timeout_s) for trial, context in zip(trials, contexts, strict=True)
-            ]
+            done = [self._alone(*one, asr, timeout_s) for one in zip(trials, contexts, strict=True)]
         else:
             texts, settings = [trial.text for trial in trials], [trial.settings for trial in trials]
             done = run_trials_together(self.generator, texts, settings, asr, contexts=contexts, metrics=recipe.metrics)
@@ -140,16 +133,13 @@ class Worker:
             "n_batch": len(trials),
             "process": os.getpid(),
         }
-        return [
-            self._done(trial, result, context, shared)
-            for trial, result, context in zip(trials, done, contexts, strict=True)
-        ]
+        return [self._done(*one, shared) for one in zip(trials, done, contexts, strict=True)]
 
     def _alone(
         self,
         trial: Planned,
-        asr: StreamingWhisperASR | None,
         context: Sequence[Segment],
+        asr: StreamingWhisperASR | None,
         timeout_s: float | None = None,
     ) -> Trial:
         limit = math.inf if timeout_s is None else time.perf_counter() + timeout_s

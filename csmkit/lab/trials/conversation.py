@@ -57,9 +57,6 @@ def speak_user_side(generator: SpeechGenerator, turns: Sequence[UserTurn], *, se
 
     Args:
         seed: seed of the first piece; each later piece takes the next seed.
-
-    Raises:
-        CsmkitError: as `SpeechGenerator.generate`.
     """
     parts, ends_s, n_samples = [_silence(LEAD_S)], [], len(_silence(LEAD_S))
     for turn in turns:
@@ -91,9 +88,6 @@ def hold_conversation(
         generator: answers; warm it up before.
         llm: the chatbot's language model, an object or a plugin's name.
         asr: recognises the user; it stays open.
-
-    Raises:
-        CsmkitError: a model failed.
     """
     clock = SoundClock()
     chatbot = StreamingConversationalChatbot(generator=generator, llm=llm, asr=False, clock=clock)

@@ -117,11 +117,10 @@ class Trial:
     def chunk_rows(self) -> list[dict[str, Any]]:
         """One row a chunk: the settings that were varied, and the columns of `chunk_rows`."""
         varied = {name: self.row[name] for name in ("chunk_frames", "codec", "seed", "text")}
+        timed = zip(self.arrivals.times_s, self.arrivals.durations_s, strict=True)
         return [
             {**varied, "chunk": index, "arrival_ms": time_s * 1000, "duration_ms": duration_s * 1000}
-            for index, (time_s, duration_s) in enumerate(
-                zip(self.arrivals.times_s, self.arrivals.durations_s, strict=True), start=1
-            )
+            for index, (time_s, duration_s) in enumerate(timed, start=1)
         ]
 
 
