@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from csmkit.errors import InputError
 from csmkit.speech.settings import Request, Segment
 from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, MAX_LENGTH, REPETITION
 from csmkit.text.passages import cut_passages, shortened, unspeakable
-
-if TYPE_CHECKING:
-    from csmkit.speech.base import SpeechGenerator
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +90,7 @@ class Reading:
     stops does not stop the text. Words without Latin letters are left out, with a warning in the log.
 
     Args:
-        generator: the voice; its `abilities` say how long a passage may be, and how many lead the next one.
+        generator: a `csmkit.speech.base.SpeechGenerator`; its `abilities` say how long a passage may be, and how many lead the next one.
         page: the text, and how it is spoken.
 
     Attributes:
@@ -104,7 +101,7 @@ class Reading:
         InputError: nothing of the text can be spoken.
     """
 
-    def __init__(self, generator: SpeechGenerator, page: Page) -> None:
+    def __init__(self, generator: Any, page: Page) -> None:
         self.passages: list[Passage] = []
         self.finish_reason: str | None = None
         self._generator, self._page = generator, page
@@ -173,7 +170,7 @@ class Reading:
         return next((reason for reason in reasons if reason != END_OF_SPEECH), END_OF_SPEECH)
 
 
-def speak_text(generator: SpeechGenerator, page: Page, schedule: Sequence[int], start: Start | None = None) -> Speech:
+def speak_text(generator: Any, page: Page, schedule: Sequence[int], start: Start | None = None) -> Speech:
     """Speak a text: numbers and signs in words, in as many generations as the voice needs for its length.
 
     Args:
@@ -209,7 +206,7 @@ class PassageStream(Closing, Reading, Iterator[Tensor]):
         schedule: frames of each chunk; the last number repeats.
     """
 
-    def __init__(self, generator: SpeechGenerator, page: Page, start: Start, schedule: Sequence[int]) -> None:
+    def __init__(self, generator: Any, page: Page, start: Start, schedule: Sequence[int]) -> None:
         super().__init__(generator, page)
         self._start, self._schedule = start, schedule
         self._n_chunks = 0

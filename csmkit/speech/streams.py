@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from torch import Tensor
 from csmkit.checks import is_integer
 from csmkit.closing import Closing
 from csmkit.errors import InputError
-
-if TYPE_CHECKING:
-    from csmkit.speech.scheduler import ScheduledUtterance
 
 # The values of ``finish_reason``
 END_OF_SPEECH = "end_of_speech"  # the model made the end frame
@@ -57,7 +54,7 @@ class End:
 class _Stream(Closing, Iterator[Tensor]):
     """Base of the streams of codes and of sound: one utterance, the frames taken of it, and its end."""
 
-    def __init__(self, utterance: ScheduledUtterance) -> None:
+    def __init__(self, utterance: Any) -> None:
         self._utterance = utterance
         self._taken: list[Frame] = []
         self._end: End | None = None
@@ -137,11 +134,11 @@ class SpeechStream(_Stream):
     nor in the codes.
 
     Args:
-        utterance: makes the frames, which have sound.
+        utterance: a `csmkit.speech.scheduler.ScheduledUtterance` whose frames have sound.
         schedule: number of frames of each chunk; the last number repeats.
     """
 
-    def __init__(self, utterance: ScheduledUtterance, schedule: Sequence[int]) -> None:
+    def __init__(self, utterance: Any, schedule: Sequence[int]) -> None:
         super().__init__(utterance)
         self._schedule = deque(schedule)
 
