@@ -90,7 +90,8 @@ class Reading:
     stops does not stop the text. Words without Latin letters are left out, with a warning in the log.
 
     Args:
-        generator: a `csmkit.speech.base.SpeechGenerator`; its `abilities` say how long a passage may be, and how many lead the next one.
+        generator: a `csmkit.speech.base.SpeechGenerator`; its `abilities` say how long a passage may be, and how many
+            lead the next one.
         page: the text, and how it is spoken.
 
     Attributes:
