@@ -14,9 +14,8 @@ from onnx import TensorProto, helper
 
 from csmkit.audio import SAMPLE_RATE
 from csmkit.errors import InputError
-from csmkit.live.end_of_turn import EndOfTurnModel
 from csmkit.live.turn_detector import TurnChange, TurnDetection, TurnDetector
-from csmkit.live.voice_activity import WINDOW_S, LoudnessActivity, SileroVoiceActivity
+from csmkit.live.voice_activity import WINDOW_S, EndOfTurnModel, LoudnessActivity, SileroVoiceActivity
 from csmkit.speech.generator import Generator
 
 FRAME = 480  # 20 ms
