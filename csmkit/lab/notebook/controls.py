@@ -9,6 +9,7 @@ import ipywidgets
 from csmkit.asr.directory import NAMES
 from csmkit.audio import FRAME_MS
 from csmkit.errors import InputError
+from csmkit.files.hub import DEFAULT_WHISPER
 from csmkit.lab.notebook.session import Job
 from csmkit.lab.trials.trial import TrialSettings
 from csmkit.speech.settings import Request
@@ -51,7 +52,7 @@ class Controls:
             "max_audio_length_ms": ipywidgets.IntSlider(
                 Request.max_audio_length_ms, min=500, max=30_000, step=500, description="at most (ms)", **_WIDE
             ),
-            "whisper": ipywidgets.Dropdown(options=[*NAMES, NONE], value="base.en", description="Whisper", **_WIDE),
+            "whisper": ipywidgets.Dropdown(options=[*NAMES, NONE], value=DEFAULT_WHISPER, description="Whisper", **_WIDE),
         }
         for name, widget in self.fields.items():
             widget.add_class(f"csmkit-studio-{name.replace('_', '-')}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from csmkit.asr.transcriber import Word
 from csmkit.errors import CsmkitError, StateError
+from csmkit.files.hub import DEFAULT_WHISPER
 from csmkit.lab.notebook.player import Player
 from csmkit.lab.notebook.recordings import Recording
 from csmkit.lab.trials.trial import TrialRun, TrialSettings
@@ -33,7 +34,7 @@ class Job:
 
     text: str
     settings: TrialSettings = field(default_factory=TrialSettings)
-    whisper: str | None = "base.en"
+    whisper: str | None = DEFAULT_WHISPER
     preset: str = "pocket"
 
 

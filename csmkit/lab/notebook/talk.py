@@ -18,6 +18,7 @@ from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE, as_mono, read
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import CsmkitError, StateError
+from csmkit.files.hub import DEFAULT_WHISPER
 from csmkit.lab.notebook.output import Output
 from csmkit.lab.notebook.player import ANSWER_S
 from csmkit.lab.notebook.talk_text import TalkText
@@ -95,7 +96,7 @@ class Talk:
         self,
         preset: str | None = None,
         *,
-        whisper: str = "base.en",
+        whisper: str = DEFAULT_WHISPER,
         detection: TurnDetection | None = None,
         chatbot: StreamingConversationalChatbot | None = None,
         asr: StreamingWhisperASR | None = None,
