@@ -52,7 +52,9 @@ class Controls:
             "max_audio_length_ms": ipywidgets.IntSlider(
                 Request.max_audio_length_ms, min=500, max=30_000, step=500, description="at most (ms)", **_WIDE
             ),
-            "whisper": ipywidgets.Dropdown(options=[*NAMES, NONE], value=DEFAULT_WHISPER, description="Whisper", **_WIDE),
+            "whisper": ipywidgets.Dropdown(
+                options=[*NAMES, NONE], value=DEFAULT_WHISPER, description="Whisper", **_WIDE
+            ),
         }
         for name, widget in self.fields.items():
             widget.add_class(f"csmkit-studio-{name.replace('_', '-')}")
