@@ -21,7 +21,7 @@ def memory(composer: Composer) -> Memory:
 
 def asked(memory: Memory, n_times: int = 60) -> list[Turn]:
     """The turns that ask for the first thing told, without corrections and guesses."""
-    turns = [memory._known(next(iter(memory.told.values()))) for _ in range(n_times)]
+    turns = [memory.ask_told(next(iter(memory.told.values()))) for _ in range(n_times)]
     assert {turn.topic for turn in turns} == {"known"}
     return turns
 
@@ -76,7 +76,7 @@ def test_a_correction_replaces_what_was_told(memory: Memory):
     memory.tell("name")
     fact = memory.told["name", ""]
     old = fact.bound["it"]
-    turn = memory._fix(fact)
+    turn = memory.correct(fact)
     new = fact.bound["it"]
     assert new != old and new in turn.user and new.title() in turn.answer.title()
     assert all(old.title() not in asking.answer.split(".")[0].split() for asking in asked(memory))
@@ -87,13 +87,13 @@ def test_a_wrong_guess_is_denied_and_a_right_one_confirmed(memory: Memory):
     fact = memory.told["job", ""]
     fact.bound["it"] = "keeper of bees"
     for _ in range(30):
-        turn = memory._check(fact)
+        turn = memory.ask_to_confirm(fact)
         assert turn.answer.startswith("yes" if fact.bound["it"] in turn.user else "no"), turn
 
 
 def test_what_was_not_told_is_honestly_unknown(composer: Composer):
     memory = Talk(composer).memory
-    turns = [memory._unknown() for _ in range(300)]
+    turns = [memory.ask_untold() for _ in range(300)]
     words = ("haven't told me", "don't know", "don't remember")
     assert {turn.topic for turn in turns} == {"unknown"}
     assert all(any(word in turn.answer for word in words) for turn in turns)
@@ -105,7 +105,7 @@ def test_other_words_of_the_user_that_may_have_told_it_are_never_answered_by_not
     assert "study" in memory.unsure
     asks = composed = 0
     for _ in range(300):
-        turn = memory._unknown()
+        turn = memory.ask_untold()
         composed += 1
         asks += "study" in turn.user
     assert composed == 300 and asks == 0
@@ -127,5 +127,5 @@ def test_things_of_the_same_kind_are_kept_apart_by_whose_they_are(composer: Comp
         facts = list(memory.told.values())
     assert len({key_of(fact.memory, fact.bound) for fact in facts}) == 3
     for fact in facts:
-        turn = memory._known(fact)
+        turn = memory.ask_told(fact)
         assert fact.spoken["it"] in turn.answer and fact.bound["relation"] in turn.user

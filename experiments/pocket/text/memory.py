@@ -112,11 +112,11 @@ class Memory:
         if facts and (oldest or self.rng.random() < KNOWN_SHARE):
             fact = self.rng.choice(facts)
             if draw < ALL_SHARE + FIX_SHARE and fact.memory["fix"] and not oldest:
-                return self._fix(fact)
+                return self.correct(fact)
             if draw > 1 - CHECK_SHARE and fact.memory["check"]:
-                return self._check(fact)
-            return self._known(fact)
-        return self._unknown()
+                return self.ask_to_confirm(fact)
+            return self.ask_told(fact)
+        return self.ask_untold()
 
     def _untold(self) -> str:
         told = {name for name, _ in self.told}
@@ -160,12 +160,13 @@ class Memory:
         fact = self._keep(memory, bound)
         return Turn(memory.name, user, self.filler.fill(self.rng.choice(memory["a"]), fact.spoken))
 
-    def _known(self, fact: Fact) -> Turn:
+    def ask_told(self, fact: Fact) -> Turn:
+        """A question for what was told, and the answer."""
         ask, known = self._facet(fact.memory, alone=self._count(fact.memory) == 1)
         user = self.filler.fill(self.phrase(ask), self._in_other_words(fact))
         return Turn("known", user, self.filler.fill(self.rng.choice(known), fact.spoken))
 
-    def _unknown(self) -> Turn:
+    def ask_untold(self) -> Turn:
         """A question for what was not told; for everything where nothing else is left."""
         for _ in range(20):
             memory = self.memories[self.rng.choice([*self.memories, "name", "job", "study"])]
@@ -199,14 +200,16 @@ class Memory:
                 return {**bound, fact.memory["of"][0]: self.rng.choice(others.split(","))}
         return bound
 
-    def _fix(self, fact: Fact) -> Turn:
+    def correct(self, fact: Fact) -> Turn:
+        """The user corrects what was told; the new word is remembered."""
         memory, old = fact.memory, fact.bound["it"]
         bound = {**fact.bound, "it": self._drawn(memory)["it"], "old": old}
         user = self.filler.fill(self.phrase(memory["fix"]), bound)
         fact.bound["it"] = bound["it"]
         return Turn(memory.name, user, self.filler.fill(self.rng.choice(memory["fixed"]), fact.spoken))
 
-    def _check(self, fact: Fact) -> Turn:
+    def ask_to_confirm(self, fact: Fact) -> Turn:
+        """The user guesses what was told, rightly or wrongly, and the answer says which."""
         memory, right = fact.memory, self.rng.random() < 0.5
         said = fact.bound["it"] if right else self._drawn(memory)["it"]
         checked = Fact(memory, {**fact.bound, "said": said})
