@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from csmkit.errors import AudioFileError, InputError
 if TYPE_CHECKING:
     import torch
 
-    Waveform = np.ndarray | torch.Tensor | Sequence[float]
+Waveform: TypeAlias = "np.ndarray | torch.Tensor | Sequence[float]"
 
 SAMPLE_RATE = 24_000  # Hz, Mimi's rate
 FRAME_RATE = 12.5  # codec frames a second

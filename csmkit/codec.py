@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
+from csmkit.audio import Waveform
 from csmkit.errors import InputError, PluginError
 from csmkit.plugins import load as load_plugin
-
-if TYPE_CHECKING:
-    from csmkit.audio import Waveform
 
 
 class CodecStream(ABC):

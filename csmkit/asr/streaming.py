@@ -9,18 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from csmkit.asr.transcriber import Transcriber, Transcript
 from csmkit.asr.utterance import Pass, Utterance
 from csmkit.asr.worker import Worker
-from csmkit.audio import SAMPLE_RATE, as_mono
+from csmkit.audio import SAMPLE_RATE, Waveform, as_mono
 from csmkit.closing import Closing
 from csmkit.errors import InputError, StateError
 from csmkit.files.hub import DEFAULT_WHISPER
-
-if TYPE_CHECKING:
-    from csmkit.audio import Waveform
 
 log = logging.getLogger(__name__)
 

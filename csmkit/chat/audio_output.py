@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from csmkit.audio import FRAME_MS, ONSET_MS, SAMPLE_RATE, WavWriter, audible_windows, first_audible
 from csmkit.chat.events import Event, TurnClock
@@ -14,9 +14,6 @@ from csmkit.chat.settings import TurnOptions
 from csmkit.chat.speaking import SpokenClause
 from csmkit.chat.transcription import TurnTranscription
 from csmkit.timing import Arrivals, Prebuffer
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class AudioOutput:

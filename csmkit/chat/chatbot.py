@@ -10,10 +10,12 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from csmkit.asr.streaming import StreamingWhisperASR
-from csmkit.audio import SAMPLE_RATE, WavWriter, as_mono, read, resample
+from csmkit.audio import SAMPLE_RATE, Waveform, WavWriter, as_mono, read, resample
 from csmkit.chat.conversation import Conversation, load_conversation, save_conversation
 from csmkit.chat.events import Event
 from csmkit.chat.settings import TurnOptions, turn_options
@@ -22,13 +24,8 @@ from csmkit.checks import is_finite
 from csmkit.closing import Closing
 from csmkit.errors import InputError, StateError
 from csmkit.llm.contract import LLM, Message
+from csmkit.speech.base import SpeechGenerator
 from csmkit.stack import Models, Stack, find_models, load_language_model, load_recogniser, load_voice, timed
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from csmkit.audio import Waveform
-    from csmkit.speech.base import SpeechGenerator
 
 
 class StreamingConversationalChatbot(Closing):

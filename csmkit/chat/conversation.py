@@ -7,20 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from torch import Tensor
+
+from csmkit.chat.settings import TurnOptions
+from csmkit.codec import Codec
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, InputError
 from csmkit.llm.contract import Message
 from csmkit.speech.settings import Segment
 from csmkit.text.markup import speakable
 from csmkit.text.normalize import in_words
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    from csmkit.chat.settings import TurnOptions
-    from csmkit.codec import Codec
 
 TEXT_NAME, SOUND_NAME = "conversation.json", "sound.safetensors"
 FORMAT = 1

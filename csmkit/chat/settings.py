@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from csmkit.checks import is_finite, is_integer
 from csmkit.errors import InputError
-from csmkit.speech.settings import SpeechSettings, check_speaker
+from csmkit.speech.settings import Segment, SpeechSettings, check_speaker
 from csmkit.stack import PRESETS, SPOKEN_STYLE, Models, find_models
 from csmkit.timing import Hold
-
-if TYPE_CHECKING:
-    from csmkit.speech.settings import Segment
 
 __all__ = [
     "PRESETS", "SPOKEN_STYLE", "ChatModels", "TurnOptions", "chat_models", "turn_options",

@@ -7,20 +7,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
 
 from csmkit.audio import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 from csmkit.chat.conversation import Conversation
 from csmkit.chat.events import TurnClock
 from csmkit.chat.settings import TurnOptions
+from csmkit.speech.base import SpeechGenerator
 from csmkit.speech.long_text import LETTERS_PER_S
-from csmkit.speech.settings import Segment, SpeechSettings
+from csmkit.speech.settings import Request, Segment, SpeechSettings
 from csmkit.speech.streams import INTERRUPTED, REPETITION, SpeechStream
 from csmkit.text.clauses import Clause, spoken_part
-
-if TYPE_CHECKING:
-    from csmkit.speech.base import SpeechGenerator
-    from csmkit.speech.settings import Request
 
 _SPEECH_SETTINGS = [field.name for field in fields(SpeechSettings)]
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
 
 from csmkit.asr.streaming import StreamingWhisperASR, TranscriptionStream
 from csmkit.asr.transcriber import Transcript
 from csmkit.asr.utterance import Pass
 from csmkit.errors import CsmkitError, StateError, TranscriptionError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,13 +21,11 @@ from csmkit.chat.speaking import ClauseSpeaker
 from csmkit.chat.transcription import TurnTranscription
 from csmkit.chat.turn_row import TurnRecord, turn_metrics, turn_notes, turn_spans
 from csmkit.llm.contract import LLM
+from csmkit.speech.base import SpeechGenerator
 from csmkit.speech.generator import Segment
 from csmkit.speech.long_text import LETTERS_PER_S
 from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, NOTHING_HEARD
 from csmkit.text.clauses import Clause, ClauseSplitter
-
-if TYPE_CHECKING:
-    from csmkit.speech.base import SpeechGenerator
 
 _JOIN_S = 1.0  # a language model stops within one token; the thread of one that hangs is not waited for longer
 

@@ -8,22 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 import csmkit.plugins as plugins
 from csmkit.asr.utterance import Utterance
+from csmkit.chat.answer import AnswerText
+from csmkit.chat.audio_output import AudioOutput
+from csmkit.chat.events import Metric, Span, TurnClock
+from csmkit.chat.speaking import SpokenClause
+from csmkit.chat.transcription import TurnTranscription
 from csmkit.errors import MissingDependencyError
 from csmkit.machine import PACKAGES, installed
 from csmkit.version import __version__
-
-if TYPE_CHECKING:
-    from csmkit.chat.answer import AnswerText
-    from csmkit.chat.audio_output import AudioOutput
-    from csmkit.chat.events import Metric, Span, TurnClock
-    from csmkit.chat.speaking import SpokenClause
-    from csmkit.chat.transcription import TurnTranscription
 
 
 @dataclass(frozen=True)

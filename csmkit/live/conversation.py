@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from csmkit.asr.streaming import StreamingWhisperASR
-from csmkit.audio import as_mono
+from csmkit.audio import Waveform, as_mono
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import CsmkitError, InputError, StateError, TranscriptionError
 from csmkit.live.answer import Answer, State
@@ -19,9 +19,6 @@ from csmkit.live.events import LiveEvent
 from csmkit.live.turn_detector import TurnChange, TurnDetector
 from csmkit.live.turn_times import TurnTimes, moved_spans
 from csmkit.live.user_turn import UserTurn
-
-if TYPE_CHECKING:
-    from csmkit.audio import Waveform
 
 _REPORT_S = 0.5  # within this time a listener reports that it has stopped
 _IDLE_S = 0.5  # how often the answering thread checks whether to end

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE, as_mono
+from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE, Waveform, as_mono
 from csmkit.codec import BatchOfRows, Codec, CodecBatch, CodecStream, FrameDecoder
 from csmkit.errors import CheckpointError
 from csmkit.machine import n_cores
@@ -28,8 +28,6 @@ from csmkit.mimi.files import CodecFiles
 
 if TYPE_CHECKING:
     from transformers import MimiModel
-
-    from csmkit.audio import Waveform
 
 ROWS_OF_A_THREAD = 4  # fewer rows are decoded faster in one pass than by two threads
 

@@ -6,25 +6,22 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import SAMPLE_RATE
 from csmkit.chat.settings import TurnOptions, turn_options
 from csmkit.errors import AudioFileError, InputError
+from csmkit.live.voice_activity import VoiceActivity
+from csmkit.llm.contract import LLM
 from csmkit.serve.errors import RequestError, invalid
 from csmkit.serve.settings import Limits
+from csmkit.speech.base import SpeechGenerator
+from csmkit.speech.settings import Segment
 from csmkit.speech.shared import SharedGenerator
 from csmkit.speech.speaker_prompt import voice_prompt
 from csmkit.stack import VoiceLoading, find_models, load_language_model, load_recogniser, load_voice
-
-if TYPE_CHECKING:
-    from csmkit.asr.streaming import StreamingWhisperASR
-    from csmkit.live.voice_activity import VoiceActivity
-    from csmkit.llm.transformers import LLM
-    from csmkit.speech.base import SpeechGenerator
-    from csmkit.speech.settings import Segment
 
 USUAL_NAMES = {
     "speech": ("csm", "tts-1"),
@@ -180,8 +177,6 @@ class ModelChoice(VoiceLoading):
         Raises:
             CsmkitError: a model cannot be loaded; the leaf says why.
         """
-        from csmkit.asr.streaming import StreamingWhisperASR
-
         chosen = find_models(self.preset)
         speech = self.speech or chosen.speech
         # A passage may begin before the previous one has left its row, so as many may wait as may speak.

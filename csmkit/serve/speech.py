@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,14 +16,12 @@ from csmkit.audio import SAMPLE_RATE
 from csmkit.checks import is_finite, is_integer
 from csmkit.serve.errors import RequestError, check_choice, check_names, invalid
 from csmkit.serve.feed import Feed
+from csmkit.serve.models import ServedModels
+from csmkit.serve.service import Service
 from csmkit.serve.sound_formats import MEDIA_TYPES, new_encoder
+from csmkit.speech.base import SpeechGenerator
 from csmkit.speech.long_text import Page, Reading, Speech, speak_text
 from csmkit.speech.streams import chunk_schedule
-
-if TYPE_CHECKING:
-    from csmkit.serve.models import ServedModels
-    from csmkit.serve.service import Service
-    from csmkit.speech.base import SpeechGenerator
 
 FIRST_CHUNKS = (1, 1, 1, 2, 2, 3, 4, 6)  # frames: each chunk plays while the next is made, at up to 60 ms a frame
 FIELDS = (

@@ -6,19 +6,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from csmkit.asr.streaming import TranscriptionStream
+from csmkit.asr.transcriber import Transcript
 from csmkit.audio import SAMPLE_RATE
 from csmkit.serve.errors import check_choice, check_names, invalid
 from csmkit.serve.feed import Feed
+from csmkit.serve.service import Service
 from csmkit.serve.speech import event
-
-if TYPE_CHECKING:
-    from csmkit.asr.streaming import TranscriptionStream
-    from csmkit.asr.transcriber import Transcript
-    from csmkit.serve.service import Service
 
 IGNORED = ("prompt", "temperature", "timestamp_granularities[]")  # hints; other fields would change the answer
 FIELDS = ("file", "language", "model", *IGNORED, "response_format", "stream")

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from csmkit.audio import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE, resample
+from csmkit.audio import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE, Waveform, resample
 from csmkit.checks import is_finite, is_integer
 from csmkit.csm.config import Sampling
 from csmkit.errors import InputError
 from csmkit.speech.guards import ORDINARY, Guards, whole_frames
 from csmkit.speech.streams import chunk_schedule
-
-if TYPE_CHECKING:
-    from csmkit.audio import Waveform
 
 __all__ = ["Request", "Sampling", "Segment", "SpeechSettings", "check_context", "check_speaker", "check_text"]
 

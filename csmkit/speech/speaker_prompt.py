@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from os import PathLike
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csmkit.audio import QUIET_DBFS, SAMPLE_RATE, read, resample, window_rms
+from csmkit.audio import QUIET_DBFS, SAMPLE_RATE, Waveform, read, resample, window_rms
 from csmkit.errors import InputError
 from csmkit.speech.settings import Segment
-
-if TYPE_CHECKING:
-    from csmkit.audio import Waveform
 
 MOST_S = 30.0  # of sound: 375 of the 2 048 positions of CSM-1B, which more would take from the conversation
 _MARGIN_SAMPLES = 1_920  # 80 ms of silence stay at either end

@@ -6,16 +6,14 @@ import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from csmkit.audio import FRAME_SAMPLES, SAMPLE_RATE
+from csmkit.chat.events import Event
 from csmkit.serve.realtime.items import message
 from csmkit.serve.sound_formats import pcm16
 from csmkit.speech.streams import INTERRUPTED
-
-if TYPE_CHECKING:
-    from csmkit.chat.events import Event
 
 Send = Callable[..., Awaitable[None]]
 SHOWN = ("ttfa_ms", "ttfa_audible_ms", "llm_ttft_ms", "rtf", "audio_s", "max_underrun_ms", "finish_reason")

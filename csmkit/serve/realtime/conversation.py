@@ -9,7 +9,7 @@ import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -18,19 +18,17 @@ from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import CsmkitError
 from csmkit.live.turn_detector import TurnChange
 from csmkit.live.voice_activity import level_dbfs
+from csmkit.llm.contract import LLM, Message
 from csmkit.serve.errors import RequestError, as_request_error, invalid
 from csmkit.serve.feed import Feed
 from csmkit.serve.realtime.answer import Answer, new_id
 from csmkit.serve.realtime.hearing import Hearing, SpokenTurn
 from csmkit.serve.realtime.items import Items, spoken_item, user_text, written_item
 from csmkit.serve.realtime.settings import Settings
+from csmkit.serve.service import Service
 from csmkit.serve.sound_formats import from_pcm16
 from csmkit.serve.speech import FIRST_CHUNKS
 from csmkit.serve.transcriptions import usage
-
-if TYPE_CHECKING:
-    from csmkit.llm.transformers import LLM, Message
-    from csmkit.serve.service import Service
 
 N_AHEAD = 8  # events of a turn that may wait for the client
 BURST_S = 5.0  # so many seconds' worth of messages may come at once
@@ -52,7 +50,7 @@ class InstructedLLM:
         self.instructions = ""
 
     def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
-        """As `csmkit.llm.transformers.LLM.stream`."""
+        """As `csmkit.llm.contract.LLM.stream`."""
         system = [{"role": "system", "content": self.instructions}] if self.instructions else []
         return self._llm.stream([*system, *messages])
 

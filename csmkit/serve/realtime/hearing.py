@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from csmkit.asr.streaming import StreamingWhisperASR, TranscriptionStream
 from csmkit.audio import SAMPLE_RATE
 from csmkit.live.turn_detector import TurnChange, TurnDetection, TurnDetector
+from csmkit.live.voice_activity import VoiceActivity
 from csmkit.serve.errors import RequestError
-
-if TYPE_CHECKING:
-    from csmkit.asr.streaming import StreamingWhisperASR, TranscriptionStream
-    from csmkit.live.voice_activity import VoiceActivity
 
 
 @dataclass
