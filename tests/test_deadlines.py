@@ -112,9 +112,10 @@ class Listener:
     def _fill_chunk(self) -> bool:
         size = SCHEDULE[min(self.n_chunks, len(SCHEDULE) - 1)]
         while len(self.chunk) < size and not self.is_over:
-            if not self.utterance.n_ready:
+            scheduler, place = self.utterance
+            if place.made.empty():
                 return False
-            item = self.utterance.take()
+            item = scheduler.take(place)
             self.is_over = isinstance(item, End)
             if isinstance(item, Frame):
                 self.chunk.append(item)
@@ -124,7 +125,7 @@ class Listener:
         if self.free_s is None:
             self.first_s, self.free_s = now_s - self.began_s, now_s
             actual_s, machine.now_s = machine.now_s, now_s
-            self.utterance.playing()
+            self.utterance.scheduler.playing(self.utterance.place)
             machine.now_s = actual_s
         self.n_late += now_s > self.free_s + 1e-9
         self.due_s = max(self.free_s, now_s)

@@ -11,8 +11,7 @@ from csmkit.cli.loudspeaker import find_loudspeaker
 from csmkit.cli.options import ModelOptions, OutputOptions, SpeechOptions
 
 if TYPE_CHECKING:
-    from csmkit.speech.long_text import PassageStream
-    from csmkit.speech.streams import SpeechStream
+    from csmkit.speech.long_text import Speech
 
 
 def say(
@@ -39,7 +38,7 @@ def say(
     arrivals, start = Arrivals(), time.perf_counter()
     request = generator.request(text, context=context, **given)
     if settings.raw_text:
-        stream: SpeechStream | PassageStream = generator.speak(request, settings.schedule)
+        stream: Speech = generator.speak(request, settings.schedule)
     else:
         stream = speak_text(generator, Page(request, each_ms=speech.max_audio_ms or 0), settings.schedule)
     with find_loudspeaker(play, console) as speaker, WavWriter(save) as wav, stream:

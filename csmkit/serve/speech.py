@@ -21,7 +21,7 @@ from csmkit.serve.service import Service
 from csmkit.serve.sound_formats import MEDIA_TYPES, new_encoder
 from csmkit.speech.base import SpeechGenerator
 from csmkit.speech.long_text import Page, Reading, Speech, speak_text
-from csmkit.speech.streams import chunk_schedule
+from csmkit.speech.settings import chunk_schedule
 
 FIRST_CHUNKS = (1, 1, 1, 2, 2, 3, 4, 6)  # frames: each chunk plays while the next is made, at up to 60 ms a frame
 FIELDS = (
@@ -66,8 +66,7 @@ class SpeechRequest:
     @property
     def n_frames(self) -> int:
         """Frames made so far."""
-        codes = None if self._stream is None else self._stream.codes
-        return 0 if codes is None or not codes.numel() else codes.shape[1]
+        return 0 if self._stream is None else self._stream.n_frames
 
     def sound(self) -> Generator[np.ndarray, None, None]:
         """Speak the text, in chunks ``(samples,)`` float32 at 24 kHz; raises what `speak_text` does."""
@@ -82,7 +81,7 @@ class SpeechRequest:
         """End after the frame that is being made; never blocks, from any thread, also before the stream exists."""
         self._stopped = True
         if (stream := self._stream) is not None:
-            getattr(stream, "stop_soon", stream.close)()
+            stream.stop_soon()
 
 
 def parse(body: Mapping[str, Any], models: ServedModels, max_chars: int) -> SpeechRequest:

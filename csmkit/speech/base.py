@@ -18,19 +18,12 @@ from csmkit.csm.config import Sampling
 from csmkit.errors import DeviceError, DeviceMemoryError, InputError
 from csmkit.speech.abilities import Abilities
 from csmkit.speech.batch import SpeechBatch
+from csmkit.speech.frames import END_OF_SPEECH, INTERRUPTED, End, Frame
 from csmkit.speech.guards import Guards
-from csmkit.speech.long_text import Page, PassageStream, speak_text
+from csmkit.speech.long_text import Page, Speech, speak_text
 from csmkit.speech.scheduler import FrameMaker, ScheduledUtterance, Scheduler
-from csmkit.speech.settings import Request, Segment, SpeechSettings, check_speaker
-from csmkit.speech.streams import (
-    END_OF_SPEECH,
-    INTERRUPTED,
-    End,
-    Frame,
-    FrameStream,
-    SpeechStream,
-    chunk_schedule,
-)
+from csmkit.speech.settings import Request, Segment, SpeechSettings, check_speaker, chunk_schedule
+from csmkit.speech.streams import FrameStream, SpeechStream
 
 
 class SpeechGenerator(ABC):
@@ -184,7 +177,7 @@ class SpeechGenerator(ABC):
         seed: int | None = SpeechSettings.seed,
         guards: Guards | None = SpeechSettings.guards,
         raw_text: bool = SpeechSettings.raw_text,
-    ) -> SpeechStream | PassageStream:
+    ) -> Speech:
         """Speak, as chunks of sound.
 
         Numbers and signs are spoken in words. A text longer than the voice carries in one generation, see

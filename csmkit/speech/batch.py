@@ -19,10 +19,11 @@ from csmkit.csm.execution.step import Made, Step
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.sampling import Noise
 from csmkit.errors import DeviceMemoryError, NotFiniteError
+from csmkit.speech.frames import END_OF_SPEECH, INTERRUPTED, End, Frame
 from csmkit.speech.prompt import Block, PromptBuilder
 from csmkit.speech.prompt_cache import KeptBlock, PrefixStore
 from csmkit.speech.settings import Request
-from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, End, Frame, SpeechStream
+from csmkit.speech.streams import SpeechStream
 
 
 class Engine(NamedTuple):

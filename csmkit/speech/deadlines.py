@@ -12,9 +12,9 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from csmkit.audio import FRAME_MS
+from csmkit.speech.frames import INTERRUPTED, MAX_LENGTH, End, Frame
 from csmkit.speech.guards import GuardMonitor
 from csmkit.speech.settings import Request
-from csmkit.speech.streams import INTERRUPTED, MAX_LENGTH, End, Frame
 
 FRAME_S = FRAME_MS / 1000
 FORGETTING = 0.98  # a pass counts half as much as one 34 passes later

@@ -12,7 +12,7 @@ from torch import Tensor
 from csmkit.audio import FRAME_MS, QUIET_DBFS, amplitude
 from csmkit.checks import is_finite, is_integer
 from csmkit.errors import InputError
-from csmkit.speech.streams import MAX_LENGTH, REPETITION, SILENCE, Frame
+from csmkit.speech.frames import MAX_LENGTH, REPETITION, SILENCE, Frame
 
 _LETTERS_A_WORD = 6  # five and a space, the usual average of English
 _PLAIN_MARKS = set(" .,;:!?'\"()-–—…’‘“”")  # paused at, at most

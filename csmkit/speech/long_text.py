@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ from torch import Tensor
 from csmkit.audio import FRAME_MS
 from csmkit.closing import Closing
 from csmkit.errors import InputError
+from csmkit.speech.abilities import Abilities
+from csmkit.speech.frames import END_OF_SPEECH, INTERRUPTED, MAX_LENGTH, REPETITION
 from csmkit.speech.settings import Request, Segment
-from csmkit.speech.streams import END_OF_SPEECH, INTERRUPTED, MAX_LENGTH, REPETITION
+from csmkit.speech.streams import SpeechStream
 from csmkit.text.passages import cut_passages, shortened, unspeakable
 
 log = logging.getLogger(__name__)
@@ -25,21 +27,13 @@ LETTERS_PER_S = 14.0  # of ordinary speech
 _SLOWEST = 2.5  # a passage may take so many times as long as ordinary speech
 
 
-class Speech(Protocol):
-    """One generation being spoken, as `SpeechStream` has it."""
+class Voice(Protocol):
+    """Speaks passages, such as a `csmkit.speech.base.SpeechGenerator`."""
 
-    @property
-    def finish_reason(self) -> str | None: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def codes(self) -> Tensor: ...
-    def __next__(self) -> Tensor: ...
-    def close(self) -> None: ...
+    abilities: Abilities
 
-
-Start = Callable[[Request, Sequence[int]], Speech]
-"""Starts one generation, in chunks by a schedule, such as `SpeechGenerator.speak`."""
+    def fit(self, request: Request, n_lead: int = 0) -> Request: ...
+    def speak(self, request: Request, schedule: Sequence[int]) -> SpeechStream: ...
 
 
 @dataclass(frozen=True)
@@ -68,13 +62,12 @@ class Passage:
     """A passage that is spoken, and its sound."""
 
     text: str
-    stream: Speech
+    stream: SpeechStream
 
     @property
     def n_frames(self) -> int:
         """Frames made so far."""
-        codes = self.stream.codes
-        return codes.shape[1] if codes.numel() else 0
+        return self.stream.n_frames
 
     def segment(self, speaker: int) -> Segment | None:
         """The passage as context of a later one; None where the voice made nothing or repeated itself."""
@@ -90,8 +83,7 @@ class Reading:
     stops does not stop the text. Words without Latin letters are left out, with a warning in the log.
 
     Args:
-        generator: a `csmkit.speech.base.SpeechGenerator`; its `abilities` say how long a passage may be, and how many
-            lead the next one.
+        generator: speaks; its `abilities` say how long a passage may be, and how many lead the next one.
         page: the text, and how it is spoken.
 
     Attributes:
@@ -102,7 +94,7 @@ class Reading:
         InputError: nothing of the text can be spoken.
     """
 
-    def __init__(self, generator: Any, page: Page) -> None:
+    def __init__(self, generator: Voice, page: Page) -> None:
         self.passages: list[Passage] = []
         self.finish_reason: str | None = None
         self._generator, self._page = generator, page
@@ -140,7 +132,7 @@ class Reading:
         seed = (self.seed + len(self.passages)) % 2**63
         return self._generator.fit(replace(request, context=context, seed=seed), n_lead=len(request.context))
 
-    def add(self, request: Request, stream: Speech) -> None:
+    def add(self, request: Request, stream: SpeechStream) -> None:
         """Note that a passage is being spoken."""
         self.passages.append(Passage(request.text, stream))
 
@@ -171,73 +163,33 @@ class Reading:
         return next((reason for reason in reasons if reason != END_OF_SPEECH), END_OF_SPEECH)
 
 
-def speak_text(generator: Any, page: Page, schedule: Sequence[int], start: Start | None = None) -> Speech:
-    """Speak a text: numbers and signs in words, in as many generations as the voice needs for its length.
-
-    Args:
-        generator: speaks each passage.
-        page: the text, and how it is spoken.
-        schedule: frames of each chunk; the last number repeats. The last chunk of a passage may be shorter.
-        start: how a generation is started; None is the generator's `speak`.
-
-    Returns:
-        What ``start`` returns where the text fits one generation, else a `PassageStream`.
-
-    Raises:
-        InputError: nothing of the text can be spoken; at the call.
-        ContextOverflowError: the first passage and its context do not fit the voice; at the call.
-    """
-    start = start or generator.speak
-    stream = PassageStream(generator, page, start, schedule)
-    if stream.is_one:
-        request = stream.following()
-        assert request is not None
-        return start(request, schedule)
-    stream.begin_next()
-    return stream
-
-
 class PassageStream(Closing, Reading, Iterator[Tensor]):
     """The sound of several generations, one after another; read and closed as a `SpeechStream`.
 
     Args:
-        generator: the voice, as for `Reading`.
+        generator: speaks each passage; the first one is started at once.
         page: the text, and how it is spoken.
+        schedule: frames of each chunk; the last number repeats. The last chunk of a passage may be shorter.
         start: starts a passage.
-        schedule: frames of each chunk; the last number repeats.
+
+    Raises:
+        InputError: nothing of the text can be spoken.
+        ContextOverflowError: the first passage and its context do not fit the voice.
     """
 
-    def __init__(self, generator: Any, page: Page, start: Start, schedule: Sequence[int]) -> None:
+    def __init__(self, generator: Voice, page: Page, schedule: Sequence[int], start: Start) -> None:
         super().__init__(generator, page)
         self._start, self._schedule = start, schedule
         self._n_chunks = 0
         self._lock = threading.RLock()
-
-    @property
-    def texts(self) -> list[str]:
-        """The passages begun so far, as they are spoken."""
-        return [passage.text for passage in self.passages]
-
-    @property
-    def frame_spans(self) -> list[tuple[float, float]]:
-        """From when to when each frame was made, as `SpeechStream.frame_spans`."""
-        return [span for stream in self._streams for span in getattr(stream, "frame_spans", ())]
-
-    @property
-    def has_spoken(self) -> bool:
-        """Whether there was anything but silence so far."""
-        return any(getattr(stream, "has_spoken", True) for stream in self._streams)
-
-    @property
-    def _streams(self) -> list[Speech]:
-        return [passage.stream for passage in self.passages]
+        self._begin_next()
 
     def __next__(self) -> Tensor:
         while self.finish_reason is None:
             try:
-                chunk = next(self._streams[-1], None)
+                chunk = next(self._stream, None)
                 if chunk is None:
-                    self.begin_next()
+                    self._begin_next()
             except BaseException:  # such as Ctrl-C
                 self.close()
                 raise
@@ -246,25 +198,45 @@ class PassageStream(Closing, Reading, Iterator[Tensor]):
                 return chunk
         raise StopIteration
 
-    def begin_next(self) -> None:
+    def stop_soon(self) -> None:
+        """End after the frame being made; never blocks, also in a signal handler."""
+        self.finish_reason = self.finish_reason or INTERRUPTED
+        self._stream.stop_soon()
+
+    def close(self) -> None:
+        """Stop and free; from any thread, more than once. Blocks for at most one frame."""
+        with self._lock:
+            self.finish_reason = self.finish_reason or INTERRUPTED
+            self._stream.close()
+
+    @property
+    def _stream(self) -> SpeechStream:
+        """The speech of the last passage begun."""
+        return self.passages[-1].stream
+
+    def _begin_next(self) -> None:
         """Start the next passage, or end."""
         with self._lock:
-            streams = self._streams
-            if streams and streams[-1].finish_reason == INTERRUPTED:
+            if self.passages and self._stream.finish_reason == INTERRUPTED:
                 self.finish_reason = INTERRUPTED
             request = self.following()
             if request is not None:
                 rest = self._schedule[self._n_chunks :] or self._schedule[-1:]
                 self.add(request, self._start(request, rest))
 
-    def stop_soon(self) -> None:
-        """End after the frame being made; never blocks, also in a signal handler."""
-        self.finish_reason = self.finish_reason or INTERRUPTED
-        stream = self._streams[-1]
-        getattr(stream, "stop_soon", stream.close)()
 
-    def close(self) -> None:
-        """Stop and free; from any thread, more than once. Blocks for at most one frame."""
-        with self._lock:
-            self.finish_reason = self.finish_reason or INTERRUPTED
-            self._streams[-1].close()
+Speech: TypeAlias = SpeechStream | PassageStream
+Start: TypeAlias = Callable[[Request, Sequence[int]], SpeechStream]
+"""Starts one generation, in chunks by a schedule, such as `SpeechGenerator.speak`."""
+
+
+def speak_text(generator: Voice, page: Page, schedule: Sequence[int], start: Start | None = None) -> Speech:
+    """Speak a text: numbers and signs in words, in as many generations as the voice needs for its length.
+
+    Arguments and errors as `PassageStream`; ``start`` is the generator's `speak` where it is None.
+
+    Returns:
+        What ``start`` returns where the text fits one generation, else a `PassageStream`.
+    """
+    stream = PassageStream(generator, page, schedule, start or generator.speak)
+    return stream.passages[0].stream if stream.is_one else stream

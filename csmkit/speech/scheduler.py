@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from csmkit.errors import CapacityError, StateError
 from csmkit.speech.deadlines import PassTimes, Place, n_in_pass
+from csmkit.speech.frames import INTERRUPTED, End, Frame
 from csmkit.speech.settings import Request
-from csmkit.speech.streams import INTERRUPTED, End, Frame
 
 SILENT_SPARE_S = 0.02  # a stream without sound is as urgent as one whose listener needs its next frame so soon
 READING_SHARE = 0.25  # share of the time of passes that reading prompts may take even if a listener runs out of sound
@@ -138,6 +138,11 @@ class Scheduler:
             return result
         self.close(place)  # stopped, perhaps during this frame
         return result if isinstance(result, End) else place.last_end(result)
+
+    def playing(self, place: Place) -> None:
+        """Note that the first sound was handed out: from now on its listener needs more in time."""
+        if place.playing_s is None:
+            place.playing_s = self.clock()
 
     def stop_soon(self, place: Place) -> None:
         """Make nothing more for a place; never blocks. What it holds is freed at the next pass."""
@@ -277,43 +282,8 @@ def _mean(mean_s: float, new_s: float) -> float:
     return 0.9 * mean_s + 0.1 * new_s if mean_s else new_s
 
 
-class ScheduledUtterance:
-    """An utterance being spoken, as its stream sees it."""
+class ScheduledUtterance(NamedTuple):
+    """An utterance being spoken: the scheduler that makes its frames, and its place there."""
 
-    def __init__(self, scheduler: Scheduler, place: Place) -> None:
-        self._scheduler, self._place = scheduler, place
-
-    @property
-    def seed(self) -> int:
-        """The seed of its noise."""
-        return self._place.seed
-
-    @property
-    def has_spoken(self) -> bool:
-        """Whether there was anything but silence so far."""
-        return self._place.monitor.has_spoken
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether it was not stopped."""
-        return self._place.is_wanted
-
-    @property
-    def n_ready(self) -> int:
-        """Number of frames, the end counted as one, that `take` returns without waiting."""
-        return self._place.made.qsize()
-
-    def take(self) -> Frame | End:
-        """The next frame, which is made now or waited for; the end again and again once it has come."""
-        return self._scheduler.take(self._place)
-
-    def playing(self) -> None:
-        """Note that the first sound was handed out: from now on its listener needs more in time."""
-        if self._place.playing_s is None:
-            self._place.playing_s = self._scheduler.clock()
-
-    def stop_soon(self) -> None:
-        self._scheduler.stop_soon(self._place)
-
-    def close(self) -> None:
-        self._scheduler.close(self._place)
+    scheduler: Scheduler
+    place: Place

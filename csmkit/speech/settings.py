@@ -15,7 +15,6 @@ from csmkit.checks import is_finite, is_integer
 from csmkit.csm.config import Sampling
 from csmkit.errors import InputError
 from csmkit.speech.guards import ORDINARY, Guards, whole_frames
-from csmkit.speech.streams import chunk_schedule
 
 __all__ = ["Request", "Sampling", "Segment", "SpeechSettings", "check_context", "check_speaker", "check_text"]
 
@@ -173,6 +172,21 @@ class Request:
     def max_frames(self) -> int:
         """The most frames this request may yield, guards apart: room for all of them is needed."""
         return whole_frames(self.max_audio_length_ms)
+
+
+def chunk_schedule(chunk_frames: int | Sequence[int]) -> tuple[int, ...]:
+    """Check ``chunk_frames``: an integer of at least 1, or several, such as ``(1, 2, 4, 6)``.
+
+    Raises:
+        InputError: anything else.
+    """
+    sizes = tuple(chunk_frames) if isinstance(chunk_frames, Sequence) else (chunk_frames,)
+    if not sizes or any(not is_integer(n) or n < 1 for n in sizes):
+        raise InputError(
+            f"chunk_frames={chunk_frames!r}: give a number of frames of at least 1 (6 are 0.48 s), "
+            "or a schedule such as (1, 2, 4, 6)"
+        )
+    return sizes
 
 
 def _check_codes(codes: object) -> None:

@@ -1,61 +1,40 @@
-"""What a generation hands out: frames of codes, chunks of sound, and the reason why it ended."""
+"""What a generation hands out: frames of codes, or chunks of sound."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from csmkit.checks import is_integer
 from csmkit.closing import Closing
-from csmkit.errors import InputError
+from csmkit.speech.frames import (
+    END_OF_SPEECH,
+    INTERRUPTED,
+    MAX_LENGTH,
+    NOTHING_HEARD,
+    REPETITION,
+    SILENCE,
+    End,
+    Frame,
+)
+from csmkit.speech.scheduler import ScheduledUtterance
+from csmkit.speech.settings import chunk_schedule
 
-# The values of ``finish_reason``
-END_OF_SPEECH = "end_of_speech"  # the model made the end frame
-MAX_LENGTH = "max_length"  # ``max_audio_length_ms``, or the most that a text of that length can take
-SILENCE = "silence"  # it was silent for longer than its guards allow
-REPETITION = "repetition"  # it repeated the same frames for longer than its guards allow
-INTERRUPTED = "interrupted"  # closed, or ended by an error
-NOTHING_HEARD = "nothing_heard"  # of a chatbot's turn only: the user's sound held no word
+__all__ = [
+    "END_OF_SPEECH", "INTERRUPTED", "MAX_LENGTH", "NOTHING_HEARD", "REPETITION", "SILENCE", "End", "Frame",
+    "FrameStream", "SpeechStream", "chunk_schedule",
+]  # fmt: skip
 
-
-class Frame(NamedTuple):
-    """One frame of 80 ms.
-
-    Attributes:
-        codes: ``(n_codebooks,)`` int64 on the CPU.
-        sound: ``(1920,)`` float32 on the CPU; None where only codes were asked for.
-        span: when the pass that made it began and ended, by `time.perf_counter`; the first frame's includes reading
-            the prompt.
-    """
-
-    codes: Tensor
-    sound: Tensor | None
-    span: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class End:
-    """The end of a generation.
-
-    Attributes:
-        reason: a value of ``finish_reason``.
-        error: the exception that ended it; None without one.
-    """
-
-    reason: str
-    error: Exception | None = None
+_NO_CODES = torch.zeros(0, 0, dtype=torch.int64)
 
 
 class _Stream(Closing, Iterator[Tensor]):
     """Base of the streams of codes and of sound: one utterance, the frames taken of it, and its end."""
 
-    def __init__(self, utterance: Any) -> None:
-        self._utterance = utterance
+    def __init__(self, utterance: ScheduledUtterance) -> None:
+        self._scheduler, self._place = utterance
         self._taken: list[Frame] = []
         self._end: End | None = None
 
@@ -72,7 +51,7 @@ class _Stream(Closing, Iterator[Tensor]):
     @property
     def seed(self) -> int:
         """The seed of its noise, also where none was given."""
-        return self._utterance.seed
+        return self._place.seed
 
     @property
     def codes(self) -> Tensor:
@@ -84,7 +63,7 @@ class _Stream(Closing, Iterator[Tensor]):
         if self._end is not None:
             return None
         try:
-            taken = self._utterance.take()
+            taken = self._scheduler.take(self._place)
         except BaseException:  # such as Ctrl-C during a frame
             self.close()
             raise
@@ -98,17 +77,16 @@ class _Stream(Closing, Iterator[Tensor]):
 
     def stop_soon(self) -> None:
         """Let the reader find the end after the frame being made; never blocks, also within a signal handler."""
-        self._utterance.stop_soon()
+        self._scheduler.stop_soon(self._place)
 
     def close(self) -> None:
         """Stop and free; from any thread, more than once. Blocks for at most one frame."""
-        self._utterance.close()
+        self._scheduler.close(self._place)
         self._end = self._end or End(INTERRUPTED)
 
     def __del__(self) -> None:
-        utterance = getattr(self, "_utterance", None)
-        if utterance is not None:  # dropped without being closed
-            utterance.stop_soon()
+        if hasattr(self, "_place"):  # dropped without being closed
+            self.stop_soon()
 
 
 class FrameStream(_Stream):
@@ -122,7 +100,7 @@ class FrameStream(_Stream):
         frame = self._next_frame()
         if frame is None:
             raise StopIteration
-        self._utterance.playing()
+        self._scheduler.playing(self._place)
         return frame.codes
 
 
@@ -134,18 +112,18 @@ class SpeechStream(_Stream):
     nor in the codes.
 
     Args:
-        utterance: a `csmkit.speech.scheduler.ScheduledUtterance` whose frames have sound.
+        utterance: one whose frames have sound.
         schedule: number of frames of each chunk; the last number repeats.
     """
 
-    def __init__(self, utterance: Any, schedule: Sequence[int]) -> None:
+    def __init__(self, utterance: ScheduledUtterance, schedule: Sequence[int]) -> None:
         super().__init__(utterance)
         self._schedule = deque(schedule)
 
     @property
     def has_spoken(self) -> bool:
         """Whether there was anything but silence so far."""
-        return self._utterance.has_spoken
+        return self._place.monitor.has_spoken
 
     @property
     def frame_spans(self) -> list[tuple[float, float]]:
@@ -157,27 +135,9 @@ class SpeechStream(_Stream):
         while len(sounds) < self._schedule[0] and (frame := self._next_frame()) is not None:
             assert frame.sound is not None
             sounds.append(frame.sound)
-        if not sounds or not self._utterance.is_wanted:  # a chunk during which it was stopped is not handed out
+        if not sounds or not self._place.is_wanted:  # a chunk during which it was stopped is not handed out
             raise StopIteration
         if len(self._schedule) > 1:
             self._schedule.popleft()
-        self._utterance.playing()
+        self._scheduler.playing(self._place)
         return torch.cat(sounds)
-
-
-_NO_CODES = torch.zeros(0, 0, dtype=torch.int64)
-
-
-def chunk_schedule(chunk_frames: int | Sequence[int]) -> tuple[int, ...]:
-    """Check ``chunk_frames``: an integer of at least 1, or several, such as ``(1, 2, 4, 6)``.
-
-    Raises:
-        InputError: anything else.
-    """
-    sizes = tuple(chunk_frames) if isinstance(chunk_frames, Sequence) else (chunk_frames,)
-    if not sizes or any(not is_integer(n) or n < 1 for n in sizes):
-        raise InputError(
-            f"chunk_frames={chunk_frames!r}: give a number of frames of at least 1 (6 are 0.48 s), "
-            "or a schedule such as (1, 2, 4, 6)"
-        )
-    return sizes
