@@ -19,11 +19,20 @@ def is_finite(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_integer(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least so many; raises InputError for anything else."""
+def check_integer(name: str, value: Any, least: int = 1, optional: bool = False) -> Any:
+    """A whole number of at least so many, or None where it is optional; raises InputError for anything else."""
+    if value is None and optional:
+        return None
     if not is_integer(value) or value < least:
-        raise InputError(f"{name}={value!r}: give a whole number of at least {least}")
+        raise InputError(f"{name}={value!r}: give a whole number of at least {least}{' or None' * optional}")
     return int(value)
+
+
+def check_number(name: str, value: Any, least: float, most: float = math.inf) -> None:
+    """Raise InputError unless a value is a finite number from ``least`` to ``most``, bounds included."""
+    if not is_finite(value) or not least <= value <= most:
+        allowed = f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+        raise InputError(f"{name}={value!r}: give a number {allowed}")
 
 
 def check_positive(name: str, value: Any) -> None:

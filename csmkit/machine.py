@@ -225,8 +225,7 @@ def _checksum(files: Iterable[tuple[str, int]], directory: str) -> str:
     for name, _ in files:
         digest.update(os.path.relpath(name, directory).encode())
         with open(name, "rb") as file:
-            while block := file.read(2**22):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()[:16]
 
 

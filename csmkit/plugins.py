@@ -115,7 +115,7 @@ def library(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingDependencyError.for_extra(module.partition(".")[0], extra) from error
+        raise MissingDependencyError.for_extra(module.partition(".")[0].replace("_", "-"), extra) from error
 
 
 def _resolve(reference: str, extra: str | None = None) -> Callable[..., Any]:

@@ -14,8 +14,9 @@ from csmkit.asr.transcriber import Transcriber, Transcript
 from csmkit.asr.utterance import Pass, Utterance
 from csmkit.asr.worker import Worker
 from csmkit.audio import SAMPLE_RATE, Waveform, as_mono
+from csmkit.checks import check_integer, check_number
 from csmkit.closing import Closing
-from csmkit.errors import InputError, StateError
+from csmkit.errors import InputError, StateError, TranscriptionError
 from csmkit.files.hub import DEFAULT_WHISPER
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,31 @@ class TranscriptionStream(OneUtterance):
         """Whether it is over: it has its final text, was cancelled, or the recogniser failed."""
         return self._worker.settled(self._utterance)
 
+    def transcribe(self, audio: Waveform, timeout: float | None = None) -> Transcript:
+        """Put all the sound of the utterance, and wait for its text; afterwards it is over. Raises as `get_final`."""
+        try:
+            self.put_audio_chunk(audio)
+            self.finish()
+            return self.get_final(timeout)
+        finally:
+            self.cancel()
+
+    def transcribe_turn(self, audio: Waveform, timeout_s: float) -> str:
+        """The text of a user's turn, as `transcribe`; empty if there is no word in it.
+
+        A recogniser that takes too long is abandoned: the next turn gets a new thread.
+
+        Raises:
+            TranscriptionError: the recogniser failed, or took longer than ``timeout_s`` seconds.
+            StateError: another thread has cancelled it.
+        """
+        try:
+            return str(self.transcribe(audio, timeout_s)).strip()
+        except TimeoutError as error:
+            self.abandon()
+            hint = "give a longer asr_timeout_s, or a smaller Whisper"
+            raise TranscriptionError(f"transcribing the user took longer than {timeout_s:g} s: {hint}") from error
+
     def cancel(self) -> None:
         """Drop the utterance; a waiting `get_final` raises StateError. Returns at once."""
         self._worker.cancel(self._utterance)
@@ -178,10 +204,8 @@ class StreamingWhisperASR(Closing, OneUtterance):
         preset: str = "pocket",
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        if not isinstance(queue_size, int) or queue_size < 1:
-            raise InputError(f"queue_size={queue_size!r}: give a whole number of chunks, at least 1")
-        if not 1 <= max_audio_s <= 3600:
-            raise InputError(f"max_audio_s={max_audio_s!r}: give seconds from 1 to 3600")
+        check_integer("queue_size", queue_size)
+        check_number("max_audio_s", max_audio_s, 1, 3600)
         if not 0 < duty <= 1:
             raise InputError(f"duty={duty!r}: give a share of the time above 0 and up to 1, such as 0.5")
         self.model_name, self.preset = model_name, preset
@@ -240,13 +264,7 @@ class StreamingWhisperASR(Closing, OneUtterance):
         if seconds > self.max_audio_s:
             limit = f"this recogniser takes {self.max_audio_s:g} s at a time"
             raise InputError(f"{seconds:.1f} s of sound: {limit}, give a shorter recording or a larger max_audio_s")
-        stream = self.stream()
-        try:
-            stream.put_audio_chunk(samples)
-            stream.finish()
-            return stream.get_final(timeout)
-        finally:
-            stream.cancel()
+        return self.stream().transcribe(samples, timeout)
 
     def cancel(self) -> None:
         """Drop the utterance, if there is one. Returns at once; the result of a decode in progress is discarded."""

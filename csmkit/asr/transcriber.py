@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from csmkit.errors import InputError
+from csmkit.checks import check_number, check_positive
 
 RATE_HZ = 16_000  # Whisper's sample rate
 SHORTEST_S = 0.1  # shorter sound is not decoded: it has no word, and word times need a few frames
@@ -116,8 +116,8 @@ class FakeTranscriber:
         decode_s: float = 0.0,
         fail_at: int = 0,
     ) -> None:
-        if word_s <= 0 or decode_s < 0:
-            raise InputError(f"word_s={word_s!r}, decode_s={decode_s!r}: give seconds, word_s above 0")
+        check_positive("word_s", word_s)
+        check_number("decode_s", decode_s, 0)
         self.n_calls = 0
         self._words = script.split()
         self._word_s = word_s

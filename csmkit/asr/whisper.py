@@ -11,8 +11,10 @@ import numpy as np
 from csmkit.asr.directory import WhisperOptions, check_directory, resolve
 from csmkit.asr.transcriber import RATE_HZ, SHORTEST_S, Hypothesis, Transcriber, Word
 from csmkit.audio import SILENT_DBFS, amplitude, window_rms
-from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError, MissingDependencyError
+from csmkit.checks import check_integer
+from csmkit.errors import CheckpointError, DeviceError, DeviceMemoryError, InputError
 from csmkit.files.hub import DEFAULT_WHISPER, find_whisper
+from csmkit.plugins import library
 
 __all__ = ["Hypothesis", "Transcriber", "WhisperTranscriber", "Word", "resolve"]
 
@@ -56,18 +58,14 @@ class WhisperTranscriber:
         compute_type: str = "int8",
         cpu_threads: int = 1,
     ) -> None:
-        if not isinstance(cpu_threads, int) or cpu_threads < 1:
-            raise InputError(f"cpu_threads={cpu_threads!r}: give a whole number, at least 1")
-        try:
-            from faster_whisper.tokenizer import Tokenizer
-        except ImportError as error:
-            raise MissingDependencyError.for_extra("faster-whisper", "asr") from error
+        check_integer("cpu_threads", cpu_threads)
+        tokenizer = library("faster_whisper.tokenizer", "asr").Tokenizer
         directory = find_whisper(resolve(str(model)))
         check_directory(directory)
         self.options = WhisperOptions.of(directory)
         self.whisper = _load(directory, device, compute_type, cpu_threads)
         language = {"task": "transcribe", "language": "en"} if self.whisper.model.is_multilingual else {}
-        self._tokenizer = Tokenizer(self.whisper.hf_tokenizer, self.whisper.model.is_multilingual, **language)
+        self._tokenizer = tokenizer(self.whisper.hf_tokenizer, self.whisper.model.is_multilingual, **language)
         self._prompt = [*self._tokenizer.sot_sequence, self._tokenizer.no_timestamps]
         self._max_frames: int = self.whisper.feature_extractor.nb_max_frames
         self.window_s = min(self.options.window_s, (self._max_frames - SLACK_FRAMES) * HOP / RATE_HZ)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from csmkit.checks import is_finite, is_integer
+from csmkit.checks import check_integer, check_positive, is_finite, is_integer
 from csmkit.errors import InputError
 from csmkit.speech.settings import Segment, SpeechSettings, check_speaker
 from csmkit.stack import PRESETS, SPOKEN_STYLE, Models, find_models
@@ -61,13 +61,11 @@ class TurnOptions(SpeechSettings):
             raise InputError(f"voice of type {type(self.voice).__name__}: give a list of segments, such as [prompt]")
         if not is_integer(self.context_turns) or self.context_turns < 0:
             raise InputError(f"context_turns={self.context_turns!r}: give a number of turns, 0 for none")
-        limits = [self.first_words, *([] if self.most_words is None else [self.most_words])]
-        if not all(is_integer(number) and number >= 1 for number in limits):
-            raise InputError(f"first_words={self.first_words!r}, most_words={self.most_words!r}: give at least 1")
+        check_integer("first_words", self.first_words)
+        check_integer("most_words", self.most_words, optional=True)
         if self.prebuffer_ms != "auto" and not (is_finite(self.prebuffer_ms) and 0 <= self.prebuffer_ms <= 60_000):
             raise InputError(f"prebuffer_ms={self.prebuffer_ms!r}: give milliseconds from 0 to 60000, or 'auto'")
-        if not is_finite(self.asr_timeout_s) or self.asr_timeout_s <= 0:
-            raise InputError(f"asr_timeout_s={self.asr_timeout_s!r}: give seconds above 0")
+        check_positive("asr_timeout_s", self.asr_timeout_s)
 
 
 def turn_options(models: Models) -> TurnOptions:

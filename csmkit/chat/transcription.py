@@ -10,7 +10,7 @@ from torch import Tensor
 from csmkit.asr.streaming import StreamingWhisperASR, TranscriptionStream
 from csmkit.asr.transcriber import Transcript
 from csmkit.asr.utterance import Pass
-from csmkit.errors import CsmkitError, StateError, TranscriptionError
+from csmkit.errors import CsmkitError, StateError
 
 log = logging.getLogger(__name__)
 
@@ -49,21 +49,13 @@ class TurnTranscription:
             TranscriptionError: the recogniser failed, or took longer.
         """
         assert self._asr is not None
-        stream = self._open(self._asr)
         try:
-            stream.put_audio_chunk(audio)
-            stream.finish()
-            return str(stream.get_final(timeout_s)).strip()
-        except TimeoutError as error:
-            stream.abandon()
-            hint = "give a longer asr_timeout_s, or a smaller Whisper"
-            raise TranscriptionError(f"transcribing the user took longer than {timeout_s:g} s: {hint}") from error
+            return self._open(self._asr).transcribe_turn(audio, timeout_s)
         except StateError:
             if self._cancelled:
                 return None
             raise
         finally:
-            stream.cancel()
             self._stream = None
 
     def start(self) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from csmkit.audio import SAMPLE_RATE
 from csmkit.cli.console import Console
+from csmkit.closing import Closing
 from csmkit.errors import DeviceError, InputError, MissingDependencyError
+from csmkit.plugins import library
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
 
-class Loudspeaker:
+class Loudspeaker(Closing):
     """Discards the sound; `SoundCard` plays it."""
 
     def put(self, chunk: Tensor) -> None:
@@ -31,12 +32,6 @@ class Loudspeaker:
 
     def close(self) -> None:
         """Close the sound card."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
 
 class SoundCard(Loudspeaker):
@@ -135,9 +130,6 @@ def find_loudspeaker(play: str, console: Console) -> Loudspeaker:
 def import_sounddevice() -> Any:
     """The package sounddevice; raises MissingDependencyError, or DeviceError where PortAudio is missing."""
     try:
-        import sounddevice
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("sounddevice", "play") from error
+        return library("sounddevice", "play")
     except OSError as error:  # the package includes PortAudio on macOS and Windows only
         raise DeviceError(f"{error}: on Linux install it (apt-get install libportaudio2)") from error
-    return sounddevice

@@ -151,7 +151,7 @@ class Answer:
                 self.over = True
                 return []
         if self.text is None:
-            self.text = self.turn.transcribe(self.sound, chatbot.options.asr_timeout_s)
+            self.text = self.turn.asr.stream().transcribe_turn(self.sound, chatbot.options.asr_timeout_s)
             self.times.text = clock()
             self.over = not self.text
             return [("user_text", {"text": self.text})] if self.text else [("nothing_heard", {})]

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
-from types import TracebackType
 from typing import Any, Self
 
 from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.audio import Waveform, as_mono
 from csmkit.chat.chatbot import StreamingConversationalChatbot
+from csmkit.closing import Closing
 from csmkit.errors import CsmkitError, InputError, StateError, TranscriptionError
 from csmkit.live.answer import Answer, State
 from csmkit.live.events import LiveEvent
@@ -25,7 +25,7 @@ _IDLE_S = 0.5  # how often the answering thread checks whether to end
 _JOIN_S = 10.0
 
 
-class LiveConversation:
+class LiveConversation(Closing):
     """Hears the user frame by frame, finds the turns, answers aloud, and stops when the user breaks in.
 
     The user is recognised while they speak. At a probable end of their turn the answer is prepared, and dropped without
@@ -217,9 +217,6 @@ class LiveConversation:
     def __enter__(self) -> Self:
         self.start()
         return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def _run(self) -> None:
         try:

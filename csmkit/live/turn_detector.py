@@ -11,7 +11,7 @@ import numpy as np
 import soxr
 
 from csmkit.audio import SAMPLE_RATE, Waveform, as_mono
-from csmkit.checks import is_finite
+from csmkit.checks import check_number, is_finite
 from csmkit.errors import InputError
 from csmkit.live.voice_activity import RATE_HZ, WINDOW, WINDOW_S, SileroVoiceActivity, VoiceActivity, level_dbfs
 
@@ -78,9 +78,7 @@ class TurnDetection:
             ("longest_turn_s", 1, 600),
             ("echo_margin_db", 0, 60),
         ):
-            value = getattr(self, name)
-            if not is_finite(value) or not low <= value <= high:
-                raise InputError(f"{name}={value!r}: give a number from {low} to {high}")
+            check_number(name, getattr(self, name), low, high)
 
 
 class TurnChange(NamedTuple):

@@ -9,7 +9,6 @@ import numpy as np
 from csmkit.asr.streaming import StreamingWhisperASR, TranscriptionStream
 from csmkit.asr.transcriber import Transcript
 from csmkit.audio import SAMPLE_RATE
-from csmkit.errors import TranscriptionError
 
 _PART = SAMPLE_RATE // 10  # sound goes to the recogniser in parts of 0.1 s: it reads the newest state, not every frame
 
@@ -69,26 +68,6 @@ class UserTurn:
     def sound(self) -> np.ndarray:
         """The whole sound so far, ``(samples,)`` at 24 kHz."""
         return np.concatenate(self._frames) if self._frames else np.zeros(0, np.float32)
-
-    def transcribe(self, sound: np.ndarray, timeout_s: float) -> str:
-        """The text of the turn's sound, read as a whole; blocks.
-
-        A recogniser that takes too long is abandoned, and the next turn gets a new thread.
-
-        Raises:
-            TranscriptionError: the recogniser failed or took too long.
-        """
-        stream = self.asr.stream()
-        try:
-            stream.put_audio_chunk(sound)
-            stream.finish()
-            return str(stream.get_final(timeout_s)).strip()
-        except TimeoutError as error:
-            stream.abandon()
-            cure = "take a smaller Whisper, or give a longer asr_timeout_s"
-            raise TranscriptionError(f"recognising the user took longer than {timeout_s:g} s: {cure}") from error
-        finally:
-            stream.cancel()
 
     def close(self) -> None:
         """End the recognition of partial texts."""

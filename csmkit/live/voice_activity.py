@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from csmkit.errors import InputError, MissingDependencyError
+from csmkit.errors import InputError
+from csmkit.plugins import library
 
 RATE_HZ = 16_000
 WINDOW = 512  # samples at 16 kHz: 32 ms, what Silero takes
@@ -128,10 +129,7 @@ def open_onnx(path: Path) -> Any:
         MissingDependencyError: onnxruntime is not installed.
         InputError: no such file, or one that onnxruntime cannot read.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("onnxruntime", "asr") from error
+    onnxruntime = library("onnxruntime", "asr")
     if not path.is_file():
         raise InputError(f"no ONNX model at {str(path)!r}: check the path")
     options = onnxruntime.SessionOptions()
@@ -144,11 +142,7 @@ def open_onnx(path: Path) -> Any:
 
 
 def _bundled() -> Path:
-    try:
-        import faster_whisper
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("faster-whisper", "asr") from error
-    assets = Path(faster_whisper.__file__).parent / "assets"
+    assets = Path(library("faster_whisper", "asr").__file__).parent / "assets"
     path = assets / "silero_vad_v6.onnx"
     if not path.is_file():
         found = ", ".join(sorted(file.name for file in assets.glob("*.onnx"))) or "none"

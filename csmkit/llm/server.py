@@ -7,10 +7,11 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
-from csmkit.errors import InputError, LanguageModelError, MissingDependencyError
+from csmkit.checks import check_integer, check_positive
+from csmkit.errors import InputError, LanguageModelError
 from csmkit.llm.contract import Message
+from csmkit.plugins import library
 
 
 class ServerLLM:
@@ -46,9 +47,9 @@ class ServerLLM:
     ) -> None:
         if not base_url.startswith(("http://", "https://")):
             raise InputError(f"base_url={base_url!r}: give the server's address, such as http://localhost:11434/v1")
-        if max_new_tokens < 1 or timeout_s <= 0:
-            raise InputError(f"max_new_tokens={max_new_tokens!r}, timeout_s={timeout_s!r}: give numbers above 0")
-        self._openai = _client_library()
+        check_integer("max_new_tokens", max_new_tokens)
+        check_positive("timeout_s", timeout_s)
+        self._openai = library("openai", "server")
         self._too_slow, self._broken = _transport_errors()
         self.model, self.base_url, self.system_prompt, self.timeout_s = model, base_url, system_prompt, timeout_s
         key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
@@ -126,14 +127,6 @@ def _server_sent_data(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         if line.startswith("data:"):
             yield line.removeprefix("data:").strip()
-
-
-def _client_library() -> Any:
-    try:
-        import openai
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("openai", "server") from error
-    return openai
 
 
 def _transport_errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:

@@ -7,6 +7,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from csmkit.checks import check_integer
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceMemoryError, InputError
 from csmkit.files.hub import locate
 from csmkit.llm.contract import LLM, EchoLLM, FakeLLM, Message
@@ -71,8 +72,7 @@ class TransformersLLM:
         seed: int | None = None,
         prefix_caching: bool = True,
     ) -> None:
-        if max_new_tokens < 1:
-            raise InputError(f"max_new_tokens={max_new_tokens!r}: give at least 1")
+        check_integer("max_new_tokens", max_new_tokens)
         if temperature is not None and not 0 <= temperature <= 10:
             raise InputError(f"temperature={temperature!r}: give a number from 0 (greedy) to 10")
         if (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):

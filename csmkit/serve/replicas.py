@@ -12,11 +12,12 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 
-from csmkit.checks import check_integer, check_positive, is_finite, is_integer
-from csmkit.errors import InputError, MissingDependencyError, StateError
+from csmkit.checks import check_integer, check_number, check_positive, is_integer
+from csmkit.closing import Closing
+from csmkit.errors import InputError, StateError
+from csmkit.plugins import library
 from csmkit.serve.models import Load, ModelChoice
 from csmkit.serve.settings import ServeOptions, url
 
@@ -64,13 +65,12 @@ class ReplicaOptions:
         most = self.most_replicas
         if most is not None and not (is_integer(most) and most >= self.replicas):
             raise InputError(f"most_replicas={most!r}: give a whole number of at least replicas={self.replicas}")
-        if not is_finite(self.gpus) or self.gpus < 0:
-            raise InputError(f"gpus={self.gpus!r}: give a number of at least 0")
+        check_number("gpus", self.gpus, 0)
         check_positive("streams_a_replica", self.streams_a_replica)
 
 
 @dataclass
-class ReplicatedServer:
+class ReplicatedServer(Closing):
     """Replicas of the server behind the proxies of Ray Serve.
 
     The proxies listen on this machine where ``options.host`` is local, on every node of the cluster otherwise. They
@@ -93,11 +93,7 @@ class ReplicatedServer:
     def __post_init__(self) -> None:
         if self.options.port == 0:
             raise InputError("port=0 with --engine ray: Ray's proxies need a port, give one such as 8000")
-        try:
-            from ray import serve
-        except ImportError as error:
-            raise MissingDependencyError.for_extra("ray[serve]", "serve-ray") from error
-        self._serve: Any = serve
+        self._serve: Any = library("ray.serve", "serve-ray")
         self._started_ray = False
 
     @property
@@ -144,11 +140,10 @@ class ReplicatedServer:
         if self._started_ray:
             ray.shutdown()
 
+    close = stop
+
     def __enter__(self) -> Self:
         return self.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.stop()
 
     def _join_cluster(self) -> None:
         import ray

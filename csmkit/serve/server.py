@@ -8,13 +8,14 @@ import socket
 import sys
 import threading
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, ClassVar, Self
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from csmkit.closing import Closing
 from csmkit.errors import StateError
 from csmkit.serve.app import build_app
 from csmkit.serve.models import Load, ModelChoice, ServedModels
@@ -30,7 +31,7 @@ SEND_BUFFER_BYTES = 128 * 1024  # for each connection; megabytes, as the system 
 CHECKS = 4  # times that a connection is looked at within the shortest limit
 
 
-class Server:
+class Server(Closing):
     """A server on a thread of its own, or on this one.
 
     Args:
@@ -122,11 +123,10 @@ class Server:
     def _end(self) -> None:
         self._uvicorn.should_exit = True
 
+    close = stop
+
     def __enter__(self) -> Self:
         return self.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.stop()
 
 
 class _Draining(uvicorn.Server):

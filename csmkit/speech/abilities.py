@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Self
 
-from csmkit.checks import is_integer
+from csmkit.checks import check_integer
 from csmkit.errors import CheckpointError, InputError
 from csmkit.files.tensors import read_json
 
@@ -38,16 +38,10 @@ class Abilities:
     follows_prompt: bool = True
 
     def __post_init__(self) -> None:
-        for name, least, optional in (
-            ("most_words", 1, False),
-            ("most_sentences", 1, True),
-            ("context_passages", 0, False),
-            ("n_speakers", 1, True),
-        ):
-            value = getattr(self, name)
-            if (value is None and optional) or (is_integer(value) and value >= least):
-                continue
-            raise InputError(f"{name}={value!r}: give a whole number of at least {least}{' or None' * optional}")
+        check_integer("most_words", self.most_words)
+        check_integer("most_sentences", self.most_sentences, optional=True)
+        check_integer("context_passages", self.context_passages, 0)
+        check_integer("n_speakers", self.n_speakers, optional=True)
         if not isinstance(self.follows_prompt, bool):
             raise InputError(f"follows_prompt={self.follows_prompt!r}: give true or false")
 

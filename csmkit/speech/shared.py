@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from csmkit.checks import is_finite, is_integer
+from csmkit.checks import check_integer, check_number
 from csmkit.closing import Closing
 from csmkit.codec import Codec
-from csmkit.errors import InputError
 from csmkit.speech.base import SpeechGenerator, seeded
 from csmkit.speech.scheduler import FrameMaker, Limits, ScheduledUtterance, Scheduler
 from csmkit.speech.settings import Request, Segment
@@ -48,10 +47,9 @@ class SharedGenerator(Closing, SpeechGenerator):
     def __init__(
         self, generator: SpeechGenerator, n_streams: int = 16, n_waiting: int = 16, ahead_ms: float = 2_000
     ) -> None:
-        if not is_integer(n_streams) or n_streams < 1 or not is_integer(n_waiting) or n_waiting < 0:
-            raise InputError(f"n_streams={n_streams!r}, n_waiting={n_waiting!r}: give at least 1 stream and 0 waiting")
-        if not is_finite(ahead_ms) or ahead_ms < 160:
-            raise InputError(f"ahead_ms={ahead_ms!r}: give at least two frames, 160 ms")
+        check_integer("n_streams", n_streams)
+        check_integer("n_waiting", n_waiting, 0)
+        check_number("ahead_ms", ahead_ms, 160)
         super().__init__(generator.codec, generator.sampling)
         self.generator = generator
         self.abilities, self.n_warm_ups = generator.abilities, generator.n_warm_ups

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from stream2sentence import SentenceSplitter
 
-from csmkit.errors import InputError
+from csmkit.checks import check_integer
 from csmkit.text.markup import speakable
 from csmkit.text.normalize import in_latin_letters, in_words
 
@@ -43,8 +43,8 @@ class ClauseSplitter:
     """
 
     def __init__(self, first_words: int = 12, most_words: int = 24) -> None:
-        if first_words < 1 or most_words < 1:
-            raise InputError(f"first_words={first_words!r}, most_words={most_words!r}: give numbers of at least 1")
+        check_integer("first_words", first_words)
+        check_integer("most_words", most_words)
         self._most_words = most_words
         self._splitter = SentenceSplitter(
             tokenizer="rule-based",  # other tokenizers download data

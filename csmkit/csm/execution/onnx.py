@@ -21,14 +21,11 @@ from csmkit.csm.execution.onnx_graph import Graph, head_graph, stack_graph
 from csmkit.csm.model import CsmModel, CsmState, Stacks
 from csmkit.csm.sampling import Noise
 from csmkit.csm.transformer import AttentionSpan, KvCache, StreamCaches, Transformer
-from csmkit.errors import DeviceError, MissingDependencyError
+from csmkit.errors import DeviceError
+from csmkit.plugins import library
 
-try:
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as status
-except ImportError as error:
-    raise MissingDependencyError.for_extra("onnxruntime", "int4") from error
-
+onnxruntime = library("onnxruntime", "int4")
+status = library("onnxruntime.capi.onnxruntime_pybind11_state", "int4")
 _REFUSALS = (status.Fail, status.InvalidArgument, status.InvalidGraph, status.NotImplemented, status.RuntimeException)
 PROMPT_ROWS = 128  # positions of a prompt in one pass; the memory of a pass grows with them
 N_BOUND = 16  # caches whose addresses stay bound; a stream has one

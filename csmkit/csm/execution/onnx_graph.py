@@ -15,13 +15,9 @@ from torch import Tensor
 
 from csmkit.csm.quantization import BlockWeight
 from csmkit.csm.transformer import Block, Transformer, rotary_table
-from csmkit.errors import MissingDependencyError
+from csmkit.plugins import library
 
-try:
-    from onnx import TensorProto, ValueInfoProto, helper
-except ImportError as error:
-    raise MissingDependencyError.for_extra("onnx", "int4") from error
-
+helper, TensorProto = library("onnx.helper", "int4"), library("onnx", "int4").TensorProto
 CONTRIB = "com.microsoft"
 OPSET, IR_VERSION = 21, 10  # of onnx 1.16, which ONNX Runtime reads since 1.18
 INT8_PRODUCTS = 4  # MatMulNBits' accuracy level: a row is rounded to 8 bits and multiplied by integers
@@ -37,9 +33,9 @@ class Graph:
     def __init__(self) -> None:
         self.values: dict[str, np.ndarray] = {}
         self._nodes: list[object] = []
-        self._constants: list[TensorProto] = []
-        self._inputs: list[ValueInfoProto] = []
-        self._outputs: list[ValueInfoProto] = []
+        self._constants: list[object] = []
+        self._inputs: list[object] = []
+        self._outputs: list[object] = []
 
     def input(self, name: str, dtype: int, shape: Sequence[int | str]) -> str:
         """Declare an input."""
