@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -211,8 +212,7 @@ class Stack(Closing):
         self.models = find_models(preset)
         self.load_s: dict[str, float] = {}
         self._how, self._asr_device, self._asr_plugin = voice, asr_device, asr_plugin
-        self._loaded: dict[str, Any] = {}
-        self._recognisers: dict[str, StreamingWhisperASR] = {}
+        self._loaded: dict[tuple[str, str], Any] = {}  # by part and name
         self._lock = threading.RLock()
 
     @property
@@ -232,28 +232,24 @@ class Stack(Closing):
         Raises:
             CsmkitError: as `StreamingWhisperASR.prepare`.
         """
-        name = name or self.models.asr
-        with self._lock:
-            if name not in self._recognisers:
-                with timed(self.load_s, "asr"):
-                    self._recognisers[name] = load_recogniser(
-                        name, self.models.asr_preset, self._asr_device, self._asr_plugin
-                    )
-            return self._recognisers[name]
+        asr, preset = name or self.models.asr, self.models.asr_preset
+        load = partial(load_recogniser, asr, preset, self._asr_device, self._asr_plugin)
+        return self._once("asr", load, asr)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Release all models; a model that is used later is loaded again."""
         with self._lock:
-            while self._recognisers:
-                self._recognisers.popitem()[1].close()
-            self._loaded.clear()
+            while self._loaded:
+                (part, _), model = self._loaded.popitem()
+                if part == "asr":
+                    model.close()
 
-    def _once(self, part: str, load: Callable[[], Any]) -> Any:
+    def _once(self, part: str, load: Callable[[], Any], name: str = "") -> Any:
         with self._lock:
-            if part not in self._loaded:
+            if (part, name) not in self._loaded:
                 with timed(self.load_s, part):
-                    self._loaded[part] = load()
-            return self._loaded[part]
+                    self._loaded[part, name] = load()
+            return self._loaded[part, name]
 
 
 @contextmanager

@@ -83,9 +83,8 @@ def announce_chatbot(stack: Stack, console: Console, **options: Any) -> Streamin
     """Make a chatbot of a stack, whose language model is loaded with it, and print how long that took."""
     from csmkit.chat.chatbot import StreamingConversationalChatbot
 
-    start = time.perf_counter()
     chatbot = StreamingConversationalChatbot(preset=stack, **options)
-    seconds = time.perf_counter() - start
+    seconds = chatbot.load_s["llm"]
     console.say(f"Language model ready ({seconds:.1f}s)", llm_ready_s=seconds)
     return chatbot
 

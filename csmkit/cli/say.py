@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from csmkit.cli import models
 from csmkit.cli.loudspeaker import find_loudspeaker
 from csmkit.cli.options import ModelOptions, OutputOptions, SpeechOptions
-
-if TYPE_CHECKING:
-    from csmkit.speech.long_text import Speech
 
 
 def say(
@@ -37,10 +34,8 @@ def say(
         console.voice(models.time_reading(generator, context))
     arrivals, start = Arrivals(), time.perf_counter()
     request = generator.request(text, context=context, **given)
-    if settings.raw_text:
-        stream: Speech = generator.speak(request, settings.schedule)
-    else:
-        stream = speak_text(generator, Page(request, each_ms=speech.max_audio_ms or 0), settings.schedule)
+    page = Page(request, each_ms=speech.max_audio_ms or 0, raw=settings.raw_text)
+    stream = speak_text(generator, page, settings.schedule)
     with find_loudspeaker(play, console) as speaker, WavWriter(save) as wav, stream:
         for chunk in stream:
             arrivals.add(time.perf_counter() - start, len(chunk) / SAMPLE_RATE)

@@ -137,14 +137,12 @@ def _presets() -> list[Finding]:
 
     chosen = os.environ.get("CSMKIT_PRESET") or "pocket"
     found = [Finding("preset", chosen in PRESETS, f"{chosen} is the default", f"choose one of {', '.join(PRESETS)}")]
-    try:
-        find_voice("pocket")
-        found.append(Finding("pocket voice", True, "bundled"))
-    except CsmkitError as error:
-        found.append(Finding("pocket voice", False, "missing", str(error)))
-    for name in NAMES:
+    for name in ("voice", *NAMES):
         try:
-            check_directory(Path(resolve(name)))
+            if name == "voice":
+                find_voice("pocket")
+            else:
+                check_directory(Path(resolve(name)))
             found.append(Finding(f"pocket {name}", True, "bundled"))
         except CsmkitError as error:
             found.append(Finding(f"pocket {name}", False, "missing", str(error)))

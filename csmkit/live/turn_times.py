@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from csmkit.chat.events import Metric, Span
 
+_AFTER_THE_END = ("prepared", "detected", "text", "first_word", "first_audio", "handed_out", "audible")
+
 
 @dataclass
 class TurnTimes:
@@ -53,13 +55,7 @@ class TurnTimes:
             to_silence_ms = (stopped - self.broke_in) * 1000
         return {
             "user_speech_ms": (self.ended - self.began) * 1000,
-            "end_to_prepared_ms": self.since_end_ms(self.prepared),
-            "end_to_detected_ms": self.since_end_ms(self.detected),
-            "end_to_text_ms": self.since_end_ms(self.text),
-            "end_to_first_word_ms": self.since_end_ms(self.first_word),
-            "end_to_first_audio_ms": self.since_end_ms(self.first_audio),
-            "end_to_handed_out_ms": self.since_end_ms(self.handed_out),
-            "end_to_audible_ms": audible_ms,
+            **{f"end_to_{name}_ms": self.since_end_ms(getattr(self, name)) for name in _AFTER_THE_END},
             "silence_ms": silence_ms,
             "own_ms": None if audible_ms is None else audible_ms - silence_ms,
             "barge_in_to_silence_ms": to_silence_ms,

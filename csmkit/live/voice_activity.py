@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,10 +44,9 @@ class SileroVoiceActivity:
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self._session = open_onnx(_bundled() if path is None else Path(path))
-        names = {given.name for given in self._session.get_inputs()}
-        if names != {"input", "h", "c"}:
-            raise InputError(f"{str(path)!r} takes {sorted(names)}: give a Silero VAD v6 model with input, h and c")
+        self._session = open_onnx(
+            _bundled() if path is None else Path(path), ("c", "h", "input"), "a Silero VAD v6 model"
+        )
         self.reset()
 
     def probability(self, window: np.ndarray) -> float:
@@ -96,11 +96,7 @@ class EndOfTurnModel:
     def __init__(self, path: str | Path) -> None:
         from transformers import WhisperFeatureExtractor
 
-        self._session = open_onnx(Path(path))
-        names = [given.name for given in self._session.get_inputs()]
-        if names != ["input_features"]:
-            cure = "give an end-of-turn model like smart-turn v3, whose input is input_features"
-            raise InputError(f"{str(path)!r} takes {', '.join(names)}: {cure}")
+        self._session = open_onnx(Path(path), ("input_features",), "an end-of-turn model like smart-turn v3")
         self._features = WhisperFeatureExtractor(chunk_length=_END_OF_TURN_S)
 
     def __call__(self, sound_16k: np.ndarray) -> float:
@@ -122,12 +118,17 @@ def level_dbfs(samples: np.ndarray) -> float:
     return 10 * float(np.log10(max(power, 1e-12)))
 
 
-def open_onnx(path: Path) -> Any:
+def open_onnx(path: Path, inputs: Sequence[str], kind: str) -> Any:
     """An ONNX model for one thread of the CPU.
+
+    Args:
+        path: the ONNX file.
+        inputs: names of the inputs that the model must have, sorted.
+        kind: what to give where it has others.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
-        InputError: no such file, or one that onnxruntime cannot read.
+        InputError: no such file, one that onnxruntime cannot read, or a model with other inputs.
     """
     onnxruntime = library("onnxruntime", "asr")
     if not path.is_file():
@@ -136,9 +137,13 @@ def open_onnx(path: Path) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a dozen error types without a common base
         raise InputError(f"onnxruntime cannot read {str(path)!r} ({error}): give a whole ONNX model") from error
+    names = sorted(given.name for given in session.get_inputs())
+    if names != list(inputs):
+        raise InputError(f"{str(path)!r} takes {', '.join(names)}: give {kind}, which takes {', '.join(inputs)}")
+    return session
 
 
 def _bundled() -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class CodecFiles:
             safetensors file of either kind. A file without a config.json beside it must have the published sizes.
 
     Attributes:
+        names: names of the codec's tensors in the files, without the prefix of a CSM checkpoint.
+        paths: the files of these tensors.
         config: sizes of the codec, with fewer codebooks than it was trained with if the CSM beside it uses fewer.
         raw_config: all sizes as transformers wrote them; empty for the published ones.
 
@@ -69,15 +71,16 @@ class CodecFiles:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
-        self._file_of = {name: file for file in _weight_files(self.path) for name in tensor_names(file)}
-        self._files = TensorFiles(self._file_of)
-        self.prefix = CSM_PREFIX if any(name.startswith(CSM_PREFIX) for name in self._file_of) else ""
-        if not any(name.startswith(f"{self.prefix}quantizer.") for name in self._file_of):
+        file_of = {name: file for file in _weight_files(self.path) for name in tensor_names(file)}
+        self.prefix = CSM_PREFIX if any(name.startswith(CSM_PREFIX) for name in file_of) else ""
+        self._files = TensorFiles({name: file for name, file in file_of.items() if name.startswith(self.prefix)})
+        self.names, self.paths = {name.removeprefix(self.prefix) for name in self._files.names}, self._files.paths
+        if not any(name.startswith("quantizer.") for name in self.names):
             raise CheckpointError(
                 f"no codec in {str(self.path)!r}: give a transformers Mimi or CSM directory, "
                 "or moshi's tokenizer-*.safetensors, by codec_weights="
             )
-        self.is_moshi = any(name.startswith(_MOSHI_MARK) for name in self._file_of)
+        self.is_moshi = any(name.startswith(_MOSHI_MARK) for name in self.names)
         config_path = _directory(self.path) / "config.json"
         raw = read_json(config_path) if config_path.is_file() else {}
         self.raw_config: dict[str, Any] = _codec_part(raw)
@@ -87,18 +90,7 @@ class CodecFiles:
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a tensor of a flat transformers name."""
-        return any(candidate in self._file_of for candidate in self._candidates(name))
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files of the codec's tensors."""
-        ours = (path for name, path in self._file_of.items() if name.startswith(self.prefix))
-        return tuple(dict.fromkeys(ours))
-
-    @cached_property
-    def names(self) -> set[str]:
-        """The names of the codec's tensors in the files, without the prefix of a CSM checkpoint."""
-        return {name.removeprefix(self.prefix) for name in self._file_of if name.startswith(self.prefix)}
+        return any(candidate in self._files.names for candidate in self._candidates(name))
 
     def read_raw(self, name: str) -> Tensor:
         """The tensor of one of `names`, unchanged; errors as `read`."""
@@ -120,7 +112,7 @@ class CodecFiles:
 
     def _read_first(self, names: tuple[str, ...]) -> Tensor:
         for name in names:
-            if name in self._file_of:
+            if name in self._files.names:
                 return self._files.read(name)
         raise CheckpointError(
             f"no tensor {names[0]!r} in {str(self.path)!r}: the checkpoint is partial, or its config.json belongs to "

@@ -92,10 +92,15 @@ async def as_events(found: AsyncGenerator[Transcript, None]) -> AsyncGenerator[b
     sent = ""
     async with aclosing(found):
         async for text in found:
-            if text.committed.startswith(sent) and text.committed != sent:
-                yield event({"type": "transcript.text.delta", "delta": text.committed[len(sent) :]})
-                sent = text.committed
+            if delta := new_words(text, sent):
+                yield event({"type": "transcript.text.delta", "delta": delta})
+                sent += delta
     yield event({"type": "transcript.text.done", "text": text.text, "usage": usage(text)})
+
+
+def new_words(text: Transcript, sent: str) -> str:
+    """The words of a partial text that are certain and not among those ``sent``; empty where these have changed."""
+    return text.committed[len(sent) :] if text.committed.startswith(sent) else ""
 
 
 def usage(text: Transcript) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator as FrameGenerator
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,9 +14,9 @@ from torch import Tensor
 import csmkit.plugins as plugins
 from csmkit.codec import Codec, CodecStream
 from csmkit.csm.config import Sampling
-from csmkit.errors import DeviceError, DeviceMemoryError, InputError
+from csmkit.errors import DeviceError, InputError
 from csmkit.speech.abilities import Abilities
-from csmkit.speech.batch import SpeechBatch
+from csmkit.speech.batch import SpeechBatch, out_of_memory
 from csmkit.speech.frames import END_OF_SPEECH, INTERRUPTED, End, Frame
 from csmkit.speech.guards import Guards
 from csmkit.speech.long_text import Page, Speech, speak_text
@@ -214,8 +213,7 @@ class SpeechGenerator(ABC):
             seed=seed,
             guards=guards,
         )
-        schedule = chunk_schedule(chunk_frames)
-        return self.speak(request, schedule) if raw_text else speak_text(self, Page(request), schedule)
+        return speak_text(self, Page(request, raw=raw_text), chunk_schedule(chunk_frames))
 
     def generate(
         self, text: str, speaker: int = SpeechSettings.speaker, context: Sequence[Segment] = (), **settings: Any
@@ -316,12 +314,7 @@ class FakeGenerator(SpeechGenerator):
             yield 1 + (pitch * rows) % (self.codec.codebook_size - 1)  # never 0, which would be the end
 
 
-@dataclass(eq=False)
-class FakeRow:
-    """An utterance of a `FakeBatch`."""
-
-    codes: FrameGenerator[Tensor, None, None]
-    sound: CodecStream | None
+FakeRow = tuple[FrameGenerator[Tensor, None, None], CodecStream | None]  # the codes of an utterance, and its sound
 
 
 class FakeBatch:
@@ -331,28 +324,26 @@ class FakeBatch:
         self._generator, self._codec = generator, codec
 
     def open(self, request: Request, seed: int) -> FakeRow:
-        sound = None if self._codec is None else self._codec.stream()
-        return FakeRow(self._generator.codes_of(request, seed), sound)
+        return self._generator.codes_of(request, seed), None if self._codec is None else self._codec.stream()
 
     def prepare(self, row: FakeRow) -> bool:
         return True
 
     def make(self, rows: Sequence[FakeRow]) -> list[Frame | End]:
-        return [self._next(row) for row in rows]
+        return [self._next(*row) for row in rows]
 
     def close(self, rows: Iterable[FakeRow]) -> None:
-        for row in rows:
-            row.codes.close()
+        for codes, _ in rows:
+            codes.close()
 
-    def _next(self, row: FakeRow) -> Frame | End:
+    def _next(self, frames: Iterator[Tensor], sound: CodecStream | None) -> Frame | End:
         began_s = time.perf_counter()
         try:
-            codes = next(row.codes, None)
-            if codes is None:
-                return End(END_OF_SPEECH)
-            sound = None if row.sound is None else row.sound.decode(codes.unsqueeze(1))
-        except torch.OutOfMemoryError as error:
-            return End(INTERRUPTED, DeviceMemoryError.during("decoding a frame", error))
+            with out_of_memory("decoding a frame"):
+                codes = next(frames, None)
+                if codes is None:
+                    return End(END_OF_SPEECH)
+                decoded = None if sound is None else sound.decode(codes.unsqueeze(1))
         except Exception as error:
             return End(INTERRUPTED, error)
-        return Frame(codes, sound, (began_s, time.perf_counter()))
+        return Frame(codes, decoded, (began_s, time.perf_counter()))

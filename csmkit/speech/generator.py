@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 
-from csmkit.codec import Codec, FrameDecoder, load_codec
+from csmkit.codec import Codec, load_codec
 from csmkit.csm.checkpoint import build_model, load_sampling
 from csmkit.csm.config import Sampling
 from csmkit.csm.execution.choose import make_step
@@ -66,7 +66,8 @@ class Generator(SpeechGenerator):
                 f"codec with {codec.n_codebooks} codebooks of {codec.codebook_size} codes, "
                 f"voice with {self.config.n_codebooks} of {self.config.codebook_size}: give the codec of this voice"
             )
-        self.step, self.execution = make_step(model, execution, _decoder(codec, model.device))
+        decoder = codec.frame_decoder if codec.device == model.device else None  # runs within a frame
+        self.step, self.execution = make_step(model, execution, decoder)
         self.n_warm_ups = self.step.n_warm_ups
         self.tokenizer, self.prompts = tokenizer, PromptBuilder(self.config, tokenizer, codec.encode)
         self._prefixes = PrefixStore()
@@ -108,10 +109,13 @@ class Generator(SpeechGenerator):
         """
         directory = find_voice(name)
         device = choose_device(device)
-        check_dtype(dtype)
+        if dtype not in (None, *DTYPES):
+            raise InputError(f"dtype={dtype!r}: give torch.float32, torch.bfloat16 or torch.float16, or None to choose")
         checkpoint = Checkpoint.open(directory)  # the big weights last: what is missing is said at once
         rounding = ROUNDINGS.get(execution) if device.type == "cpu" else None
-        dtype = choose_dtype(dtype, device, rounding is not None or checkpoint.source.layout == ROUNDED)
+        if dtype is None:
+            rounded = rounding is not None or checkpoint.source.layout == ROUNDED
+            dtype = torch.float32 if device.type == "cpu" and not rounded else torch.bfloat16
         abilities = Abilities.read(directory)
         text = load_tokenizer(find_tokenizer(tokenizer or directory), checkpoint.config, checkpoint.values)
         try:
@@ -160,21 +164,3 @@ class Generator(SpeechGenerator):
     def warm_up(self, context: Sequence[Segment] = (), n_streams: int = 1) -> None:
         self.step.warm_up(n_streams)
         super().warm_up(context, n_streams)
-
-
-def _decoder(codec: Codec, device: torch.device) -> FrameDecoder | None:
-    """The codec's decoder for use inside a frame, where it is on the model's device."""
-    return codec.frame_decoder if codec.device == device else None
-
-
-def choose_dtype(dtype: torch.dtype | None, device: torch.device, rounded: bool = False) -> torch.dtype:
-    """Choose the dtype of a model: float32 on a CPU; bfloat16 elsewhere and beside rounded weights."""
-    if dtype is None:
-        return torch.float32 if device.type == "cpu" and not rounded else torch.bfloat16
-    return dtype
-
-
-def check_dtype(dtype: torch.dtype | None) -> None:
-    """Raise InputError for a dtype that no kernel of the model takes, such as torch.float8_e4m3fn."""
-    if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"dtype={dtype!r}: give torch.float32, torch.bfloat16 or torch.float16, or None to choose")

@@ -45,10 +45,12 @@ class Page:
             ``each_ms`` is given.
         each_ms: limit of each passage in milliseconds; the whole text is then spoken. 0 derives the limit of a passage
             from the length of its text.
+        raw: speak the text as it is, in one generation, as the request says.
     """
 
     request: Request
     each_ms: float | None = None
+    raw: bool = False
 
     def limit_ms(self, text: str, n_frames_before: int) -> float:
         """The most audio of a passage after so many frames; below one frame where nothing may follow."""
@@ -238,5 +240,8 @@ def speak_text(generator: Voice, page: Page, schedule: Sequence[int], start: Sta
     Returns:
         What ``start`` returns where the text fits one generation, else a `PassageStream`.
     """
-    stream = PassageStream(generator, page, schedule, start or generator.speak)
+    start = start or generator.speak
+    if page.raw:
+        return start(page.request, schedule)
+    stream = PassageStream(generator, page, schedule, start)
     return stream.passages[0].stream if stream.is_one else stream

@@ -100,11 +100,8 @@ class SpeechSettings:
                 object.__setattr__(self, name, value)
         if isinstance(self.chunk_frames, list):  # as JSON and notebooks give it
             object.__setattr__(self, "chunk_frames", tuple(self.chunk_frames))
-        check_speaker(self.speaker)
-        _check_length(self.max_audio_length_ms)
+        _check(self)
         chunk_schedule(self.chunk_frames)
-        _check_seed(self.seed)
-        _check_guards(self.guards)
         self.sampling(Sampling())
 
     @property
@@ -162,11 +159,8 @@ class Request:
     guards: Guards = ORDINARY
 
     def __post_init__(self) -> None:
-        check_speaker(self.speaker)
         check_text(self.text)
-        _check_length(self.max_audio_length_ms)
-        _check_seed(self.seed)
-        _check_guards(self.guards)
+        _check(self)
 
     @property
     def max_frames(self) -> int:
@@ -200,17 +194,14 @@ def _check_codes(codes: object) -> None:
         raise InputError(f"segment codes down to {int(codes.min())}: codes are never negative; {advice}")
 
 
-def _check_length(length: object) -> None:
+def _check(asked: SpeechSettings | Request) -> None:
+    """Raise InputError for a value that no request can have."""
+    check_speaker(asked.speaker)
+    length, seed, guards = asked.max_audio_length_ms, asked.seed, asked.guards
     if not is_finite(length) or length < FRAME_MS:
         raise InputError(f"max_audio_length_ms={length!r}: give at least one frame, {FRAME_MS} ms")
-
-
-def _check_seed(seed: object) -> None:
     if seed is not None and not (is_integer(seed) and 0 <= seed < 2**63):
         raise InputError(f"seed={seed!r}: give an integer in [0, 2**63), or None for a new one each time")
-
-
-def _check_guards(guards: object) -> None:
     if not isinstance(guards, Guards):
         kind = type(guards).__name__
         raise InputError(f"guards of type {kind}: give Guards(), with what you change, or Guards.off() for none")

@@ -11,6 +11,7 @@ from csmkit.audio import SAMPLE_RATE
 from csmkit.live.turn_detector import TurnChange, TurnDetection, TurnDetector
 from csmkit.live.voice_activity import VoiceActivity
 from csmkit.serve.errors import RequestError
+from csmkit.serve.transcriptions import new_words
 
 
 @dataclass
@@ -42,10 +43,8 @@ class SpokenTurn:
 
     def new_words(self) -> str:
         """Words that are certain and were not sent yet; raises TranscriptionError."""
-        committed = self.stream.get_latest_partial().committed
-        if not committed.startswith(self._sent) or committed == self._sent:
-            return ""
-        fresh, self._sent = committed[len(self._sent) :], committed
+        fresh = new_words(self.stream.get_latest_partial(), self._sent)
+        self._sent += fresh
         return fresh
 
 
