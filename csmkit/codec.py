@@ -6,7 +6,7 @@ A codec plugin is a subclass of `Codec` with a class method ``load(path, *, devi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, Self
 
 import torch
@@ -57,10 +57,6 @@ class CodecBatch(ABC):
         """Keep these streams, in this order; the others end."""
 
     @abstractmethod
-    def add(self, n_streams: int = 1) -> None:
-        """Begin new streams in rows after the present ones."""
-
-    @abstractmethod
     def split(self, rows: Sequence[int]) -> Self:
         """Move these streams, in this order, to a new batch; call `take` next, to keep only the others here."""
 
@@ -74,21 +70,17 @@ class BatchOfRows(CodecBatch):
 
     Args:
         codec: decodes the streams.
-        batch: number of streams to begin with.
+        rows: the streams, as the codec keeps them.
     """
 
-    def __init__(self, codec: Any, batch: int) -> None:
-        self._codec = codec
-        self._rows: list[Any] = []
-        self.add(batch)
+    def __init__(self, codec: Any, rows: Iterable[Any]) -> None:
+        self._codec, self._rows = codec, list(rows)
 
     def take(self, rows: Sequence[int]) -> None:
         self._rows = [self._rows[row] for row in rows]
 
     def split(self, rows: Sequence[int]) -> Self:
-        part = type(self)(self._codec, 0)
-        part._rows = [self._rows[row] for row in rows]
-        return part
+        return type(self)(self._codec, [self._rows[row] for row in rows])
 
     def join(self, other: Self) -> None:
         self._rows += other._rows
@@ -100,9 +92,6 @@ class _SeparateStreams(BatchOfRows):
     def decode(self, codes: Tensor) -> Tensor:
         pairs = zip(self._rows, codes, strict=True)
         return torch.stack([stream.decode(frame.unsqueeze(1)) for stream, frame in pairs])
-
-    def add(self, n_streams: int = 1) -> None:
-        self._rows += [self._codec.stream() for _ in range(n_streams)]
 
 
 class FrameDecoderState(Protocol):
@@ -149,7 +138,7 @@ class Codec(ABC):
 
     def streams(self, batch: int) -> CodecBatch:
         """Begin ``batch`` new streams that are decoded together."""
-        return _SeparateStreams(self, batch)
+        return _SeparateStreams(self, [self.stream() for _ in range(batch)])
 
     @abstractmethod
     def encode(self, audio: Waveform) -> Tensor:

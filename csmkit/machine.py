@@ -14,7 +14,8 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 
-from csmkit.errors import DeviceError, InputError
+from csmkit.errors import DeviceError, DeviceMemoryError, InputError
 from csmkit.version import __version__
 
 PACKAGES = (
@@ -106,6 +107,15 @@ def prepare(device: torch.device, n_values: int) -> None:
         _prepare_cuda(device)
     elif "OMP_NUM_THREADS" not in os.environ:
         THREADS.set(cpu_threads(n_values))
+
+
+@contextmanager
+def out_of_memory(doing: str) -> Iterator[None]:
+    """Raise DeviceMemoryError, which says what was being done, in place of torch's error."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError.during(doing, error) from error
 
 
 def cpu_threads(n_values: int) -> int:

@@ -77,7 +77,7 @@ def test_separate_streams_in_a_batch_begin_and_end_alone() -> None:
     codes = torch.arange(8 * 3).reshape(3, 8) * 40 + 5
     batch = codec.streams(1)
     batch.decode(codes[:1])
-    batch.add()
+    batch.join(codec.streams(1))
     both = batch.decode(codes[:2])
     batch.take([1])
     stream = codec.stream()

@@ -140,7 +140,7 @@ def test_rows_that_begin_at_different_frames_sound_as_they_do_alone(changes: dic
             batch.take([2, 1])
             rows = [2, 1]
         rows += begins.get(frame, [])
-        batch.add(len(begins.get(frame, [])))
+        batch.join(codec.streams(len(begins.get(frame, []))))
         now = torch.stack([codes[row, :, len(heard[row]) % 24] for row in rows])
         for row, samples in zip(rows, batch.decode(now), strict=True):
             heard[row].append(samples)

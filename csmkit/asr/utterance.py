@@ -25,8 +25,6 @@ class Pass(NamedTuple):
 
 
 class UtteranceState(Enum):
-    """The state of an utterance."""
-
     OPEN = "open"  # takes sound
     FINISHED = "finished"  # has all its sound, but not the final text
     DONE = "done"  # has its final text

@@ -22,8 +22,6 @@ _LEVEL_STEP_S = 0.032  # how often the level of what is played is looked at
 
 
 class State(Enum):
-    """The state of an answer."""
-
     PREPARED = "prepared"  # its events are held back, as the user may go on
     GIVEN = "given"  # its events are handed out
     INTERRUPTED = "interrupted"

@@ -25,6 +25,11 @@ class LLM(Protocol):
         """
 
 
+def with_system(prompt: str, messages: Sequence[Message]) -> list[Message]:
+    """The messages, a system message before them unless ``prompt`` is empty."""
+    return [{"role": "system", "content": prompt}, *messages] if prompt else list(messages)
+
+
 class EchoLLM:
     """Answers with the user's own message, word by word."""
 

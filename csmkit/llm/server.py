@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from csmkit.checks import check_integer, check_positive
 from csmkit.errors import InputError, LanguageModelError
-from csmkit.llm.contract import Message
+from csmkit.llm.contract import Message, with_system
 from csmkit.plugins import library
 
 
@@ -63,9 +63,8 @@ class ServerLLM:
         Raises:
             LanguageModelError: the server cannot be reached, is too slow, refuses the request, or stops before the end.
         """
-        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
         request = self._client.chat.completions.with_streaming_response.create(
-            model=self.model, messages=[*system, *messages], stream=True, **self._options
+            model=self.model, messages=with_system(self.system_prompt, messages), stream=True, **self._options
         )
         finished, n_letters = False, 0
         try:

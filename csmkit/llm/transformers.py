@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from csmkit.checks import check_integer
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceMemoryError, InputError
 from csmkit.files.hub import locate
-from csmkit.llm.contract import LLM, EchoLLM, FakeLLM, Message
+from csmkit.llm.contract import LLM, EchoLLM, FakeLLM, Message, with_system
 from csmkit.llm.prefix_cache import Prefix, PrefixCache, n_common
 
 if TYPE_CHECKING:
@@ -79,16 +79,14 @@ class TransformersLLM:
             raise InputError(f"top_k={top_k!r}, top_p={top_p!r}: give top_k of at least 1, top_p above 0 and up to 1")
         import torch
 
-        from csmkit.machine import choose_device
+        from csmkit.machine import choose_device, out_of_memory
 
         self.device = choose_device(device)
         source, local = find(str(model))
         dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.bfloat16)
         self.model, self.tokenizer = _load(source, local, dtype)
-        try:
+        with out_of_memory(f"loading the language model on {self.device}"):
             self.model.to(self.device).eval()
-        except torch.OutOfMemoryError as error:
-            raise DeviceMemoryError.during(f"loading the language model on {self.device}", error) from error
         self.system_prompt = system_prompt
         self.max_new_tokens = max_new_tokens
         trained: int = self.model.config.get_text_config().max_position_embeddings
@@ -155,9 +153,9 @@ class TransformersLLM:
         Raises:
             InputError: the last message alone is too long.
         """
-        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        messages = with_system(self.system_prompt, messages)
         n_leading = next((n for n, message in enumerate(messages) if message["role"] != "system"), 0)
-        system, messages = [*system, *messages[:n_leading]], messages[n_leading:]
+        system, messages = messages[:n_leading], messages[n_leading:]
         room = self.n_positions - self.max_new_tokens
         turns = turns_of(messages)
         for first in range(self._first_turn(system, turns, room), len(turns)):
@@ -202,8 +200,8 @@ class TransformersLLM:
     @cached_property
     def _n_head(self) -> int:
         """Number of tokens that all prompts have in common at their beginning."""
-        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
-        return n_common(*(self._rendered([*system, {"role": "user", "content": text}]) for text in ("a", "b")))
+        prompts = (with_system(self.system_prompt, [{"role": "user", "content": text}]) for text in ("a", "b"))
+        return n_common(*map(self._rendered, prompts))
 
     def _rendered(self, messages: Sequence[Message]) -> list[int]:
         text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)

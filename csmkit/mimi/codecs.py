@@ -121,7 +121,8 @@ class StreamingCodec(MimiCodec):
         return _ExactStream(self)
 
     def streams(self, batch: int) -> CodecBatch:
-        return _ExactBatch(self, batch)
+        state = self.decoder.new_state(batch)
+        return _ExactBatch(self, [(state, row) for row in range(batch)])
 
 
 class _ExactStream(CodecStream):
@@ -169,10 +170,6 @@ class _ExactBatch(BatchOfRows):
                 state, first = MimiState.gather(self._rows), 0
             self._rows = [(state, row) for row in range(len(self._rows))]
         return state.view(first, first + len(self._rows))
-
-    def add(self, n_streams: int = 1) -> None:
-        state = self._codec.decoder.new_state(n_streams)
-        self._rows += [(state, row) for row in range(n_streams)]
 
 
 def _shares(n_rows: int, device: torch.device) -> list[int]:

@@ -15,8 +15,9 @@ import csmkit.plugins as plugins
 from csmkit.codec import Codec, CodecStream
 from csmkit.csm.config import Sampling
 from csmkit.errors import DeviceError, InputError
+from csmkit.machine import out_of_memory
 from csmkit.speech.abilities import Abilities
-from csmkit.speech.batch import SpeechBatch, out_of_memory
+from csmkit.speech.batch import SpeechBatch
 from csmkit.speech.frames import END_OF_SPEECH, INTERRUPTED, End, Frame
 from csmkit.speech.guards import Guards
 from csmkit.speech.long_text import Page, Speech, speak_text

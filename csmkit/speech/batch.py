@@ -5,12 +5,10 @@ from __future__ import annotations
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from csmkit.closing import Closing
@@ -18,7 +16,8 @@ from csmkit.codec import Codec, CodecBatch
 from csmkit.csm.execution.step import Made, Step
 from csmkit.csm.model import CsmModel, CsmState
 from csmkit.csm.sampling import Noise
-from csmkit.errors import DeviceMemoryError, NotFiniteError
+from csmkit.errors import NotFiniteError
+from csmkit.machine import out_of_memory
 from csmkit.speech.frames import END_OF_SPEECH, INTERRUPTED, End, Frame
 from csmkit.speech.prompt import Block, PromptBuilder
 from csmkit.speech.prompt_cache import KeptBlock, PrefixStore
@@ -249,15 +248,6 @@ def _frame(row: Row, codes: Tensor, sound: Tensor | None, began_s: float) -> Fra
     if row.n_frames == 1 and row.began_s is not None:
         began_s = row.began_s
     return Frame(codes, sound, (began_s, perf_counter()))
-
-
-@contextmanager
-def out_of_memory(doing: str) -> Iterator[None]:
-    """Raise DeviceMemoryError, which says what was being done, in place of torch's error."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError.during(doing, error) from error
 
 
 class SpeechBatch(Closing, Iterator[tuple[int, Tensor]]):

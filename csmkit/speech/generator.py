@@ -17,13 +17,13 @@ from csmkit.csm.model import CsmModel
 from csmkit.csm.quantization import ROUNDINGS
 from csmkit.csm.sampling import Noise
 from csmkit.csm.tokenizer import TextTokenizer, load_tokenizer
-from csmkit.errors import CheckpointError, DeviceMemoryError, InputError
+from csmkit.errors import CheckpointError, InputError
 from csmkit.files.hub import find_codec, find_tokenizer, find_voice
 from csmkit.files.tensors import ROUNDED
-from csmkit.machine import choose_device, prepare
+from csmkit.machine import choose_device, out_of_memory, prepare
 from csmkit.speech.abilities import Abilities
 from csmkit.speech.base import FakeGenerator, SpeechGenerator
-from csmkit.speech.batch import Engine, RunningBatch, out_of_memory
+from csmkit.speech.batch import Engine, RunningBatch
 from csmkit.speech.prompt import PromptBuilder
 from csmkit.speech.prompt_cache import PrefixStore
 from csmkit.speech.settings import Request, Segment
@@ -118,12 +118,10 @@ class Generator(SpeechGenerator):
             dtype = torch.float32 if device.type == "cpu" and not rounded else torch.bfloat16
         abilities = Abilities.read(directory)
         text = load_tokenizer(find_tokenizer(tokenizer or directory), checkpoint.config, checkpoint.values)
-        try:
+        with out_of_memory(f"loading the voice on {device}"):
             if isinstance(codec, str):
                 codec = load_codec(codec, find_codec(codec_weights or directory), device=device)
             model = build_model(checkpoint, device=device, dtype=dtype, rounding=rounding)
-        except torch.OutOfMemoryError as error:
-            raise DeviceMemoryError.during(f"loading the voice on {device}", error) from error
         prepare(device, sum(weight.numel() for weight in model.parameters()))
         generator = cls(model, text, codec, load_sampling(directory), execution)
         generator.abilities = abilities

@@ -18,7 +18,7 @@ from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import CsmkitError
 from csmkit.live.turn_detector import TurnChange
 from csmkit.live.voice_activity import level_dbfs
-from csmkit.llm.contract import LLM, Message
+from csmkit.llm.contract import LLM, Message, with_system
 from csmkit.serve.errors import RequestError, as_request_error, invalid
 from csmkit.serve.feed import Feed
 from csmkit.serve.realtime.answer import Answer, new_id
@@ -51,8 +51,7 @@ class InstructedLLM:
 
     def stream(self, messages: Sequence[Message]) -> Generator[str, None, None]:
         """As `csmkit.llm.contract.LLM.stream`."""
-        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
-        return self._llm.stream([*system, *messages])
+        return self._llm.stream(with_system(self.instructions, messages))
 
 
 class Conversation:
