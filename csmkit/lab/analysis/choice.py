@@ -69,14 +69,11 @@ def choose(rows: Rows, axes: Iterable[str], columns: Sequence[Column]) -> Choice
 
 def _against_the_best(groups: Mapping[str, Rows], item: Column, better: int, n_figures: int) -> list[Comparison]:
     """Each setting that was measured but the best one, compared with it."""
-    figures = {
-        name: central(group, item.column, weight=item.weight, share=item.share) for name, group in groups.items()
-    }
-    measured = {name: figure for name, figure in figures.items() if figure is not None}
-    if not measured:
+    figures = {name: central(rows, item.column, weight=item.weight, share=item.share) for name, rows in groups.items()}
+    known = {name: better * figure for name, figure in figures.items() if figure is not None}
+    if not known:
         return []
-    best = max(measured, key=lambda name: better * measured[name])
-    found = [
-        compared_rows(groups[name], groups[best], "setting", (name, best), item) for name in measured if name != best
-    ]
-    return corrected(found, n_figures * len(measured) / 2)  # of k settings there are k / 2 times as many pairs
+    best = max(known, key=known.__getitem__)
+    others = [name for name in known if name != best]
+    found = [compared_rows(groups[name], groups[best], "setting", (name, best), item) for name in others]
+    return corrected(found, n_figures * len(known) / 2)  # of k settings there are k / 2 times as many pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from csmkit.asr.directory import NAMES
@@ -136,12 +137,8 @@ def _borders(rows: list[dict[str, Any]], columns: list[Column]) -> list[Comparis
     """Whether borders of chunks are worse than other places, codec by codec: one question."""
     items = [item for item in columns if item.column.endswith("_auc")]
     groups = grouped(({"codec": "all", **row} for row in rows), ["codec"]) if items else {}
-    found = [
-        compared_with(group, "codec", codec, LIKE_ANYWHERE, item)
-        for (codec,), group in groups.items()
-        for item in items
-    ]
-    return corrected(found)
+    pairs = product(groups.items(), items)
+    return corrected([compared_with(group, "codec", codec, LIKE_ANYWHERE, item) for ((codec,), group), item in pairs])
 
 
 def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
@@ -155,17 +152,11 @@ def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
 
 
 def _table(rows: list[dict[str, Any]], axes: list[str], columns: list[Column]) -> list[dict[str, Any]]:
-    return [
-        {
-            **dict(zip(axes, key, strict=True)),
-            "n": len(members),
-            **{
-                item.column: crossed_interval(members, item.column, weight=item.weight, share=item.share)
-                for item in columns
-            },
-        }
-        for key, members in grouped(rows, axes).items()
-    ]
+    table = []
+    for key, members in grouped(rows, axes).items():
+        figures = {c.column: crossed_interval(members, c.column, weight=c.weight, share=c.share) for c in columns}
+        table.append({**dict(zip(axes, key, strict=True)), "n": len(members), **figures})
+    return table
 
 
 def _against(
@@ -175,16 +166,11 @@ def _against(
     if not former or not rows:
         return []
     shared = [name for name in AXES if all(name in row for row in (rows[0], former[0]))]
-    here, before = grouped(rows, shared), grouped(former, shared)
+    before = grouped(former, shared)
+    both = [(group, before[key]) for key, group in grouped(rows, shared).items() if key in before]
+    names = [setting({name: here[0][name] for name in shared if name in axes}) for here, _ in both]
     return [
-        compared_rows(
-            here[key],
-            before[key],
-            "run",
-            (setting({name: value for name, value in zip(shared, key, strict=True) if name in axes}), "former"),
-            item,
-        )
+        compared_rows(here, there, "run", (name, "former"), item)
         for item in columns
-        for key in here
-        if key in before
+        for name, (here, there) in zip(names, both, strict=True)
     ]

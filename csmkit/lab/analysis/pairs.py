@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from csmkit.lab.analysis.columns import Column, in_words
-from csmkit.lab.analysis.rows import grouped, hashable, is_number, measured
+from csmkit.lab.analysis.rows import grouped, is_number, measured
 from csmkit.lab.analysis.statistics import (
     LEAST_TEXTS,
     LEVEL,
@@ -175,34 +176,17 @@ def interactions(
     for axis, other in combinations(axes, 2):
         groups = grouped(rows, [axis, other])
         shared = [name for name in axes if name not in (axis, other)]
-        for item in columns:
-            found += [
-                (axis, value, _effect_of_effect(groups, (value, base[axis]), other, (far, base[other]), item, shared))
-                for value in axes[axis]
-                for far in axes[other]
-                if value != base[axis] and far != base[other]
-            ]
-    besides = corrected([beside for *_, beside in found])
-    return [
-        Interaction(axis, value, base[axis], beside) for (axis, value, _), beside in zip(found, besides, strict=True)
-    ]
-
-
-def _effect_of_effect(
-    groups: Mapping[tuple[Any, ...], Rows],
-    values: tuple[Any, Any],
-    other: str,
-    others: tuple[Any, Any],
-    item: Column,
-    shared: Sequence[str],
-) -> Comparison:
-    """The effect of an axis (its value and baseline) at one value of the other axis against that at another."""
-
-    def effect(there: Any) -> Rows:
-        here, base = (groups.get((value, there), []) for value in values)
-        return paired_rows(here, base, item.column, units=[*UNITS, *shared], weight=item.weight)
-
-    return compared_rows(effect(others[0]), effect(others[1]), other, others, item, shared)
+        for item, value, far in product(columns, axes[axis], axes[other]):
+            if value != base[axis] and far != base[other]:
+                effects = []
+                for there in (far, base[other]):
+                    here, before = groups.get((value, there), []), groups.get((base[axis], there), [])
+                    pairs = paired_rows(here, before, item.column, units=[*UNITS, *shared], weight=item.weight)
+                    effects.append(pairs)
+                beside = compared_rows(*effects, other, (far, base[other]), item, shared)
+                found.append(Interaction(axis, value, base[axis], beside))
+    besides = corrected([item.beside for item in found])
+    return [replace(item, beside=beside) for item, beside in zip(found, besides, strict=True)]
 
 
 def shown(value: Any) -> str:
@@ -218,8 +202,8 @@ def setting(values: Mapping[str, Any]) -> str:
 
 
 def paired_rows(
-    rows: Iterable[Mapping[str, Any]],
-    others: Iterable[Mapping[str, Any]],
+    rows: Iterable[Row],
+    others: Iterable[Row],
     value: str,
     *,
     units: Sequence[str] = UNITS,
@@ -230,38 +214,22 @@ def paired_rows(
     Repeats of a trial are averaged by their median first. What is not measured in both has no pair.
     The value of ``others`` is subtracted.
     """
+    here, there = (
+        grouped([row for row in given if measured(row.get(value)) is not None], units) for given in (rows, others)
+    )
     kept = [*units, *([weight] if weight else [])]
-    (figures, known), (other_figures, _) = (_by_units(given, value, units) for given in (rows, others))
     return [
-        {value: figure - other_figures[key], **{name: known[key][name] for name in kept}}
-        for key, figure in figures.items()
-        if key in other_figures
+        {value: _median(group, value) - _median(there[key], value), **{name: group[0][name] for name in kept}}
+        for key, group in here.items()
+        if key in there
     ]
 
 
-def _by_units(
-    rows: Iterable[Row], value: str, units: Sequence[str]
-) -> tuple[dict[tuple[Any, ...], float], dict[tuple[Any, ...], Row]]:
-    """Of each combination of units, the median of its rows' figures, and its first row."""
-    known: dict[tuple[Any, ...], Row] = {}
-    repeats: dict[tuple[Any, ...], list[float]] = {}
-    for row in rows:
-        if (number := measured(row.get(value))) is None:
-            continue
-        key = tuple([hashable(row[unit]) for unit in units])
-        if known.setdefault(key, row) is not row:
-            repeats.setdefault(key, [float(known[key][value])]).append(number)
-    figures = {key: float(row[value]) for key, row in known.items()}
-    return figures | {key: float(np.median(numbers)) for key, numbers in repeats.items()}, known
+def _median(rows: Rows, column: str) -> float:
+    return median(float(row[column]) for row in rows)
 
 
-def paired_difference(
-    pairs: Sequence[Mapping[str, Any]],
-    value: str,
-    *,
-    weight: str | None = None,
-    share: bool = False,
-) -> Difference:
+def paired_difference(pairs: Rows, value: str, *, weight: str | None = None, share: bool = False) -> Difference:
     """The difference that `paired_rows` made, with its interval, its bounds for a test of equivalence, and its p-value.
 
     The p-value of a median or mean is that of Student's t with the bootstrap's standard error and one degree of freedom
@@ -276,15 +244,14 @@ def paired_difference(
     cells = reduced(pairs, value, weight=weight, mean=share)
     if not len(cells.values):
         return Difference(None, None, None, 0)
-    texts = cells.of_texts() if cells.places else cells.values
-    figure = float(texts.mean()) if share else cells.figure()
+    texts, figure = cells.of_texts(), cells.figure(share)
     known = {"n_texts": cells.n_texts, "same": bool((np.abs(cells.values) < ROUNDING).all())}
-    drawn = None if share else drawn_figures(cells)
-    if cells.n_texts < LEAST_TEXTS or (drawn is None and not share):
+    if cells.n_texts < LEAST_TEXTS:
         return Difference(figure, None, None, cells.n_rows, **known)
-    if drawn is None or (known["same"] and weight is not None):  # the bootstrap of equal pairs would have no width
+    if share or (known["same"] and weight is not None):  # the bootstrap of equal pairs would have no width
         bounds, p = partial(_share_difference_bounds, texts), 1.0 if known["same"] else sign_test(texts)
     else:
+        drawn = drawn_figures(cells)
         bounds, error = partial(percentile_bounds, drawn), float(drawn.std(ddof=1))
         p = sign_test(texts) if error < 1e-12 else 2 * scipy_stats().t.sf(abs(figure / error), cells.n_texts - 1)
     outer, inner = bounds(LEVEL), bounds(1 - 2 * (1 - LEVEL))

@@ -1,6 +1,7 @@
 """The questions of the notebooks, answered in Markdown: numbers come from the rows, verdicts from the one rule.
 
-Intervals are of 95 %, over texts and seeds where all rows name them, else over rows.
+Intervals are of 95 %, over texts and seeds where all rows name them, else over rows. All of them raise InputError for
+no rows, for a missing column, and where nothing was measured.
 """
 
 from __future__ import annotations
@@ -38,9 +39,6 @@ def chunk_finding(rows: Rows) -> str:
 
     Args:
         rows: trials of one codec, with ``chunk_frames``, ``ttfa_ms``, ``max_underrun_ms`` and ``rtf``.
-
-    Raises:
-        InputError: no rows, a missing column, or time to first audio in no row.
     """
     found = records(rows, ["chunk_frames", "ttfa_ms", "rtf"])
     if all(measured(row["ttfa_ms"]) is None for row in found):
@@ -53,9 +51,6 @@ def seam_finding(rows: Rows) -> str:
 
     Args:
         rows: trials with ``codec`` and the columns of `csmkit.lab.metrics.seams.seam_metrics`.
-
-    Raises:
-        InputError: no rows, or a missing column.
     """
     findings = analyse(records(rows, ["codec", "seam_click_auc", *UNITS]), figures=["seam_click_auc"])
     return "\n".join(f"- {border_sentence(border)}." for border in findings.borders) or "No border to judge."
@@ -69,9 +64,6 @@ def range_finding(
     Args:
         rows: one a trial, with ``text`` and ``seed``, or with ``text`` alone.
         weight: column that makes it a weighted mean, such as ``n_words`` for an error rate; None is the median.
-
-    Raises:
-        InputError: no rows, a missing column, or nothing measured.
     """
     groups = _groups(rows, parameter, [metric, *([weight] if weight else [])])
     figures = {value: _interval(group, metric, weight) for value, group in groups.items()}
@@ -107,11 +99,7 @@ def _apart(
 
 
 def interval_table(rows: Rows, parameter: str, metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """The medians of several metrics with their intervals as text: one row each value of a parameter.
-
-    Raises:
-        InputError: no rows, or a missing column.
-    """
+    """The medians of several metrics with their intervals as text: one row each value of a parameter."""
     items = [column_of(metric) for metric in metrics]
     return [
         {
@@ -129,9 +117,6 @@ def whisper_finding(rows: Rows, added: Rows) -> str:
     Args:
         rows: trials with ``whisper``, ``wer``, ``n_words``, ``asr_revised`` and ``asr_lag_oldest_p50_ms``.
         added: `csmkit.lab.analysis.questions.differences` of ``rtf`` and ``cpu_s`` over ``whisper``.
-
-    Raises:
-        InputError: no rows, or a missing column.
     """
     costs = _groups(added, "whisper", ["rtf", "cpu_s"])
     heard = [row for row in records(rows, ["whisper"]) if row["whisper"] is not None]
@@ -148,11 +133,7 @@ def whisper_finding(rows: Rows, added: Rows) -> str:
 
 
 def turn_finding(metrics: Row) -> str:
-    """Where the time of a turn went until something was heard.
-
-    Args:
-        metrics: ``metrics`` of a turn's ``complete`` event.
-    """
+    """Where the time of a turn went until something was heard, by the ``metrics`` of its ``complete`` event."""
     parts = [
         ("the language model wrote its first word after", "llm_ttft_ms"),
         ("the first clause was complete after", "text_ttfs_ms"),
@@ -189,7 +170,7 @@ def differences(rows: Rows, over: str, baseline: Any, columns: Sequence[str]) ->
         difference from the baseline's, None where one of the two was not measured.
 
     Raises:
-        InputError: no rows, a missing column, or a trial without its baseline.
+        InputError: a trial without its baseline, too.
     """
     found = records(rows, [over, *UNITS, *columns])
     of_baseline = {tuple(row[name] for name in UNITS): row for row in found if row[over] == baseline}
@@ -215,9 +196,6 @@ def beside_controls(rows: Rows) -> list[dict[str, Any]]:
     Returns:
         Rows whose ``place`` is such as "streaming, borders" or "streaming, elsewhere", and whose ``seam_click_z`` is
         what was measured there.
-
-    Raises:
-        InputError: no rows, or a missing column.
     """
     measures = {"borders": "seam_click_z", "elsewhere": "seam_click_control_z"}
     return [
@@ -239,11 +217,7 @@ def variety_rows(trials: Iterable[Trial]) -> list[dict[str, Any]]:
 
 
 def extremes(trials: Iterable[Trial], column: str) -> tuple[Trial, Trial]:
-    """The trials with the lowest and the highest value of a column, to listen to; of equals the first.
-
-    Raises:
-        InputError: the column was measured in no trial.
-    """
+    """The trials with the lowest and the highest value of a column, to listen to; of equals the first."""
     found = list(trials)
     known = [(value, trial) for trial in found if (value := measured(trial.row[column])) is not None]
     if not known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from operator import itemgetter, le
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from csmkit.asr.directory import NAMES
@@ -81,15 +82,10 @@ def pareto_front(rows: Sequence[Mapping[str, Any]], aims: Mapping[str, str]) -> 
         aims: column to "lower" or "higher".
     """
     signs = {name: 1 if way == "lower" else -1 for name, way in aims.items()}
+    different = {repr(sorted(row.items())): row for row in rows}.values()
+    costed = [(tuple(sign * row[name] for name, sign in signs.items()), row) for row in different]
 
-    def costs(row: Mapping[str, Any]) -> tuple[float, ...]:
-        return tuple(sign * row[name] for name, sign in signs.items())
+    def beaten(costs: tuple[float, ...]) -> bool:
+        return any(other != costs and all(map(le, other, costs)) for other, _ in costed)
 
-    def beaten(row: Mapping[str, Any]) -> bool:
-        mine = costs(row)
-        return any(
-            other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in map(costs, rows)
-        )
-
-    first = list({repr(sorted(row.items())): row for row in rows}.values())
-    return sorted((row for row in first if not beaten(row)), key=costs)
+    return [row for costs, row in sorted(costed, key=itemgetter(0)) if not beaten(costs)]

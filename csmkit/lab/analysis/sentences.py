@@ -9,17 +9,7 @@ from csmkit.errors import InputError
 from csmkit.lab.analysis.choice import IMPORTANCE, Choice
 from csmkit.lab.analysis.columns import axis_label, in_words
 from csmkit.lab.analysis.findings import Findings, analyse
-from csmkit.lab.analysis.pairs import (
-    CLEAR,
-    EQUAL,
-    NOT_SHOWN,
-    SAME,
-    TOO_FEW,
-    Comparison,
-    Interaction,
-    setting,
-    shown,
-)
+from csmkit.lab.analysis.pairs import CLEAR, EQUAL, NOT_SHOWN, SAME, TOO_FEW, Comparison, Interaction, setting, shown
 from csmkit.lab.analysis.rows import Rows
 from csmkit.lab.analysis.statistics import LEAST_TEXTS, Interval, most_unseen
 

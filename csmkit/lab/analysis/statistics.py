@@ -75,8 +75,10 @@ class Cells:
         """Number of values of the first unit, which is the text where rows name it."""
         return int(self.places[0].max()) + 1 if self.places and len(self.values) else 0
 
-    def figure(self) -> float:
-        """The median, or the mean by weight."""
+    def figure(self, share: bool = False) -> float:
+        """The median, or the mean by weight, or of a share the mean over texts."""
+        if share:
+            return float(self.of_texts().mean())
         if self.weights is None:
             return float(np.median(self.values))
         total = float(self.weights.sum())
@@ -129,16 +131,12 @@ def crossed_interval(
     cells = reduced(rows, value, units=units, weight=weight, mean=share)
     if not len(cells.values):
         return Interval(None, None, None, 0)
-    if share:
-        figure = float(cells.of_texts().mean())
-        low, high = share_bounds(figure, cells.n_texts) if cells.n_texts >= LEAST_TEXTS else (None, None)
-        return Interval(figure, low, high, cells.n_rows)
-    figure = cells.figure()
-    drawn = drawn_figures(cells, resamples)
-    if drawn is None:
+    figure = cells.figure(share)
+    if cells.n_texts < LEAST_TEXTS:
         return Interval(figure, None, None, cells.n_rows)
     equal = weight is not None and figure in (0, 1) and np.ptp(cells.values) == 0
-    bounds = share_bounds(figure, cells.n_texts) if equal else percentile_bounds(drawn, LEVEL)
+    exact = share or equal
+    bounds = share_bounds(figure, cells.n_texts) if exact else percentile_bounds(drawn_figures(cells, resamples), LEVEL)
     return Interval(figure, *bounds, cells.n_rows)
 
 
@@ -147,9 +145,7 @@ def central(
 ) -> float | None:
     """The figure of `crossed_interval` alone; None where nothing was measured."""
     cells = reduced(rows, value, weight=weight, mean=share)
-    if not len(cells.values):
-        return None
-    return float(cells.of_texts().mean()) if share else cells.figure()
+    return cells.figure(share) if len(cells.values) else None
 
 
 def share_bounds(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:
@@ -167,11 +163,6 @@ def share_bounds(share: float, n: int, level: float = LEVEL) -> tuple[float, flo
 def most_unseen(n: int) -> float:
     """The largest share that something may have that happened in none of ``n`` texts, one-sided at 95 %."""
     return 1 - (1 - LEVEL) ** (1 / n)
-
-
-def text_figures(rows: Iterable[Mapping[str, Any]], value: str, unit: str, weight: str | None = None) -> np.ndarray:
-    """``(texts,)`` the figure of each text alone: the median of its rows, or their mean by weight."""
-    return reduced(rows, value, units=(unit,), weight=weight).values
 
 
 def reduced(
@@ -214,9 +205,7 @@ def _indices(names: Iterable[Any]) -> np.ndarray:
 
 def _cells(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The first row of each combination of columns, in that order, and the combination ``(rows,)`` of each row."""
-    both = np.zeros(len(columns[0]), np.int64)
-    for column in columns:
-        both = both * (int(column.max(initial=0)) + 1) + column
+    both = np.ravel_multi_index(columns, [int(column.max(initial=0)) + 1 for column in columns])
     _, first, cell = np.unique(both, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)
@@ -232,14 +221,12 @@ def _cell_medians(numbers: np.ndarray, cell: np.ndarray) -> np.ndarray:
     return (ordered[starts + (sizes - 1) // 2] + ordered[starts + sizes // 2]) / 2
 
 
-def drawn_figures(cells: Cells, resamples: int = RESAMPLES) -> np.ndarray | None:
-    """``(draws,)`` the figure of each draw; None where there are too few texts to draw from.
+def drawn_figures(cells: Cells, resamples: int = RESAMPLES) -> np.ndarray:
+    """``(draws,)`` the figure of each draw of texts and seeds, of which there should be `LEAST_TEXTS` texts.
 
     Of more than 2000 cells half as many draws are taken: their interval is narrow, and its ends no less sure. A draw
     that meets no cell at all, which happens where some text has not each seed, is left out.
     """
-    if not cells.places or cells.n_texts < LEAST_TEXTS:
-        return None
     sizes = tuple(int(place.max()) + 1 for place in cells.places)
     counts = _counts(sizes, resamples if len(cells.values) <= MANY_CELLS else max(1, resamples // 2))
     if cells.weights is None:

@@ -7,8 +7,9 @@ import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from csmkit.closing import Closing
 from csmkit.errors import InputError
 from csmkit.lab.listen.answers import AnswerFile
 from csmkit.lab.listen.plan import REFERENCE, ListeningTest
@@ -18,8 +19,8 @@ PAGE = Path(__file__).with_name("page.html")
 MOST_BYTES = 10_000  # of an answer
 
 
-class ListeningServer:
-    """Serves a test on 127.0.0.1; a context manager.
+class ListeningServer(Closing):
+    """Serves a test on 127.0.0.1 until it is closed.
 
     Args:
         port: 0 takes a free one.
@@ -35,12 +36,10 @@ class ListeningServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}/"
         self._thread = threading.Thread(target=self._server.serve_forever, name="csmkit-listen", daemon=True)
-
-    def __enter__(self) -> Self:
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Serve no more; the answers are kept."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -78,16 +77,16 @@ def _handler(server: ListeningServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             if not self._local():
                 return
-            parts = self.path.strip("/").split("/")
             try:
-                if parts == [""]:
-                    self._send(PAGE.read_bytes(), "text/html; charset=utf-8")
-                elif parts == ["question"]:
-                    self._send(json.dumps(server.question()).encode(), "application/json")
-                elif len(parts) == 3 and parts[0] == "sound":
-                    self._send(server.sound(parts[1], parts[2]), "audio/wav")
-                else:
-                    self.send_error(HTTPStatus.NOT_FOUND)
+                match self.path.strip("/").split("/"):
+                    case [""]:
+                        self._send(PAGE.read_bytes(), "text/html; charset=utf-8")
+                    case ["question"]:
+                        self._send(json.dumps(server.question()).encode(), "application/json")
+                    case ["sound", item_id, index]:
+                        self._send(server.sound(item_id, index), "audio/wav")
+                    case _:
+                        self.send_error(HTTPStatus.NOT_FOUND)
             except InputError as error:
                 self.send_error(HTTPStatus.NOT_FOUND, str(error))
 

@@ -76,10 +76,7 @@ class Session:
     """
 
     def __init__(
-        self,
-        player: Player,
-        on_progress: Callable[[Progress], object],
-        open_stack: Callable[[str], Stack] = Stack,
+        self, player: Player, on_progress: Callable[[Progress], object], open_stack: Callable[[str], Stack] = Stack
     ) -> None:
         self.recordings: list[Recording] = []
         self._player, self._on_progress, self._open_stack = player, on_progress, open_stack

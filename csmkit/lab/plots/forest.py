@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.rows import Row, Rows, grouped, records
@@ -34,7 +35,12 @@ def forest(rows: Rows) -> PaperFigure:
         axes = figure.subplots()
         axes.axvspan(-1, 1, color=GREY, alpha=0.15, linewidth=0)
         axes.axvline(0, color=GREY, linewidth=0.8)
-        labels = _draw_groups(axes, groups)
+        labels: list[str] = []
+        for name, members in groups.items():
+            labels.append(name)
+            for row in members:
+                _draw(axes, len(labels), row)
+                labels.append(str(row["label"]))
         axes.set_yticks(range(n_lines), labels)
         for label, name in zip(axes.get_yticklabels(), labels, strict=True):
             label.set_fontweight("bold" if name in groups else "normal")
@@ -45,31 +51,15 @@ def forest(rows: Rows) -> PaperFigure:
     return figure
 
 
-def _draw_groups(axes: Any, groups: dict[str, list[Row]]) -> list[str]:
-    """Draw each group under a line of its name; returns the label of each line."""
-    labels: list[str] = []
-    for name, members in groups.items():
-        labels.append(name)
-        for row in members:
-            _draw(axes, len(labels), row)
-            labels.append(str(row["label"]))
-    return labels
-
-
 def _draw(axes: Any, line: int, row: Row) -> None:
     at, low, high = (None if row[name] is None else row[name] / row["margin"] for name in ("difference", "low", "high"))
     if at is None:
         return
     color = COLOURS[0] if row["clear"] else GREY
     if low is not None and high is not None:
-        axes.plot(_within((low, high)), [line, line], color=color, linewidth=1)
-        for end, arrow in ((low, "<"), (high, ">")):
-            if abs(end) > FARTHEST and (end > 0) == (arrow == ">"):
-                axes.plot(_within((end,)), [line], arrow, color=color, markersize=3.5)
-    axes.plot(
-        _within((at,)), [line], "o", color=color, markerfacecolor=color if row["clear"] else "white", markersize=4
-    )
-
-
-def _within(values: Iterable[float]) -> list[float]:
-    return [max(-FARTHEST, min(FARTHEST, value)) for value in values]
+        axes.plot(np.clip((low, high), -FARTHEST, FARTHEST), [line, line], color=color, linewidth=1)
+        for far, arrow, edge in ((low < -FARTHEST, "<", -FARTHEST), (high > FARTHEST, ">", FARTHEST)):
+            if far:
+                axes.plot(edge, line, arrow, color=color, markersize=3.5)
+    inside = color if row["clear"] else "white"
+    axes.plot(np.clip(at, -FARTHEST, FARTHEST), line, "o", color=color, markerfacecolor=inside, markersize=4)

@@ -91,9 +91,8 @@ class Manner:
             InputError: more groups than can be told apart.
         """
         if index >= len(COLOURS):
-            raise InputError(
-                f"{index + 1} groups: {len(COLOURS)} can be told apart in one figure, draw several figures"
-            )
+            most = f"{len(COLOURS)} can be told apart in one figure"
+            raise InputError(f"{index + 1} groups: {most}, draw several figures")
         return cls(COLOURS[index], LINES[index], MARKERS[index])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label
 from csmkit.lab.analysis.rows import Row, Rows, grouped, is_number, pareto_front, records
-from csmkit.lab.analysis.statistics import summary_rows, text_figures
+from csmkit.lab.analysis.statistics import reduced, summary_rows
 from csmkit.lab.plots.paper import COLOURS, GREY, MARKERS, Manner, PaperFigure, legend_above, note, paper
 
 WIDE = 50  # a parameter over more than this ratio, such as top-k, is drawn in decades
@@ -66,7 +66,7 @@ def trade_off(
     if not drawn:
         raise InputError(f"column {metric!r} was measured in none of {len(trials)} rows: choose another metric")
     places = _places([row[parameter] for row in drawn])
-    lines = grouped(drawn, by)
+    lines, known = grouped(drawn, by), grouped(trials, [*by, parameter])
     with paper(2.3) as figure:
         axes = figure.subplots()
         for index, (names, points) in enumerate(lines.items()):
@@ -74,9 +74,8 @@ def trade_off(
             at = [places[row[parameter]] + offset for row in points]
             _draw(axes, at, points, Manner.of(index), str(*names or [metric]), joined=_on_scale(places))
             if units:
-                known = grouped(trials, [*by, parameter])
-                texts = [text_figures(known[*names, row[parameter]], metric, units[0], weight) for row in points]
-                _scatter(axes, at, texts)
+                of_points = [known[*names, row[parameter]] for row in points]
+                _scatter(axes, at, [reduced(of, metric, units=units[:1], weight=weight).values for of in of_points])
         _label_places(axes, places)
         if decades:
             axes.set_yscale("log")

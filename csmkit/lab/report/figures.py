@@ -63,8 +63,7 @@ Drawn = tuple[str, plots.PaperFigure, str, str]
 
 def _forests(findings: Findings) -> Iterator[Drawn]:
     for axis in findings.axes:
-        figure = draw_forest(findings, axis)
-        if figure is not None:
+        if (figure := draw_forest(findings, axis)) is not None:
             meaning = "in margins (grey band: does not matter); filled points are clear"
             caption = f"Paired differences by {in_words(axis)}, {meaning}"
             yield f"differences_by_{axis}", figure, caption, ". The numbers are in the tables of differences."
@@ -72,11 +71,15 @@ def _forests(findings: Findings) -> Iterator[Drawn]:
 
 def _fronts(findings: Findings) -> Iterator[Drawn]:
     """Time to first audio against word errors, of each combination of settings."""
-    figure = draw_front(findings)
-    if figure is not None:
+    rows = []
+    for row in findings.table:
+        if all(name in row and row[name].median is not None for name in FRONT_AIMS):
+            found = {"setting": setting({axis: row[axis] for axis in findings.axes})}
+            rows.append(found | row["ttfa_ms"].columns("ttfa_ms") | row["wer"].columns("wer"))
+    if len(rows) > 2:
         caption = "Time to first audio against word errors, a point each setting; filled points are beaten by no other"
-        best = "; ".join(str(row["setting"]) for row in pareto_front(_front_rows(findings), FRONT_AIMS))
-        yield "first_audio_against_word_errors", figure, caption, f": {best}"
+        best = "; ".join(str(row["setting"]) for row in pareto_front(rows, FRONT_AIMS))
+        yield "first_audio_against_word_errors", plots.pareto(rows, FRONT_AIMS, "setting"), caption, f": {best}"
 
 
 def _over_axes(findings: Findings) -> Iterator[Drawn]:
@@ -91,29 +94,11 @@ def _over_axes(findings: Findings) -> Iterator[Drawn]:
                 label = f"{item.label[0].upper()}{item.label[1:]}"
                 caption = f"{label}, {item.statistic}, by {in_words(axis)}{lines}{places}"
                 points = [
-                    f"{setting({name: row[name] for name in names if name in row})} "
-                    f"{item.with_interval(row[item.column])}"
+                    f"{setting({name: row[name] for name in names})} {item.with_interval(row[item.column])}"
                     for row in _shown_rows(findings.table, findings, axis)
                 ]
                 figure = draw_figure(findings, axis, item.column)
                 yield f"{item.column}_by_{axis}", figure, caption, f": {'; '.join(points)}"
-
-
-def draw_front(findings: Findings) -> plots.PaperFigure | None:
-    """The settings by time to first audio and word error rate, and which none beats; None where one is not measured."""
-    rows = _front_rows(findings)
-    return plots.pareto(rows, FRONT_AIMS, "setting") if len(rows) > 2 else None
-
-
-def _front_rows(findings: Findings) -> list[dict[str, Any]]:
-    rows = []
-    for row in findings.table:
-        if all(name in row and row[name].median is not None for name in FRONT_AIMS):
-            found = {"setting": setting({axis: row[axis] for axis in findings.axes})}
-            for name in FRONT_AIMS:
-                found |= row[name].columns(name)
-            rows.append(found)
-    return rows
 
 
 def draw_figure(findings: Findings, axis: str, column: str) -> plots.PaperFigure:
@@ -133,11 +118,10 @@ def draw_figure(findings: Findings, axis: str, column: str) -> plots.PaperFigure
             raise InputError(f"no {kind} {name!r} in these rows: there is {', '.join(known) or 'none'}")
     rows, group, headline = _shown_rows(findings.rows, findings, axis), _group(findings, axis), columns[column]
     numbers = axis not in NUMBERED and all(is_number(row[axis]) for row in rows)
-    named = {} if numbers else {axis: shown}
-    named |= {group: shown} if group else {}
+    named = [*([] if numbers else [axis]), *([group] if group else [])]
     known = _shown_rows(findings.table, findings, axis) if axis in findings.axes else []
     rows, table = (
-        [row | {name: form(row[name]) for name, form in named.items()} for row in some if row.get(column) is not None]
+        [row | {name: shown(row[name]) for name in named} for row in some if row.get(column) is not None]
         for some in (rows, known)
     )
     summary = [{**row, **vars(row[column])} for row in table] or None
@@ -174,7 +158,8 @@ def _shown_rows(rows: Sequence[dict[str, Any]], findings: Findings, axis: str) -
 def _group(findings: Findings, axis: str) -> str | None:
     """The axis whose values are lines: the next one, if it has few."""
     names = list(dict.fromkeys([*findings.axes, axis]))  # of one value only, where rows are missing
-    group = next(iter([*names[names.index(axis) + 1 :], *names[: names.index(axis)]]), None)
+    place = names.index(axis)
+    group = next(iter([*names[place + 1 :], *names[:place]]), None)
     return None if group is None or len(findings.axes[group]) > MOST_GROUPS else group
 
 

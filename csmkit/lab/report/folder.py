@@ -142,11 +142,7 @@ def write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, An
 
 
 def write_manifest(
-    folder: Path,
-    rows: Sequence[Mapping[str, Any]],
-    recipe: Mapping[str, Any],
-    command: str,
-    same: Mapping[str, Any],
+    folder: Path, rows: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any], command: str, same: Mapping[str, Any]
 ) -> None:
     """Write what the folder holds and where it comes from; every file with its size and checksum.
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from csmkit.errors import ResultsError
 from csmkit.lab.analysis.columns import Column
-from csmkit.lab.analysis.findings import analyse
-from csmkit.lab.analysis.pairs import paired_rows, setting, smallest_difference
+from csmkit.lab.analysis.findings import Findings, analyse
+from csmkit.lab.analysis.pairs import Comparison, paired_rows, setting, smallest_difference
 from csmkit.lab.analysis.statistics import LEAST_TEXTS, UNITS, reduced
 from csmkit.lab.sweep.plan import plan
 from csmkit.lab.sweep.recipe import Recipe, load_recipe
@@ -47,10 +47,8 @@ def _time(n_left: int, learned: Mapping[str, Sequence[Mapping[str, Any]]]) -> st
     if not seconds:
         return f"Time for {n_left} trials: unknown, no rows of such trials yet; run with n_texts=2 to learn it"
     trial_s = float(np.median(seconds))
-    return (
-        f"Time for {n_left} trials: about {_duration(n_left * trial_s)} in one process, at {trial_s:.2f} s "
-        f"a trial as in {', '.join(learned)}"
-    )
+    rate = f"at {trial_s:.2f} s a trial as in {', '.join(learned)}"
+    return f"Time for {n_left} trials: about {_duration(n_left * trial_s)} in one process, {rate}"
 
 
 def _power(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -62,10 +60,8 @@ def _power(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     found = f"that is found in 4 of 5 such sweeps, after correction for {n_comparisons} differences"
     per_spread = smallest_difference(1.0, len(recipe.texts), n_comparisons, POWER)
     if not spreads:
-        return [
-            f"Smallest difference {found}: {per_spread:.2f} standard deviations "
-            "between texts; no rows yet to learn those from, run with n_texts=12 first"
-        ]
+        learn = "between texts; no rows yet to learn those from, run with n_texts=12 first"
+        return [f"Smallest difference {found}: {per_spread:.2f} standard deviations {learn}"]
     width = max(len(item.label) for item, _ in spreads)
     figures = [f"  {item.label:{width}}  {_against(item, per_spread * spread)}" for item, spread in spreads]
     return [f"Smallest true difference {found}:", *figures]
@@ -108,24 +104,18 @@ def _spreads(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Co
     findings = analyse(done, recipe.baseline, figures=recipe.metrics, margins=recipe.margins)
     spreads = []
     for item in findings.headlines:
-        found = [
-            _spread(findings.rows, findings.axes, name, value, findings.baseline[name], item)
-            for name, values in findings.axes.items()
-            for value in values
-            if value != findings.baseline[name]
-        ]
+        found = [_spread(findings, one) for one in findings.comparisons if one.headline == item]
         known = [value for value in found if value is not None and math.isfinite(value)]
         if known and np.median(known) > 0:
             spreads.append((item, float(np.median(known))))
     return spreads
 
 
-def _spread(
-    rows: Sequence[Mapping[str, Any]], axes: Iterable[str], axis: str, value: Any, base: Any, item: Column
-) -> float | None:
-    shared = [name for name in axes if name != axis]
-    here, there = ([row for row in rows if row[axis] == wanted] for wanted in (value, base))
-    cells = reduced(paired_rows(here, there, item.column, units=[*UNITS, *shared]), item.column, mean=True)
+def _spread(findings: Findings, one: Comparison) -> float | None:
+    units = [*UNITS, *(name for name in findings.axes if name != one.axis)]
+    here, there = ([row for row in findings.rows if row[one.axis] == value] for value in (one.value, one.baseline))
+    column = one.headline.column
+    cells = reduced(paired_rows(here, there, column, units=units), column, mean=True)
     return float(cells.of_texts().std(ddof=1)) if cells.n_texts > 2 else None
 
 
@@ -165,10 +155,8 @@ def missing_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def planned_points(recipe: Recipe) -> dict[str, str]:
     """The varied settings of each trial in words, by what makes it a trial of its own; needs no model."""
-    trials = plan(recipe, defaultdict(lambda: None))
-    return {
-        _key(recipe, trial.columns()): setting({name: trial.point[name] for name in recipe.varied}) for trial in trials
-    }
+    trials = [trial.columns() for trial in plan(recipe, defaultdict(lambda: None))]
+    return {_key(recipe, trial): setting({name: trial[name] for name in recipe.varied}) for trial in trials}
 
 
 def done_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> set[str]:

@@ -9,8 +9,9 @@ import math
 import os
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from csmkit.closing import Closing
 from csmkit.errors import ResultsError
 from csmkit.files.writer import write_whole
 
@@ -19,7 +20,7 @@ ROWS, DAMAGED = "rows.jsonl", "rows.damaged"
 logger = logging.getLogger(__name__)
 
 
-class RowFile:
+class RowFile(Closing):
     """``rows.jsonl`` of a folder, held by one writer at a time.
 
     Opening it mends what an interruption has left: a line that is no row goes to ``rows.damaged`` with a warning, and
@@ -85,12 +86,6 @@ class RowFile:
         """Let others write."""
         os.close(self._file)
         os.close(self._lock)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _mended(self) -> dict[str, dict[str, Any]]:
         """The rows by identity, the last of each; damaged lines are moved out of the file first."""

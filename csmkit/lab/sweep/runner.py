@@ -126,11 +126,7 @@ class _Run:
     """The trials of one call, handed to the engine as it has room."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        rows: RowFile,
-        options: EngineOptions,
-        on_row: Callable[[Mapping[str, Any]], None] | None,
+        self, recipe: Recipe, rows: RowFile, options: EngineOptions, on_row: Callable[[Mapping[str, Any]], None] | None
     ) -> None:
         self._recipe, self._rows, self._options, self._on_row = recipe, rows, options, on_row
         self._losses: Counter[str] = Counter()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from csmkit.asr.streaming import StreamingWhisperASR
 from csmkit.asr.transcriber import Transcript
 from csmkit.audio import FRAME_SAMPLES, ONSET_MS, SAMPLE_RATE
+from csmkit.closing import Closing
 from csmkit.lab.metrics.levels import audible_onset_ms
 from csmkit.lab.metrics.registry import USUAL, Spoken, measured_columns
 from csmkit.lab.metrics.waveforms import seams_between
@@ -177,7 +178,7 @@ class Utterance:
         return Trial(row, audio, transcript, codes, arrivals or Arrivals())
 
 
-class TrialRun(Iterator[Tensor]):
+class TrialRun(Closing, Iterator[Tensor]):
     """A trial under way: an iterator of its chunks, ``(samples,)`` float32 on the CPU, that measures as it is read.
 
     Closing it, from any thread, ends the speech within a frame. `result` may then be asked for all the same.
@@ -270,10 +271,7 @@ class TrialRun(Iterator[Tensor]):
         row = {**trial.row, "cpu_s": self._spoken_cpu_s, **self._recognised(transcript)}
         return replace(trial, row=row, partials=self.partials)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self.cancel()
 
     def _since_call_s(self) -> float:
