@@ -44,9 +44,15 @@ def window_rms(samples: np.ndarray, window: int) -> np.ndarray:
     return np.sqrt(np.mean(np.square(whole, dtype=np.float64), axis=1))
 
 
-def audible_windows(samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Whether each whole window of 10 ms is above -40 dBFS, ``(windows,)`` bool."""
-    return window_rms(samples, sample_rate * ONSET_MS // 1000) > amplitude(AUDIBLE_DBFS)
+def level_dbfs(samples: np.ndarray) -> float:
+    """The root mean square of ``(samples,)`` in dBFS; -120 for silence."""
+    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+    return 10 * float(np.log10(max(power, 1e-12)))
+
+
+def audible_windows(samples: np.ndarray) -> np.ndarray:
+    """Whether each whole window of 10 ms at 24 kHz is above -40 dBFS, ``(windows,)`` bool."""
+    return window_rms(samples, SAMPLE_RATE * ONSET_MS // 1000) > amplitude(AUDIBLE_DBFS)
 
 
 def first_audible(audible: np.ndarray) -> int | None:

@@ -107,6 +107,7 @@ def convert(
         plan = _to_rounded(checkpoint, codec_files, ROUNDINGS[to])
     else:
         plan = _to_transformers(checkpoint, codec_files) if to == TRANSFORMERS else _to_sesame(checkpoint, codec_files)
+    plan[""][0].pop("transformers_weights", None)  # names an index that is not written
     side_files, left = _other_files(checkpoint, codec_files)
     n_bytes = write_checkpoint(plan, side_files, target)
     n_tensors = sum(len(tensors) for _, tensors in plan.values())
@@ -132,7 +133,6 @@ def _to_transformers(checkpoint: Checkpoint, codec: CodecFiles | None) -> Plan:
     values = dict(checkpoint.values)
     if "model_type" not in values:
         values = {**transformers_values(config), **_special_ids(checkpoint.directory), **values}
-    values.pop("transformers_weights", None)  # names an index that is not written
     shapes = tensor_shapes(config)
     if not isinstance(source, SesameSource):  # it holds either copy of the embedding, or both
         shape = shapes.pop(TIED_EMBEDDINGS[1])
@@ -159,7 +159,6 @@ def _to_sesame(checkpoint: Checkpoint, codec: CodecFiles | None) -> Plan:
         for name, shape in shapes.items()
     }
     values = {**checkpoint.values, **sesame_values(config)}
-    values.pop("transformers_weights", None)
     return {"": (values, tensors), **_codec_folder(config, codec)}
 
 
@@ -169,7 +168,6 @@ def _to_rounded(checkpoint: Checkpoint, codec: CodecFiles | None, rounding: Roun
     model = build_model(checkpoint, device="cpu", dtype=torch.bfloat16, rounding=rounding)
     tensors: Tensors = {f"{ROUNDED_PREFIX}{name}": tensor.clone for name, tensor in model.state_dict().items()}
     values = {**checkpoint.values, **transformers_values(config)}
-    values.pop("transformers_weights", None)
     sizes = {"codec_config": {"model_type": "mimi", "codebook_size": config.codebook_size}}
     values |= {"architectures": ["csmkit"], **sizes, ROUNDING_KEY: asdict(rounding)}
     return {"": (values, tensors), **_codec_folder(config, codec)}

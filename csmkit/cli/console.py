@@ -37,10 +37,6 @@ class Console:
         if facts or not self.as_json:
             print(json.dumps(facts) if self.as_json else line, flush=True)
 
-    def voice(self, timing: dict[str, float]) -> None:
-        """Print that a speaker prompt was read; ``timing`` is from `csmkit.cli.models.time_reading`."""
-        self.say(f"Speaker prompt ready: {timing['voice_s']:.1f}s of sound ({timing['voice_ready_s']:.1f}s)", **timing)
-
     def event(self, event: Event) -> None:
         """Print an event of a turn."""
         if self.as_json:

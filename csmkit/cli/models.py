@@ -98,20 +98,18 @@ def load_chatbot(
         generator = announce_voice(stack, console, options.get("voice", ()))
         asr = announce_recogniser(stack, whisper, console)
         with announce_chatbot(stack, console, asr=asr, **options) as chatbot:
-            if chatbot.options.voice:
-                console.voice(time_reading(generator, chatbot.options.voice))
+            announce_prompt(generator, chatbot.options.voice, console)
             yield chatbot
 
 
-def time_reading(generator: SpeechGenerator, voice: Sequence[Segment]) -> dict[str, float]:
-    """Let the generator read a speaker prompt, so that the first text does not wait for it.
-
-    Returns:
-        ``voice_ready_s``, seconds that this took, and ``voice_s``, seconds of the prompt.
-    """
+def announce_prompt(generator: SpeechGenerator, voice: Sequence[Segment], console: Console) -> None:
+    """Let the generator read a speaker prompt, if any, so that no text waits for it, and print how long that took."""
     from csmkit.audio import FRAME_RATE
 
+    if not voice:
+        return
     start = time.perf_counter()
     generator.warm_up(voice)
-    seconds = time.perf_counter() - start
-    return {"voice_ready_s": seconds, "voice_s": sum(segment.n_frames for segment in voice) / FRAME_RATE}
+    seconds, voice_s = time.perf_counter() - start, sum(segment.n_frames for segment in voice) / FRAME_RATE
+    line = f"Speaker prompt ready: {voice_s:.1f}s of sound ({seconds:.1f}s)"
+    console.say(line, voice_ready_s=seconds, voice_s=voice_s)

@@ -30,8 +30,7 @@ def say(
     given, context = speech.given(), speech.voice_prompt()
     settings = SpeechSettings(**given)
     generator = models.load_generator(load, console, context)
-    if context:
-        console.voice(models.time_reading(generator, context))
+    models.announce_prompt(generator, context, console)
     arrivals, start = Arrivals(), time.perf_counter()
     request = generator.request(text, context=context, **given)
     page = Page(request, each_ms=speech.max_audio_ms or 0, raw=settings.raw_text)

@@ -22,7 +22,7 @@ from csmkit.errors import CheckpointError, CheckpointWriteError, InputError
 from csmkit.files.tensors import WEIGHTS_NAME
 
 Tensors = dict[str, Callable[[], Tensor]]  # for each name, a function that reads the tensor
-Plan = dict[str, tuple[Mapping[str, Any], Tensors]]  # for each folder, "" being the directory: config.json and weights
+Plan = dict[str, tuple[dict[str, Any], Tensors]]  # for each folder, "" being the directory: config.json and weights
 
 _DTYPES = {
     torch.float64: "F64",

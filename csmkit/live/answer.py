@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from csmkit.audio import SAMPLE_RATE, audible_windows, first_audible
+from csmkit.audio import SAMPLE_RATE, audible_windows, first_audible, level_dbfs
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.chat.events import Event
 from csmkit.live.turn_times import TurnTimes
 from csmkit.live.user_turn import UserTurn
-from csmkit.live.voice_activity import level_dbfs
 
 _ONSET_SAMPLES = SAMPLE_RATE // 100  # 10 ms, the window of `first_audible`
 _LEAD_WINDOWS = 2  # windows of silence that are kept before the first sound

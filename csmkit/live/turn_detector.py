@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import soxr
 
-from csmkit.audio import SAMPLE_RATE, Waveform, as_mono
+from csmkit.audio import SAMPLE_RATE, Waveform, as_mono, level_dbfs
 from csmkit.checks import check_number, is_finite
 from csmkit.errors import InputError
-from csmkit.live.voice_activity import RATE_HZ, WINDOW, WINDOW_S, SileroVoiceActivity, VoiceActivity, level_dbfs
+from csmkit.live.voice_activity import RATE_HZ, WINDOW, WINDOW_S, SileroVoiceActivity, VoiceActivity
 
 _HYSTERESIS = 0.15  # speech that has begun goes on down to this much below the threshold, as in Silero's own rule
 _GAP_WINDOWS = 2  # that a user who breaks in may be quieter than the echo, in the middle of a word

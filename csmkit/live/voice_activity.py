@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from csmkit.audio import level_dbfs
 from csmkit.errors import InputError
 from csmkit.plugins import library
 
@@ -110,12 +111,6 @@ class EndOfTurnModel:
         features = self._features(padded, sampling_rate=RATE_HZ, return_tensors="np", do_normalize=True).input_features
         (rated,) = self._session.run(None, {"input_features": features.astype(np.float32)})
         return float(np.ravel(rated)[0])
-
-
-def level_dbfs(samples: np.ndarray) -> float:
-    """The root mean square of ``(samples,)`` in dBFS; -120 for silence."""
-    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
-    return 10 * float(np.log10(max(power, 1e-12)))
 
 
 def open_onnx(path: Path, inputs: Sequence[str], kind: str) -> Any:

@@ -73,6 +73,7 @@ async def _load(service: Service, on_failure: Callable[[], None]) -> None:
         await service.start()
         log.info("ready")
     except Exception as error:  # the task's top frame: the server ends and its caller raises this
+        service.error = error
         log.error("the models cannot be loaded: %s", error)
         on_failure()
 

@@ -122,12 +122,11 @@ class ServedModels:
         raise invalid(f"no voice of that name: give one of {', '.join(self.speakers)}", "voice", "voice_not_found")
 
 
-def read_speakers(folder: Path, number: int = 0) -> list[Speaker]:
+def read_speakers(folder: Path) -> list[Speaker]:
     """Read the voices of a folder: ``anna.wav`` and its words in ``anna.txt`` make the voice ``anna``.
 
     Args:
         folder: has the recordings, up to 30 s each.
-        number: the speaker of the model that speaks like them.
 
     Raises:
         InputError: no recording, a recording without its text, a name of other characters, or silence.
@@ -138,17 +137,17 @@ def read_speakers(folder: Path, number: int = 0) -> list[Speaker]:
     recordings = sorted(path for path in folder.iterdir() if path.suffix.lower() in RECORDINGS)
     if not recordings:
         raise InputError(f"no recording in {str(folder)!r}: put sound files there, such as anna.wav beside anna.txt")
-    return [_read_speaker(path, number) for path in recordings]
+    return [_read_speaker(path) for path in recordings]
 
 
-def _read_speaker(path: Path, number: int) -> Speaker:
+def _read_speaker(path: Path) -> Speaker:
     text = path.with_suffix(".txt")
     if not _NAME.fullmatch(path.stem):
         raise InputError(f"recording {path.name!r}: name it by letters, digits, '.', '_' and '-', up to 64")
     if not text.is_file():
         raise InputError(f"recording {path.name!r} without {text.name!r}: write the words there that are said in it")
     words = " ".join(text.read_text(encoding="utf-8").split())
-    return Speaker(path.stem, number, (voice_prompt(path, words, number),))
+    return Speaker(path.stem, 0, (voice_prompt(path, words),))
 
 
 @dataclass(frozen=True, kw_only=True)

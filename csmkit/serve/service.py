@@ -114,6 +114,7 @@ class Service:
     Attributes:
         metrics: what is counted.
         admission: decides who may start.
+        error: why the models could not be loaded; None otherwise.
         threads: where speech is generated and sound is recognised: one for each utterance or request in progress.
     """
 
@@ -128,13 +129,9 @@ class Service:
         self._models: ServedModels | None = None
 
     async def start(self) -> None:
-        """Load the models; requests are refused until they are there. An error is kept in ``error``."""
-        try:
-            given = self._given
-            self._models = given if isinstance(given, ServedModels) else await asyncio.to_thread(given)
-        except Exception as error:  # the loading thread's top frame: the server ends and reports the error
-            self.error = error
-            raise
+        """Load the models; requests are refused until they are there. Raises what loading them does."""
+        given = self._given
+        self._models = given if isinstance(given, ServedModels) else await asyncio.to_thread(given)
 
     async def stop(self) -> None:
         """Close the models and end the threads."""

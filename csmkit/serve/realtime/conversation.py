@@ -13,11 +13,10 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from csmkit.audio import SAMPLE_RATE
+from csmkit.audio import SAMPLE_RATE, level_dbfs
 from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.errors import CsmkitError
 from csmkit.live.turn_detector import TurnChange
-from csmkit.live.voice_activity import level_dbfs
 from csmkit.llm.contract import LLM, Message, with_system
 from csmkit.serve.errors import RequestError, as_request_error, invalid
 from csmkit.serve.feed import Feed
