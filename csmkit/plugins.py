@@ -8,7 +8,6 @@ installed packages in the group ``csmkit.<kind>``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -20,56 +19,48 @@ KINDS = ("llm", "speech", "codec", "asr", "metric", "tracker")
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
-class Builtin:
-    """A plugin that comes with csmkit: its reference, and the extra that installs what it imports."""
-
-    reference: str
-    extra: str | None = None
-
-
-_BUILTIN: dict[str, dict[str, Builtin]] = {
+_BUILTIN: dict[str, dict[str, str]] = {  # the reference of each
     "llm": {
-        "transformers": Builtin("csmkit.llm.transformers:TransformersLLM"),
-        "openai": Builtin("csmkit.llm.server:ServerLLM", "server"),
-        "echo": Builtin("csmkit.llm.contract:EchoLLM"),
-        "fake": Builtin("csmkit.llm.contract:FakeLLM"),
+        "transformers": "csmkit.llm.transformers:TransformersLLM",
+        "openai": "csmkit.llm.server:ServerLLM",
+        "echo": "csmkit.llm.contract:EchoLLM",
+        "fake": "csmkit.llm.contract:FakeLLM",
     },
     "speech": {
-        "csm": Builtin("csmkit.speech.generator:Generator.load"),
-        "fake": Builtin("csmkit.speech.generator:FakeGenerator"),
+        "csm": "csmkit.speech.generator:Generator.load",
+        "fake": "csmkit.speech.generator:FakeGenerator",
     },
     "codec": {
-        "streaming": Builtin("csmkit.mimi.codecs:StreamingCodec"),
-        "independent": Builtin("csmkit.mimi.codecs:IndependentCodec"),
-        "moshi": Builtin("csmkit.mimi.moshi:MoshiCodec"),
-        "fake": Builtin("csmkit.mimi.codecs:FakeCodec"),
+        "streaming": "csmkit.mimi.codecs:StreamingCodec",
+        "independent": "csmkit.mimi.codecs:IndependentCodec",
+        "moshi": "csmkit.mimi.moshi:MoshiCodec",
+        "fake": "csmkit.mimi.codecs:FakeCodec",
     },
     "asr": {
-        "whisper": Builtin("csmkit.asr.whisper:WhisperTranscriber", "asr"),
-        "fake": Builtin("csmkit.asr.transcriber:FakeTranscriber"),
+        "whisper": "csmkit.asr.whisper:WhisperTranscriber",
+        "fake": "csmkit.asr.transcriber:FakeTranscriber",
     },
     "metric": {
-        "wer": Builtin("csmkit.lab.metrics.words:word_error_rate", "eval"),
-        "cer": Builtin("csmkit.lab.metrics.words:character_error_rate", "eval"),
-        "latency": Builtin("csmkit.lab.metrics.words:latency"),
-        "codes": Builtin("csmkit.lab.metrics.codes:code_metrics"),
-        "artifacts": Builtin("csmkit.lab.metrics.registry:artifact_row", "eval"),
-        "seams": Builtin("csmkit.lab.metrics.seams:seam_metrics"),
-        "distances": Builtin("csmkit.lab.metrics.distances:distances"),
-        "levels": Builtin("csmkit.lab.metrics.levels:levels"),
-        "loudness": Builtin("csmkit.lab.metrics.levels:loudness", "eval"),
-        "prosody": Builtin("csmkit.lab.metrics.prosody:prosody"),
-        "utmos": Builtin("csmkit.lab.metrics.judges:utmos"),
-        "dnsmos": Builtin("csmkit.lab.metrics.judges:dnsmos", "int4"),
-        "speaker_similarity": Builtin("csmkit.lab.metrics.judges:speaker_similarity"),
-        "judge_wer": Builtin("csmkit.lab.metrics.judges:judge_wer", "asr"),
-        "fake": Builtin("csmkit.lab.metrics.words:fake_metric"),
+        "wer": "csmkit.lab.metrics.words:word_error_rate",
+        "cer": "csmkit.lab.metrics.words:character_error_rate",
+        "latency": "csmkit.lab.metrics.words:latency",
+        "codes": "csmkit.lab.metrics.codes:code_metrics",
+        "artifacts": "csmkit.lab.metrics.registry:artifact_row",
+        "seams": "csmkit.lab.metrics.seams:seam_metrics",
+        "distances": "csmkit.lab.metrics.distances:distances",
+        "levels": "csmkit.lab.metrics.levels:levels",
+        "loudness": "csmkit.lab.metrics.levels:loudness",
+        "prosody": "csmkit.lab.metrics.prosody:prosody",
+        "utmos": "csmkit.lab.metrics.judges:utmos",
+        "dnsmos": "csmkit.lab.metrics.judges:dnsmos",
+        "speaker_similarity": "csmkit.lab.metrics.judges:speaker_similarity",
+        "judge_wer": "csmkit.lab.metrics.judges:judge_wer",
+        "fake": "csmkit.lab.metrics.words:fake_metric",
     },
     "tracker": {
-        "mlflow": Builtin("csmkit.lab.report.tracking:MlflowTracker", "mlflow"),
-        "wandb": Builtin("csmkit.lab.report.tracking:WandbTracker", "wandb"),
-        "fake": Builtin("csmkit.lab.report.tracking:FakeTracker"),
+        "mlflow": "csmkit.lab.report.tracking:MlflowTracker",
+        "wandb": "csmkit.lab.report.tracking:WandbTracker",
+        "fake": "csmkit.lab.report.tracking:FakeTracker",
     },
 }
 registered: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
@@ -118,13 +109,11 @@ def library(module: str, extra: str) -> Any:
         raise MissingDependencyError.for_extra(module.partition(".")[0].replace("_", "-"), extra) from error
 
 
-def _resolve(reference: str, extra: str | None = None) -> Callable[..., Any]:
+def _resolve(reference: str) -> Callable[..., Any]:
     module_name, _, attribute = reference.partition(":")
     try:
         target: Any = import_module(module_name)
     except ModuleNotFoundError as error:
-        if extra is not None and not (error.name or "").startswith("csmkit"):
-            raise MissingDependencyError.for_extra(error.name or module_name, extra) from error
         raise PluginError(f"cannot import plugin {reference!r} ({error}): check the module's name and path") from error
     for part in attribute.split("."):
         try:
@@ -151,8 +140,7 @@ def load(kind: str, name: str) -> Callable[..., Any]:
     if name in registered[kind]:
         return registered[kind][name]
     if name in _BUILTIN[kind]:
-        builtin = _BUILTIN[kind][name]
-        return _resolve(builtin.reference, builtin.extra)
+        return _resolve(_BUILTIN[kind][name])
     for point in entry_points(group=f"csmkit.{kind}", name=name):
         return point.load()
     choices = ", ".join(available(kind))

@@ -23,7 +23,7 @@ from serving import PATIENCE_S, pocket_models, serving
 from csmkit.audio import SAMPLE_RATE
 from csmkit.serve import Server
 from csmkit.serve.sound_files import read_sound
-from csmkit.serve.sound_formats import MEDIA_TYPES, UNKNOWN_SIZE, new_encoder, wav_header
+from csmkit.serve.sound_formats import MEDIA_TYPES, WAV_HEADER, new_encoder
 
 TEXT = "how are you today my friend?"
 ASKED = {"model": "csm", "voice": "speaker-0", "input": TEXT, "extra_body": {"seed": 1}}
@@ -69,7 +69,7 @@ def test_the_openai_package_streams_and_the_pieces_are_one_file(client: openai.O
     with client.audio.speech.with_streaming_response.create(**ASKED, response_format="wav") as answer:
         pieces = list(answer.iter_bytes())
     data = b"".join(pieces)
-    assert len(pieces) > 1 and data[:44] == wav_header(UNKNOWN_SIZE)
+    assert len(pieces) > 1 and data[:44] == WAV_HEADER
     assert len(data) == 44 + 2 * len(spoken)
 
 
@@ -77,7 +77,7 @@ def test_the_openai_package_streams_and_the_pieces_are_one_file(client: openai.O
 def test_every_format_is_a_file_of_the_whole_sound(http: httpx.Client, spoken: np.ndarray, name: str) -> None:
     answer = post(http, response_format=name)
     assert (answer.status_code, answer.headers["content-type"]) == (200, MEDIA_TYPES[name])
-    data = wav_header(len(answer.content)) + answer.content if name == "pcm" else answer.content
+    data = WAV_HEADER + answer.content if name == "pcm" else answer.content
     sound = read_sound(io.BytesIO(data), 60)
     assert abs(len(sound) - len(spoken)) < 0.1 * SAMPLE_RATE
     assert np.std(sound) == pytest.approx(np.std(spoken), rel=0.1)
@@ -94,7 +94,7 @@ def test_an_encoder_hands_out_bytes_long_before_the_end(name: str) -> None:
 
 def whole(name: str, pieces: list[bytes]) -> bytes:
     data = b"".join(pieces)
-    return wav_header(len(data)) + data if name == "pcm" else data
+    return WAV_HEADER + data if name == "pcm" else data
 
 
 def test_an_odd_chunk_size_changes_neither_samples_nor_their_number(http: httpx.Client) -> None:
@@ -167,7 +167,7 @@ def test_a_model_of_another_name_is_not_looked_for(http: httpx.Client, client: o
     answer = post(http, model=name)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
     with pytest.raises(openai.NotFoundError):
-        client.audio.transcriptions.create(model=name or "x", file=("a.wav", wav_header(0)))
+        client.audio.transcriptions.create(model=name or "x", file=("a.wav", WAV_HEADER))
 
 
 def test_models_and_voices_are_listed(client: openai.OpenAI, http: httpx.Client) -> None:
@@ -205,11 +205,11 @@ def test_a_text_alone_may_be_asked_for(http: httpx.Client) -> None:
     [
         (b"not a sound", {}, 422, "no sound file"),
         (b"", {}, 422, "no sound file"),
-        (wav_header(0), {}, 422, "without a sample"),
-        (wav_header(UNKNOWN_SIZE) + bytes(48_000 * 121), {}, 413, "more than 120 s"),
-        (wav_header(4_800) + bytes(4_800), {"language": "de"}, 422, "English alone"),
-        (wav_header(4_800) + bytes(4_800), {"response_format": "srt"}, 422, "json, text, verbose_json"),
-        (wav_header(4_800) + bytes(4_800), {"url": "file:///etc/passwd"}, 422, "no effect"),
+        (WAV_HEADER, {}, 422, "without a sample"),
+        (WAV_HEADER + bytes(48_000 * 121), {}, 413, "more than 120 s"),
+        (WAV_HEADER + bytes(4_800), {"language": "de"}, 422, "English alone"),
+        (WAV_HEADER + bytes(4_800), {"response_format": "srt"}, 422, "json, text, verbose_json"),
+        (WAV_HEADER + bytes(4_800), {"url": "file:///etc/passwd"}, 422, "no effect"),
     ],
 )
 def test_a_sound_that_cannot_be_transcribed_is_refused(

@@ -17,7 +17,10 @@ MEDIA_TYPES = {
     "mp3": "audio/mpeg",
     "opus": "audio/ogg;codecs=opus",
 }
-UNKNOWN_SIZE = 0xFFFF_FFFF  # in the header of a WAV file whose end is not known yet
+_UNKNOWN = b"\xff\xff\xff\xff"  # size of what has no known end: as large as it can be
+_PCM_FORMAT = struct.pack("<IHHIIHH", 16, 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)
+WAV_HEADER = b"RIFF" + _UNKNOWN + b"WAVEfmt " + _PCM_FORMAT + b"data" + _UNKNOWN
+"""The 44 bytes before mono samples of 16 bits at 24 kHz; by its sizes players read on until the end."""
 PAGE_LATENCY_MS = 80.0  # most sound in a page of Ogg; libsndfile's own choice is a second
 CONSTANT_RATE: dict[str, Any] = {"bitrate_mode": "CONSTANT", "compression_level": 0.5}
 """Of MP3, 80 kbit/s: without a header that says so, readers take the rate of the beginning for that of the whole."""
@@ -27,7 +30,7 @@ _SET_PAGE_LATENCY = 0x1302  # a command of libsndfile's sf_command
 def new_encoder(name: str) -> PcmEncoder | FileEncoder:
     """The encoder of a format in `MEDIA_TYPES`."""
     if name in ("pcm", "wav"):
-        return PcmEncoder(wav_header() if name == "wav" else b"")
+        return PcmEncoder(WAV_HEADER if name == "wav" else b"")
     container, subtype = {"flac": ("FLAC", "PCM_16"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}[name]
     return FileEncoder(container, subtype)
 
@@ -40,18 +43,6 @@ def pcm16(samples: np.ndarray) -> bytes:
 def from_pcm16(data: bytes) -> np.ndarray:
     """16-bit little-endian integers as ``(samples,)`` float32."""
     return np.frombuffer(data, "<i2").astype(np.float32) / 32_768.0
-
-
-def wav_header(n_bytes: int = UNKNOWN_SIZE) -> bytes:
-    """The 44 bytes before mono samples of 16 bits at 24 kHz.
-
-    Args:
-        n_bytes: number of bytes of samples; where it is not known, both sizes are as large as they can be, which
-            players take for "until the end".
-    """
-    whole = UNKNOWN_SIZE if n_bytes == UNKNOWN_SIZE else 36 + n_bytes
-    layout = struct.pack("<IHHIIHH", 16, 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)
-    return b"RIFF" + struct.pack("<I", whole) + b"WAVEfmt " + layout + b"data" + struct.pack("<I", n_bytes)
 
 
 class PcmEncoder:

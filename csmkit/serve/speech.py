@@ -21,7 +21,6 @@ from csmkit.serve.service import Service
 from csmkit.serve.sound_formats import MEDIA_TYPES, new_encoder
 from csmkit.speech.base import SpeechGenerator
 from csmkit.speech.long_text import Page, Reading, Speech, speak_text
-from csmkit.speech.settings import chunk_schedule
 
 FIRST_CHUNKS = (1, 1, 1, 2, 2, 3, 4, 6)  # frames: each chunk plays while the next is made, at up to 60 ms a frame
 FIELDS = (
@@ -131,11 +130,11 @@ def _number(body: Mapping[str, Any], name: str, check: Callable[[Any], bool], al
 
 def _schedule(value: Any) -> tuple[int, ...]:
     numbers = value if isinstance(value, (list, tuple)) else [value]
-    if len(numbers) > 16 or not all(is_integer(n) and 1 <= n <= MOST_CHUNK_FRAMES for n in numbers):
+    if not 1 <= len(numbers) <= 16 or not all(is_integer(n) and 1 <= n <= MOST_CHUNK_FRAMES for n in numbers):
         raise invalid(
             f"chunk_frames: give 1 to {MOST_CHUNK_FRAMES}, or up to 16 such numbers in a list", "chunk_frames"
         )
-    return chunk_schedule(tuple(numbers))
+    return tuple(numbers)
 
 
 async def chunks(service: Service, request: SpeechRequest, route: str) -> AsyncGenerator[np.ndarray, None]:

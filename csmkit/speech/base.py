@@ -22,7 +22,7 @@ from csmkit.speech.frames import END_OF_SPEECH, INTERRUPTED, End, Frame
 from csmkit.speech.guards import Guards
 from csmkit.speech.long_text import Page, Speech, speak_text
 from csmkit.speech.scheduler import FrameMaker, ScheduledUtterance, Scheduler
-from csmkit.speech.settings import Request, Segment, SpeechSettings, check_speaker, chunk_schedule
+from csmkit.speech.settings import Request, Segment, SpeechSettings, chunk_schedule
 from csmkit.speech.streams import FrameStream, SpeechStream
 
 
@@ -62,9 +62,9 @@ class SpeechGenerator(ABC):
         Raises:
             InputError: a value that cannot be used.
         """
-        check_speaker(speaker)
+        asked = SpeechSettings(speaker=speaker, **settings)
         self.abilities.check_speaker(speaker)
-        return SpeechSettings(speaker=speaker, **settings).as_request(text, context, self.sampling)
+        return asked.as_request(text, context, self.sampling)
 
     @abstractmethod
     def new_batch(self, codec: Codec | None) -> FrameMaker:
