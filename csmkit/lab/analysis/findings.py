@@ -85,7 +85,8 @@ def analyse(
     derived = [with_derived(row) for row in records(rows)]
     metrics = figures if figures is not None else str(derived[0].get("metrics", "")).split(",")
     columns = headlines(metrics, [row for row in derived if not row.get("error")], margins)
-    derived = [_slim(row, columns) for row in derived]
+    needed = (*AXES, *_KEPT, *(item.column for item in columns))  # a third of a row
+    derived = [{name: row[name] for name in needed if name in row} for row in derived]
     kept = [row for row in derived if not row.get("error")]
     axes = {name: values for name in AXES if len(values := _values(kept, name)) > 1}
     kept.sort(key=lambda row: [axes[name].index(row[name]) for name in axes])
@@ -125,12 +126,6 @@ def with_derived(row: Mapping[str, Any]) -> dict[str, Any]:
     if snr is not None:
         plain["snr_db"] = min(snr, MOST_SNR_DB)
     return plain
-
-
-def _slim(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
-    """The columns that an analysis needs, a third of a row."""
-    wanted = (*AXES, *_KEPT, *(item.column for item in columns))
-    return {name: row[name] for name in wanted if name in row}
 
 
 def _borders(rows: list[dict[str, Any]], columns: list[Column]) -> list[Comparison]:

@@ -63,11 +63,7 @@ def is_number(value: Any) -> bool:
 
 
 def measured(value: Any) -> float | None:
-    """A value as a number; None for what was not measured: None, and NaN, which a DataFrame makes of it.
-
-    Raises:
-        InputError: text or anything else that is no number.
-    """
+    """A value as a number, or None for None and NaN, which were not measured; InputError for what is no number."""
     try:
         number = math.nan if value is None else float(value)
     except (TypeError, ValueError) as error:

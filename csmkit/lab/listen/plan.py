@@ -50,11 +50,7 @@ class Item:
     x: int | None = None
 
     def sound(self, index: int) -> np.ndarray:
-        """``(samples,)`` float32 at 24 kHz, at -23 LUFS; of ``abx``, 2 is X.
-
-        Raises:
-            InputError: no such sound.
-        """
+        """``(samples,)`` float32 at 24 kHz, at -23 LUFS; of ``abx``, 2 is X. InputError for any other index."""
         place = self.x if self.x is not None and index == len(self.names) else index
         if place is None or not 0 <= place < len(self.names):
             raise InputError(f"sound {index} of {len(self.names)}: there is none")

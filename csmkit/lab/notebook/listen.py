@@ -83,11 +83,7 @@ class Listen(Shown):
             choice.disabled = len(self._heard) < len(self.sounds)
 
     def answer(self, answer: int | Sequence[int]) -> None:
-        """Keep an answer, the index of a sound or a rating of each, and show the next question.
-
-        Raises:
-            InputError: an answer that does not fit the question.
-        """
+        """Keep an answer, the index of a sound or a rating of each, and ask on; raises InputError for any other."""
         if self.item is not None:
             self._answers.add(self.item, answer, perf_counter() - self._since_s)
             self.player.stop()

@@ -246,11 +246,7 @@ class Player:
 
 
 def hear(source: Source, words: Iterable[Word] = ()) -> Player:
-    """Play a source in a new player, and wait as `Player.wait` does.
-
-    Raises:
-        Exception: the source's error.
-    """
+    """Play a source in a new player, and wait and raise as `Player.wait` does."""
     player = Player()
     player.play(source)
     player.wait_sent()

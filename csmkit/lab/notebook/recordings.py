@@ -209,20 +209,12 @@ class BlindComparison:
         self._show(READY if self.ready else HINT)
 
     def play(self, place: int) -> None:
-        """Play the first (0) or the second (1) sound.
-
-        Raises:
-            StateError: there are not two recordings to compare.
-        """
+        """Play the first (0) or the second (1) sound; StateError where there are not two recordings to compare."""
         self._check()
         self._play_audio(_as_loud_as(self._pair[place].trial.audio, self._pair[1 - place].trial.audio))
 
     def vote(self, place: int | None) -> None:
-        """Choose the first (0) or the second (1) sound, or None for no difference; shows which was which.
-
-        Raises:
-            StateError: there are not two recordings to compare.
-        """
+        """Choose the first (0) or the second (1) sound, or None for no difference, and show which was which."""
         self._check()
         first, second = (recording.number for recording in self._pair)
         preferred = None if place is None else (first, second)[place]

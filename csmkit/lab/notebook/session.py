@@ -91,11 +91,7 @@ class Session:
         return self._progress.busy
 
     def speak(self, job: Job) -> None:
-        """Begin a job; returns at once. Errors of the job are in its last progress.
-
-        Raises:
-            StateError: another job is in progress.
-        """
+        """Begin a job and return at once; its errors are in its last progress. StateError during another job."""
         if self.busy:
             raise StateError(BUSY)
         self._stopping.clear()
@@ -104,11 +100,7 @@ class Session:
         self._thread.start()
 
     def play(self, audio: np.ndarray) -> None:
-        """Play a waveform, ``(samples,)`` float32 at 24 kHz, such as a recording's.
-
-        Raises:
-            StateError: a job is in progress.
-        """
+        """Play a waveform, ``(samples,)`` float32 at 24 kHz, such as a recording's; StateError during a job."""
         if self.busy:
             raise StateError(BUSY)
         self._player.play(audio)

@@ -113,9 +113,8 @@ class Talk:
         self.answers: list[np.ndarray] = []
         hint = HINT if self._models.asr_preset == "pocket" and asr is None and whisper in NAMES else ""
         self.text = TalkText(hint)
-        self.widget = TalkWidget(
-            self._on_message, on_stop=lambda play: self._interrupt(), on_answer=self._on_answer, shown=self.text.shown()
-        )
+        stops = {"on_stop": lambda play: self._interrupt(), "on_answer": lambda: self._output.restore_widget()}
+        self.widget = TalkWidget(self._on_message, shown=self.text.shown(), **stops)
         self._output = Output(self.widget._repr_mimebundle_()[0])
         self._lock = threading.RLock()  # of all below
         self._live: LiveConversation | None = None
@@ -134,11 +133,7 @@ class Talk:
         return self._live is not None
 
     def load(self) -> None:
-        """Load and warm up the models; otherwise that happens at the first start.
-
-        Raises:
-            CsmkitError: a model cannot be loaded; the leaf says why.
-        """
+        """Load and warm up the models, which otherwise happens at the first start; raises CsmkitError."""
         if self.chatbot is None:
             self.chatbot = StreamingConversationalChatbot(preset=self._models, asr=False)
             self.chatbot.generator.warm_up()
@@ -251,9 +246,6 @@ class Talk:
     def _explain_without_front_end(self) -> None:
         if not self.widget.answered.wait(ANSWER_S):
             self._output.show_text(NO_ANSWER)
-
-    def _on_answer(self) -> None:
-        self._output.restore_widget()
 
     def _on_message(self, message: dict[str, Any], buffers: list[memoryview]) -> None:
         kind = message["type"]

@@ -108,16 +108,8 @@ def legend_above(figure: Figure, axes: Axes, title: str | None = None, columns: 
     handles, labels = axes.get_legend_handles_labels()
     fitting = max(1, _LEGEND_LETTERS // (8 + max(map(len, labels), default=0)))
     if len(labels) >= least:
-        figure.legend(
-            handles,
-            labels,
-            title=title,
-            loc="outside upper left",
-            ncols=min(columns, fitting, len(labels)),
-            alignment="left",
-            columnspacing=1.2,
-            borderpad=0.1,
-        )
+        look = {"loc": "outside upper left", "alignment": "left", "columnspacing": 1.2, "borderpad": 0.1}
+        figure.legend(handles, labels, title=title, ncols=min(columns, fitting, len(labels)), **look)
 
 
 def note(axes: Axes, text: str, place: tuple[float, float], above: float = 2, **options: Any) -> None:

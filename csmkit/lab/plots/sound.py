@@ -78,37 +78,17 @@ def spectrogram_pair(versions: Mapping[str, Waveform], seams: Seams = ()) -> Pap
         for axes, (name, picture) in zip(both, pictures.items(), strict=True):
             left_s, step_s = (WINDOW - HOP) / 2 / SAMPLE_RATE, HOP / SAMPLE_RATE
             extent = (left_s, left_s + picture.shape[1] * step_s, 0, SAMPLE_RATE / 2000)
-            image = axes.imshow(
-                picture,
-                origin="lower",
-                aspect="auto",
-                extent=extent,
-                vmin=top - RANGE_DB,
-                vmax=top,
-                cmap="cividis",
-                interpolation="nearest",
-            )
+            look = {"vmin": top - RANGE_DB, "vmax": top, "cmap": "cividis", "interpolation": "nearest"}
+            image = axes.imshow(picture, origin="lower", aspect="auto", extent=extent, **look)
             axes.set_title(name, loc="left", pad=7 if len(seams) else 3)
             axes.set_ylabel("frequency (kHz)")
-            _mark(axes, checked_seams(seams, len(waves[name])))
+            # Triangles on the upper edge: lines across would hide what they mark.
+            at_s = checked_seams(seams, len(waves[name])) / SAMPLE_RATE
+            look = {"color": BLACK, "markersize": 3, "clip_on": False, "transform": axes.get_xaxis_transform()}
+            axes.plot(at_s, np.full(len(at_s), 1.02), "v", scalex=False, **look)
         both[-1].set_xlabel("time (s)")
         figure.colorbar(image, ax=both, label="level (dB, full-scale sine = 0)", aspect=40, pad=0.02)
     return figure
-
-
-def _mark(axes: object, seams: np.ndarray) -> None:
-    """Triangles on the upper edge: lines across would hide what they mark."""
-    axes.plot(
-        seams / SAMPLE_RATE,
-        np.full(len(seams), 1.02),
-        transform=axes.get_xaxis_transform(),
-        linestyle="",
-        marker="v",
-        markersize=3,
-        color=BLACK,
-        clip_on=False,
-        scalex=False,
-    )
 
 
 def _checked(versions: Mapping[str, Waveform], shortest_ms: float = 20.0) -> dict[str, np.ndarray]:

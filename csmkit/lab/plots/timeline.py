@@ -31,6 +31,11 @@ from csmkit.lab.plots.paper import (
 from csmkit.timing import Arrivals
 
 _HATCHES = ("", "////", "", "\\\\\\\\", "", "....")
+_MOMENTS = {  # the lane and the label of events that are moments
+    "audio_chunk": ("chunks", "handed out"),
+    "partial_text": ("recogniser", "partial"),
+    "final_text": ("recogniser", "final"),
+}
 _MANY = 12  # in a lane: their edges are drawn thin and their marks small, or they would hide each other
 
 
@@ -123,21 +128,12 @@ def _draw(axes: Any, row: Any, lane: int, look: int, moments: dict[str, int], sc
         axes.barh(lane, end - start, 0.56, start, edgecolor=BLACK, linewidth=0.5 * scale, **look_of)
         return
     label = str(row["label"])
-    new = label not in moments
+    named = {} if label in moments else {"label": label}
     mark = moments.setdefault(label, len(moments))
-    axes.plot(
-        start,
-        lane,
-        linestyle="",
-        zorder=3,
-        clip_on=False,  # the first ones stand on the axis
-        marker=MARKERS[mark % len(MARKERS)],
-        markersize=max(2.5, 4 * scale),
-        markerfacecolor="white" if mark % 2 else COLOURS[mark % len(COLOURS)],
-        markeredgecolor=BLACK,
-        markeredgewidth=0.7,
-        label=label if new else None,
-    )
+    face = "white" if mark % 2 else COLOURS[mark % len(COLOURS)]
+    look = {"markersize": max(2.5, 4 * scale), "markerfacecolor": face, "markeredgewidth": 0.7} | named
+    # The first ones stand on the axis, which would clip them.
+    axes.plot(start, lane, MARKERS[mark % len(MARKERS)], markeredgecolor=BLACK, zorder=3, clip_on=False, **look)
 
 
 def chunk_rows(events: Iterable[Event]) -> list[dict[str, Any]]:
@@ -173,22 +169,14 @@ def turn_rows(events: Iterable[Event]) -> list[dict[str, Any]]:
     if len(turns) != 1:
         raise InputError(f"events of {len(turns)} turns: give those of one, all with the same turn_id")
     spans = [span for event in kept if event["type"] == "complete" for span in event["spans"]]
-    rows = [*spans, *_from_events(kept), *_playback(chunk_rows(kept))]
+    moments = [_event_row(*_MOMENTS[one["type"]], one["t"] * 1000) for one in kept if one["type"] in _MOMENTS]
+    rows = [*spans, *moments, *_playback(chunk_rows(kept))]
     turn_id = turns.pop()
     return [{"turn_id": turn_id, **row} for row in sorted(rows, key=lambda row: LANES.index(row["lane"]))]
 
 
 def _event_row(lane: str, label: str, start_ms: float, end_ms: float | None = None) -> dict[str, Any]:
     return {"lane": lane, "label": label, "start_ms": start_ms, "end_ms": end_ms}
-
-
-def _from_events(events: list[Any]) -> list[dict[str, Any]]:
-    known = {
-        "audio_chunk": ("chunks", "handed out"),
-        "partial_text": ("recogniser", "partial"),
-        "final_text": ("recogniser", "final"),
-    }
-    return [_event_row(*known[event["type"]], event["t"] * 1000) for event in events if event["type"] in known]
 
 
 def _playback(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 from csmkit.errors import InputError
 from csmkit.lab.analysis.columns import axis_label
 from csmkit.lab.analysis.rows import Row, Rows, grouped, is_number, pareto_front, records
-from csmkit.lab.analysis.statistics import reduced, summary_rows
+from csmkit.lab.analysis.statistics import Cells, reduced, summary_rows
 from csmkit.lab.plots.paper import COLOURS, GREY, MARKERS, Manner, PaperFigure, legend_above, note, paper
 
 WIDE = 50  # a parameter over more than this ratio, such as top-k, is drawn in decades
@@ -73,15 +73,12 @@ def trade_off(
             offset = _offset(places, index, len(lines))
             at = [places[row[parameter]] + offset for row in points]
             _draw(axes, at, points, Manner.of(index), str(*names or [metric]), joined=_on_scale(places))
-            if units:
-                of_points = [known[*names, row[parameter]] for row in points]
-                _scatter(axes, at, [reduced(of, metric, units=units[:1], weight=weight).values for of in of_points])
+            for place, row in zip(at, points if units else (), strict=False):
+                _scatter(axes, place, reduced(known[*names, row[parameter]], metric, units=units[:1], weight=weight))
         _label_places(axes, places)
         if decades:
             axes.set_yscale("log")
-        if line is None:
-            line = REAL_TIME if metric == "rtf" else LIKE_ANYWHERE if metric.endswith("_auc") else None
-        if line is not None:
+        if line := line or (REAL_TIME if metric == "rtf" else LIKE_ANYWHERE if metric.endswith("_auc") else None):
             _compare(axes, *line)
         counted = f"{len({row[units[0]] for row in trials})} {units[0]}s" if units else f"{len(trials)} trials"
         note(axes, counted, (1, 1), 4)
@@ -122,26 +119,17 @@ def _offset(places: dict[Any, float], index: int, n_lines: int) -> float:
 
 def _draw(axes: Any, at: list[float], points: list[Row], manner: Manner, label: str, *, joined: bool) -> None:
     at, rows = zip(*sorted(zip(at, points, strict=True), key=itemgetter(0)), strict=True)
-    axes.errorbar(
-        at,
-        [row["median"] for row in rows],
-        yerr=[[_reach(row, bound) for row in rows] for bound in ("low", "high")],
-        label=label,
-        color=manner.color,
-        linestyle=manner.linestyle if joined else "",  # there is nothing between two names
-        marker=manner.marker,
-        markerfacecolor="white",
-        capsize=2,
-        elinewidth=0.9,
-    )
+    bars = [[_reach(row, bound) for row in rows] for bound in ("low", "high")]
+    look = {"color": manner.color, "marker": manner.marker, "markerfacecolor": "white", "capsize": 2, "elinewidth": 0.9}
+    look["linestyle"] = manner.linestyle if joined else ""  # there is nothing between two names
+    axes.errorbar(at, [row["median"] for row in rows], bars, label=label, **look)
 
 
-def _scatter(axes: Any, at: Iterable[float], texts: Iterable[Sequence[float]]) -> None:
+def _scatter(axes: Any, place: float, texts: Cells) -> None:
     """The figure of each text as a faint point, behind: what the interval is made of."""
-    for place, figures in zip(at, texts, strict=True):
-        if len(figures) > 1:
-            shown = figures[:MOST_POINTS]
-            axes.plot([place] * len(shown), shown, ".", color=GREY, alpha=0.3, markersize=2.5, zorder=1)
+    if len(texts.values) > 1:
+        shown = texts.values[:MOST_POINTS]
+        axes.plot([place] * len(shown), shown, ".", color=GREY, alpha=0.3, markersize=2.5, zorder=1)
 
 
 def _reach(row: Row, bound: str) -> float:

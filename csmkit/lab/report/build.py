@@ -18,25 +18,17 @@ from csmkit.lab.analysis.sentences import choice_rule, choice_table, interaction
 from csmkit.lab.listen import listening_sentences, read_answers
 from csmkit.lab.plots.paper import DARK
 from csmkit.lab.report.figures import Picture, draw_figures
-from csmkit.lab.report.folder import MANIFEST, write_manifest, write_table
+from csmkit.lab.report.folder import MANIFEST, MODELS, write_manifest, write_table
 from csmkit.lab.report.latex import BIBLIOGRAPHY, PAPER, REFERENCES, paper_text
 from csmkit.lab.sweep.row_file import read_rows
+from csmkit.lab.sweep.runner import RECIPE
 from csmkit.plugins import library
 
-REPORT, RECIPE, PAGE = "report.html", "recipe.json", Path(__file__).with_name("page.html")
+REPORT, PAGE = "report.html", Path(__file__).with_name("page.html")
 MOST_CLIPS = 12
-_ENVIRONMENT = (
-    "cpu",
-    "cores",
-    "threads",
-    "gpu",
-    "device",
-    "python",
-    "version_torch",
-    "version_transformers",
-    "version_numpy",
-)
-_ABOUT = ("version_csmkit", "commit", "preset", "voice", "voice_sha256", "whisper", "whisper_sha256")
+_MACHINE = ("cpu", "cores", "threads", "gpu", "device")
+_ENVIRONMENT = (*_MACHINE, "python", "version_torch", "version_transformers", "version_numpy")
+_ABOUT = ("version_csmkit", "commit", *MODELS)
 
 
 def build_report(folder: Path, *, against: Path | None = None, command: str | None = None) -> Path:

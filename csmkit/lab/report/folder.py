@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 TABLE, PARQUET, MANIFEST = "table.csv", "table.parquet", "manifest.json"
 REMADE = (".csv", ".parquet", ".pdf", ".svg")  # not in the manifest, nor in this repository: made again from the rows
+MODELS = ("preset", "voice", "voice_sha256", "whisper", "whisper_sha256")  # columns that say what spoke and heard
 _IN_EACH_ROW = ("trial_id", "text", "seed", "started", "error", *AXES)
 
 
@@ -168,7 +169,7 @@ def write_manifest(
         "last_trial": max((row["started"] for row in rows), default=None),
         "measured_with": {
             name: sorted({str(row[name]) for row in measured if row.get(name) is not None})
-            for name in (*origin(), "device", "preset", "voice", "voice_sha256", "whisper", "whisper_sha256")
+            for name in (*origin(), "device", *MODELS)
             if any(name in row for row in measured)
         },
         "same_in_all_rows": dict(same),

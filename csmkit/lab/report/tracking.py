@@ -91,11 +91,7 @@ class MlflowTracker:
             logger.warning("MLflow refuses a trial (%s): its row is on the disk", error)
 
     def track(self, folder: Path) -> str:
-        """Log the sweep; returns the run's address.
-
-        Raises:
-            ResultsError: no rows, no report yet, or the server refuses.
-        """
+        """Log the sweep and return the run's address; ResultsError without a report, or where the server refuses."""
         manifest, findings = _reported(folder)
         key = run_key(folder, manifest["recipe"])
         with self._explained():
@@ -163,11 +159,7 @@ class WandbTracker:
             self._run.log(numbers(row))
 
     def track(self, folder: Path) -> str:
-        """Log the table of settings and the page, and end the run; returns its address, or its folder offline.
-
-        Raises:
-            ResultsError: no rows, or no report yet.
-        """
+        """Log the table of settings and the page, end the run, and return its address, or its folder offline."""
         manifest, findings = _reported(folder)
         self._begin(run_key(folder, manifest["recipe"]), manifest["experiment"], manifest["recipe"])
         rows = interval_rows(findings)

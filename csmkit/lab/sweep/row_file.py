@@ -131,11 +131,7 @@ def _stored_once(value: Any, same: dict[str, str]) -> Any:
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a folder, one for each trial: the last, where a failed one was run again. Nothing is changed.
-
-    Raises:
-        ResultsError: no rows there.
-    """
+    """The rows of a folder, one a trial: the last, where a failed one was run again; ResultsError without any."""
     path = folder / ROWS
     try:
         rows, _, bad = parse(path.read_bytes())

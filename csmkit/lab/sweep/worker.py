@@ -66,10 +66,7 @@ def model_checksums(recipe: Recipe) -> dict[str, str | None]:
     """Checksum of the voice, as ``voice``, and of each recogniser, by the name the recipe has for it.
 
     A hub id is fetched if it is not on this machine: the recipe asks for it. Plugins other than ``csm`` and ``whisper``
-    have no files to tell of, which is None.
-
-    Raises:
-        CheckpointNotFoundError: no such model.
+    have no files to tell of, which is None. Raises CheckpointNotFoundError.
     """
     whispers: dict[str, str | None] = dict.fromkeys(recipe.axes["whisper"])
     if recipe.hears and recipe.asr == "whisper":
