@@ -211,8 +211,8 @@ class StreamingWhisperASR(Closing, OneUtterance):
         self.model_name, self.preset = model_name, preset
         self.max_audio_s = max_audio_s
         self._new_utterance = partial(Utterance, queue_size, max_audio_s)
-        given = None if transcriber is None else lambda: transcriber
-        load = given or partial(_load_whisper, model_name, device, compute_type, preset)
+        whisper = partial(_load_whisper, model_name, device, compute_type, preset)
+        load = whisper if transcriber is None else lambda: transcriber
         self._new_worker = partial(Worker, load, model_name, duty, clock)
         self._preparing = threading.Lock()  # two chatbots that begin at once share one model
         self._worker: Worker | None = None

@@ -81,7 +81,7 @@ class CodecFiles:
                 "or moshi's tokenizer-*.safetensors, by codec_weights="
             )
         self.is_moshi = any(name.startswith(_MOSHI_MARK) for name in self.names)
-        config_path = _directory(self.path) / "config.json"
+        config_path = (self.path if self.path.is_dir() else self.path.parent) / "config.json"
         raw = read_json(config_path) if config_path.is_file() else {}
         self.raw_config: dict[str, Any] = _codec_part(raw)
         config = MimiConfig.from_dict(self.raw_config)
@@ -136,10 +136,6 @@ def moshi_names(name: str) -> tuple[str, ...]:
         name.replace(".conv.conv.", ".convtr.convtr."),
         name.replace(".out_proj.", ".out_projs.0."),
     )
-
-
-def _directory(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
 
 
 def _codec_part(raw: dict[str, Any]) -> dict[str, Any]:

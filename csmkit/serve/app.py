@@ -173,8 +173,6 @@ async def converse(service: Service, websocket: WebSocket) -> None:
     try:
         models = service.models
         models.check_name("realtime", model)
-        if models.asr is None:
-            raise RequestError(404, "this server has no recogniser", "model_not_found", "model")
         with service.admission.session():
             offered = websocket.scope.get("subprotocols", ())
             await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)

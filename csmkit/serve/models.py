@@ -94,7 +94,7 @@ class ServedModels:
         names = {"speech": [self.name, *USUAL_NAMES["speech"]]}
         if self.asr is not None:
             names["transcription"] = [self.asr.model_name, *USUAL_NAMES["transcription"]]
-        if self.llm is not None:
+        if self.llm is not None and self.asr is not None:
             names["realtime"] = [self.name, *USUAL_NAMES["realtime"]]
         return names
 

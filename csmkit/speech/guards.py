@@ -142,7 +142,8 @@ class GuardMonitor:
         repeats = self._repeats_itself(frame.codes) and not self._n_silent
         reason = REPETITION if repeats else MAX_LENGTH if self._n_seen == self._budget else None
         released = self._listen(frame) if self._hears else [frame]
-        if reason is None and self._is_too_silent:
+        limit = self._limit_ms
+        if reason is None and limit is not None and self._n_silent >= whole_frames(limit):
             self.release()
             return released, SILENCE
         return released, reason
@@ -157,11 +158,6 @@ class GuardMonitor:
         """The longest silence at this point."""
         begun = self._n_loud >= _SPEECH_FRAMES
         return self._guards.silence_ms if begun else self._guards.leading_silence_ms
-
-    @property
-    def _is_too_silent(self) -> bool:
-        limit = self._limit_ms
-        return limit is not None and self._n_silent >= whole_frames(limit)
 
     def _listen(self, frame: Frame) -> list[Frame]:
         assert frame.sound is not None

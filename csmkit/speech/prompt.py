@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from csmkit.audio import FRAME_MS
 from csmkit.csm.config import CsmConfig
@@ -129,8 +130,10 @@ class PromptBuilder:
     def _segment_rows(self, segment: Segment) -> Tensor:
         if segment not in self._laid_out:
             rows = self._said(segment)
-            spoken = segment.n_frames > 0
-            self._laid_out[segment] = torch.cat((rows, self._audio_rows(self._codes(segment)))) if spoken else rows
+            if segment.n_frames:
+                frames = pad(self._codes(segment), (0, 1)).t()  # the end frame of zeros comes last
+                rows = torch.cat((rows, pad(frames, (0, 1), value=-1)))
+            self._laid_out[segment] = rows
         return self._laid_out[segment]
 
     def _n_segment_rows(self, segment: Segment) -> int:
@@ -148,10 +151,6 @@ class PromptBuilder:
         rows = torch.full((len(ids), self._config.n_slots), -1)
         rows[:, -1] = ids
         return rows
-
-    def _audio_rows(self, codes: Tensor) -> Tensor:
-        end = torch.zeros(len(codes), 1, dtype=torch.int64)
-        return frame_rows(torch.cat((codes, end), dim=1))
 
     def _codes(self, segment: Segment) -> Tensor:
         if segment in self._encoded:
@@ -171,8 +170,3 @@ class PromptBuilder:
 
 def _blocks(rows: Tensor) -> list[Block]:
     return [Block(part) for part in rows.split(BLOCK_ROWS)]
-
-
-def frame_rows(codes: Tensor) -> Tensor:
-    """Rows of frames ``(n_codebooks, n_frames)`` int64, ``(n_frames, slots)`` with -1 in the slot of the text."""
-    return torch.nn.functional.pad(codes.t(), (0, 1), value=-1)

@@ -209,10 +209,10 @@ def _check(asked: SpeechSettings | Request) -> None:
 
 def check_context(context: object) -> tuple[Segment, ...]:
     """Return the turns of a context as a tuple; raises InputError unless they are Segments in a list."""
-    if not isinstance(context, Sequence) or any(not isinstance(item, Segment) for item in context):
-        strangers = [item for item in context if not isinstance(item, Segment)] if isinstance(context, Sequence) else []
-        kind = type(strangers[0] if strangers else context).__name__
-        raise InputError(f"context holds a {kind}: give a list of Segments, oldest first")
+    given = isinstance(context, Sequence)
+    strangers = [item for item in context if not isinstance(item, Segment)] if given else [context]
+    if strangers:
+        raise InputError(f"context holds a {type(strangers[0]).__name__}: give a list of Segments, oldest first")
     return tuple(context)
 
 
