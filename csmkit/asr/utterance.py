@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -29,19 +28,6 @@ class UtteranceState(Enum):
     FINISHED = "finished"  # has all its sound, but not the final text
     DONE = "done"  # has its final text
     CANCELLED = "cancelled"
-
-
-class _Slot:
-    """Sound that waits for the worker: the samples as bytes, and when the first and the last of them arrived."""
-
-    __slots__ = ("arrived", "first_arrived", "samples")
-
-    def __init__(self, samples: np.ndarray, arrived: float) -> None:
-        self.samples, self.first_arrived, self.arrived = bytearray(samples.tobytes()), arrived, arrived
-
-    def append(self, samples: np.ndarray, arrived: float) -> None:
-        self.samples += samples.tobytes()  # cheap: a bytearray reserves a share of its size
-        self.arrived = arrived
 
 
 class Job(NamedTuple):
@@ -132,11 +118,11 @@ def _join(words: Sequence[Word]) -> str:
 class Utterance:
     """One utterance, which only `csmkit.asr.worker.Worker` uses, under its lock.
 
-    Sound waits for its decode in at most ``queue_size`` slots. If all of them are in use, a new chunk is appended to
-    the newest one, so that the caller does not wait and no sound is lost. Memory grows with the sound.
+    At most ``queue_size`` chunks wait for their decode: another one is joined to the newest, so that the caller does
+    not wait and no sound is lost. Memory grows with the sound.
 
     Args:
-        queue_size: number of slots for chunks that were not decoded yet, at least 1.
+        queue_size: number of chunks that may wait, at least 1.
         max_audio_s: largest number of seconds of sound; later sound is rejected.
 
     Attributes:
@@ -144,6 +130,7 @@ class Utterance:
         partial: the latest partial text; empty at first.
         final: the final text; None before.
         passes: decodes so far, in order.
+        n_pending: number of chunks that wait for a decode.
         transcription: decodes the sound; used by the worker's thread alone, without the lock.
     """
 
@@ -153,17 +140,14 @@ class Utterance:
         self.final: Transcript | None = None
         self.passes: list[Pass] = []
         self.transcription = IncrementalTranscription()
-        self._waiting: deque[_Slot] = deque()
+        self.n_pending = 0
+        self._waiting: list[np.ndarray] = []
+        self._arrived: tuple[float, float] | None = None  # when the oldest and the newest sound that waits arrived
         self._queue_size, self._n_most = queue_size, round(max_audio_s * SAMPLE_RATE)
         self._n_put = self._n_taken = 0  # samples at 24 kHz
         self._n_rejected = self._n_rejected_samples = self._n_coalesced = 0
         self._lag_ms: list[float] = []
         self._oldest_lag_ms: list[float] = []
-
-    @property
-    def n_pending(self) -> int:
-        """Number of slots that wait for a decode."""
-        return len(self._waiting)
 
     @property
     def settled(self) -> bool:
@@ -180,11 +164,12 @@ class Utterance:
         if self.state is not UtteranceState.OPEN or self._n_rejected or self._n_put + len(chunk) > self._n_most:
             return self.reject(chunk)
         self._n_put += len(chunk)
-        if len(self._waiting) == self._queue_size:
-            self._waiting[-1].append(chunk, now)
+        if self.n_pending == self._queue_size:
             self._n_coalesced += 1
         else:
-            self._waiting.append(_Slot(chunk, now))
+            self.n_pending += 1
+        self._waiting.append(chunk.copy())
+        self._arrived = (self._arrived[0] if self._arrived else now, now)
         return True
 
     def reject(self, chunk: np.ndarray) -> bool:
@@ -202,16 +187,15 @@ class Utterance:
         """Drop the utterance, unless it has its final text."""
         if self.state is not UtteranceState.DONE:
             self.state = UtteranceState.CANCELLED
-            self._waiting.clear()
+            self._waiting, self._arrived, self.n_pending = [], None, 0
 
     def take(self) -> Job:
         """Remove all waiting sound, for one decode."""
-        arrived = (self._waiting[0].first_arrived, self._waiting[-1].arrived) if self._waiting else None
-        waited = [np.frombuffer(slot.samples, np.float32) for slot in self._waiting]
-        self._waiting.clear()
+        samples = np.concatenate([np.zeros(0, np.float32), *self._waiting])
+        job = Job(samples, self.state is UtteranceState.FINISHED, self._arrived)
+        self._waiting, self._arrived, self.n_pending = [], None, 0
         self._n_taken = self._n_put
-        samples = np.concatenate(waited) if waited else np.zeros(0, np.float32)
-        return Job(samples, self.state is UtteranceState.FINISHED, arrived)
+        return job
 
     def record(self, job: Job, started: float, ended: float, text: Transcript | None) -> None:
         """Keep the text of a decode, its times, and its lag behind the oldest and the newest sound of the job."""
