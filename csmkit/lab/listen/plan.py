@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from csmkit.audio import SAMPLE_RATE, read
+from csmkit.audio import SAMPLE_RATE, amplitude, level_dbfs, read
 from csmkit.errors import InputError
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.metrics.levels import loudness
@@ -160,9 +160,6 @@ def matched(path: Path, anchor: bool = False) -> np.ndarray:
         spectrum[np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE) > ANCHOR_HZ] = 0
         samples = np.fft.irfft(spectrum, len(samples))
     level = loudness(samples)["loudness_lufs"]
-    if level is None:
-        rms = float(np.sqrt(np.mean(samples**2))) if len(samples) else 0.0
-        level = 20 * np.log10(rms) if rms else TARGET_LUFS
-    gain = 10 ** ((TARGET_LUFS - level) / 20)
+    gain = amplitude(TARGET_LUFS - (level_dbfs(samples) if level is None else level))
     peak = float(np.abs(samples).max(initial=0.0)) * gain
     return (samples * (gain if peak <= 1 else gain / peak)).astype(np.float32)

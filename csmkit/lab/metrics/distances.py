@@ -2,6 +2,9 @@
 
 None of these can tell damage at borders from harmless noise of the same power: they average over the sound. What is
 wrong at borders is what `csmkit.lab.metrics.seams` finds; these say how much differs in all, and where in the spectrum.
+
+All raise InputError for waveforms of different length, several channels, NaN or no samples; those of spectra also for
+less than 50 ms.
 """
 
 from __future__ import annotations
@@ -26,9 +29,6 @@ def signal_to_noise_db(audio: Waveform, reference: Waveform) -> float | None:
     """``10 log10(sum r² / sum (a - r)²)`` in dB; higher is closer.
 
     Equal waveforms give 150, more than float32 can show, so that tables stay finite. None for a silent reference.
-
-    Raises:
-        InputError: waveforms of different length, several channels, NaN, or empty.
     """
     samples, wanted = same_length(audio, reference)
     signal, noise = float(np.sum(wanted**2)), float(np.sum((samples - wanted) ** 2))
@@ -38,7 +38,7 @@ def signal_to_noise_db(audio: Waveform, reference: Waveform) -> float | None:
 
 
 def max_abs_error(audio: Waveform, reference: Waveform) -> float:
-    """``max |a - r|``, where 1 is full scale; errors as in `signal_to_noise_db`."""
+    """``max |a - r|``, where 1 is full scale."""
     samples, wanted = same_length(audio, reference)
     return float(np.abs(samples - wanted).max())
 
@@ -49,9 +49,6 @@ def log_spectral_distance_db(audio: Waveform, reference: Waveform) -> float:
     ``mean_frames sqrt(mean_bins (20 log10 |A| - 20 log10 |R|)²)`` (Gray and Markel, "Distance measures for speech
     processing", IEEE Trans. ASSP 1976), Hann windows of 32 ms each 8 ms, bins below -100 dBFS raised to it. Quiet bins
     count as much as loud ones, so noise nobody hears can cost more than a click.
-
-    Raises:
-        InputError: as in `signal_to_noise_db`, or shorter than 50 ms.
     """
     samples, wanted = same_length(audio, reference, SHORTEST_MS)
     first, second = (decibels(magnitudes(wave, LSD_WINDOW, LSD_HOP)) for wave in (samples, wanted))
@@ -63,9 +60,6 @@ def multi_resolution_distance(audio: Waveform, reference: Waveform) -> float | N
 
     ``mean_resolutions ( ‖|R| - |A|‖ / ‖|R|‖ + mean |ln |R| - ln |A|| )`` (Yamamoto, Song and Kim, "Parallel WaveGAN",
     ICASSP 2020), windows of 10, 25 and 50 ms. None for a silent reference.
-
-    Raises:
-        InputError: as in `log_spectral_distance_db`.
     """
     samples, wanted = same_length(audio, reference, SHORTEST_MS)
     if not wanted.any():
@@ -81,11 +75,7 @@ def _one_resolution(samples: np.ndarray, wanted: np.ndarray, n_fft: int, hop: in
 
 
 def distances(audio: Waveform, reference: Waveform) -> dict[str, float | None]:
-    """All of them as a flat row; the spectral ones are None for sound shorter than 50 ms.
-
-    Raises:
-        InputError: as in `signal_to_noise_db`.
-    """
+    """All of them as a flat row; those of spectra are None for sound shorter than 50 ms."""
     long_enough = len(one_channel(audio)) >= RESOLUTIONS[-1][2]
     return {
         "snr_db": signal_to_noise_db(audio, reference),

@@ -15,7 +15,7 @@ from typing import Any
 import ipywidgets
 import numpy as np
 
-from csmkit.audio import write
+from csmkit.audio import amplitude, level_dbfs, write
 from csmkit.errors import AudioFileError, StateError
 from csmkit.lab.analysis.pairs import shown
 from csmkit.lab.notebook.output import button
@@ -239,5 +239,5 @@ class BlindComparison:
 
 def _as_loud_as(audio: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The samples, made quieter where their RMS is above that of the other sound."""
-    rms, limit = (float(np.sqrt(np.mean(np.square(sound)))) for sound in (audio, other))
-    return audio * np.float32(limit / rms) if rms > limit > 0 else audio
+    louder_db = level_dbfs(audio) - level_dbfs(other)
+    return audio * np.float32(amplitude(-louder_db)) if louder_db > 0 and other.any() else audio

@@ -20,9 +20,9 @@ from csmkit.lab.plots.paper import DARK
 from csmkit.lab.report.figures import Picture, draw_figures
 from csmkit.lab.report.folder import MANIFEST, MODELS, write_manifest, write_table
 from csmkit.lab.report.latex import BIBLIOGRAPHY, PAPER, REFERENCES, paper_text
+from csmkit.lab.report.timeline import page_of
 from csmkit.lab.sweep.row_file import read_rows
 from csmkit.lab.sweep.runner import RECIPE
-from csmkit.plugins import library
 
 REPORT, PAGE = "report.html", Path(__file__).with_name("page.html")
 MOST_CLIPS = 12
@@ -86,11 +86,11 @@ def _json(path: Path) -> dict[str, Any]:
 def _render(
     folder: Path, findings: Findings, recipe: Mapping[str, Any], pictures: Sequence[Picture], parts: Mapping[str, Any]
 ) -> str:
-    surroundings = library("jinja2", "eval").Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    surroundings.filters |= {"shown": shown, "words": in_words}
     rows = findings.rows
     first = _answering(findings, pictures)
-    return surroundings.from_string(PAGE.read_text(encoding="utf-8")).render(
+    return page_of(
+        PAGE,
+        {"shown": shown, "words": in_words},
         title=recipe.get("title") or folder.name.replace("_", " ").capitalize(),
         name=folder.name,
         question=recipe.get("question", ""),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from csmkit.lab.analysis.columns import axis_label
 from csmkit.lab.metrics.waveforms import wav_bytes
 from csmkit.lab.plots.paper import DARK
 from csmkit.lab.plots.timeline import turn_rows, turn_timeline
+from csmkit.plugins import library
 
 SUFFIXES = (".png", ".html")
 _PAGE = Path(__file__).with_name("timeline.html")
@@ -71,36 +70,25 @@ def save_timeline(events: Iterable[Event], path: str | PathLike[str], question: 
     return target
 
 
+def page_of(template: Path, filters: Mapping[str, Callable[..., Any]], **parts: Any) -> str:
+    """A page of HTML by a template of jinja2, in which all parts are escaped."""
+    pages = library("jinja2", "eval").Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= filters
+    return pages.from_string(template.read_text(encoding="utf-8")).render(parts)
+
+
 def _page(events: list[Any], rows: list[dict[str, Any]], picture: str, question: str | None) -> str:
-    complete = next((event for event in events if event["type"] == "complete"), None)
-    notes, metrics = ([], {}) if complete is None else (complete["notes"], complete["metrics"])
-    spoken = [row for row in rows if row["lane"] == "clauses" and row["end_ms"] is not None]
+    complete = next((event for event in events if event["type"] == "complete"), {"notes": [], "metrics": {}})
     heard = next((event["text"] for event in events if event["type"] == "heard"), None)
-    return Template(_PAGE.read_text(encoding="utf-8")).substitute(
-        title=html.escape(question or heard or f"Turn {events[0]['turn_id']}"),
-        notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
-        sound=_player([event["data"] for event in events if event["type"] == "audio_chunk"]),
+    chunks = [np.asarray(event["data"], np.float32) for event in events if event["type"] == "audio_chunk"]
+    return page_of(
+        _PAGE,
+        {"label": axis_label},
+        title=question or heard or f"Turn {events[0]['turn_id']}",
+        notes=complete["notes"],
+        metrics=complete["metrics"],
+        sound=base64.b64encode(wav_bytes(np.concatenate(chunks))).decode() if chunks else "",
         picture=picture[picture.index("<svg") :],
         dark=DARK,
-        clauses="\n".join(
-            _table_row(row["label"], f"{row['start_ms']:.0f} ms", f"{row['end_ms']:.0f} ms") for row in spoken
-        ),
-        figures="\n".join(_table_row(axis_label(name), _value(value), name) for name, value in metrics.items()),
+        clauses=[row for row in rows if row["lane"] == "clauses" and row["end_ms"] is not None],
     )
-
-
-def _player(chunks: list[Any]) -> str:
-    """The answer's sound as an audio element; nothing where no chunk came."""
-    if not chunks:
-        return ""
-    samples = np.concatenate([np.asarray(chunk, np.float32) for chunk in chunks])
-    address = base64.b64encode(wav_bytes(samples)).decode()
-    return f'<audio controls src="data:audio/wav;base64,{address}"></audio>'
-
-
-def _table_row(*cells: str) -> str:
-    return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-
-
-def _value(value: Any) -> str:
-    return "–" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

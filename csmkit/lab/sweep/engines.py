@@ -57,10 +57,9 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         check_choice("engine", self.name, ENGINES)
-        if self.workers is not None:
-            check_integer("workers", self.workers, 1)
-            if self.name == "local" and self.workers != 1:
-                raise InputError(f"workers={self.workers} of engine local: it has one, use --engine processes")
+        check_integer("workers", self.workers, 1, optional=True)
+        if self.name == "local" and self.workers not in (None, 1):
+            raise InputError(f"workers={self.workers} of engine local: it has one, use --engine processes")
         if self.address is not None and self.name != "ray":
             raise InputError(f"address={self.address!r} with engine {self.name}: it is for --engine ray")
         check_integer("cpus", self.cpus, 1)
@@ -68,8 +67,7 @@ class EngineOptions:
             raise InputError(f"gpus={self.gpus!r}: give a number of at least 0")
         if self.timeout_s is not None and not self.timeout_s > 0:
             raise InputError(f"timeout_s={self.timeout_s!r}: give seconds above 0, or None to wait for ever")
-        if self.most_failures is not None:
-            check_integer("most_failures", self.most_failures, 1)
+        check_integer("most_failures", self.most_failures, 1, optional=True)
 
     def start(self, recipe: Recipe) -> Engine:
         """Start it."""

@@ -45,14 +45,8 @@ class Planned:
 
     def columns(self) -> dict[str, Any]:
         """The columns of its row whether or not it succeeds."""
-        return {
-            "trial_id": self.trial_id,
-            **self.point,
-            "text": self.text,
-            "text_number": self.text_number,
-            "seed": self.seed,
-            "repeat": self.repeat,
-        }
+        own = {name: getattr(self, name) for name in ("text", "text_number", "seed", "repeat")}
+        return {"trial_id": self.trial_id, **self.point, **own}
 
 
 def plan(recipe: Recipe, models: Mapping[str, str | None]) -> list[Planned]:

@@ -18,7 +18,7 @@ from csmkit.errors import InputError
 from csmkit.lab.metrics.registry import Measure
 from csmkit.lab.sweep.axes import AXES, NO_RECOGNISER, check_choice, nearest
 from csmkit.lab.texts import TEXT_SETS, draw_texts, read_texts
-from csmkit.stack import PRESETS, find_models
+from csmkit.stack import PRESETS, Models, find_models
 from csmkit.text.markup import speakable
 from csmkit.text.normalize import in_words
 
@@ -138,15 +138,15 @@ def make_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
             raise InputError(f"recipe {name!r} has an unknown key {key!r}: {place}")
     table = _without_ranges(table)
     preset = check_choice("preset", table.get("preset", "pocket"), PRESETS)
-    axes = _checked_axes(_table("axes", table.get("axes", {})), preset)
+    models = find_models(preset)
+    axes = _checked_axes(_table("axes", table.get("axes", {})), models)
     checked = {key: check(key, table[key]) for key, check in _CHECKS.items() if key in table}
     texts = _checked_texts(table.get("texts"), table.get("n_texts"), checked.get("order_seed", Recipe.order_seed))
-    baseline = _checked_baseline(_table("baseline", table.get("baseline", {})), axes, preset)
+    baseline = _checked_baseline(_table("baseline", table.get("baseline", {})), axes, models)
     recipe = Recipe(name=name, preset=preset, texts=texts, axes=axes, baseline=baseline, **checked)
     if recipe.hears and recipe.axes["whisper"] == (NO_RECOGNISER,):
-        raise InputError(
-            f"metrics={list(recipe.metrics)} with whisper='none': words are heard by a recogniser, name one"
-        )
+        asked = f"metrics={list(recipe.metrics)} with whisper='none'"
+        raise InputError(f"{asked}: words are heard by a recogniser, name one")
     return recipe
 
 
@@ -162,7 +162,7 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _checked_axes(table: Mapping[str, Any], preset: str) -> dict[str, tuple[Any, ...]]:
+def _checked_axes(table: Mapping[str, Any], models: Models) -> dict[str, tuple[Any, ...]]:
     """All axes, those of the recipe first; one that it leaves out has its default alone."""
     axes: dict[str, tuple[Any, ...]] = {}
     for name, values in table.items():
@@ -173,14 +173,15 @@ def _checked_axes(table: Mapping[str, Any], preset: str) -> dict[str, tuple[Any,
         listed = values if isinstance(values, list) else [values]
         if not listed:
             raise InputError(f"axis {name} has no values: give at least one, or leave the axis out")
-        checked = tuple(AXES[name].check(value, find_models(preset).asr_preset) for value in listed)
+        checked = tuple(AXES[name].check(value, models.asr_preset) for value in listed)
         if len(set(checked)) < len(checked):
             raise InputError(f"axis {name}={listed} names a value twice: give each once, and repeats for repetitions")
         axes[name] = checked
-    default_whisper = find_models(preset).asr
-    for name, axis in AXES.items():
-        axes.setdefault(name, (default_whisper if name == "whisper" else axis.default,))
-    return axes
+    return axes | {name: (_default(name, models),) for name in AXES if name not in axes}
+
+
+def _default(axis: str, models: Models) -> Any:
+    return models.asr if axis == "whisper" else AXES[axis].default
 
 
 def _checked_texts(given: Any, n_texts: Any, seed: int) -> tuple[str, ...]:
@@ -197,10 +198,9 @@ def _checked_texts(given: Any, n_texts: Any, seed: int) -> tuple[str, ...]:
 
 
 def _checked_seeds(key: str, given: Any) -> tuple[int, ...]:
-    listed = given if isinstance(given, list | tuple) else [given]
-    seeds = tuple(check_integer(key, seed, 0) for seed in listed)
+    seeds = tuple(check_integer(key, seed, 0) for seed in (given if isinstance(given, list | tuple) else [given]))
     if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"{key}={listed}: give at least one, and each once")
+        raise InputError(f"{key}={list(seeds)}: give at least one, and each once")
     return seeds
 
 
@@ -259,7 +259,7 @@ def _without_ranges(table: Mapping[str, Any]) -> dict[str, Any]:
     return {**table, "axes": {**axes, **ends}, "search": {**table["search"], "ranges": ranges}} if ranges else {**table}
 
 
-def _checked_baseline(table: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]], preset: str) -> dict[str, Any]:
+def _checked_baseline(table: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]], models: Models) -> dict[str, Any]:
     """The value of each varied axis to compare with: as given, else the default if it is among them, else the first."""
     baseline = {}
     for name in table:
@@ -268,8 +268,7 @@ def _checked_baseline(table: Mapping[str, Any], axes: Mapping[str, tuple[Any, ..
     for name, values in axes.items():
         if len(values) == 1:
             continue
-        default = find_models(preset).asr if name == "whisper" else AXES[name].default
-        value = AXES[name].check(table[name], find_models(preset).asr_preset) if name in table else default
+        value = AXES[name].check(table[name], models.asr_preset) if name in table else _default(name, models)
         if value not in values and name in table:
             raise InputError(f"baseline {name}={table[name]!r}: choose among the values of the axis, {list(values)}")
         baseline[name] = value if value in values else values[0]

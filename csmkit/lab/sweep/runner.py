@@ -28,13 +28,8 @@ from csmkit.lab.trials.progress import bar_file
 CLIPS, FIGURES, RECIPE = "clips", "figures", "recipe.json"
 MOST_LOSSES = 3
 LOADING_S = 120.0  # that a worker may take before its first trial, on top of the trial's own time
-ORIGINS = {
-    "cpu": "machine",
-    "cores": "machine",
-    "gpu": "machine",
-    "code_sha256": "state of csmkit",
-    "metrics_version": "version of the metrics",
-}
+MACHINE = ("cpu", "cores", "gpu")
+ORIGINS = {"code_sha256": "state of csmkit", "metrics_version": "version of the metrics"}
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +228,7 @@ def _of_shard(trials: list[Planned], shard: tuple[int, int] | None) -> list[Plan
 def _origin(recipe: Recipe, options: EngineOptions) -> dict[str, Any]:
     """What rows that are compared have in common: the machine, the code and the metrics."""
     known = origin()
-    machine = () if options.name == "ray" else ("cpu", "cores", "gpu")  # a cluster may have several kinds of nodes
+    machine = () if options.name == "ray" else MACHINE  # a cluster may have several kinds of nodes
     found = {name: known[name] for name in (*machine, "code_sha256")}
     return {**found, "metrics_version": metrics_version(recipe.metrics)}
 
@@ -258,7 +253,7 @@ def _check_same_experiment(
         elif row.get("error") is None and row["whisper_sha256"] != checksums.get(row["whisper"], row["whisper_sha256"]):
             other = f"rows of another recogniser that was called {row['whisper']!r} as well"
         elif name := _other_origin(row, here):
-            other = f"rows of another {ORIGINS[name]} ({name} {row[name]}, here {here[name]})"
+            other = f"rows of another {ORIGINS.get(name, 'machine')} ({name} {row[name]}, here {here[name]})"
         else:
             continue
         remedy = f"choose another folder with --results, or forget them with --renew; {ROWS} is as it was"
