@@ -50,6 +50,17 @@ def wait_until(holds: Callable[[], Any], what: str, most_s: float = PATIENCE_S) 
         sleep(0.01)
 
 
+def count(server: Server, name: str, **labels: str) -> float:
+    """A counter as the server tells it; the sum over the labels that are not given."""
+    total = 0.0
+    for line in server.service.metrics.text({}).splitlines():
+        series, _, value = line.rpartition(" ")
+        key, _, found = series.partition("{")
+        if key == name and all(f'{label}="{wanted}"' in found for label, wanted in labels.items()):
+            total += float(value)
+    return total
+
+
 def connect(server: Server) -> socket.socket:
     """A bare connection."""
     host, _, port = server.address.removeprefix("http://").partition(":")

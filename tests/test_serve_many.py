@@ -20,7 +20,7 @@ from lab_server import need
 
 need("starlette", "uvicorn", "websockets", "multipart", "httpx", extra="serve")
 import httpx
-from serving import PATIENCE_S, ask, connect, fake_models, pocket_models, read_all, serving, wait_until
+from serving import PATIENCE_S, ask, connect, count, fake_models, pocket_models, read_all, serving, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as open_conversation
 
@@ -57,10 +57,6 @@ def gated(**more: Any) -> tuple[ServedModels, Gated]:
 
 def client(server: Server) -> httpx.Client:
     return httpx.Client(base_url=server.address, timeout=PATIENCE_S, verify=False)
-
-
-def count(server: Server, name: str, **labels: str) -> float:
-    return server.service.metrics.value(name, **labels)
 
 
 def test_listeners_at_once_each_hear_what_they_would_alone() -> None:

@@ -35,8 +35,7 @@ class Playback:
     """
 
     def __init__(self) -> None:
-        self._chunks: list[np.ndarray] = []
-        self._n_sound = 0  # samples in all
+        self._sound = np.zeros(0, np.float32)
         self._from_s = 0.0  # the clock when `_from_sample` was played
         self._from_sample = 0
         self._stopped = False
@@ -44,24 +43,23 @@ class Playback:
     @property
     def sound_ms(self) -> float:
         """Milliseconds of sound that were handed out."""
-        return self._n_sound / SAMPLE_RATE * 1000
+        return len(self._sound) / SAMPLE_RATE * 1000
 
     def add(self, chunk: np.ndarray, now_s: float) -> None:
         """Hand out ``(samples,)`` at 24 kHz."""
-        if self._played(now_s) >= self._n_sound:  # the listener waits for it
-            self._from_sample, self._from_s = self._n_sound, max(now_s, self._from_s)
-        self._chunks.append(chunk)
-        self._n_sound += len(chunk)
+        if self._played(now_s) >= len(self._sound):  # the listener waits for it
+            self._from_sample, self._from_s = len(self._sound), max(now_s, self._from_s)
+        self._sound = np.concatenate([self._sound, chunk])
 
     def report(self, played_ms: float, now_s: float) -> None:
         """Set the position that the listener reports."""
         if not self._stopped:
-            self._from_sample = min(self._n_sound, max(0, round(played_ms / 1000 * SAMPLE_RATE)))
+            self._from_sample = self._sample_at(played_ms)
             self._from_s = now_s
 
     def stop(self, played_ms: float) -> None:
         """End the playback at a position."""
-        self._from_sample = min(self._n_sound, max(0, round(played_ms / 1000 * SAMPLE_RATE)))
+        self._from_sample = self._sample_at(played_ms)
         self._stopped = True
 
     def played_ms(self, now_s: float) -> float:
@@ -72,22 +70,15 @@ class Playback:
         """The level of what was played in the last 32 ms; -120 for silence."""
         last = self._played(now_s)
         first = max(0, last - round(_LEVEL_STEP_S * SAMPLE_RATE))
-        return -120.0 if self._stopped else level_dbfs(self._cut(first, last))
+        return -120.0 if self._stopped else level_dbfs(self._sound[first:last])
 
     def _played(self, now_s: float) -> int:
         if self._stopped:
             return self._from_sample
-        return min(self._n_sound, self._from_sample + max(0, round((now_s - self._from_s) * SAMPLE_RATE)))
+        return min(len(self._sound), self._from_sample + max(0, round((now_s - self._from_s) * SAMPLE_RATE)))
 
-    def _cut(self, first: int, last: int) -> np.ndarray:
-        found, start = [np.zeros(0, np.float32)], self._n_sound
-        for chunk in reversed(self._chunks):
-            start -= len(chunk)
-            if start < last:
-                found.append(chunk[max(0, first - start) : last - start])
-            if start <= first:
-                break
-        return np.concatenate(found[::-1])
+    def _sample_at(self, played_ms: float) -> int:
+        return min(len(self._sound), max(0, round(played_ms / 1000 * SAMPLE_RATE)))
 
 
 @dataclass

@@ -48,12 +48,6 @@ class Metrics:
             self._bars[bisect_left(FIRST_AUDIO_S, seconds)] += 1
             self._sum_s += seconds
 
-    def value(self, name: str, **labels: str) -> float:
-        """A counter's value; the sum over the labels that are not given."""
-        wanted = set(labels.items())
-        with self._lock:
-            return sum(count for (key, found), count in self._counts.items() if key == name and wanted <= set(found))
-
     def text(self, gauges: dict[str, float]) -> str:
         """Everything as Prometheus reads it."""
         with self._lock:
