@@ -238,7 +238,6 @@ def paired_difference(pairs: Rows, value: str, *, weight: str | None = None, sha
     error (Bonferroni).
 
     Args:
-        weight: column that makes the figure a weighted mean; None is the median.
         share: the difference is one of shares, in [-1, 1].
     """
     cells = reduced(pairs, value, weight=weight, mean=share)

@@ -177,7 +177,6 @@ def reduced(
 
     Args:
         units: columns; none makes each row a cell.
-        weight: column of the weights of a mean; None takes the median of a cell's rows.
         mean: take the mean of a cell's rows, without weights.
     """
     known = [row for row in rows if measured(row[value]) is not None]

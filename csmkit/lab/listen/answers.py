@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,8 @@ def read_answers(folder: Path) -> list[dict[str, Any]]:
         return []
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+        with suppress(ValueError):  # cut off while it was written: that question is asked again
             found.append(json.loads(line))
-        except ValueError:  # cut off while it was written: that question is asked again
-            continue
     return found
 
 
@@ -111,21 +110,18 @@ def listening_rows(answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
         draws listeners and texts, which is the interval for other listeners and other texts (the random effects of a
         mixed model). Below 12 texts there are exact bounds alone.
     """
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in answers:
-        key = (row["kind"], row["axis"], row["question"], *sorted(row["order"]))
-        groups.setdefault(key, []).append(row)
+    compared = ({**row, "settings": sorted(row["order"])} for row in answers)
+    groups = grouped(compared, ["kind", "axis", "question", "settings"])
     return [found for (kind, axis, *_), rows in groups.items() for found in _compared(kind, axis, rows)]
 
 
 def _compared(kind: str, axis: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    if kind == "mushra":
+        return _ratings(axis, rows)
+    first, second = rows[0]["settings"]
     if kind == "abx":
-        names = " from ".join(sorted(rows[0]["order"]))
-        return [_share(rows, f"told {axis} {names}", [row["correct"] for row in rows], kind)]
-    if kind == "ab":
-        first, second = sorted(rows[0]["order"])
-        return [_share(rows, f"preferred {axis} {first} to {second}", [row["chosen"] == first for row in rows], kind)]
-    return _ratings(axis, rows)
+        return [_share(rows, f"told {axis} {first} from {second}", [row["correct"] for row in rows], kind)]
+    return [_share(rows, f"preferred {axis} {first} to {second}", [row["chosen"] == first for row in rows], kind)]
 
 
 def _described(rows: Sequence[Mapping[str, Any]], kind: str, figure: str) -> dict[str, Any]:
@@ -188,9 +184,8 @@ def _verdict(row: Mapping[str, Any]) -> str:
     if row["n_texts"] < LEAST_TEXTS:
         return f"nothing can be said, at least {LEAST_TEXTS} texts are needed"
     if row["low"] is not None and not row["low"] <= row["chance"] <= row["high"] and row["p"] < 0.05:
-        return {"abx": "the difference is heard", "ab": "a preference is shown"}.get(
-            row["test"], "a difference is shown"
-        )
+        heard = {"abx": "the difference is heard", "ab": "a preference is shown"}
+        return heard.get(row["test"], "a difference is shown")
     if row["test"] == "abx":
         return f"that anyone hears it is not shown, at most {max(0.0, 2 * row['high'] - 1):.0%} of answers know it"
     return "neither a difference nor its absence is shown"

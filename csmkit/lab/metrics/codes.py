@@ -1,4 +1,7 @@
-"""Metrics of the codes alone: repetition within an utterance, and variety between utterances of one text."""
+"""Metrics of the codes alone: repetition within an utterance, and variety between utterances of one text.
+
+Codes of another shape than ``(n_codebooks, n_frames)``, or that are no integers, raise InputError.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,6 @@ def code_metrics(codes: Tensor) -> dict[str, float | int | None]:
         ``n_frames`` of 80 ms each · ``repeated_frames_ratio`` the share of frames that equal, in all codebooks, one of
         the 12 before; None without frames. Speech has next to none, a voice that is stuck has many, and so has
         digital silence.
-
-    Raises:
-        InputError: codes of another shape.
     """
     frames = [frame.numpy().tobytes() for frame in _checked(codes).t().contiguous()]
     repeated = sum(frame in frames[max(0, index - CYCLE_FRAMES) : index] for index, frame in enumerate(frames))
@@ -46,9 +46,6 @@ def variety(utterances: Sequence[Tensor]) -> float | None:
 
     Returns:
         The mean, or None for less than two utterances.
-
-    Raises:
-        InputError: codes of another shape.
     """
     levenshtein = library("rapidfuzz.distance.Levenshtein", "eval")
     firsts = [_checked(codes)[0].tolist() for codes in utterances]

@@ -1,6 +1,8 @@
 """How loud a waveform is, whether it clips, where it is silent, and when it begins to be heard.
 
 dBFS is ``20 log10(RMS)`` with 1 as full scale: a full-scale sine has -3, and silence has none, which is None.
+
+Several channels, NaN, and sound shorter than 10 ms, or for `loudness_lufs` 400 ms, raise InputError.
 """
 
 from __future__ import annotations
@@ -31,9 +33,6 @@ def levels(audio: Waveform) -> dict[str, float | None]:
         samples at or beyond the largest of 16 bits · ``dc_offset`` mean sample, full scale 1 · ``silence_ratio`` share
         of the 10 ms windows that are not above -40 dBFS · ``longest_silence_ms`` the longest run of those ·
         ``onset_ms`` as in `audible_onset_ms`.
-
-    Raises:
-        InputError: several channels, NaN, or shorter than 10 ms.
     """
     samples = one_channel(audio, ONSET_MS)
     audible = audible_windows(samples)
@@ -55,21 +54,13 @@ def audible_onset_ms(audio: Waveform) -> float | None:
 
     Returns:
         Milliseconds from the first sample, a multiple of 10, or None if nothing is heard.
-
-    Raises:
-        InputError: as in `levels`.
     """
     first = first_audible(audible_windows(one_channel(audio, ONSET_MS)))
     return None if first is None else float(first * ONSET_MS)
 
 
 def loudness_lufs(audio: Waveform) -> float | None:
-    """Integrated loudness by ITU-R BS.1770-4 (pyloudnorm), in LUFS; None if all of it is below the gate, -70 LUFS.
-
-    Raises:
-        InputError: several channels, NaN, or shorter than 400 ms, one block of the standard.
-        MissingDependencyError: pyloudnorm is not installed.
-    """
+    """Integrated loudness by ITU-R BS.1770-4 (pyloudnorm), in LUFS; None if all of it is below the gate, -70 LUFS."""
     samples = one_channel(audio, LOUDNESS_BLOCK_MS)
     loudness = float(library("pyloudnorm", "eval").Meter(SAMPLE_RATE).integrated_loudness(samples))
     return loudness if np.isfinite(loudness) else None

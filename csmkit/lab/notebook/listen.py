@@ -25,16 +25,13 @@ class Listen(Shown):
     """Asks one listener; questions, sounds and rows are those of `csmkit listen`, and so is where a test goes on.
 
     Tab and Space reach and press every button. An answer is possible once each sound of the question was played.
-    Arguments are those of `csmkit.lab.listen.plan_test`.
+    Arguments and errors are those of `csmkit.lab.listen.plan_test`.
 
     Attributes:
         item: the question that is asked; None at the end.
         sounds: the buttons that play, in the order of the sounds; of ``mushra`` the known reference is the last.
         ratings: the sliders of ``mushra``, in the order of the sounds.
         widget: everything, for a layout of your own.
-
-    Raises:
-        InputError: a test that cannot be planned.
     """
 
     def __init__(

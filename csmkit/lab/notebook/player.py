@@ -46,9 +46,6 @@ class Player:
 
     Attributes:
         widget: the widget itself.
-
-    Raises:
-        InputError: ``lead_ms`` out of range.
     """
 
     def __init__(self, lead_ms: int = 30, *, embedded: bool = False) -> None:

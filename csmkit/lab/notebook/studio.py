@@ -34,7 +34,8 @@ class Studio(Shown):
     text below the buttons. Where the player's front end is missing, each recording comes with a plain audio control.
 
     Args:
-        preset: selected at first; None asks CSMKIT_PRESET and means pocket. Models are loaded at the first Speak.
+        preset: selected at first; an unknown one raises InputError, and None asks CSMKIT_PRESET and means pocket.
+            Models are loaded at the first Speak.
         folder: where recordings are kept.
 
     Attributes:
@@ -44,9 +45,6 @@ class Studio(Shown):
         plain: the audio control shown where the player has no front end; empty otherwise.
         table: the recordings, with their buttons.
         widget: all of it, for a layout of your own.
-
-    Raises:
-        InputError: an unknown preset.
     """
 
     def __init__(

@@ -74,8 +74,8 @@ class Talk:
     Where there is no microphone, choose a recording in the widget; where there is no front end, call `say`.
 
     Args:
-        preset: name of the models; None asks CSMKIT_PRESET and means pocket. They are loaded by `load` or the first
-            start.
+        preset: name of the models; an unknown one raises InputError, and None asks CSMKIT_PRESET and means pocket. They
+            are loaded by `load` or the first start.
         whisper: the recogniser's model, such as ``base.en``, a directory or a hub id.
         detection: what counts as a turn; None for the defaults of `TurnDetection`.
         chatbot: answers in place of the preset's; it stays open when this is closed.
@@ -87,9 +87,6 @@ class Talk:
         rows: the metrics of each finished turn.
         spans: the timeline of each finished turn.
         answers: the sound of each answer in the order of the plays, ``(samples,)`` float32 at 24 kHz.
-
-    Raises:
-        InputError: an unknown preset.
     """
 
     def __init__(

@@ -22,9 +22,6 @@ def forest(rows: Rows) -> PaperFigure:
     Args:
         rows: one a difference, from the top: ``group``, ``label``, ``difference``, ``low``, ``high``, ``margin`` above
             0, and whether it is ``clear``. ``low`` and ``high`` may be None.
-
-    Raises:
-        InputError: no rows, a missing column, or a margin that is not above 0.
     """
     found = records(rows, ["group", "label", "difference", "low", "high", "margin", "clear"])
     if any(not row["margin"] or row["margin"] <= 0 for row in found):

@@ -85,11 +85,7 @@ class Manner:
 
     @classmethod
     def of(cls, index: int) -> Manner:
-        """The manner of the group ``index``, from 0; six differ.
-
-        Raises:
-            InputError: more groups than can be told apart.
-        """
+        """The manner of the group ``index``, from 0; six differ, and more raise InputError."""
         if index >= len(COLOURS):
             most = f"{len(COLOURS)} can be told apart in one figure"
             raise InputError(f"{index + 1} groups: {most}, draw several figures")
@@ -128,13 +124,10 @@ def save(figure: Figure, path: str | PathLike[str]) -> tuple[Path, Path, Path]:
 
     Args:
         figure: any matplotlib figure.
-        path: without suffix; its folder is made if it is not there.
+        path: without suffix, else InputError is raised; its folder is made if it is not there.
 
     Returns:
         The three files, PDF, PNG and SVG. The same figure gives the same bytes.
-
-    Raises:
-        InputError: a path that ends in .pdf or .png.
     """
     target = Path(path)
     if target.suffix.lower() in (".pdf", ".png", ".svg"):

@@ -30,10 +30,7 @@ def seam_close_up(versions: Mapping[str, Waveform], seam: int, span_ms: float = 
         versions: name to waveform, at most six, ``(samples,)`` at 24 kHz each; each is drawn over the one before, and
             thinner, so that equal ones are all seen.
         seam: index of the first sample after the border, the same in all.
-        span_ms: shown in all, half of it each side.
-
-    Raises:
-        InputError: no version, a border at an end of one, a span of less than 1 ms.
+        span_ms: shown in all, half of it each side, at least 1 ms.
     """
     waves = _checked(versions)
     if span_ms < 1:
@@ -64,9 +61,6 @@ def spectrogram_pair(versions: Mapping[str, Waveform], seams: Seams = ()) -> Pap
     Args:
         versions: two, by name, ``(samples,)`` at 24 kHz each, at least 50 ms.
         seams: borders, in samples, of both; empty marks none.
-
-    Raises:
-        InputError: not two versions, sound that cannot be measured, or borders out of range.
     """
     if len(versions) != 2:
         raise InputError(f"{len(versions)} versions: give two, by name, such as {{'whole': a, 'chunks': b}}")

@@ -49,9 +49,6 @@ def chunk_latency(rows: Rows, group: str | None = None) -> PaperFigure:
     Args:
         rows: one a chunk, in order, with ``arrival_ms`` and ``duration_ms``; `chunk_rows` makes them.
         group: column that tells several answers apart, at most six; None is one answer.
-
-    Raises:
-        InputError: no rows, missing columns, a chunk without sound, or too many groups.
     """
     by = [group] if group else []
     answers = grouped(records(rows, ["arrival_ms", "duration_ms", *by]), by)
@@ -94,9 +91,6 @@ def turn_timeline(rows: Rows, width_inches: float = COLUMN_INCHES) -> PaperFigur
         rows: spans and moments with ``lane``, ``label``, ``start_ms``, ``end_ms`` (None is a moment); `turn_rows` makes
             them. Lanes of other names follow the known ones.
         width_inches: one column of a paper; more for a screen.
-
-    Raises:
-        InputError: no rows, missing columns, a span without a start or one that ends before it.
     """
     found = records(rows, ["lane", "label", "start_ms", "end_ms"])
     present = {row["lane"] for row in found}
@@ -160,9 +154,6 @@ def turn_rows(events: Iterable[Event]) -> list[dict[str, Any]]:
     Returns:
         Rows of ``turn_id``, ``lane``, ``label``, ``start_ms`` and ``end_ms``, from the call on; ``end_ms`` is None for
         a moment. Playback is what a listener hears who starts with the first chunk and waits for each late one.
-
-    Raises:
-        InputError: no events, or those of several turns.
     """
     kept = list(events)
     turns = {event["turn_id"] for event in kept}

@@ -54,9 +54,6 @@ def trade_off(
         line: value to compare with, and its name; None is real time for ``rtf``, 0.5 for a probability, else none. One
             that is far from the data is stated in words, so that the axis shows the data.
         decades: a logarithmic scale for the metric, which must be above 0.
-
-    Raises:
-        InputError: no rows, missing columns, nothing measured, or too many groups.
     """
     by = [group] if group else []
     trials = records(rows, [parameter, metric, *by])
@@ -156,9 +153,6 @@ def pareto(rows: Iterable[Mapping[str, Any]], aims: Mapping[str, str], label: st
         rows: one a setting, with the two aims, and ``<aim>_low`` and ``<aim>_high`` for a bar.
         aims: two columns, the first along the axis below, each to "lower" or "higher".
         label: column that names a setting: the legend names the points of the front, at most six; None names none.
-
-    Raises:
-        InputError: not two aims, no rows, a missing column, or no row with both aims.
     """
     if len(aims) != 2:
         raise InputError(f"{len(aims)} aims: give two, such as {{'ttfa_ms': 'lower', 'wer': 'lower'}}")

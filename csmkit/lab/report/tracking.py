@@ -1,7 +1,8 @@
 """Experiment trackers. A tracker is a plugin of kind ``tracker``: a factory that is called without arguments.
 
 MLflow's is found as usual, by MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME; SageMaker's managed server takes the
-address that is its ARN once the package sagemaker-mlflow is installed.
+address that is its ARN once the package sagemaker-mlflow is installed. Without its package a tracker raises
+MissingDependencyError.
 """
 
 from __future__ import annotations
@@ -59,9 +60,6 @@ class MlflowTracker:
     parameters, and figures, tables and page as artifacts; the inner runs have their settings as parameters and the
     median or mean of each figure, with the ends of its interval, as metrics. A sweep that is tracked twice, or that is
     continued after an interruption, is the same run: it is found by the tag ``csmkit.run``.
-
-    Raises:
-        MissingDependencyError: mlflow is not installed.
     """
 
     def __init__(self) -> None:
@@ -135,9 +133,6 @@ class WandbTracker:
     """One Weights & Biases run a sweep: each trial as it ends, at the end the table of settings and the page.
 
     Tracked twice, or continued, it is the same run. ``WANDB_PROJECT`` and ``WANDB_MODE=offline`` are heeded.
-
-    Raises:
-        MissingDependencyError: wandb is not installed.
     """
 
     def __init__(self) -> None:
