@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from csmkit.lab.analysis.columns import Column, in_words
-from csmkit.lab.analysis.rows import grouped, is_number, measured
+from csmkit.lab.analysis.rows import Row, grouped, is_number, measured
 from csmkit.lab.analysis.statistics import (
     LEAST_TEXTS,
     LEVEL,
@@ -30,7 +30,6 @@ LOWER, HIGHER, SAME, EQUAL, NOT_SHOWN, TOO_FEW = "lower", "higher", "the same", 
 CLEAR = (LOWER, HIGHER)
 ROUNDING = 1e-9  # relative: a difference of exactly the margin is not above it, whatever its last digit
 
-Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
 
@@ -202,12 +201,7 @@ def setting(values: Mapping[str, Any]) -> str:
 
 
 def paired_rows(
-    rows: Iterable[Row],
-    others: Iterable[Row],
-    value: str,
-    *,
-    units: Sequence[str] = UNITS,
-    weight: str | None = None,
+    rows: Iterable[Row], others: Iterable[Row], value: str, *, units: Sequence[str] = UNITS, weight: str | None = None
 ) -> list[dict[str, Any]]:
     """The difference of a column between trials that share all units: one row a pair, of the units and ``value``.
 

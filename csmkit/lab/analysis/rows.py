@@ -71,7 +71,7 @@ def measured(value: Any) -> float | None:
     return None if math.isnan(number) else number
 
 
-def pareto_front(rows: Sequence[Mapping[str, Any]], aims: Mapping[str, str]) -> list[Mapping[str, Any]]:
+def pareto_front(rows: Sequence[Row], aims: Mapping[str, str]) -> list[Row]:
     """The rows that no other row beats: none is as good in every aim and better in one.
 
     Args:

@@ -15,7 +15,7 @@ Methodology 1998) do for clustered samples; that is exact if all trials of a tex
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from csmkit.errors import InputError
-from csmkit.lab.analysis.rows import Rows, grouped, measured, records
+from csmkit.lab.analysis.rows import Row, Rows, grouped, measured, records
 from csmkit.plugins import library
 
 RESAMPLES = 2_000
@@ -108,7 +108,7 @@ def median_interval(values: Iterable[float | None]) -> Interval:
 
 
 def crossed_interval(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     value: str,
     *,
     units: Sequence[str] = UNITS,
@@ -140,9 +140,7 @@ def crossed_interval(
     return Interval(figure, *bounds, cells.n_rows)
 
 
-def central(
-    rows: Iterable[Mapping[str, Any]], value: str, *, weight: str | None = None, share: bool = False
-) -> float | None:
+def central(rows: Iterable[Row], value: str, *, weight: str | None = None, share: bool = False) -> float | None:
     """The figure of `crossed_interval` alone; None where nothing was measured."""
     cells = reduced(rows, value, weight=weight, mean=share)
     return cells.figure(share) if len(cells.values) else None
@@ -166,12 +164,7 @@ def most_unseen(n: int) -> float:
 
 
 def reduced(
-    rows: Iterable[Mapping[str, Any]],
-    value: str,
-    *,
-    units: Sequence[str] = UNITS,
-    weight: str | None = None,
-    mean: bool = False,
+    rows: Iterable[Row], value: str, *, units: Sequence[str] = UNITS, weight: str | None = None, mean: bool = False
 ) -> Cells:
     """Rows as `Cells`: one value for each combination of units, so that what follows is no larger than texts × seeds.
 
@@ -184,9 +177,9 @@ def reduced(
     weights = None if weight is None else np.array([float(row[weight]) for row in known])
     if not units:
         return Cells(numbers, weights, (), len(known))
-    columns = [_indices(row[unit] for row in known) for unit in units]
-    first, cell = _cells(columns)
-    places = tuple(column[first] for column in columns)
+    keys = [tuple([row[unit] for unit in units]) for row in known]
+    cell, places = _indices(keys), tuple(map(_indices, zip(*dict.fromkeys(keys), strict=True)))
+    first = np.unique(cell, return_index=True)[1]
     if len(first) == len(known):
         return Cells(numbers, weights, places, len(known))
     if weights is None and not mean:
@@ -198,18 +191,9 @@ def reduced(
 
 
 def _indices(names: Iterable[Any]) -> np.ndarray:
+    """The number of each name, which are counted from 0 as they first occur."""
     known: dict[Any, int] = {}
     return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
-
-
-def _cells(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The first row of each combination of columns, in that order, and the combination ``(rows,)`` of each row."""
-    both = np.ravel_multi_index(columns, [int(column.max(initial=0)) + 1 for column in columns])
-    _, first, cell = np.unique(both, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[cell]
 
 
 def _cell_medians(numbers: np.ndarray, cell: np.ndarray) -> np.ndarray:

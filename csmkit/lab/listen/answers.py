@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from csmkit.errors import InputError
 from csmkit.lab.analysis.pairs import sign_test
-from csmkit.lab.analysis.rows import grouped
+from csmkit.lab.analysis.rows import Row, grouped
 from csmkit.lab.analysis.statistics import LEAST_TEXTS, crossed_interval, scipy_stats, share_bounds
 from csmkit.lab.listen.plan import REFERENCE, Item, ListeningTest
 from csmkit.lab.sweep.row_file import plain
@@ -100,7 +100,7 @@ def read_answers(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def listening_rows(answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def listening_rows(answers: Iterable[Row]) -> list[dict[str, Any]]:
     """What the answers say, a row each comparison.
 
     Returns:
@@ -115,7 +115,7 @@ def listening_rows(answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
     return [found for (kind, axis, *_), rows in groups.items() for found in _compared(kind, axis, rows)]
 
 
-def _compared(kind: str, axis: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _compared(kind: str, axis: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     if kind == "mushra":
         return _ratings(axis, rows)
     first, second = rows[0]["settings"]
@@ -124,12 +124,12 @@ def _compared(kind: str, axis: str, rows: Sequence[Mapping[str, Any]]) -> list[d
     return [_share(rows, f"preferred {axis} {first} to {second}", [row["chosen"] == first for row in rows], kind)]
 
 
-def _described(rows: Sequence[Mapping[str, Any]], kind: str, figure: str) -> dict[str, Any]:
+def _described(rows: Sequence[Row], kind: str, figure: str) -> dict[str, Any]:
     counts = {f"n_{unit}s": len({row[unit] for row in rows}) for unit in UNITS}
     return {"test": kind, "question": rows[0]["question"], "figure": figure, "n": len(rows), **counts}
 
 
-def _share(rows: Sequence[Mapping[str, Any]], figure: str, hits: Sequence[bool], kind: str) -> dict[str, Any]:
+def _share(rows: Sequence[Row], figure: str, hits: Sequence[bool], kind: str) -> dict[str, Any]:
     share, n = sum(hits) / len(hits), len(hits)
     low, high = share_bounds(share, n)
     p = float(scipy_stats().binomtest(sum(hits), n).pvalue)
@@ -142,7 +142,7 @@ def _share(rows: Sequence[Mapping[str, Any]], figure: str, hits: Sequence[bool],
     return {**_described(rows, kind, figure), "value": share, "low": low, "high": high, "p": p, "chance": 0.5}
 
 
-def _ratings(axis: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _ratings(axis: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Ratings of each setting minus those of the hidden reference, without listeners who do not find that one."""
     careful = _careful(rows)
     kept = [row for row in rows if row["listener"] in careful]
@@ -159,7 +159,7 @@ def _ratings(axis: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     return found
 
 
-def _careful(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+def _careful(rows: Sequence[Row]) -> set[str]:
     """Listeners who rate the hidden reference below 90 in at most 15 % of questions."""
     missed = {
         listener: np.mean([row["ratings"][REFERENCE] < LEAST_REFERENCE for row in asked])
@@ -168,7 +168,7 @@ def _careful(rows: Sequence[Mapping[str, Any]]) -> set[str]:
     return {listener for listener, share in missed.items() if share <= MISSED_REFERENCES}
 
 
-def listening_sentences(answers: Iterable[Mapping[str, Any]]) -> list[str]:
+def listening_sentences(answers: Iterable[Row]) -> list[str]:
     """The rows of `listening_rows` in words, with what may be said of them."""
     lines = []
     for row in listening_rows(answers):
@@ -180,7 +180,7 @@ def listening_sentences(answers: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
+def _verdict(row: Row) -> str:
     if row["n_texts"] < LEAST_TEXTS:
         return f"nothing can be said, at least {LEAST_TEXTS} texts are needed"
     if row["low"] is not None and not row["low"] <= row["chance"] <= row["high"] and row["p"] < 0.05:

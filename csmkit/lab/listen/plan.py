@@ -22,6 +22,7 @@ import numpy as np
 from csmkit.audio import SAMPLE_RATE, amplitude, level_dbfs, read
 from csmkit.errors import InputError
 from csmkit.lab.analysis.pairs import shown
+from csmkit.lab.analysis.rows import Row
 from csmkit.lab.metrics.levels import loudness
 from csmkit.lab.sweep.row_file import read_rows
 
@@ -111,7 +112,7 @@ def plan_test(
     return ListeningTest(kind, listener, axis, question or QUESTIONS[kind], items)
 
 
-def _groups(folder: Path, axis: str, wanted: Sequence[str]) -> dict[str, dict[str, Mapping[str, Any]]]:
+def _groups(folder: Path, axis: str, wanted: Sequence[str]) -> dict[str, dict[str, Row]]:
     """By text, seed and other settings, the row of each value; those that have a clip of each."""
     rows = [row for row in read_rows(folder) if row.get("clip") and (folder / row["clip"]).is_file()]
     if not rows:
@@ -123,7 +124,7 @@ def _groups(folder: Path, axis: str, wanted: Sequence[str]) -> dict[str, dict[st
         raise InputError(f"{axis} {missing[0]!r} has no sound: there is {', '.join(sorted(known))}")
     recipe = json.loads((folder / "recipe.json").read_text()) if (folder / "recipe.json").is_file() else {}
     others = [name for name in recipe.get("axes", {}) if name != axis]
-    groups: dict[str, dict[str, Mapping[str, Any]]] = {}
+    groups: dict[str, dict[str, Row]] = {}
     for row in rows:
         key = json.dumps([row["text"], row["seed"], *(row.get(name) for name in others)])
         groups.setdefault(key, {}).setdefault(shown(row[axis]), {**row, "path": folder / row["clip"]})
@@ -133,9 +134,7 @@ def _groups(folder: Path, axis: str, wanted: Sequence[str]) -> dict[str, dict[st
     return whole
 
 
-def _item(
-    kind: str, key: str, group: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], order: random.Random
-) -> Item:
+def _item(kind: str, key: str, group: Mapping[str, Row], wanted: Sequence[str], order: random.Random) -> Item:
     sounds = [(value, group[value]["path"]) for value in wanted]
     if kind == "mushra":
         reference = group[wanted[0]]["path"]

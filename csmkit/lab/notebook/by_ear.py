@@ -126,11 +126,11 @@ class Side:
             self._latency.value, self.table.value = "", "This combination was not run."
             return
         self._latency.value = latency_svg(trial.arrivals)
-        shown = {axis_label(name): trial.row[name] for name in self._figures if trial.row.get(name) is not None}
-        style = "text-align:right;padding-left:1em"
         cells = "".join(
-            f'<tr><td>{escape(label)}</td><td style="{style}">{escape(_text(value))}</td></tr>'
-            for label, value in shown.items()
+            f"<tr><td>{escape(axis_label(name))}</td>"
+            f'<td style="text-align:right;padding-left:1em">{escape(_text(trial.row[name]))}</td></tr>'
+            for name in self._figures
+            if trial.row.get(name) is not None
         )
         self.table.value = f"<div>{escape(describe(trial.arrivals))}</div><table>{cells}</table>"
 

@@ -130,10 +130,9 @@ class Session:
             self._speak(job)
         except Exception as error:  # the thread's top frame: the user reads it, as no caller waits
             message = " ".join(str(error).split())
-            foreseen = isinstance(error, CsmkitError)  # the message of another error alone may say too little
-            self._report(
-                "failed", error=message if foreseen else f"speaking failed: {message} ({type(error).__name__})"
-            )
+            if not isinstance(error, CsmkitError):  # its message alone may say too little
+                message = f"speaking failed: {message} ({type(error).__name__})"
+            self._report("failed", error=message)
         finally:
             atexit.unregister(self._exit)
 

@@ -146,7 +146,7 @@ def _compare(axes: Any, value: float, name: str) -> None:
         note(axes, f"{name}: {value:g}, below this axis", (1, 0))
 
 
-def pareto(rows: Iterable[Mapping[str, Any]], aims: Mapping[str, str], label: str | None = None) -> PaperFigure:
+def pareto(rows: Iterable[Row], aims: Mapping[str, str], label: str | None = None) -> PaperFigure:
     """Each setting as a point, with its intervals where they are known, and the front as a line of steps.
 
     Args:
@@ -184,7 +184,7 @@ def _look_of(place: int | None, label: str | None) -> dict[str, Any]:
     return {"color": COLOURS[place], "marker": MARKERS[place], "label": label}
 
 
-def _draw_setting(axes: Any, row: Mapping[str, Any], across: str, up: str, look: Mapping[str, Any]) -> None:
+def _draw_setting(axes: Any, row: Row, across: str, up: str, look: Row) -> None:
     bars: dict[str, Sequence[Sequence[float]]] = {}
     for name, key in ((across, "xerr"), (up, "yerr")):
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")

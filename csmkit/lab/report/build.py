@@ -13,7 +13,7 @@ from csmkit.files.writer import write_whole
 from csmkit.lab.analysis.columns import in_words
 from csmkit.lab.analysis.findings import Findings, analyse
 from csmkit.lab.analysis.pairs import setting, shown
-from csmkit.lab.analysis.rows import recogniser_name
+from csmkit.lab.analysis.rows import Row, recogniser_name
 from csmkit.lab.analysis.sentences import choice_rule, choice_table, interaction_rows, sentences
 from csmkit.lab.listen import listening_sentences, read_answers
 from csmkit.lab.plots.paper import DARK
@@ -126,7 +126,7 @@ def _figure(picture: Picture) -> tuple[str, str, str]:
     return picture.caption, picture.alt, _embedded(picture.path, "image/png")
 
 
-def _listed(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
+def _listed(rows: Sequence[Row], names: Sequence[str]) -> dict[str, str]:
     """What the rows that succeeded have of some columns: all values, where they differ."""
     done = [{**row, "whisper": recogniser_name(row)} for row in rows if not row.get("error")]
     values = {name: dict.fromkeys(str(row[name]) for row in done if row.get(name) is not None) for name in names}
@@ -135,7 +135,7 @@ def _listed(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str
 
 def _clips(folder: Path, findings: Findings) -> list[tuple[str, str, str]]:
     """The settings, what was spoken, and the sound as a data address: once where settings do not change the sound."""
-    kept: dict[str, list[Mapping[str, Any]]] = {}
+    kept: dict[str, list[Row]] = {}
     for row in findings.rows:
         if row.get("clip") and (folder / row["clip"]).is_file():
             kept.setdefault(row["clip"], []).append(row)

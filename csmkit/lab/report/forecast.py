@@ -15,6 +15,7 @@ from csmkit.errors import ResultsError
 from csmkit.lab.analysis.columns import Column
 from csmkit.lab.analysis.findings import Findings, analyse
 from csmkit.lab.analysis.pairs import Comparison, paired_rows, setting, smallest_difference
+from csmkit.lab.analysis.rows import Row
 from csmkit.lab.analysis.statistics import LEAST_TEXTS, UNITS, reduced
 from csmkit.lab.sweep.plan import plan
 from csmkit.lab.sweep.recipe import Recipe, load_recipe
@@ -42,7 +43,7 @@ def forecast(recipe: Recipe, folder: Path) -> list[str]:
     return [*lines, *_power(recipe, [row for some in learned.values() for row in some])]
 
 
-def _time(n_left: int, learned: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def _time(n_left: int, learned: Mapping[str, Sequence[Row]]) -> str:
     seconds = [row["trial_s"] for rows in learned.values() for row in rows if row.get("trial_s") is not None]
     if not seconds:
         return f"Time for {n_left} trials: unknown, no rows of such trials yet; run with n_texts=2 to learn it"
@@ -51,7 +52,7 @@ def _time(n_left: int, learned: Mapping[str, Sequence[Mapping[str, Any]]]) -> st
     return f"Time for {n_left} trials: about {_duration(n_left * trial_s)} in one process, {rate}"
 
 
-def _power(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _power(recipe: Recipe, rows: Sequence[Row]) -> list[str]:
     """Each figure with the smallest true difference that is found in four of five such sweeps, after correction."""
     spreads = _spreads(recipe, rows)
     n_comparisons = sum(len(recipe.axes[name]) - 1 for name in recipe.varied) * max(1, len(spreads))
@@ -96,7 +97,7 @@ def _neighbours(recipe: Recipe, folder: Path) -> dict[str, list[dict[str, Any]]]
     return {name: rows for name, rows in found.items() if rows}
 
 
-def _spreads(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Column, float]]:
+def _spreads(recipe: Recipe, rows: Sequence[Row]) -> list[tuple[Column, float]]:
     """Of each figure of the recipe, how far its paired differences vary between texts: a standard deviation."""
     done = [row for row in rows if not row.get("error")]
     if not done:
@@ -130,7 +131,7 @@ def coverage_rows(experiments: Path, results: Path) -> list[dict[str, Any]]:
     return table
 
 
-def missing_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+def missing_of(recipe: Recipe, rows: Iterable[Row]) -> list[str]:
     """What is missing of a sweep, in sentences; none where all trials of the recipe have succeeded."""
     found = list(rows)
     planned, command = planned_points(recipe), f"csmkit sweep experiments/{recipe.name}.toml"
@@ -159,11 +160,11 @@ def planned_points(recipe: Recipe) -> dict[str, str]:
     return {_key(recipe, trial): setting({name: trial[name] for name in recipe.varied}) for trial in trials}
 
 
-def done_of(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> set[str]:
+def done_of(recipe: Recipe, rows: Iterable[Row]) -> set[str]:
     """What makes each row without an error a trial of its own, as `planned_points` has it."""
     return {_key(recipe, row) for row in rows if not row.get("error")}
 
 
-def _key(recipe: Recipe, row: Mapping[str, Any]) -> str:
+def _key(recipe: Recipe, row: Row) -> str:
     names = [*recipe.varied, "text", "seed", "repeat"]
     return json.dumps([plain(row.get(name)) for name in names])

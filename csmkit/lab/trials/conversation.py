@@ -21,6 +21,7 @@ from csmkit.speech.base import SpeechGenerator
 LEAD_S = 1.0  # silence before the first turn
 CUT_MS = 150.0  # a turn that is ended earlier than this before its true end is cut off
 TAIL_S = 8.0  # silence after the last turn, for its answer
+FIGURES = ("end_to_audible_ms", "own_ms", "breaks_in", "barge_in_to_silence_ms", "played_ms")
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,16 @@ def speak_user_side(generator: SpeechGenerator, turns: Sequence[UserTurn], *, se
     Args:
         seed: seed of the first piece; each later piece takes the next seed.
     """
-    parts, ends_s, n_samples = [_silence(LEAD_S)], [], len(_silence(LEAD_S))
+    parts, ends_s = [_silence(LEAD_S)], []
     for turn in turns:
         pieces = []
         for piece in turn.text.split(" / "):
             spoken = _trimmed(generator.generate(piece, speaker=1, seed=seed).numpy())
             pieces += [spoken, _silence(turn.pause_s)]
             seed += 1
-        sound = np.concatenate(pieces[:-1])
-        ends_s.append((n_samples / SAMPLE_RATE, (n_samples + len(sound)) / SAMPLE_RATE))
+        sound, begin = np.concatenate(pieces[:-1]), sum(map(len, parts))
+        ends_s.append((begin / SAMPLE_RATE, (begin + len(sound)) / SAMPLE_RATE))
         parts += [sound, _silence(turn.then_s)]
-        n_samples += len(sound) + len(parts[-1])
     return UserSide(np.concatenate(parts), tuple(turns), tuple(ends_s))
 
 
@@ -117,13 +117,9 @@ def turn_rows(user: UserSide, held: Conversation, **columns: Any) -> list[dict[s
         last = [number for number, at_s in stops if end_s - CUT_MS / 1000 <= at_s <= end_s + turn.then_s]
         final = rows_of.get(last[0], {}) if last else {}
         heard = " ".join(texts[number] for number in [*inside, *last[:1]] if number in texts)
-        figures = {name: final.get(name) for name in FIGURES}
         row = {"text": turn.text, "seed": 0, "heard": heard, "cut_off": int(bool(inside)), "found": int(bool(last))}
-        rows.append({**columns, **row, **figures})
+        rows.append({**columns, **row, **{name: final.get(name) for name in FIGURES}})
     return rows
-
-
-FIGURES = ("end_to_audible_ms", "own_ms", "breaks_in", "barge_in_to_silence_ms", "played_ms")
 
 
 def timeline_rows(held: Conversation) -> list[Any]:
