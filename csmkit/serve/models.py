@@ -193,6 +193,8 @@ class ModelChoice(VoiceLoading):
         models.warm_up()
         return models
 
+    __call__ = load  # so that a choice is a function that loads the models, as servers take it
+
 
 def _public_name(speech: object) -> str:
     """The name by which clients choose a voice; for a checkpoint directory its last part only."""

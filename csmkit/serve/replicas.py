@@ -87,7 +87,7 @@ class ReplicatedServer(Closing):
     """
 
     options: ServeOptions = field(default_factory=lambda: ServeOptions())
-    models: ModelChoice | Load = field(default_factory=ModelChoice)
+    models: Load = field(default_factory=ModelChoice)
     replicas: ReplicaOptions = field(default_factory=ReplicaOptions)
 
     def __post_init__(self) -> None:
@@ -181,7 +181,7 @@ class ReplicatedServer(Closing):
         )
 
 
-def _app_builder(options: ServeOptions, models: ModelChoice | Load, n_threads: int) -> Callable[[], Any]:
+def _app_builder(options: ServeOptions, models: Load, n_threads: int) -> Callable[[], Any]:
     """Return the function that Ray calls in a replica's process: it loads the models and makes the application."""
 
     def build() -> Any:
@@ -191,7 +191,6 @@ def _app_builder(options: ServeOptions, models: ModelChoice | Load, n_threads: i
         from csmkit.serve.service import Service
 
         torch.set_num_threads(n_threads)
-        loaded = models.load() if isinstance(models, ModelChoice) else models()
-        return build_app(Service(options, loaded))
+        return build_app(Service(options, models()))
 
     return build

@@ -43,14 +43,11 @@ class Server(Closing):
         StateError: the address is taken or not of this machine.
     """
 
-    def __init__(
-        self, options: ServeOptions | None = None, models: ServedModels | ModelChoice | Load | None = None
-    ) -> None:
+    def __init__(self, options: ServeOptions | None = None, models: ServedModels | Load | None = None) -> None:
         self.options = options or ServeOptions()
         limits = self.options.limits
-        if models is None:
-            models = ModelChoice(max_streams=limits.max_streams, max_audio_s=limits.max_audio_s)
-        self.service = Service(self.options, models.load if isinstance(models, ModelChoice) else models)
+        usual = ModelChoice(max_streams=limits.max_streams, max_audio_s=limits.max_audio_s)
+        self.service = Service(self.options, usual if models is None else models)
         self._socket = _listen(self.options)
         http, websocket = _protocols(limits)
         config = uvicorn.Config(
