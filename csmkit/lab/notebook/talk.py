@@ -110,8 +110,8 @@ class Talk:
         self.answers: list[np.ndarray] = []
         hint = HINT if self._models.asr_preset == "pocket" and asr is None and whisper in NAMES else ""
         self.text = TalkText(hint)
-        stops = {"on_stop": lambda play: self._interrupt(), "on_answer": lambda: self._output.restore_widget()}
-        self.widget = TalkWidget(self._on_message, shown=self.text.shown(), **stops)
+        calls = {"on_stop": lambda play: self._interrupt(), "on_answer": lambda: self._output.restore_widget()}
+        self.widget = TalkWidget(self._on_message, shown=self.text.shown(), **calls)
         self._output = Output(self.widget._repr_mimebundle_()[0])
         self._lock = threading.RLock()  # of all below
         self._live: LiveConversation | None = None

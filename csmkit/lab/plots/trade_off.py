@@ -70,8 +70,10 @@ def trade_off(
             offset = _offset(places, index, len(lines))
             at = [places[row[parameter]] + offset for row in points]
             _draw(axes, at, points, Manner.of(index), str(*names or [metric]), joined=_on_scale(places))
-            for place, row in zip(at, points if units else (), strict=False):
-                _scatter(axes, place, reduced(known[*names, row[parameter]], metric, units=units[:1], weight=weight))
+            if units:
+                for place, row in zip(at, points, strict=True):
+                    of_texts = reduced(known[*names, row[parameter]], metric, units=units[:1], weight=weight)
+                    _scatter(axes, place, of_texts)
         _label_places(axes, places)
         if decades:
             axes.set_yscale("log")
