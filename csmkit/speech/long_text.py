@@ -233,7 +233,7 @@ Start: TypeAlias = Callable[[Request, Sequence[int]], SpeechStream]
 
 
 def speak_text(generator: Voice, page: Page, schedule: Sequence[int], start: Start | None = None) -> Speech:
-    """Speak a text: numbers and signs in words, in as many generations as the voice needs for its length.
+    """Speak a text: numbers and signs in words, in as many generations as the voice needs; a raw page as it is, in one.
 
     Arguments and errors as `PassageStream`; ``start`` is the generator's `speak` where it is None.
 
