@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -155,28 +155,33 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     """Make a function a command of typer; the help of each option is the text in its ``Annotated`` type.
 
     A parameter that may be given by position becomes an argument, one that is given by its name alone an option, and
-    a dataclass an option for each of its fields. Other annotations than a text are left to typer.
+    a dataclass an option for each of its fields that has a help. Other annotations than a text are left to typer.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups = {name: _with_help(hint) for name, hint in hints.items() if is_dataclass(hint)}
     shown: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
         if name in groups:
-            types = get_type_hints(groups[name], include_extras=True)
-            shown += [_shown(f.name, types[f.name], f.default) for f in fields(groups[name])]
+            shown += [_shown(option, hint, getattr(hints[name], option)) for option, hint in groups[name].items()]
         else:
             by_name = parameter.kind is parameter.KEYWORD_ONLY
             shown.append(_shown(name, hints[name], parameter.default, typer.Option if by_name else typer.Argument))
 
     @wraps(command)
     def gathered(**given: Any) -> None:
-        for name, group in groups.items():
-            given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
+        for name, options in groups.items():
+            given[name] = hints[name](**{option: given.pop(option) for option in options})
         command(**given)
 
     gathered.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     gathered.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return gathered
+
+
+def _with_help(group: type) -> dict[str, Any]:
+    """The annotated fields of a dataclass, each with its type and help."""
+    types = get_type_hints(group, include_extras=True)
+    return {f.name: types[f.name] for f in fields(group) if get_origin(types[f.name]) is Annotated}
 
 
 def _shown(name: str, hint: Any, default: Any, kind: Callable[..., Any] = typer.Option) -> inspect.Parameter:

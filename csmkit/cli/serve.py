@@ -48,21 +48,11 @@ class AccessOptions:
     without_token: Annotated[bool, "Answer every client: another program controls access."] = False
 
 
-@dataclass(frozen=True)
-class LimitOptions:
-    """How much the server does at once."""
-
-    max_streams: Annotated[int, "Largest number of utterances generated at once."] = Limits.max_streams
-    max_waiting: Annotated[int, "Largest number of requests that wait; more are refused."] = Limits.max_waiting
-    max_sessions: Annotated[int, "Largest number of open conversations."] = Limits.max_sessions
-    max_audio_s: Annotated[float, "Longest audio to transcribe, in seconds."] = Limits.max_audio_s
-
-
 def serve(
     load: ModelOptions,
     where: ReplicaChoice,
     access: AccessOptions,
-    most: LimitOptions,
+    most: Limits,
     *,
     whisper: Annotated[str | None, "tiny.en, base.en, small.en, a directory or a hub id."] = None,
     voices: Annotated[Path | None, "Folder of recordings: NAME.wav beside NAME.txt."] = None,
@@ -84,7 +74,7 @@ def serve(
         access.without_token,
         access.allow_host or (),
         access.allow_origin or (),
-        Limits(**asdict(most)),
+        most,
     )
     choice = ModelChoice(
         **asdict(load.loading()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import Annotated
 
 from csmkit.checks import check_integer, check_positive, is_integer
 from csmkit.errors import InputError
@@ -15,6 +16,8 @@ SHORTEST_TOKEN = 16  # characters; a shorter one can be guessed
 @dataclass(frozen=True)
 class Limits:
     """The limits of a server, for one client and for all. Counts are at least 1, durations above 0.
+
+    Those with a help text are options of `csmkit serve`.
 
     Attributes:
         max_streams: utterances that are generated at the same time.
@@ -36,14 +39,14 @@ class Limits:
         drain_s: seconds that answers in progress may take after SIGTERM.
     """
 
-    max_streams: int = 16
-    max_waiting: int = 32
-    max_sessions: int = 64
+    max_streams: Annotated[int, "Largest number of utterances generated at once."] = 16
+    max_waiting: Annotated[int, "Largest number of requests that wait; more are refused."] = 32
+    max_sessions: Annotated[int, "Largest number of open conversations."] = 64
     max_connections: int = 1024
     max_json_bytes: int = 512 * 1024
     max_upload_bytes: int = 25 * 2**20
     max_input_chars: int = 4096
-    max_audio_s: float = 120.0
+    max_audio_s: Annotated[float, "Longest audio to transcribe, in seconds."] = 120.0
     max_items: int = 400
     messages_per_s: float = 200.0
     header_s: float = 10.0
