@@ -218,7 +218,6 @@ class TrialRun(Closing, Iterator[Tensor]):
             asr.prepare()
         self._called_s, self._called_cpu_s = time.perf_counter(), time.process_time()
         self._spoken_cpu_s = 0.0
-        self._final_s: float | None = None
         raw = settings.raw_text
         self._stream = start(request, schedule) if raw else speak_text(generator, Page(request), schedule, start)
         self._spoken = Utterance(settings, request, self._stream, codec, [])
@@ -266,9 +265,9 @@ class TrialRun(Closing, Iterator[Tensor]):
             TranscriptionError: it failed.
         """
         self.close()
-        transcript = self._conclude()
+        transcript, recognised = self._recognised()
         trial = self._spoken.trial(self._asr, transcript, metrics, self._arrivals)
-        row = {**trial.row, "cpu_s": self._spoken_cpu_s, **self._recognised(transcript)}
+        row = {**trial.row, "cpu_s": self._spoken_cpu_s, **recognised}
         return replace(trial, row=row, partials=self.partials)
 
     def __exit__(self, *error: object) -> None:
@@ -281,27 +280,22 @@ class TrialRun(Closing, Iterator[Tensor]):
         if partial and (not self._partials or self._partials[-1][1] != partial):
             self._partials.append((self._since_call_s(), partial))
 
-    def _conclude(self) -> Transcript | None:
+    def _recognised(self) -> tuple[Transcript | None, dict[str, Any]]:
+        """The final text and its columns; neither where there is no recogniser or the trial was stopped."""
         if self._heard is None or self._stream.finish_reason == INTERRUPTED:
             self.cancel()
-            return None
+            return None, {}
         self._heard.finish()
         try:
             transcript = self._heard.get_final(FINAL_TIMEOUT_S)
         except TimeoutError:
             self._heard.cancel()
             raise
-        self._final_s = self._since_call_s()
-        return transcript
-
-    def _recognised(self, transcript: Transcript | None) -> dict[str, Any]:
-        if transcript is None or self._heard is None:
-            return {}
-        assert self._final_s is not None
+        final_s = self._since_call_s()
         last_chunk_s = self._arrivals.times_s[-1] if len(self._arrivals) else 0.0
-        return {
+        return transcript, {
             "first_partial_ms": self._partials[0][0] * 1000 if self._partials else None,
-            "final_after_ms": (self._final_s - last_chunk_s) * 1000,
+            "final_after_ms": (final_s - last_chunk_s) * 1000,
             "n_partials": len(self._partials),
             "asr_revised": transcript.revised,
             **{f"asr_{name}": value for name, value in self._heard.stats().items()},
