@@ -1,7 +1,7 @@
 """The questions of the notebooks, answered in Markdown: numbers come from the rows, verdicts from the one rule.
 
 Intervals are of 95 %, over texts and seeds where all rows name them, else over rows. All of them raise InputError for
-no rows, for a missing column, and where nothing was measured.
+no rows and for a missing column, and those that compare or choose also where nothing was measured.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def reduced(
 
 
 def _indices(names: Iterable[Any]) -> np.ndarray:
-    """The number of each name, which are counted from 0 as they first occur."""
+    """``(names,)`` the number of each name; they are counted from 0 in the order in which they first occur."""
     known: dict[Any, int] = {}
     return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
 

@@ -70,7 +70,7 @@ class Controls:
         return ipywidgets.VBox([fields["text"], ipywidgets.HBox(columns, layout={"flex_flow": "row wrap"})])
 
     def job(self) -> Job:
-        """The job that the fields describe; a seed that is no number raises InputError, other values when spoken."""
+        """The job that the fields describe; InputError for a seed that is no number. Speaking checks the others."""
         value = {
             name: None if widget.value in (OWN, NONE) and name != "text" else widget.value
             for name, widget in self.fields.items()

@@ -1,8 +1,8 @@
 """Figures for a paper: rows or waveforms in, a matplotlib Figure out.
 
 A figure is one column wide, readable without colour, has units on its axes and shows itself in a notebook. There is no
-current figure and no window: draw, then `save`. What cannot be drawn as the arguments say, such as no rows, a missing
-column, nothing measured or too many groups, raises InputError.
+current figure and no window: draw, then `save`. No rows, a missing column, nothing measured, too many groups, and
+arguments out of their range raise InputError.
 """
 
 from csmkit.errors import MissingDependencyError

@@ -124,7 +124,7 @@ def save(figure: Figure, path: str | PathLike[str]) -> tuple[Path, Path, Path]:
 
     Args:
         figure: any matplotlib figure.
-        path: without suffix, else InputError is raised; its folder is made if it is not there.
+        path: without a suffix, as one raises InputError; its folder is made if it is not there.
 
     Returns:
         The three files, PDF, PNG and SVG. The same figure gives the same bytes.

@@ -186,7 +186,7 @@ def _look_of(place: int | None, label: str | None) -> dict[str, Any]:
     return {"color": COLOURS[place], "marker": MARKERS[place], "label": label}
 
 
-def _draw_setting(axes: Any, row: Row, across: str, up: str, look: Row) -> None:
+def _draw_setting(axes: Any, row: Row, across: str, up: str, look: Mapping[str, Any]) -> None:
     bars: dict[str, Sequence[Sequence[float]]] = {}
     for name, key in ((across, "xerr"), (up, "yerr")):
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")

@@ -43,8 +43,7 @@ class RowsMirror:
         every_s: seconds between two copies; the report's end makes the last one, by `copy_results`.
 
     Raises:
-        MissingDependencyError: fsspec, or the package of that store, is not installed.
-        InputError: an address that fsspec does not know.
+        MissingDependencyError, InputError: as `csmkit.files.addresses.find_store`.
     """
 
     def __init__(self, address: str, folder: Path, every_s: float = 30.0) -> None:
@@ -84,8 +83,7 @@ def copy_results(folder: Path, address: str) -> str:
     """Copy a folder to an fsspec address, such as ``s3://bucket/path``; returns where it is.
 
     Raises:
-        MissingDependencyError: fsspec, or the package of that store, is not installed.
-        InputError: an address that fsspec does not know.
+        MissingDependencyError, InputError: as `csmkit.files.addresses.find_store`.
         ResultsError: the store refuses.
     """
     system, path = find_store(address)
