@@ -70,7 +70,9 @@ plots.trade_off(
 )
 
 # %%
-plots.trade_off(rows, "silence_ms", "cut_off", parameter_label=label, metric_label="turns cut off", share=True)
+plots.trade_off(
+    rows, "silence_ms", "cut_off", parameter_label=label, metric_label="turns cut off", units=["text"], share=True
+)
 
 # %% [markdown]
 # **What was recognised**, with the shortest and the longest silence. A turn that is cut off is answered too early, and

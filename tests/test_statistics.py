@@ -48,6 +48,7 @@ def test_rows_are_summarised_by_group_in_their_order():
     [
         (lambda: median_interval([1.0, float("inf")]), "infinity"),
         (lambda: summary_rows([{"v": "text", "c": 1}], "c", "v"), "'text' is no number"),
+        (lambda: summary_rows([{"v": 1, "c": 1}], "c", "v", share=True), "share=True: name the units"),
         (lambda: summary_rows([{"v": 1, "c": 1}], "d", "v"), "no column 'd': choose among c, v"),
         (lambda: records([]), "at least one dict"),
         (lambda: records([1, 2]), "at least one dict"),

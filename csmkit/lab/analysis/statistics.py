@@ -307,8 +307,10 @@ def summary_rows(
         units: columns that the bootstrap draws, see `crossed_interval`; none draws trials as if each was independent.
 
     Raises:
-        InputError: no rows, a missing column, or a value that is no number.
+        InputError: no rows, a missing column, a value that is no number, or a weight or share without units.
     """
+    if (weight or share) and not units:
+        raise InputError(f"weight={weight!r}, share={share}: name the units, the columns that were drawn, text first")
     columns = [by] if isinstance(by, str) else list(by)
     table = []
     for key, members in grouped(records(rows, [*columns, value, *units]), columns).items():
