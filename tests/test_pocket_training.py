@@ -150,6 +150,35 @@ def test_a_word_has_the_same_tokens_with_a_capital_and_comes_back_as_it_was_writ
     assert prompt.endswith(" charlie<|eot_id|>")
 
 
+def test_a_new_tokenizer_spells_rare_words_with_frequent_tokens_and_a_model_takes_it_over(monkeypatch):
+    import torch
+
+    from experiments.pocket import train_llm
+
+    said = [*["the kids sat in the kitchen"] * 60, "angelina and angelo", "angelina and angelo"]
+    talks = [{"messages": [{"role": "user", "content": text}]} for text in said]
+    monkeypatch.setattr(train_llm, "LEAST_SHARE", 0)
+    old = train_llm.train_tokenizer(talks, vocab_size=320)
+    monkeypatch.setattr(train_llm, "LEAST_SHARE", 0.02)
+    new = train_llm.train_tokenizer(talks, vocab_size=320)
+    assert len(new) < len(old)
+    assert new.tokenize(" kitchen") == old.tokenize(" kitchen") == ["Ġkitchen"]
+    assert len(new.tokenize(" angelina")) > len(old.tokenize(" angelina"))
+    assert new.decode(new(" Angelina", add_special_tokens=False)["input_ids"]) == " Angelina"
+    model = train_llm.build_model(old)
+    before = model.get_input_embeddings().weight.clone()
+    train_llm.respell(model, old, new)
+    rows = model.get_input_embeddings().weight
+    assert rows.shape[0] == len(new)
+    for token in ("Ġkitchen", "Ġ", "<|eot_id|>", train_llm.CAPITAL):
+        assert torch.equal(rows[new.get_vocab()[token]], before[old.get_vocab()[token]])
+    train_llm.respell(model, new, old)
+    pieces = new.convert_tokens_to_ids(new.tokenize(" angelina"))
+    assert torch.allclose(
+        model.get_input_embeddings().weight[old.convert_tokens_to_ids("Ġangelina")], rows[pieces].mean(0)
+    )
+
+
 def test_a_space_that_is_missing_before_a_name_is_written_and_no_other():
     from tokenizers import Tokenizer
 

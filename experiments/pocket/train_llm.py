@@ -8,6 +8,7 @@ The same command resumes a training that was stopped. The checkpoint loads with 
 import argparse
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,9 @@ MISSING_SPACE = decoders.Replace(Regex(rf"(?<=[,.;:!?]){CAPITAL}(?=[a-z])"), f"{
 is a space alone, and at the start of an answer a capital has none."""
 N_POSITIONS = 1536
 """The longest conversation trained on, in tokens; the exported files say it, and readers cut history there."""
+N_TOKENS = 4096
+"""How many tokens a new tokenizer is trained to; the rare ones go, and the token of a capital comes in addition."""
+LEAST_SHARE = 5e-5
 IGNORED = -100
 TOKENS_PER_STEP = 3072
 N_VALIDATION = 200
@@ -88,7 +92,7 @@ def mark_capitals(tokenizer: Tokenizer) -> None:
     tokenizer.add_tokens([AddedToken(CAPITAL, normalized=True)])
 
 
-def train_tokenizer(dialogues: list[dict], vocab_size: int = 3072) -> PreTrainedTokenizerFast:
+def train_tokenizer(dialogues: list[dict], vocab_size: int = N_TOKENS) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with the chat template; digits stay single, capitals are marked."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -101,9 +105,29 @@ def train_tokenizer(dialogues: list[dict], vocab_size: int = 3072) -> PreTrained
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = (f" {m['content'].lower()}" for d in dialogues for m in d["messages"])
+    texts = [f" {m['content'].lower()}" for d in dialogues for m in d["messages"]]
     tokenizer.train_from_iterator(texts, trainer)
-    return with_template(tokenizer)
+    return with_template(without_rare_tokens(tokenizer, texts))
+
+
+def without_rare_tokens(tokenizer: Tokenizer, texts: list[str]) -> Tokenizer:
+    """The tokenizer without the merges whose tokens are less than ``LEAST_SHARE`` of all tokens of the texts.
+
+    A model learns to copy only tokens that it has seen often; a rare name is then spelled with such.
+    """
+    counts = Counter(token for row in tokenizer.encode_batch(texts) for token in row.tokens)
+    least = LEAST_SHARE * sum(counts.values())
+    told = json.loads(tokenizer.to_str())
+    merges, kept, needed = [tuple(pair) for pair in told["model"]["merges"]], [], set()
+    for pair in reversed(merges):
+        if counts["".join(pair)] >= least or "".join(pair) in needed:
+            kept.append(pair)
+            needed.update(pair)
+    made = {"".join(pair) for pair in merges}
+    tokens = [token for token in told["model"]["vocab"] if token not in made]
+    tokens += ["".join(pair) for pair in reversed(kept)]
+    told["model"] |= {"vocab": {token: n for n, token in enumerate(dict.fromkeys(tokens))}, "merges": kept[::-1]}
+    return Tokenizer.from_str(json.dumps(told))
 
 
 def with_template(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
@@ -116,7 +140,13 @@ def with_template(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def kept_tokenizer(folder: Path, dialogues: list[dict], start_from: Path | None) -> PreTrainedTokenizerFast:
-    """The tokenizer a training began with; the first time, an exported model's or a newly trained one."""
+    """The tokenizer a training began with; the first time, the given model's or a newly trained one.
+
+    Args:
+        folder: where the training keeps it.
+        dialogues: what a new one is trained on.
+        start_from: an exported model whose tokenizer is taken; None trains one.
+    """
     if not (folder / "tokenizer.json").exists():
         file = start_from and str(start_from / "tokenizer.json")
         given = with_template(Tokenizer.from_file(file)) if file else train_tokenizer(dialogues)
@@ -172,6 +202,18 @@ def widen_vocabulary(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         weight = model.get_input_embeddings().weight
         weight[n_before:] = weight[:n_before].mean(0)
+
+
+@torch.no_grad()
+def respell(model: LlamaForCausalLM, old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast) -> None:
+    """Give a model another tokenizer; each new token begins as the mean of the old ones that spell it."""
+    rows = model.get_input_embeddings().weight.clone()
+    added, spell = old.get_added_vocab(), old.backend_tokenizer.model.tokenize
+    model.resize_token_embeddings(len(new), mean_resizing=False)
+    weight = model.get_input_embeddings().weight
+    for token, number in new.get_vocab().items():
+        ids = [added[token]] if token in added else [piece.id for piece in spell(token)]
+        weight[number] = rows[ids].mean(0)
 
 
 @torch.no_grad()
@@ -282,17 +324,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint directory to write")
     parser.add_argument("--start-from", type=Path, default=None, help="an exported language model")
     parser.add_argument("--layers", type=int, default=None, help="at least as many as the exported model's; its own")
+    parser.add_argument("--new-tokenizer", action="store_true", help="train one anew instead of the exported model's")
     parser.add_argument("--rate", type=float, default=1.0, help="of the usual learning rates")
     parser.add_argument("--minutes", type=float, default=15.0)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     dialogues = read_dialogues(arguments.data / "dialogues.jsonl")
-    tokenizer = kept_tokenizer(arguments.run, dialogues, arguments.start_from)
-    examples = encode(tokenizer, dialogues)
     given = arguments.start_from
+    tokenizer = kept_tokenizer(arguments.run, dialogues, None if arguments.new_tokenizer else given)
+    examples = encode(tokenizer, dialogues)
     model = LlamaForCausalLM.from_pretrained(given, dtype=torch.float32) if given else build_model(tokenizer)
     if given and arguments.layers:
         model = deepened(model, arguments.layers)
+    if given and arguments.new_tokenizer:
+        respell(model, PreTrainedTokenizerFast.from_pretrained(given), tokenizer)
     widen_vocabulary(model, tokenizer)
     model.config.max_position_embeddings = N_POSITIONS
     model.to(device())
