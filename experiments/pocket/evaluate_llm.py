@@ -135,7 +135,7 @@ def measure(answers: dict[str, list[list[str]]], vocabulary: set[str]) -> dict[s
             topic: round(sum(len(set(seeds)) for seeds in prompts) / len(prompts), 1)
             for topic, prompts in answers.items()
         },
-        "unknown_says_so": _share([bool(UNKNOWING.search(a.lower())) for t in UNKNOWN for a in flat[t]]),
+        "unknown_says_so": _share([bool(UNKNOWING.search(a.lower())) for t in UNKNOWN for a in flat.get(t, [])]),
         "known_says_unknown": _share(
             [bool(UNKNOWING.search(a.lower())) for t in ("joke", "greeting", "how are you", "thanks") for a in flat[t]]
         ),

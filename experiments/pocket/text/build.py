@@ -9,8 +9,10 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from csmkit.chat.settings import PRESETS
+from csmkit.chat.settings import PRESETS, turn_options
+from csmkit.files.hub import bundled_folder
 from csmkit.lab.texts import TEXT_SETS, read_texts
+from csmkit.speech.abilities import Abilities
 from csmkit.text.clauses import ClauseSplitter
 from experiments.pocket.text.dialogues import MAX_TURNS, Composer, Talk
 from experiments.pocket.text.examples import WORDNET, examples
@@ -65,13 +67,14 @@ def clauses_of(composer: Composer, n_turns: int) -> Counter[str]:
 
     Lower case, each with how often it was said.
     """
-    options = PRESETS["pocket"].options
+    first_words = turn_options(PRESETS["pocket"]).first_words
+    most_words = Abilities.read(bundled_folder("voice")).most_words
     said: Counter[str] = Counter()
     for _ in range(n_turns // MAX_TURNS):
         talk = Talk(composer)
         for _ in range(MAX_TURNS):
             answer = talk.turn().answer
-            splitter = ClauseSplitter(options.first_words, options.most_words)
+            splitter = ClauseSplitter(first_words, most_words)
             text = written(answer)
             clauses = [clause for word in text.split() for clause in splitter.push(f"{word} ")] + splitter.flush()
             said.update(clause.spoken.lower() for clause in clauses)

@@ -26,6 +26,7 @@ from experiments.pocket.text.intents import (
 )
 from experiments.pocket.text.memory import Memory
 from experiments.pocket.text.sums import DAYS, DECLINED, NUMBERS, count_turn, day_turn, sum_turn
+from experiments.pocket.text.talks import Excerpts, Line, read_answers, read_talks
 from experiments.pocket.text.typed import as_typed
 from experiments.pocket.text.vocabulary import load_vocabulary
 from experiments.pocket.text.words import made_up, nouns_by_kind, proper_nouns
@@ -39,6 +40,10 @@ SYSTEM_PROMPTS = (
     "Your name is Pocket.", "Answer like a friend.", "Your replies will be read aloud by a text to speech system.",
 )  # fmt: skip
 MAX_TURNS = 48
+TALK_SHARE, STAY_SHARE = 0.35, 0.85
+"""How often something new is a piece of a written talk, and how often such a piece goes on with its next line."""
+NEUTRAL_SHARE = 0.35
+"""How often a line gets an answer that fits nearly any other: a model that is not sure of a class learns to give it."""
 CUT_SHARE = 0.05
 """How many earlier answers end in the middle, as after an interruption; they are context, not something to learn."""
 QUESTION_SHARE, REMARK_SHARE = 0.22, 0.22
@@ -61,6 +66,8 @@ TOLD_BEFORE = ("life told", "life told", "nice told", "i like", "did something",
 """The intents of what is told before a question."""
 ASKS = re.compile(r"(what|who|where|when|why|how|which|do you|are you|can you|have you|tell me|is it|should i)\b")
 """How a question or a request begins."""
+RECALL_SHARE = 0.4
+"""How many talks are brief and only tell something and ask for it, so that copying a word is practised often."""
 PLAN_SHARE, PLAN_TURNS = 0.5, 8
 """How many of the talks of at least so many turns have several things told at first and asked for at last."""
 REMARK_AFTER_SHARE, ASIDE_TURNS = 0.3, 3
@@ -238,13 +245,18 @@ class Composer:
         self.filler = Filler(lists, rng, {"gib": lambda: made_up(rng), "name": self._some_name})
         self.intents = joined(read_paragraphs(INTENTS))
         self._read_conversation()
+        self.answer_classes = read_answers()
+        self.excerpts = Excerpts(read_talks(), rng, held_out)
         self.weights = {name: sum(map(float, intent["share"] or ["1"])) for name, intent in self.intents.items()}
 
     def dialogue(self) -> tuple[str, list[Message]]:
         """The first turn's topic and the messages of one dialogue; it may begin in the middle of a talk."""
         talk = Talk(self)
         n_turns = self.rng.choice((1, 2, 4, 6, 8, 12, 16, 24, 34, MAX_TURNS))
-        if n_turns >= PLAN_TURNS and self.rng.random() < PLAN_SHARE:
+        if self.rng.random() < RECALL_SHARE:
+            n_turns = self.rng.choice((2, 2, 3, 4))
+            talk.recall(n_turns)
+        elif n_turns >= PLAN_TURNS and self.rng.random() < PLAN_SHARE:
             talk.plan(n_turns)
         turns = [talk.turn() for _ in range(n_turns)]
         messages: list[Message] = []
@@ -270,7 +282,10 @@ class Composer:
 
         Sums and counting are not among them.
         """
-        paragraphs = (self.intents, self.questions, self.after, self.memories, self.moods, self.better, self.recall)
+        paragraphs = (
+            self.intents, self.questions, self.after, self.memories, self.moods, self.better, self.recall,
+            self.answer_classes,
+        )  # fmt: skip
         templates = [*JUST_A_JOKE, "that was easy.", "do you have another one?", "i like numbers."]
         templates += [template for line in DECLINED for template in sentences_of(line)]
         for paragraph in (p for group in paragraphs for p in group.values()):
@@ -339,6 +354,7 @@ class Talk:
         self.question = self.mood = self.thing = ""
         self.aside, self.is_told = 0, False
         self.said: list[str] = []
+        self.excerpt: list[Line] = []
 
     def turn(self) -> Turn:
         """The next exchange."""
@@ -347,6 +363,8 @@ class Talk:
         self.n_turns += 1
         if due:
             turn = due()
+        elif self.excerpt and self.rng.random() < STAY_SHARE:
+            turn = self.next_line()
         elif question and draw < REPLY_SHARE:
             turn = self._reply(self.composer.questions[question])
         elif self.last and draw > 1 - FOLLOW_SHARE:
@@ -387,6 +405,11 @@ class Talk:
         for _ in range(self.rng.randint(2, 6)):
             self.due[self.rng.randrange(n_turns - quarter, n_turns)] = lambda: self._ask(oldest=True)
 
+    def recall(self, n_turns: int) -> None:
+        """Have something told first of so many turns, most often a name, and asked for last."""
+        kind = "name" if self.rng.random() < 0.5 else None
+        self.due = {0: lambda: self._tell(kind), n_turns - 1: lambda: self._ask(oldest=True)}
+
     def _remark(self, last: Turn) -> Turn:
         """What the user says to the answer: praise, thanks, surprise, disappointment, or that one shall be told."""
         name = self.rng.choice(REMARKS.get(last.topic, GENERAL_REMARKS))
@@ -407,11 +430,26 @@ class Talk:
         user = self.filler.fill(self.composer.phrase(mood["u"]), {})
         return Turn(last.topic, user, self.rng.choice(mood["a"]))
 
+    def next_line(self) -> Turn:
+        """The next line of the written talk."""
+        line = self.excerpt.pop(0)
+        answers = self.composer.answer_classes[line.answer]
+        if line.answer == "more" and self.thing and self.aside <= ASIDE_TURNS:
+            return self._intent(self.thing, line.phrasing)
+        if answers["go"]:
+            return self._intent(answers["go"][0], line.phrasing)
+        if answers["or"] and self.rng.random() < NEUTRAL_SHARE:
+            answers = self.composer.answer_classes[answers["or"][0]]
+        return Turn(f"talk {line.answer}", line.phrasing, self._new(answers["a"], {}))
+
     def _fresh(self) -> Turn:
+        if not self.excerpt and self.rng.random() < TALK_SHARE:
+            self.excerpt = self.composer.excerpts.draw()
+            return self.next_line()
         draw = self.rng.random()
         for share, make in (
-            (0.14, self._tell), (0.27, self._ask), (0.315, lambda: sum_turn(self.rng)),
-            (0.325, lambda: count_turn(self.rng)), (0.332, lambda: day_turn(self.rng, DAYS)),
+            (0.22, self._tell), (0.42, self._ask), (0.49, lambda: sum_turn(self.rng)),
+            (0.5, lambda: count_turn(self.rng)), (0.51, lambda: day_turn(self.rng, DAYS)),
         ):  # fmt: skip
             if draw < share:
                 return make()
