@@ -66,7 +66,7 @@ def test_a_link_of_the_readme_leads_to_a_file(target: str) -> None:
 
 
 def test_the_readme_is_short_enough_to_be_read() -> None:
-    assert len(README.splitlines()) <= 170
+    assert len(README.splitlines()) <= 159
 
 
 def test_the_tree_of_the_readme_names_every_room() -> None:
