@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,13 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return summary
 
 
+def save(path: Path, rows: Sequence[Mapping[str, object]], figures: Mapping[str, object]) -> None:
+    """Write the rows to PATH.jsonl and the figures to PATH.json."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    path.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--speech", type=Path, required=True)
@@ -145,9 +153,7 @@ def main() -> None:
     for name, value in report.items():
         print(f"{name}: {value}")
     if args.save is not None:
-        args.save.parent.mkdir(parents=True, exist_ok=True)
-        args.save.with_suffix(".jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        args.save.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+        save(args.save, rows, report)
     print(json.dumps(report))
 
 

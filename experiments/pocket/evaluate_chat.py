@@ -26,7 +26,7 @@ from csmkit.chat.chatbot import StreamingConversationalChatbot
 from csmkit.lab.metrics.words import word_error_rate, words
 from csmkit.llm.transformers import TransformersLLM
 from csmkit.speech.generator import Generator
-from experiments.pocket.evaluate import interval
+from experiments.pocket.evaluate import interval, save
 from experiments.pocket.text.grammar import HERE
 
 
@@ -88,9 +88,7 @@ def main() -> None:
     found = rows_of(read_prompts(args.prompts), range(args.seeds), args.voice, args.llm, recogniser)
     rows = [{**row, "recogniser": name} for row in found]
     summary = {"recogniser": name, **summary_of(rows)}
-    args.save.parent.mkdir(parents=True, exist_ok=True)
-    args.save.with_suffix(".jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    args.save.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n")
+    save(args.save, rows, summary)
     print(json.dumps(summary))
 
 

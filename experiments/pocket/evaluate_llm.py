@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from experiments.pocket.evaluate import save
 from experiments.pocket.text.dialogues import Composer
 from experiments.pocket.text.intents import sentences_of
 from experiments.pocket.text.sentences import words_of
@@ -181,9 +182,7 @@ def main() -> None:
         print(f"other sentence: {row['prompt']} -> {row['answer']}")
     figures |= {"talk_answers": len(rows), "talk_answers_with_other_sentences": len(others)}
     if arguments.save is not None:
-        arguments.save.parent.mkdir(parents=True, exist_ok=True)
-        arguments.save.with_suffix(".jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        arguments.save.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
+        save(arguments.save, rows, figures)
     print(json.dumps(figures))
 
 

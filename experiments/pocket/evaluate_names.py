@@ -16,6 +16,7 @@ from pathlib import Path
 
 from csmkit.llm.transformers import TransformersLLM
 from experiments.pocket.converse import converse
+from experiments.pocket.evaluate import save
 from experiments.pocket.text.grammar import HERE
 
 NAMES = (HERE / "names.txt").read_text().split()
@@ -59,8 +60,7 @@ def main() -> None:
         print(f"{'+' if row['recalled'] else '-'} {row['name']}: {row['greeting']} … {row['recall']}")
     print(json.dumps(figures))
     if args.save is not None:
-        args.save.with_suffix(".jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        args.save.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
+        save(args.save, rows, figures)
 
 
 if __name__ == "__main__":

@@ -17,19 +17,18 @@ from pathlib import Path
 from csmkit.lab.analysis.statistics import crossed_interval
 from csmkit.llm.transformers import TransformersLLM
 from experiments.pocket.converse import converse
+from experiments.pocket.evaluate import save
 from experiments.pocket.text.intents import choose, sentences_of
-from experiments.pocket.text.talks import is_held_out_talk, read_answers, read_talks
+from experiments.pocket.text.talks import Line, fitting, is_held_out_talk, read_answers, read_talks
 
 
-def rows_of(title: str, llm: TransformersLLM, rng: random.Random) -> list[dict[str, object]]:
+def rows_of(title: str, lines: list[Line], llm: TransformersLLM, rng: random.Random) -> list[dict[str, object]]:
     """A row for each counted turn of a talk: ``talk``, ``prompt``, ``asked``, ``answer``, ``of_class``."""
-    classes, lines = read_answers(), read_talks()[title]
+    classes = read_answers()
     prompts = [choose(line.phrasing, rng) for line in lines]
     rows = []
     for line, prompt, answer in zip(lines, prompts, converse(llm, prompts), strict=True):
-        asked = classes[line.answer]
-        answers = [*asked["a"], *(answer for other in asked["or"] for answer in classes[other]["a"])]
-        allowed = {sentence for given in answers for sentence in sentences_of(given)}
+        allowed = {sentence for given in fitting(classes, line.answer) for sentence in sentences_of(given)}
         if allowed:
             of_class = set(sentences_of(answer)) <= allowed
             rows.append({"talk": title, "prompt": prompt, "asked": line.answer, "answer": answer, "of_class": of_class})
@@ -45,8 +44,13 @@ def main() -> None:
     parser.add_argument("--save", type=Path, default=None, help="where the rows and the figures are written")
     args = parser.parse_args()
     rng = random.Random(args.seed)
-    titles = rng.sample([title for title in read_talks() if is_held_out_talk(title)], args.talks)
-    rows = [row for title in titles for row in rows_of(title, TransformersLLM(args.model, seed=args.seed), rng)]
+    talks = read_talks()
+    titles = rng.sample([title for title in talks if is_held_out_talk(title)], args.talks)
+    rows = [
+        row
+        for title in titles
+        for row in rows_of(title, talks[title], TransformersLLM(args.model, seed=args.seed), rng)
+    ]
     for row in rows:
         print(f"{'+' if row['of_class'] else '-'} {row['asked']}: {row['prompt']} -> {row['answer']}")
     weighted = [{**row, "turns": 1, "of_class": float(bool(row["of_class"]))} for row in rows]
@@ -54,8 +58,7 @@ def main() -> None:
     figures = {"talks": len(titles), "turns": len(rows), "of_class": share.median, "low": share.low, "high": share.high}
     print(json.dumps(figures))
     if args.save is not None:
-        args.save.with_suffix(".jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        args.save.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
+        save(args.save, rows, figures)
 
 
 if __name__ == "__main__":

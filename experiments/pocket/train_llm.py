@@ -46,6 +46,7 @@ N_POSITIONS = 1536
 N_TOKENS = 4096
 """How many tokens a new tokenizer is trained to; the rare ones go, and the token of a capital comes in addition."""
 LEAST_SHARE = 5e-5
+"""A token that is rarer among all tokens of the texts goes from a new tokenizer."""
 IGNORED = -100
 TOKENS_PER_STEP = 3072
 N_VALIDATION = 200

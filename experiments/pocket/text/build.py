@@ -24,7 +24,7 @@ from experiments.pocket.text.vocabulary import load_vocabulary
 N_DEV, N_HELD_OUT = 200, 100
 N_DIALOGUES = 40_000
 """How many dialogues the bundled language model was trained on; ``make pocket`` composes as many."""
-N_HELD_OUT_DIALOGUES = 1000
+N_HELD_OUT_DIALOGUES = 2500
 N_ALONE = 400
 N_CLAUSE_TURNS = 40_000
 """So many answers are cut into clauses; nearly all clauses have been seen by then."""

@@ -36,6 +36,11 @@ def read_answers(path: Path = ANSWERS) -> dict[str, Intent]:
     return {paragraph.name: paragraph for paragraph in read_paragraphs(path)}
 
 
+def fitting(classes: dict[str, Intent], name: str) -> list[str]:
+    """All answers that training gives to a line of a class: its own, and those of the class it names with ``or``."""
+    return [answer for each in (name, *classes[name]["or"]) for answer in classes[each]["a"]]
+
+
 def read_talks(folder: Path = TALKS) -> dict[str, list[Line]]:
     """The talks by title, in the order of the files' names.
 
