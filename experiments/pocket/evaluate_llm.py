@@ -21,7 +21,7 @@ from experiments.pocket.evaluate import save
 from experiments.pocket.text.dialogues import Composer
 from experiments.pocket.text.intents import sentences_of
 from experiments.pocket.text.sentences import words_of
-from experiments.pocket.text.sums import NUMBERS
+from experiments.pocket.text.sums import NUMBERS, result_of
 
 UNKNOWING = re.compile(
     r"don't know|do not know|no idea|can't answer|not sure|too hard|too small|never learned|more than i know|"
@@ -30,7 +30,7 @@ UNKNOWING = re.compile(
 )
 UNKNOWN = ("fact question", "how to", "large sum")
 """Topics of which the texts' answers say that they do not know."""
-_SUM = re.compile(r"(\w+) (plus|minus) (\w+) (?:is|makes) (\w+)")
+_SUM = re.compile(r"(\w+) (plus|minus|times) (\w+) (?:is|makes) (\w+)")
 
 
 class Answerer:
@@ -82,7 +82,7 @@ def sentence_test() -> re.Pattern[str]:
     number = f"(?:{'|'.join(NUMBERS)})"
     days = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
     right = [
-        f"{number} (?:plus|minus) {number} (?:is|makes) {number}\\.",
+        f"(?:yes, |no, )?{number} (?:plus|minus|times) {number} (?:is|makes) {number}\\.",
         f"(?:{number}, )*{number}\\.",
         f"{days} comes (?:after|before) {days}\\.",
         f"the day (?:after|before) {days} is {days}\\.",
@@ -114,12 +114,12 @@ def is_well_formed(answer: str) -> bool:
 
 
 def is_correct_sum(answer: str) -> bool:
-    """Whether an answer states a sum or a difference that holds."""
+    """Whether an answer states a sum, a difference or a product that holds."""
     found = _SUM.search(answer.lower())
     if not found or not {found[1], found[3], found[4]} <= set(NUMBERS):
         return False
     first, second, result = (NUMBERS.index(found[i]) for i in (1, 3, 4))
-    return result == (first + second if found[2] == "plus" else first - second)
+    return result == result_of(found[2], first, second)
 
 
 def measure(answers: dict[str, list[list[str]]], vocabulary: set[str]) -> dict[str, object]:

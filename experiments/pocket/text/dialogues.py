@@ -25,6 +25,7 @@ from experiments.pocket.text.intents import (
     written,
 )
 from experiments.pocket.text.memory import Memory
+from experiments.pocket.text.subjects import LISTS, NONE_ABOUT, Requests, Subjects
 from experiments.pocket.text.sums import DAYS, DECLINED, NUMBERS, count_turn, day_turn, sum_turn
 from experiments.pocket.text.talks import Excerpts, Line, read_answers, read_talks
 from experiments.pocket.text.typed import as_typed
@@ -149,7 +150,12 @@ REMARKS = {
     "wear or give": ("praise", "thanks", "will look", "right answer"),
     "present asked": ("praise", "thanks", "will look", "right answer"),
     "doctor asked": ("right answer", "thanks", "will do it", "fine by user", "better not"),
-    "hungry": ("no such food", "own choice of food", "order asked", "recipe asked", "praise", "thanks", "what i mean"),
+    "sweet afterwards": ("food for the kids", "drink with it", "thanks", "no such food", "recipe asked"),
+    "drink with it": ("sweet afterwards", "food for the kids", "thanks", "fine by user"),
+    "food for the kids": ("sweet afterwards", "drink with it", "thanks", "recipe asked", "no such food"),
+    "topic told": ("only a question", "fine by user", "what i mean"),
+    "hungry": ("sweet afterwards", "sweet afterwards", "drink with it", "food for the kids",
+               "no such food", "own choice of food", "order asked", "recipe asked", "praise", "thanks", "what i mean"),
     "sad": ("thanks", "right answer", "reactions to feelings"),
     "tired": ("thanks", "right answer"),
     "compliment": ("testing", "fine by user"),
@@ -175,6 +181,13 @@ REMARKS = {
      "clever machine", "clever machine"),
 )  # fmt: skip
 """What users say to an answer, by the topic of the answer; ``known`` and ``unknown`` are of what was told."""
+AGAIN_SHARE, AGAIN_ABOUT_SHARE = 0.22, 0.2
+"""How often another one is asked for while what was told last is still meant, and how many of these name a subject."""
+SUM_AGAIN_SHARE = 0.2
+"""How often a sum follows a sum."""
+_OFFERS = re.compile(r"\b(tell|ask me for|here is)\b")
+_GOES_ON = re.compile(r"(more|what else|any more|anything else|(can you )?tell me more)\b(?! about)")
+"""What asks for another one after something told, and for more of the same after anything else."""
 JUST_A_JOKE = ("it's only a joke.", "it's only a joke, don't think too hard.")
 _COPIED = "\x00"
 ANSWER_KEYS = (
@@ -245,6 +258,8 @@ class Composer:
         self.filler = Filler(lists, rng, {"gib": lambda: made_up(rng), "name": self._some_name})
         self.intents = joined(read_paragraphs(INTENTS))
         self._read_conversation()
+        told = {kind: lists[name] for kind, name in LISTS.items()} | {"quote": self.intents["quote"]["a"]}
+        self.requests = Requests(Subjects(told), self.filler, rng, self.phrase)
         self.answer_classes = read_answers()
         self.excerpts = Excerpts(read_talks(), rng, held_out)
         self.weights = {name: sum(map(float, intent["share"] or ["1"])) for name, intent in self.intents.items()}
@@ -286,7 +301,7 @@ class Composer:
             self.intents, self.questions, self.after, self.memories, self.moods, self.better, self.recall,
             self.answer_classes,
         )  # fmt: skip
-        templates = [*JUST_A_JOKE, "that was easy.", "do you have another one?", "i like numbers."]
+        templates = [*JUST_A_JOKE, *NONE_ABOUT, "that was easy.", "do you have another one?", "i like numbers."]
         templates += [template for line in DECLINED for template in sentences_of(line)]
         for paragraph in (p for group in paragraphs for p in group.values()):
             templates += [part for key in ANSWER_KEYS for part in paragraph[key]]
@@ -363,6 +378,10 @@ class Talk:
         self.n_turns += 1
         if due:
             turn = due()
+        elif self._means_thing() and self.is_told and self.rng.random() < AGAIN_SHARE:
+            turn = self._another()
+        elif self.last and self.last.topic in {"sum", "large sum"} and self.rng.random() < SUM_AGAIN_SHARE:
+            turn = sum_turn(self.rng, again=True)
         elif self.excerpt and self.rng.random() < STAY_SHARE:
             turn = self.next_line()
         elif question and draw < REPLY_SHARE:
@@ -386,12 +405,40 @@ class Talk:
         """Which kind of thing "tell me one" and "another one" mean now: what was told last, or spoken of since."""
         intent = self.composer.intents.get(turn.topic, Intent(""))
         in_answer, in_words = _things_in(turn.answer), _things_in(turn.user)
+        if self.is_told and self._means_thing() and not _OFFERS.search(turn.answer):
+            in_answer = in_words = []
         self.aside += 1
         if intent["n"] and turn.topic in THINGS_TOLD:
             self.thing, self.aside, self.is_told = turn.topic, 1, True
         elif intent["thing"] or len(in_answer) == 1 or (not in_answer and len(in_words) == 1):
             self.thing, self.aside = (intent["thing"] or [*in_answer, *in_words])[0], 1
             self.is_told = False
+
+    def _means_thing(self) -> bool:
+        """Whether "another one" still means what was told, or spoken of, some turns before."""
+        return bool(self.thing) and self.aside <= ASIDE_TURNS
+
+    def _another(self) -> Turn:
+        """Another one of what was told last, now and then about a subject."""
+        requests = self.composer.requests
+        if self.thing in requests.subjects.told and self.rng.random() < AGAIN_ABOUT_SHARE:
+            bound = requests.subject(self.thing)
+            return self._intent(self.thing, requests.say("again", "u", bound), bound["subject"])
+        return self._intent(self.thing, self.composer.phrase(self.composer.after["another"]["u"]))
+
+    def _ask_about(self) -> Turn:
+        """A request for something about a subject, which may have been named in the same turn or the turn before."""
+        requests, kind = self.composer.requests, self.rng.choice(Requests.KINDS)
+        bound, draw = requests.subject(kind), self.rng.random()
+        if draw < 0.6:
+            return self._intent(kind, requests.say(kind, "u", bound), bound["subject"])
+        told, asked = requests.say("told", "u", bound), requests.say(kind, "them", bound)
+        if draw < 0.85:
+            return self._intent(
+                kind, f"{told}{self.rng.choice((', ', '. ', ' ', ', and ', ', so '))}{asked}", bound["subject"]
+            )
+        self.due.setdefault(self.n_turns, lambda: self._intent(kind, asked, bound["subject"]))
+        return Turn("told about", told, self.rng.choice(requests.paragraphs["told"]["a"]))
 
     @staticmethod
     def _remark_share(last: Turn) -> float:
@@ -448,8 +495,8 @@ class Talk:
             return self.next_line()
         draw = self.rng.random()
         for share, make in (
-            (0.22, self._tell), (0.42, self._ask), (0.49, lambda: sum_turn(self.rng)),
-            (0.5, lambda: count_turn(self.rng)), (0.51, lambda: day_turn(self.rng, DAYS)),
+            (0.21, self._tell), (0.41, self._ask), (0.49, lambda: sum_turn(self.rng)),
+            (0.5, lambda: count_turn(self.rng)), (0.51, lambda: day_turn(self.rng, DAYS)), (0.57, self._ask_about),
         ):  # fmt: skip
             if draw < share:
                 return make()
@@ -469,15 +516,28 @@ class Talk:
             return Turn(name, user, self.rng.choice(self.composer.intents[name]["y"]))
         return self._intent(name, phrasing)
 
-    def _intent(self, name: str, user: str | None = None) -> Turn:
-        """An exchange on an intent; ``user`` is a phrasing from elsewhere."""
+    def _intent(self, name: str, user: str | None = None, subject: str | None = None) -> Turn:
+        """An exchange on an intent; ``user`` is a phrasing from elsewhere, ``subject`` what it asks something about."""
         intent, bound = self.composer.intents[name], dict[str, str]()
         user = self.filler.fill(user or self.composer.phrase(intent["u"]), bound)
+        subjects = self.composer.requests.subjects
+        if name in subjects.told and (subject := subject or subjects.asked(user)):
+            return Turn(name, user, self._told_about(name, subject))
+        if name in {"know about", "fact question"} and (known := subjects.known_fact(user)):
+            return Turn("fact", user, self._new(known, {}))
         fitting = [answer for answer in intent["a"] if slots_of(answer) <= set(bound)]
         answer = self._new(fitting, bound)
         if intent["o"] and self.rng.random() < 0.5:
             answer = f"{self.rng.choice(intent['o'])} {answer}"
         return Turn(name, user, self._ending(intent, answer))
+
+    def _told_about(self, kind: str, subject: str) -> str:
+        """What is known of a kind about a subject; else that nothing is, and often something else of the kind."""
+        lines = self.composer.requests.subjects.lines(kind, subject)
+        if lines:
+            return self._new(lines, {})
+        none, other = NONE_ABOUT
+        return none if self.rng.random() < 0.35 else f"{other} {self._new(self.composer.intents[kind]['a'], {})}"
 
     def _new(self, templates: list[str], bound: dict[str, str]) -> str:
         """An answer not given in the last turns, so that jokes and stories do not come again."""
@@ -526,6 +586,8 @@ class Talk:
         kind = self.rng.choice(kinds)
         after = self.composer.after[kind]
         user = self.filler.fill(self.composer.phrase(after["u"]), {})
+        if kind == "more" and last.topic in THINGS_TOLD and _GOES_ON.match(user):
+            kind = "another"
         match kind:
             case "another":
                 return self._intent(thing or intent["n"][0], user)

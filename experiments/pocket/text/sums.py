@@ -4,7 +4,7 @@ import random
 
 from num2words import num2words
 
-from experiments.pocket.text.intents import Turn
+from experiments.pocket.text.intents import Turn, choose
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 NUMBERS = (
@@ -18,71 +18,201 @@ DECLINED = (
     "that is too hard for me. my numbers end at twenty.",
     "i don't know. ask me about numbers up to twenty.",
 )
-TOO_LARGE = 0.2
-"""How many of the sums have a number beyond those, and are declined."""
+TOO_HARD = (DECLINED[1], DECLINED[2])
+"""What is answered to a division, and to a difference below zero, however small the numbers are."""
+TOO_LARGE, PRODUCT, STORY, CHECK = 0.36, 0.16, 0.14, 0.1
+"""How many of the sums are declined, and of the others: products, told as a little story, or to be confirmed."""
+SIGNS = {
+    "plus": ("plus", "plus", "and", "+", "+"),
+    "minus": ("minus", "minus", "take away", "-", "-", "less"),
+    "times": ("times", "times", "x", "x", "*", "multiplied by"),
+    "divided by": ("divided by", "/", "shared by"),
+}
+"""The words and signs for each operation."""
+ASKED = (
+    "what is {}", "what's {}", "how much is {}", "{}", "{}", "calculate {}", "can you tell me what {} is", "{} please",
+    "how about {}", "what about {}", "what does {} make", "do you know what {} is", "so what is {}", "quick, what's {}",
+    "what do you get from {}", "{} is", "tell me what {} is", "can you do {}", "{} equals", "{} is what", "quickly, {}",
+    "i need to know what {} is", "my {who} asks what {} is", "do you know {}", "and what is {}", "what would {} be",
+    "ok, {}", "solve {}", "can you calculate {}", "i forgot what {} is", "hey, what's {}", "{}, do you know that",
+)  # fmt: skip
+AGAIN = (
+    "and {}",
+    "and {}",
+    "and what about {}",
+    "and how about {}",
+    "now {}",
+    "and what's {}",
+    "ok, and {}",
+    "then {}",
+)
+"""How a sum is asked for, and how one more."""
+NAMED = {
+    "plus": ("add {0} and {1}", "what's the sum of {0} and {1}", "add {0} to {1}", "how much are {0} and {1} together"),
+    "minus": ("take {1} away from {0}", "what's left if i take {1} from {0}", "subtract {1} from {0}"),
+    "times": ("multiply {0} by {1}", "multiply {0} and {1}"),
+    "divided by": ("divide {0} by {1}", "how often does {1} go into {0}"),
+}
+"""Requests that name an operation otherwise."""
+WHO = (
+    ("i", "i", "have", "had", "get", "do i have"), ("we", "we", "have", "had", "get", "do we have"),
+    ("owen", "he", "has", "had", "gets", "does he have"), ("anna", "she", "has", "had", "gets", "does she have"),
+    ("my son", "he", "has", "had", "gets", "does he have"), ("my sister", "she", "has", "had", "gets", "does she have"),
+    ("tom", "he", "has", "had", "gets", "does he have"), ("mia", "she", "has", "had", "gets", "does she have"),
+)  # fmt: skip
+"""Who has something in a little story: the name, the pronoun, has, had, gets, and the question."""
+THINGS = (
+    "apples", "stickers", "cookies", "eggs", "balls", "books", "cars", "coins", "candies", "marbles", "pencils", "cats",
+    "flowers", "oranges", "bananas", "balloons", "sheep", "cakes", "toys", "cards", "tickets", "hats", "fish", "stones",
+)  # fmt: skip
+MORE = (
+    "if {name} {has} {a} {things} and {gets} {b} more, how many {does}(| now)",
+    "{name} {had} {a} {things} and got {b} more, how many {does} now",
+    "{name} {has} {a} {things}, then {gets} {b} more, how many is that",
+    "{name} {has} {a} {things} and i give {you} {b} more, how many are there",
+    "{a} {things} and {b} {others}, how many (things |)(is that|are there|is that together)",
+    "{a} red {things} and {b} blue (ones|{things}), how many is that",
+    "there are {a} {things} and {b} more come, how many are there",
+    "i buy {a} {things} and {b} {others}, how many things did i buy",
+)
+LESS = (
+    "if {name} {has} {a} {things} and {b} are lost, how many are left",
+    "if {name} {had} {a} {things} and gave away {b}, how many (are left|{does}|{does} left)",
+    "{name} {had} {a} {things} and (ate|lost|sold|gave away|broke) {b}, how many are left",
+    "{name} {has} {a} {things}, {b} are gone, how many are left",
+    "there are {a} {things} and i take {b}, how many are left",
+    "there were {a} {things} and {b} (went away|fell down|broke), how many are left",
+    "if {name} {has} {a} {things} and (gives|give) away {b}, how many are left",
+    "of {a} {things} {b} are gone, how many are left",
+)
+"""Little stories that ask for a sum, and for a difference."""
 
 
 def _spelled(value: int, rng: random.Random) -> str:
-    return str(value) if rng.random() < 0.5 else NUMBERS[value]
+    return str(value) if rng.random() < 0.5 else _in_words(value)
 
 
-def sum_turn(rng: random.Random) -> Turn:
-    """A sum or a difference whose numbers stay between zero and twenty, now and then one that is declined."""
+def _in_words(value: int) -> str:
+    return NUMBERS[value] if value <= 20 else num2words(value).replace("-", " ").replace(",", "")
+
+
+def sum_turn(rng: random.Random, again: bool = False) -> Turn:
+    """A sum, difference or product whose numbers stay between zero and twenty, or something harder that is declined.
+
+    Args:
+        rng: source of every choice.
+        again: one was asked for in the turn before.
+    """
     if rng.random() < TOO_LARGE:
-        return _large_sum_turn(rng)
-    first = rng.randint(0, 20)
-    if rng.random() < 0.65:
-        second, word, signs = rng.randint(0, 20 - first), "plus", ("plus", "plus", "and", "+")
-        result = first + second
-    else:
-        second, word, signs = rng.randint(0, first), "minus", ("minus", "minus", "take away", "-")
-        result = first - second
-    asked = _asked(f"{_spelled(first, rng)} {rng.choice(signs)} {_spelled(second, rng)}", rng)
-    a, b, c = NUMBERS[first], NUMBERS[second], NUMBERS[result]
-    answer = rng.choice((f"{a} {word} {b} is {c}.", f"{a} {word} {b} is {c}.", f"{a} {word} {b} makes {c}."))
-    tail = rng.choice(("", "", "", " that was easy.", " do you have another one?", " i like numbers."))
-    return Turn("sum", asked, answer + tail)
+        return _large_sum_turn(rng, again)
+    draw = rng.random()
+    word = "times" if draw < PRODUCT else "plus" if rng.random() < 0.6 else "minus"
+    a, b = _small(word, rng)
+    draw -= PRODUCT
+    if word != "times" and draw < STORY:
+        return Turn("sum", _story(word, a, b, rng), f"{_solved(word, a, b, 'is')}.")
+    if draw > 1 - PRODUCT - CHECK:
+        return _check_turn(word, a, b, rng)
+    answer = f"{_solved(word, a, b, rng.choice(('is', 'is', 'makes')) if word != 'times' else 'is')}."
+    tail = rng.choice(("", "", "", "", " that was easy.", " do you have another one?", " i like numbers."))
+    return Turn("sum", _asked(word, a, b, rng, again), answer + tail)
 
 
-def _asked(question: str, rng: random.Random) -> str:
+def result_of(word: str, a: int, b: int) -> int:
+    """The result of plus, minus or times."""
+    return a + b if word == "plus" else a - b if word == "minus" else a * b
+
+
+def _small(word: str, rng: random.Random) -> tuple[int, int]:
+    """Two numbers from zero to twenty whose result is one as well."""
+    if word == "times":
+        a = rng.choice((1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7, 8, 9, 10, 0))
+        b = rng.randint(1, min(20 // a, 12)) if a else rng.randint(1, 10)
+        return (a, b) if rng.random() < 0.5 else (b, a)
+    a = rng.randint(0, 20)
+    return (a, rng.randint(0, 20 - a if word == "plus" else a))
+
+
+def _solved(word: str, a: int, b: int, verb: str) -> str:
+    return f"{NUMBERS[a]} {word} {NUMBERS[b]} {verb} {NUMBERS[result_of(word, a, b)]}"
+
+
+def _check_turn(word: str, a: int, b: int, rng: random.Random) -> Turn:
+    """Whether a result is right; the answer says the right one."""
+    right = result_of(word, a, b)
+    said = right if rng.random() < 0.5 else rng.choice([n for n in range(max(right - 3, 0), right + 4) if n != right])
+    question = f"{_spelled(a, rng)} {rng.choice(SIGNS[word])} {_spelled(b, rng)}"
     how = rng.choice(
         (
-            "what is {}",
-            "what's {}",
-            "how much is {}",
-            "{}",
-            "calculate {}",
-            "can you tell me what {} is",
-            "and {}",
-            "how about {}",
-            "and how about {}",
-            "what about {}",
-            "what does {} make",
-            "do you know what {} is",
-            "so what is {}",
-            "what do you get from {}",
-            "{} is",
-            "add {}",
-            "tell me what {} is",
-            "what's the sum of {}",
+            "is {} {}",
+            "{} is {}, right",
+            "{} is {}, isn't it",
+            "is it true that {} is {}",
+            "i think {} is {}",
+            "does {} make {}",
+            "{} is {}, correct",
         )
     )
-    return how.format(question)
+    answer = f"{'yes' if said == right else 'no'}, {_solved(word, a, b, 'is')}."
+    return Turn("sum", how.format(question, _spelled(said, rng)), answer)
 
 
-def _large_sum_turn(rng: random.Random) -> Turn:
-    """A sum, a difference, a product or a quotient with a number above twenty, or whose result is."""
-    signs = ("plus", "plus", "and", "+", "+", "minus", "-", "times", "divided by")
-    numbers = [rng.randint(21, rng.choice((50, 99, 999))), rng.randint(0, rng.choice((20, 99, 999)))]
-    if rng.random() < 0.2:  # each small enough, but not together
-        numbers, signs = [rng.randint(11, 20), rng.randint(11, 20)], ("plus", "and", "+", "times")
-    rng.shuffle(numbers)
-    question = f"{_said(numbers[0], rng)} {rng.choice(signs)} {_said(numbers[1], rng)}"
-    return Turn("large sum", _asked(question, rng), rng.choice(DECLINED))
+def _story(word: str, a: int, b: int, rng: random.Random) -> str:
+    name, pronoun, has, had, gets, does = rng.choice(WHO)
+    things, others = rng.sample(THINGS, 2)
+    text = choose(rng.choice(MORE if word == "plus" else LESS), rng)
+    you = {"i": "myself", "we": "us", "he": "him", "she": "her"}[pronoun]
+    return text.format(
+        name=name, has=has, had=had, gets=gets, does=does, you=you, things=things, others=others,
+        a=_spelled(a, rng), b=_spelled(b, rng),
+    )  # fmt: skip
 
 
-def _said(value: int, rng: random.Random) -> str:
-    return str(value) if rng.random() < 0.7 else num2words(value).replace("-", " ")
+def _asked(word: str, a: int, b: int, rng: random.Random, again: bool = False) -> str:
+    first, second = _spelled(a, rng), _spelled(b, rng)
+    if rng.random() < 0.15:
+        return rng.choice(NAMED[word]).format(first, second)
+    sign = rng.choice(SIGNS[word])
+    gap = "" if sign in "+-*/x" and first.isdigit() and second.isdigit() and rng.random() < 0.3 else " "
+    question = f"{first}{gap}{sign}{gap}{second}"
+    how = rng.choice(AGAIN) if again or rng.random() < 0.12 else rng.choice(ASKED)
+    mark = rng.choice(("", "", "?"))
+    return how.format(question, who=rng.choice(("son", "daughter", "teacher", "friend"))) + mark
+
+
+def _large_sum_turn(rng: random.Random, again: bool = False) -> Turn:
+    """A sum, a difference or a product with a number above twenty, or whose result is, or a division."""
+    draw = rng.random()
+    if draw < 0.12:
+        b, times = rng.randint(1, 10), rng.randint(1, 20)
+        word, a = "divided by", rng.choice((b * times, rng.randint(1, 20)))
+        return Turn("large sum", _asked(word, a, b, rng, again), rng.choice(TOO_HARD))
+    if draw < 0.17:
+        a = rng.randint(0, 15)
+        return Turn("large sum", _asked("minus", a, rng.randint(a + 1, 20), rng, again), rng.choice(TOO_HARD))
+    if draw < 0.5:
+        word, (a, b) = "times", _large_factors(rng)
+    elif draw < 0.62:
+        word, a = "plus", rng.randint(3, 20)
+        b = rng.randint(21 - a, 20)
+    else:
+        word = rng.choice(("plus", "plus", "minus"))
+        a, b = _large_number(rng), rng.choice((rng.randint(1, 20), _large_number(rng)))
+        a, b = (max(a, b), min(a, b)) if word == "minus" or rng.random() < 0.5 else (a, b)
+    if word != "times" and rng.random() < 0.15:
+        return Turn("large sum", _story(word, a, b, rng), rng.choice(DECLINED))
+    return Turn("large sum", _asked(word, a, b, rng, again), rng.choice(DECLINED))
+
+
+def _large_number(rng: random.Random) -> int:
+    return rng.choice((rng.randint(21, 50), rng.randint(21, 99), rng.randint(3, 10) * 10, rng.randint(100, 999), 100))
+
+
+def _large_factors(rng: random.Random) -> tuple[int, int]:
+    """Two factors, most often of the tables up to twelve, whose product is above twenty."""
+    a = rng.choice((rng.randint(3, 12), rng.randint(3, 12), rng.randint(2, 20), _large_number(rng)))
+    b = rng.randint(20 // a + 1, max(12, 20 // a + 4))
+    return (a, b) if rng.random() < 0.5 else (b, a)
 
 
 def count_turn(rng: random.Random) -> Turn:

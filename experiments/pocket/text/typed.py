@@ -65,7 +65,7 @@ def as_typed(text: str, rng: random.Random) -> str:
         text = text.replace("'", "")
     if rng.random() < 0.05:
         text = text.replace(",", "")
-    return text + mark
+    return text if text[-1:] == "?" else text + mark
 
 
 def _mark(text: str, rng: random.Random) -> str:
