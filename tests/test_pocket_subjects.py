@@ -24,6 +24,8 @@ def test_a_request_names_its_subject_also_before_or_as_a_pronoun():
     assert subjects.asked("a fact about them", before="i like cats") == "cats"
     assert subjects.asked("how about a fact") is None and subjects.asked("a fact about animals") is None
     assert subjects.lines("fact", "bee") == ["bees dance."] and subjects.lines("fact", "glue") == []
+    named = Subjects({"joke": []}, [["bees", "bee"]], others=frozenset(("alien", "dad")))
+    assert named.asked("ok an alien joke") == "alien" and named.asked("a dad joke") is None
     assert subjects.known_fact("what do you know about cats?") == ["cats sleep."]
 
 

@@ -259,7 +259,7 @@ class Composer:
         self.intents = joined(read_paragraphs(INTENTS))
         self._read_conversation()
         told = {kind: lists[name] for kind, name in LISTS.items()} | {"quote": self.intents["quote"]["a"]}
-        self.requests = Requests(Subjects(told), self.filler, rng, self.phrase)
+        self.requests = Requests(Subjects(told, others=frozenset(lists["noun"])), self.filler, rng, self.phrase)
         self.answer_classes = read_answers()
         self.excerpts = Excerpts(read_talks(), rng, held_out)
         self.weights = {name: sum(map(float, intent["share"] or ["1"])) for name, intent in self.intents.items()}

@@ -14,6 +14,8 @@ LISTS = {"fact": "fact line", "joke": "joke", "story": "tale", "riddle": "riddle
 """The list that each kind of thing to tell draws from; sayings stand in their intent."""
 NONE_ABOUT = ("i don't know one about that, i'm sorry.", "i don't know one about that, but i know this one.")
 """What is answered where nothing is known about a subject; after the second something else of the kind is told."""
+NO_SUBJECT = frozenset(("animal", "fun", "dad", "minute", "man", "kind", "baby", "kid", "bit", "lot", "love", "life"))
+"""Nouns that tell what a joke or a fact is like, or how many are wanted, rather than what it is about."""
 _PRONOUN = re.compile(r"(them|it|that|those|these|him|her)\b")
 _GENERAL = re.compile(
     r"((the|some|any|all) )?(animals?|nature|world|anything|everything|something|whatever|science|life|things)\b"
@@ -29,9 +31,16 @@ class Subjects:
     Args:
         told: everything there is to tell, by kind: fact, joke, story, riddle, quote.
         names: the words for each subject, as subjects.txt has them.
+        others: nouns that name a subject before "fact" or "joke" although nothing is known about it.
     """
 
-    def __init__(self, told: dict[str, list[str]], names: Sequence[Sequence[str]] | None = None) -> None:
+    def __init__(
+        self,
+        told: dict[str, list[str]],
+        names: Sequence[Sequence[str]] | None = None,
+        others: frozenset[str] = frozenset(),
+    ) -> None:
+        self.others = others - NO_SUBJECT
         self.names = names or [line.split(" | ") for line in read_lines(SUBJECTS)]
         self.of = {name: index for index, words in enumerate(self.names) for name in words}
         longest = sorted(self.of, key=len, reverse=True)
@@ -58,8 +67,8 @@ class Subjects:
         """
         about = _ABOUT.search(user)
         if not about:
-            said = _SAID_BEFORE.search(user)
-            return said[1] if said and said[1] in self.of else None
+            said = _SAID_BEFORE.findall(user)
+            return next((word for word in said if word in self.of or word in self.others), None)
         *_, about = _ABOUT.finditer(user)
         rest = user[about.end() :]
         if _GENERAL.match(rest):

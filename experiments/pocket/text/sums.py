@@ -55,34 +55,41 @@ NAMED = {
 }
 """Requests that name an operation otherwise."""
 WHO = (
-    ("i", "i", "have", "had", "get", "do i have"), ("we", "we", "have", "had", "get", "do we have"),
-    ("owen", "he", "has", "had", "gets", "does he have"), ("anna", "she", "has", "had", "gets", "does she have"),
-    ("my son", "he", "has", "had", "gets", "does he have"), ("my sister", "she", "has", "had", "gets", "does she have"),
-    ("tom", "he", "has", "had", "gets", "does he have"), ("mia", "she", "has", "had", "gets", "does she have"),
+    *((name, "he") for name in ("owen", "tom", "ben", "leo", "max", "sam", "my son", "my brother", "dad", "a boy")),
+    *((name, "she") for name in ("anna", "mia", "lucy", "emma", "lily", "kate", "my sister", "grandma", "a girl")),
+    *((name, name) for name in ("i", "i", "i", "we", "we", "you", "they")),
 )  # fmt: skip
-"""Who has something in a little story: the name, the pronoun, has, had, gets, and the question."""
+"""Who has something in a little story, and the pronoun."""
 THINGS = (
     "apples", "stickers", "cookies", "eggs", "balls", "books", "cars", "coins", "candies", "marbles", "pencils", "cats",
     "flowers", "oranges", "bananas", "balloons", "sheep", "cakes", "toys", "cards", "tickets", "hats", "fish", "stones",
 )  # fmt: skip
+ANIMALS = ("cats", "dogs", "birds", "horses", "cows", "ducks", "rabbits", "sheep", "pigs", "mice")
 MORE = (
-    "if {name} {has} {a} {things} and {gets} {b} more, how many {does}(| now)",
-    "{name} {had} {a} {things} and got {b} more, how many {does} now",
+    "if {name} {has} {a} {things} and {gets} {b} more, how many {does} {he} have(| now| then)",
+    "{name} had {a} {things} and got {b} more, how many {does} {he} have(| now)",
     "{name} {has} {a} {things}, then {gets} {b} more, how many is that",
-    "{name} {has} {a} {things} and i give {you} {b} more, how many are there",
-    "{a} {things} and {b} {others}, how many (things |)(is that|are there|is that together)",
+    "{name} {has} {a} {things}. {he} {gets} {b} more. how many {does} {he} have(| now| then)",
+    "{name} {has} {a} {things} and {b} {others}, how many (things |)is that(| together)",
+    "if {name} {gets} {a} {things} today and {b} tomorrow, how many is that(| together)",
+    "{a} {things} and {b} {others}, how many (things |)(is that|are there|is that together|do i have)",
+    "{a} {animals} and {b} {pets}, how many animals(| is that| are there| do i have| together)",
+    "{a} (boys|girls) and {b} (grown ups|babies|friends), how many people(| is that| are there| are coming)",
     "{a} red {things} and {b} blue (ones|{things}), how many is that",
-    "there are {a} {things} and {b} more come, how many are there",
+    "there are {a} {things} and {b} more come, how many are there(| now)",
     "i buy {a} {things} and {b} {others}, how many things did i buy",
 )
 LESS = (
     "if {name} {has} {a} {things} and {b} are lost, how many are left",
-    "if {name} {had} {a} {things} and gave away {b}, how many (are left|{does}|{does} left)",
-    "{name} {had} {a} {things} and (ate|lost|sold|gave away|broke) {b}, how many are left",
+    "if {name} had {a} {things} and gave away {b}, how many (are left|{does} {he} have|{does} {he} have left)",
+    "if {name} {has} {a} {things} and {gives} away {b}, how many (are left|{does} {he} have left)",
+    "{name} {has} {a} {things}. {he} {gives} away {b}. how many are left",
+    "{name} {has} {a} {things} and {gives} {b} to a friend, how many are left",
+    "{name} had {a} {things} and (ate|lost|sold|gave away|broke|used) {b}, how many are left(| now)",
     "{name} {has} {a} {things}, {b} are gone, how many are left",
     "there are {a} {things} and i take {b}, how many are left",
     "there were {a} {things} and {b} (went away|fell down|broke), how many are left",
-    "if {name} {has} {a} {things} and (gives|give) away {b}, how many are left",
+    "{a} {animals} are here and {b} run away, how many animals are left",
     "of {a} {things} {b} are gone, how many are left",
 )
 """Little stories that ask for a sum, and for a difference."""
@@ -109,7 +116,7 @@ def sum_turn(rng: random.Random, again: bool = False) -> Turn:
     word = "times" if draw < PRODUCT else "plus" if rng.random() < 0.6 else "minus"
     a, b = _small(word, rng)
     draw -= PRODUCT
-    if word != "times" and draw < STORY:
+    if word != "times" and draw < STORY and b:
         return Turn("sum", _story(word, a, b, rng), f"{_solved(word, a, b, 'is')}.")
     if draw > 1 - PRODUCT - CHECK:
         return _check_turn(word, a, b, rng)
@@ -158,12 +165,14 @@ def _check_turn(word: str, a: int, b: int, rng: random.Random) -> Turn:
 
 
 def _story(word: str, a: int, b: int, rng: random.Random) -> str:
-    name, pronoun, has, had, gets, does = rng.choice(WHO)
+    """A sum or a difference as a little story, lower case."""
+    name, pronoun = rng.choice(WHO)
     things, others = rng.sample(THINGS, 2)
-    text = choose(rng.choice(MORE if word == "plus" else LESS), rng)
-    you = {"i": "myself", "we": "us", "he": "him", "she": "her"}[pronoun]
-    return text.format(
-        name=name, has=has, had=had, gets=gets, does=does, you=you, things=things, others=others,
+    animals, pets = rng.sample(ANIMALS, 2)
+    ending = "s" if pronoun in {"he", "she"} else ""
+    return choose(rng.choice(MORE if word == "plus" else LESS), rng).format(
+        name=name, he=pronoun, has="has" if ending else "have", gets=f"get{ending}", gives=f"give{ending}",
+        does="does" if ending else "do", things=things, others=others, animals=animals, pets=pets,
         a=_spelled(a, rng), b=_spelled(b, rng),
     )  # fmt: skip
 
