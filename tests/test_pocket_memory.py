@@ -6,7 +6,7 @@ import pytest
 
 from experiments.pocket.text.dialogues import Composer, Talk
 from experiments.pocket.text.intents import Turn
-from experiments.pocket.text.memory import Memory, key_of
+from experiments.pocket.text.memory import Memory, key_of, other_words
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +124,33 @@ def test_things_of_the_same_kind_are_kept_apart_by_whose_they_are(composer: Comp
     facts = []
     while len(facts) < 3:
         memory.tell("relative")
-        facts = list(memory.told.values())
-    assert len({key_of(fact.memory, fact.bound) for fact in facts}) == 3
+        facts = [fact for fact in memory.told.values() if fact.memory.name == "memory relative"]
+    assert len({key_of(fact.memory, fact.bound) for fact in facts}) == len(facts)
     for fact in facts:
-        turn = memory.ask_told(fact)
-        assert fact.spoken["it"] in turn.answer and fact.bound["relation"] in turn.user
+        turn, relation = memory.ask_told(fact), fact.bound["relation"]
+        assert fact.spoken["it"] in turn.answer
+        assert any(word in turn.user for word in (relation, *other_words(fact.memory, relation)))
+
+
+def test_what_is_asked_in_other_words_is_meant_by_one_fact_alone(composer: Composer):
+    memory = Talk(composer).memory
+    while sum(key in memory.told for key in (("relative", "wife"), ("relative", "boyfriend"))) < 2:
+        memory.tell("relative")
+    wife = memory.told["relative", "wife"]
+    assert all("partner" not in memory.ask_told(wife).user for _ in range(200))
+
+
+def test_the_pronoun_fits_a_relative(composer: Composer):
+    memory = Talk(composer).memory
+    for of, he in (("wife", "she"), ("grandson", "he")):
+        assert memory._drawn(composer.memories["relative"], of)["he"] == he
+
+
+def test_a_second_thing_told_in_the_same_message_is_remembered_with_the_first(composer: Composer):
+    told = []
+    for _ in range(60):
+        memory = Talk(composer).memory
+        turn = memory.tell("relative")
+        told.append(len(memory.told))
+        assert all(fact.bound["it"].split()[-1] in turn.user for fact in memory.told.values())
+    assert max(told) >= 2

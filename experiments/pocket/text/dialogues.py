@@ -24,7 +24,7 @@ from experiments.pocket.text.intents import (
     slots_of,
     written,
 )
-from experiments.pocket.text.memory import Memory
+from experiments.pocket.text.memory import NAMES_TOLD, Memory
 from experiments.pocket.text.subjects import LISTS, NONE_ABOUT, Requests, Subjects
 from experiments.pocket.text.sums import DAYS, DECLINED, NUMBERS, count_turn, day_turn, sum_turn
 from experiments.pocket.text.talks import Excerpts, Line, read_answers, read_talks
@@ -69,6 +69,10 @@ ASKS = re.compile(r"(what|who|where|when|why|how|which|do you|are you|can you|ha
 """How a question or a request begins."""
 RECALL_SHARE = 0.4
 """How many talks are brief and only tell something and ask for it, so that copying a word is practised often."""
+SEVERAL_SHARE = 0.6
+"""How many of those that are long enough tell a second thing, or ask for a second one."""
+GREET_SHARE = 0.08
+"""How many talks begin with a greeting where they would begin with anything."""
 PLAN_SHARE, PLAN_TURNS = 0.5, 8
 """How many of the talks of at least so many turns have several things told at first and asked for at last."""
 REMARK_AFTER_SHARE, ASIDE_TURNS = 0.3, 3
@@ -190,6 +194,8 @@ _GOES_ON = re.compile(r"(more|what else|any more|anything else|(can you )?tell m
 """What asks for another one after something told, and for more of the same after anything else."""
 JUST_A_JOKE = ("it's only a joke.", "it's only a joke, don't think too hard.")
 _COPIED = "\x00"
+GREETINGS = frozenset(("hey", "hello", "hiya", "heya", "howdy", "morning", "evening", "mornin", "sup", "bye"))
+"""Words that are never a name."""
 ANSWER_KEYS = (
     "o", "a", "t", "q", "w", "y", "m", "known", "known 2", "known 3", "unknown", "fixed", "right", "wrong", "unclear",
 )  # fmt: skip
@@ -254,7 +260,7 @@ class Composer:
         lists["age"] = [f"{ten} {one}".strip() for ten in tens for one in ("", *NUMBERS[1:10])] + list(NUMBERS[10:20])
         lists["city name"] += lists["country"]
         lists["city name"] += rng.sample(lists["place proper"], min(len(lists["place proper"]), 60))
-        self.common = frozenset(vocabulary.words) - frozenset(lists["name"])
+        self.common = GREETINGS | frozenset(vocabulary.words) - frozenset(lists["name"])
         self.filler = Filler(lists, rng, {"gib": lambda: made_up(rng), "name": self._some_name})
         self.intents = joined(read_paragraphs(INTENTS))
         self._read_conversation()
@@ -269,10 +275,12 @@ class Composer:
         talk = Talk(self)
         n_turns = self.rng.choice((1, 2, 4, 6, 8, 12, 16, 24, 34, MAX_TURNS))
         if self.rng.random() < RECALL_SHARE:
-            n_turns = self.rng.choice((2, 2, 3, 4))
+            n_turns = self.rng.choice((2, 2, 3, 4, 4, 5, 6))
             talk.recall(n_turns)
         elif n_turns >= PLAN_TURNS and self.rng.random() < PLAN_SHARE:
             talk.plan(n_turns)
+        if self.rng.random() < GREET_SHARE:
+            talk.greet()
         turns = [talk.turn() for _ in range(n_turns)]
         messages: list[Message] = []
         if self.rng.random() < 0.35:
@@ -395,8 +403,8 @@ class Talk:
         else:
             turn = self._fresh()
         self.last = turn
-        if turn.topic not in {"known", "unknown"} and not turn.topic.startswith("memory "):
-            self.memory.notice(turn.user)
+        if turn.topic not in {"known", "unknown"}:
+            self.memory.notice(turn.user, own=turn.topic.startswith("memory "))
         self._note_thing(turn)
         self.mood = next(iter(self.composer.intents.get(turn.topic, Intent(""))["mood"]), "")
         return turn
@@ -453,9 +461,17 @@ class Talk:
             self.due[self.rng.randrange(n_turns - quarter, n_turns)] = lambda: self._ask(oldest=True)
 
     def recall(self, n_turns: int) -> None:
-        """Have something told first of so many turns, most often a name, and asked for last."""
-        kind = "name" if self.rng.random() < 0.5 else None
+        """Have something told first of so many turns, most often a name, and asked for last; now and then several."""
+        kind = "name" if self.rng.random() < 0.4 else self.rng.choice(NAMES_TOLD) if self.rng.random() < 0.6 else None
         self.due = {0: lambda: self._tell(kind), n_turns - 1: lambda: self._ask(oldest=True)}
+        if n_turns > 2 and self.rng.random() < SEVERAL_SHARE:
+            self.due[1] = self._tell
+        if n_turns > 3 and self.rng.random() < SEVERAL_SHARE:
+            self.due[n_turns - 2] = lambda: self._ask(oldest=True)
+
+    def greet(self) -> None:
+        """Have the user greet first, where nothing else is due."""
+        self.due.setdefault(0, lambda: self._intent("greeting"))
 
     def _remark(self, last: Turn) -> Turn:
         """What the user says to the answer: praise, thanks, surprise, disappointment, or that one shall be told."""

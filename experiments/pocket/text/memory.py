@@ -9,14 +9,24 @@ from dataclasses import dataclass
 
 from experiments.pocket.text.intents import Filler, Intent, Turn
 
-NAMES_TOLD = ("name", "name", "petname", "relative", "pair", "job", "study")
+NAMES_TOLD = (
+    "name", "name", "name", "petname", "petname", "petname", "relative", "relative", "relative", "relative",
+    "pair", "pair", "met", "job", "study",
+)  # fmt: skip
 """What users tell more often than the other things that are remembered."""
 TOLD_ONCE_SHARE = 0.9
 """How often something new is told instead of something that was told before."""
-KNOWN_SHARE = 0.75
-"""How often the user asks for what was told; else for what was not."""
-TWO_THINGS_SHARE = 0.25
-"""How often who says the name says another thing in the same message."""
+KNOWN_SHARE, OLDEST_KNOWN_SHARE = 0.75, 0.92
+"""How often the user asks for what was told, or for one of the first things told; else for what was not."""
+TWO_THINGS_SHARE, THREE_THINGS_SHARE = 0.25, 0.25
+"""How often who says a name says another thing in the same message, and then a third."""
+SAME_PERSON_SHARE = 0.15
+"""How often more of the same person is said in the same message."""
+NOT_TOLD_OF_SHARE = 0.4
+"""How often what is asked for and was not told is of somebody of whom another thing was told."""
+TELL_LEAD_SHARE, TELL_TAIL_SHARE = 0.08, 0.06
+ASK_LEAD_SHARE, ASK_TAIL_SHARE = 0.14, 0.1
+"""How often words such as "by the way" or "quick test" come before what is told or asked, or after it."""
 MORE_SHARE = 0.5
 """How often more about what was just told follows."""
 FIX_SHARE, CHECK_SHARE, ALL_SHARE = 0.08, 0.1, 0.05
@@ -27,6 +37,12 @@ FACETS = ("", " 2", " 3")
 """One memory may be asked for in several ways: ``ask`` with ``known``, ``ask 2`` with ``known 2``."""
 SUMMARY = ("name", "age", "city", "job", "study", "petname", "relative", "pair", "pair age", "food", "color", "hobby")
 """What the assistant tells when it is asked for everything; the first answers of these stand by themselves."""
+HERS, HIS = ("she", "her", "her"), ("he", "his", "him")
+MARKS = (", ", ". ", " ")
+JOINTS = (", ", " and ", ". ", ", and ", ". also, ", ". oh, and ", "! ", ". and ")
+_ASKS = re.compile(r"\b(you|yours|name|yourself|called)$")
+_LED = re.compile(r"(by the way|btw|oh|ok|okay|so|also|and|well|now|hi|hello|hey|good)\b")
+_TAILED = re.compile(r"remember|know|told|tell|by the way|btw|recall|forg[eo]t|, ")
 CAPITAL_LISTS = frozenset({"name", "city name", "country", "day", "month"})
 
 
@@ -62,6 +78,17 @@ def key_of(memory: Intent, bound: dict[str, str]) -> tuple[str, str]:
     return memory.name.removeprefix("memory "), bound[of[0]] if of else ""
 
 
+def other_words(memory: Intent, of: str) -> list[str]:
+    """Other words for whom or what a memory is about, from its lines ``same``: a father is a dad."""
+    pairs = (pair.partition("=") for pair in memory["same"])
+    return [word for told, _, words in pairs if told == of for word in words.split(",")]
+
+
+def _of_several(of: str, told: tuple[str, str]) -> bool:
+    """Whether a fact is of several of those that a question is of, or the other way round: sons, and a son."""
+    return bool(of and told[1]) and (f"{of}s" == told[1] or f"{told[1]}s" == of)
+
+
 class Memory:
     """The facts of one conversation.
 
@@ -81,10 +108,15 @@ class Memory:
         self.unsure: set[str] = set()
         self.latest: Fact | None = None
 
-    def notice(self, user: str) -> None:
-        """Take down what other words of the user may have told: to be asked for it is never answered by not knowing."""
+    def notice(self, user: str, own: bool = False) -> None:
+        """Take down what other words of the user may have told: to be asked for it is never answered by not knowing.
+
+        ``own``: only what is the user's own, and not that of one of several; where another thing was told on purpose.
+        """
         found = (
-            name for name, memory in self.memories.items() if memory["touch"] and re.search(memory["touch"][0], user)
+            name
+            for name, memory in self.memories.items()
+            if memory["touch"] and not (own and memory["of"]) and re.search(memory["touch"][0], user)
         )
         self.unsure.update(found)
 
@@ -96,20 +128,59 @@ class Memory:
         memory = self.memories[kind or self._untold()]
         user, fact = self._say(memory, "reply" if reply and memory["reply"] else "u")
         self.latest = fact
-        if memory.name == "memory name" and not reply and self.rng.random() < TWO_THINGS_SHARE:
-            others = [other for name, other in self.memories.items() if other["also"] and (name, "") not in self.told]
-            if others:
-                also, _ = self._say(self.rng.choice(others), "also")
-                user += self.rng.choice((", ", " and ", ". ", ", and ")) + also
-        return Turn(memory.name, user, self.filler.fill(self.rng.choice(memory["a"]), fact.spoken))
+        answer = self.filler.fill(self.rng.choice(memory["a"]), fact.spoken)
+        if not reply:
+            more = "" if _ASKS.search(user) else self._in_one_breath(fact)
+            self.latest = None if more else fact
+            user = user + more if more else self._between(user, "tell", TELL_LEAD_SHARE, TELL_TAIL_SHARE)
+        return Turn(memory.name, user, answer)
+
+    def _in_one_breath(self, fact: Fact) -> str:
+        """What is told besides in the same message: more of the same person, or one or two other things."""
+        of = fact.bound.get("of", "")
+        others = [other for other in self.memories.values() if other["he"] and other is not fact.memory]
+        same = [other for other in others if of in self._words_of(other)]
+        if same and self.rng.random() < SAME_PERSON_SHARE:
+            memory = self.rng.choice(same)
+            bound = self._drawn(memory, of) | {word: fact.bound[word] for word in ("he", "his", "him")}
+            self._keep(memory, bound)
+            said = self.filler.fill(self.phrase(memory["he"]), bound)
+            return self.rng.choice((", ", " and ", ". ", ", and ")) + said
+        if not (fact.memory["also"] or fact.memory.name == "memory name"):
+            return ""
+        said, share = "", TWO_THINGS_SHARE
+        while self.rng.random() < share and (also := self._another()):
+            said, share = said + self.rng.choice(JOINTS) + also, THREE_THINGS_SHARE if not said else 0
+        return said
+
+    def _another(self) -> str:
+        """Another thing that was not told yet, as it is said after a first one; nothing after some vain tries."""
+        also = [name for name, memory in self.memories.items() if memory["also"]]
+        for _ in range(8):
+            memory = self.memories[self.rng.choice(also)]
+            bound = self._drawn(memory)
+            if not any(self._alike(memory, key_of(memory, bound)[1], other) for other in self.told):
+                user = self.filler.fill(self.phrase(memory["also"]), bound)
+                self._keep(memory, bound)
+                return user
+        return ""
+
+    def _between(self, user: str, kind: str, lead_share: float, tail_share: float) -> str:
+        """A phrasing, now and then with words of the list ``<kind> lead`` before it or ``<kind> tail`` after it."""
+        draw = self.rng.random()
+        if draw < lead_share and not _LED.match(user):
+            return self.filler.fill(f"{{{kind} lead}}", {}) + self.rng.choice(MARKS) + user
+        if lead_share <= draw < lead_share + tail_share and not _TAILED.search(user):
+            return user + ", " + self.filler.fill(f"{{{kind} tail}}", {})
+        return user
 
     def ask(self, oldest: bool = False) -> Turn:
         """The user asks for something that was told, or not; ``oldest``: for one of the first things told."""
         draw = self.rng.random()
         if draw < ALL_SHARE and not oldest:
             return self._everything()
-        facts = list(self.told.values())[: 3 if oldest else None]
-        if facts and (oldest or self.rng.random() < KNOWN_SHARE):
+        facts = list(self.told.values())[: 4 if oldest else None]
+        if facts and self.rng.random() < (OLDEST_KNOWN_SHARE if oldest else KNOWN_SHARE):
             fact = self.rng.choice(facts)
             if draw < ALL_SHARE + FIX_SHARE and fact.memory["fix"] and not oldest:
                 return self.correct(fact)
@@ -137,20 +208,34 @@ class Memory:
         return fact
 
     def _alike(self, memory: Intent, of: str, other: tuple[str, str]) -> bool:
-        """Whether a fact answers the same question: the plans for Friday are one or another."""
-        return bool(memory["group"]) and memory["group"] == self.memories[other[0]]["group"] and of == other[1]
+        """Whether a fact answers the same question: the plans for Friday are one or another, a dog may be a puppy."""
+        told = self.memories[other[0]]
+        if told is not memory and not (memory["group"] and memory["group"] == told["group"]):
+            return False
+        return of == other[1] or of in other_words(told, other[1]) or other[1] in other_words(memory, of)
 
     def _drawn(self, memory: Intent, of: str | None = None) -> dict[str, str]:
         """New words for all slots of a memory."""
         bound: dict[str, str] = {}
         for slot in memory["of"]:
             bound[slot] = of or self.filler.fill(f"<{slot}>", {})
+            bound["of"] = bound[slot]
         bound["it"] = self.filler.fill(f"<{list_of(memory, bound)}>", {})
         for slot in memory["slots"]:
             while (word := self.filler.fill(f"<{slot}>", {})) in bound.values():
                 pass
             bound[slot] = word
-        return bound
+        return bound | self._pronouns(bound.get("of", ""))
+
+    def _pronouns(self, of: str) -> dict[str, str]:
+        """The words for ``<he>``, ``<his>`` and ``<him>`` that fit a relative or a pet; one of both where both do."""
+        woman, man = (of in self.filler.lists[name] for name in ("woman", "man"))
+        he, his, him = HERS if woman or not (man or self.rng.random() < 0.5) else HIS
+        return {"he": he, "his": his, "him": him}
+
+    def _words_of(self, memory: Intent) -> list[str]:
+        """Whose or of what such a thing may be."""
+        return self.filler.lists[memory["of"][0]] if memory["of"] else []
 
     def _more(self, fact: Fact) -> Turn:
         memory = self.memories[fact.memory["becomes"][0]]
@@ -163,22 +248,32 @@ class Memory:
     def ask_told(self, fact: Fact) -> Turn:
         """A question for what was told, and the answer."""
         ask, known = self._facet(fact.memory, alone=self._count(fact.memory) == 1)
-        user = self.filler.fill(self.phrase(ask), self._in_other_words(fact))
+        user = self._question(ask, self._in_other_words(fact))
         return Turn("known", user, self.filler.fill(self.rng.choice(known), fact.spoken))
 
     def ask_untold(self) -> Turn:
         """A question for what was not told; for everything where nothing else is left."""
         for _ in range(20):
             memory = self.memories[self.rng.choice([*self.memories, "name", "job", "study"])]
-            bound = self._drawn(memory)
+            bound = self._drawn(memory, self._told_of(memory))
             name, of = key_of(memory, bound)
-            alike = any(self._alike(memory, of, other) for other in self.told)
-            if alike or (memory["same"] and self._count(memory)) or name in self.unsure or (name, of) in self.told:
+            known = any(self._alike(memory, of, other) or _of_several(of, other) for other in self.told)
+            if known or name in self.unsure:
                 continue
             ask, _ = self._facet(memory, alone=self._count(memory) == 0)
-            user = self.filler.fill(self.phrase(ask), bound)
+            user = self._question(ask, bound)
             return Turn("unknown", user, self.filler.fill(self.rng.choice(memory["unknown"]), bound))
         return self._everything()
+
+    def _told_of(self, memory: Intent) -> str | None:
+        """Now and then somebody of whom another thing was told already, for a question of this memory."""
+        words = self._words_of(memory)
+        told = [of for _, of in self.told if of in words]
+        return self.rng.choice(told) if told and self.rng.random() < NOT_TOLD_OF_SHARE else None
+
+    def _question(self, ask: list[str], bound: dict[str, str]) -> str:
+        user = self.filler.fill(self.phrase(ask), bound)
+        return self._between(user, "ask", ASK_LEAD_SHARE, ASK_TAIL_SHARE)
 
     def _facet(self, memory: Intent, alone: bool) -> tuple[list[str], list[str]]:
         """A line of questions and its line of answers; ``ask one`` does not say of whom or what."""
@@ -193,12 +288,13 @@ class Memory:
 
     def _in_other_words(self, fact: Fact) -> dict[str, str]:
         """The words of the slots as the question has them: "boys" were told, "kids" may be asked for."""
-        bound = dict(fact.bound)
-        for pair in fact.memory["same"]:
-            word, _, others = pair.partition("=")
-            if word == key_of(fact.memory, bound)[1] and self.rng.random() < OTHER_WORD_SHARE:
-                return {**bound, fact.memory["of"][0]: self.rng.choice(others.split(","))}
-        return bound
+        memory, of = fact.memory, key_of(fact.memory, fact.bound)[1]
+        told = [key[1] for key, other in self.told.items() if other is not fact and other.memory is memory]
+        meant = {word for each in told for word in (each, *other_words(memory, each))}
+        words = [word for word in other_words(memory, of) if word not in meant]
+        if words and self.rng.random() < OTHER_WORD_SHARE:
+            return {**fact.bound, memory["of"][0]: self.rng.choice(words)}
+        return dict(fact.bound)
 
     def correct(self, fact: Fact) -> Turn:
         """The user corrects what was told; the new word is remembered."""
