@@ -1,6 +1,7 @@
 """The memory of the composed conversations: what was told is what is answered, however late it is asked for."""
 
 import random
+import re
 
 import pytest
 
@@ -154,3 +155,15 @@ def test_a_second_thing_told_in_the_same_message_is_remembered_with_the_first(co
         told.append(len(memory.told))
         assert all(fact.bound["it"].split()[-1] in turn.user for fact in memory.told.values())
     assert max(told) >= 2
+
+
+def test_of_a_son_and_a_daughter_told_together_neither_is_unknown_nor_mixed_up_with_the_other(composer: Composer):
+    memory = Talk(composer).memory
+    memory.tell("son and daughter")
+    (fact,) = memory.told.values()
+    son, daughter = fact.spoken["it"], fact.spoken["other name"]
+    for turn in asked(memory, 100):
+        if not re.search(r"kids|children", turn.user):
+            assert (daughter if "daughter" in turn.user else son) in turn.answer
+    unknown = [memory.ask_untold().user for _ in range(300)]
+    assert not [user for user in unknown if re.search(r"name of my (son|daughter)|my (sons|children) called", user)]

@@ -11,7 +11,7 @@ from experiments.pocket.text.intents import Filler, Intent, Turn
 
 NAMES_TOLD = (
     "name", "name", "name", "petname", "petname", "petname", "relative", "relative", "relative", "relative",
-    "pair", "pair", "met", "job", "study",
+    "pair", "pair", "met", "son and daughter", "brother and sister", "dog and cat", "job", "study",
 )  # fmt: skip
 """What users tell more often than the other things that are remembered."""
 TOLD_ONCE_SHARE = 0.9
@@ -210,6 +210,8 @@ class Memory:
     def _alike(self, memory: Intent, of: str, other: tuple[str, str]) -> bool:
         """Whether a fact answers the same question: the plans for Friday are one or another, a dog may be a puppy."""
         told = self.memories[other[0]]
+        if memory["list"] == told["list"] == ["name"] and (of in told["covers"] or other[1] in memory["covers"]):
+            return True
         if told is not memory and not (memory["group"] and memory["group"] == told["group"]):
             return False
         return of == other[1] or of in other_words(told, other[1]) or other[1] in other_words(memory, of)
