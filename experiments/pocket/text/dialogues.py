@@ -69,8 +69,8 @@ ASKS = re.compile(r"(what|who|where|when|why|how|which|do you|are you|can you|ha
 """How a question or a request begins."""
 RECALL_SHARE = 0.4
 """How many talks are brief and only tell something and ask for it, so that copying a word is practised often."""
-SEVERAL_SHARE = 0.6
-"""How many of those that are long enough tell a second thing, or ask for a second one."""
+SEVERAL_SHARE = 0.7
+"""How many of those that are long enough tell a second and a third thing, or ask for a second one."""
 GREET_SHARE = 0.08
 """How many talks begin with a greeting where they would begin with anything."""
 PLAN_SHARE, PLAN_TURNS = 0.5, 8
@@ -275,7 +275,7 @@ class Composer:
         talk = Talk(self)
         n_turns = self.rng.choice((1, 2, 4, 6, 8, 12, 16, 24, 34, MAX_TURNS))
         if self.rng.random() < RECALL_SHARE:
-            n_turns = self.rng.choice((2, 2, 3, 4, 4, 5, 6))
+            n_turns = self.rng.choice((2, 2, 3, 4, 4, 5, 6, 6, 7))
             talk.recall(n_turns)
         elif n_turns >= PLAN_TURNS and self.rng.random() < PLAN_SHARE:
             talk.plan(n_turns)
@@ -464,8 +464,9 @@ class Talk:
         """Have something told first of so many turns, most often a name, and asked for last; now and then several."""
         kind = "name" if self.rng.random() < 0.4 else self.rng.choice(NAMES_TOLD) if self.rng.random() < 0.6 else None
         self.due = {0: lambda: self._tell(kind), n_turns - 1: lambda: self._ask(oldest=True)}
-        if n_turns > 2 and self.rng.random() < SEVERAL_SHARE:
-            self.due[1] = self._tell
+        for n_before in (2, 4):
+            if n_turns > n_before and self.rng.random() < SEVERAL_SHARE:
+                self.due[n_before // 2] = self._tell_another
         if n_turns > 3 and self.rng.random() < SEVERAL_SHARE:
             self.due[n_turns - 2] = lambda: self._ask(oldest=True)
 
@@ -622,6 +623,11 @@ class Talk:
         turn = self.memory.tell(kind, reply)
         self._await_reply(turn)
         return turn
+
+    def _tell_another(self) -> Turn:
+        """A name of somebody else, or what else users tell often."""
+        told = self.memory.told
+        return self._tell(self.rng.choice([kind for kind in NAMES_TOLD if (kind, "") not in told]))
 
     def _ask(self, oldest: bool = False) -> Turn:
         turn = self.memory.ask(oldest)
