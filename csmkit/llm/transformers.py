@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from csmkit.checks import check_integer
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceMemoryError, InputError
 from csmkit.files.hub import locate
+from csmkit.llm.answer_words import AnswerWords, Spelling
 from csmkit.llm.contract import LLM, EchoLLM, FakeLLM, Message, with_system
 from csmkit.llm.prefix_cache import Prefix, PrefixCache, n_common
 
@@ -25,6 +26,9 @@ class TransformersLLM:
     If a conversation is longer than the model's positions, the oldest turns are left out as a whole; the system prompt
     is kept. A third of the positions is freed at once, so that the beginning of the prompt stays the same for some
     turns and is not read again. Several threads may stream at the same time.
+
+    A checkpoint that lists its words (``answer_words.txt``, as the bundled one does) says no others but those of the
+    conversation: a name that it begins is said to its end.
 
     Args:
         model: ``pocket`` for the bundled model, a directory, or a hub id, which is downloaded.
@@ -49,6 +53,7 @@ class TransformersLLM:
         n_positions: largest number of tokens of a prompt and its answer together: the smaller of the config's
             ``max_position_embeddings`` and the tokenizer's ``model_max_length``.
         prefixes: kept prompts; None without ``prefix_caching``.
+        answer_words: the words that the checkpoint lists; None if it lists none, or to say any.
 
     Raises:
         CheckpointNotFoundError: the model does not exist, or may not be downloaded.
@@ -101,6 +106,7 @@ class TransformersLLM:
         self._ends = _end_ids(self.tokenizer.eos_token_id) | _end_ids(config.eos_token_id)
         self._seed = seed
         self.prefixes = PrefixCache() if prefix_caching else None
+        self.answer_words = AnswerWords.of_checkpoint(source, self.tokenizer) if local else None
         self._n_tokens = lru_cache(maxsize=4096)(lambda text: len(self._tokens(text)))
 
     def warm_up(self) -> None:
@@ -123,7 +129,8 @@ class TransformersLLM:
         _ = noise.seed() if self._seed is None else noise.manual_seed(self._seed)
         prefix = Prefix() if self.prefixes is None else self.prefixes.take(ids, self._n_head)
         try:
-            yield from self._answer(ids[len(prefix.ids) :], prefix, noise)
+            spelling = self.answer_words and self.answer_words.begin(messages)
+            yield from self._answer(ids[len(prefix.ids) :], prefix, noise, spelling)
         except torch.OutOfMemoryError as error:
             if self.prefixes is not None:
                 self.prefixes.clear()
@@ -132,14 +139,18 @@ class TransformersLLM:
             if self.prefixes is not None:
                 self.prefixes.keep(prefix)
 
-    def _answer(self, feed: list[int], prefix: Prefix, noise: torch.Generator) -> Generator[str, None, None]:
+    def _answer(
+        self, feed: list[int], prefix: Prefix, noise: torch.Generator, spelling: Spelling | None
+    ) -> Generator[str, None, None]:
         answer: list[int] = []
         n_sent = 0
         for _ in range(self.max_new_tokens):
-            token = self._next(feed, prefix, noise)
+            token = self._next(feed, prefix, noise, spelling)
             if token in self._ends:
                 break
             answer.append(token)
+            if spelling:
+                spelling.add(token)
             feed = [token]
             text = self.tokenizer.decode(answer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             # A character of several bytes is complete later, and so is a capital that is marked before its space.
@@ -212,7 +223,7 @@ class TransformersLLM:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
 
-    def _next(self, ids: list[int], prefix: Prefix, noise: torch.Generator) -> int:
+    def _next(self, ids: list[int], prefix: Prefix, noise: torch.Generator, spelling: Spelling | None = None) -> int:
         """Read tokens and sample the next one. Inference mode ends here, since the caller may stop at any yield."""
         import torch
 
@@ -224,6 +235,8 @@ class TransformersLLM:
             prefix.ids += ids
             prefix.reading = False
             logits = output.logits[0, -1].float()
+            if spelling:
+                logits = spelling.restrict(logits)
             if self.temperature == 0:
                 return int(logits.argmax())
             best = torch.topk(logits, min(self.top_k, len(logits)))

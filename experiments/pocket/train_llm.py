@@ -8,6 +8,7 @@ The same command resumes a training that was stopped. The checkpoint loads with 
 import argparse
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from csmkit.llm.answer_words import FILE, words_in
 from experiments.pocket.training import Means, Muon, Run, device
 
 BOS, END, HEADER, HEADER_END, TURN_END, PAD = (
@@ -47,6 +49,9 @@ N_TOKENS = 4096
 """How many tokens a new tokenizer is trained to; the rare ones go, and the token of a capital comes in addition."""
 LEAST_SHARE = 5e-5
 """A token that is rarer among all tokens of the texts goes from a new tokenizer."""
+COPIED_SHARE, COPIED_WEIGHT = 3e-4, 4.0
+"""A word that is rarer among those of the answers, and that the user has said, is one to copy; its tokens count so much
+in the loss, for they are few and the only ones that say whether a name is right."""
 IGNORED = -100
 TOKENS_PER_STEP = 3072
 N_VALIDATION = 200
@@ -59,10 +64,12 @@ class Example:
     Attributes:
         ids: tokens.
         labels: the tokens of the answers to learn, ``IGNORED`` elsewhere.
+        weights: how much each token counts in the loss.
     """
 
     ids: list[int]
     labels: list[int]
+    weights: list[float]
 
 
 def read_dialogues(path: Path) -> list[dict]:
@@ -74,7 +81,8 @@ def read_dialogues(path: Path) -> list[dict]:
 def mark_capitals(tokenizer: Tokenizer) -> None:
     """Read a capital as ``CAPITAL`` and the small letter, and write it back; "I" alone stays as it is.
 
-    So a name has the same tokens in small letters and with its capital, and a model learns to copy names.
+    So a name has the same tokens in small letters and with its capital, and a model learns to copy names. Letters are
+    read without accents, for the bytes of others hardly ever stand in the texts.
     """
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     alone = {letter: r"(?=[a-z])" if letter == "I" else "" for letter in letters}
@@ -88,7 +96,7 @@ def mark_capitals(tokenizer: Tokenizer) -> None:
         for space in (" ", "")
         for letter in letters
     ]
-    tokenizer.normalizer = normalizers.Sequence(reads)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), *reads])
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), MISSING_SPACE, *writes])
     tokenizer.add_tokens([AddedToken(CAPITAL, normalized=True)])
 
@@ -168,8 +176,38 @@ def encode(tokenizer: PreTrainedTokenizerFast, dialogues: list[dict]) -> list[Ex
         ends = [position + 1 for position, token in enumerate(row) if token == turn_end]
         kept = row[: max((end for end in ends if end <= N_POSITIONS), default=0)]
         learn = [message["learn"] for message in dialogue["messages"]]
-        examples.append(Example(kept, _labels(kept, learn, header_end, turn_end)))
-    return [example for example in examples if any(label != IGNORED for label in example.labels)]
+        examples.append(Example(kept, _labels(kept, learn, header_end, turn_end), []))
+    starts = word_starts(tokenizer)
+    examples = [example for example in examples if any(label != IGNORED for label in example.labels)]
+    counts = Counter(word for example in examples for _, word, said in words(example, starts) if said)
+    most = COPIED_SHARE * sum(counts.values())
+    return [Example(e.ids, e.labels, copy_weights(e, starts, counts, most)) for e in examples]
+
+
+def word_starts(tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """The tokens that begin a word: those with a space, a mark or no letter at all."""
+    letters = re.compile(r"[a-z']+")
+    return frozenset(number for token, number in tokenizer.get_vocab().items() if not letters.fullmatch(token))
+
+
+def words(example: Example, starts: frozenset[int]) -> Iterator[tuple[int, tuple[int, ...], bool]]:
+    """Each word of a dialogue: where it begins, its tokens, and whether it is of an answer to learn."""
+    ids, begin = example.ids, 0
+    for position in range(1, len(ids) + 1):
+        if position == len(ids) or ids[position] in starts:
+            yield begin, tuple(ids[begin:position]), example.labels[begin] != IGNORED
+            begin = position
+
+
+def copy_weights(example: Example, starts: frozenset[int], counts: Counter, most: float) -> list[float]:
+    """``COPIED_WEIGHT`` for the tokens of words said at most so often in answers and before by the user; else 1."""
+    weights, heard = [1.0] * len(example.ids), set()
+    for begin, word, said in words(example, starts):
+        if not said:
+            heard.add(word)
+        elif word in heard and counts[word] <= most:
+            weights[begin : begin + len(word)] = [COPIED_WEIGHT] * len(word)
+    return weights
 
 
 def _labels(ids: list[int], learn: list[bool], header_end: int, turn_end: int) -> list[int]:
@@ -239,8 +277,8 @@ def deepened(given: LlamaForCausalLM, n_layers: int) -> LlamaForCausalLM:
     return model
 
 
-def batches(examples: list[Example], pad: int, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (ids, labels) batches of examples of about the same length, shape (batch, positions)."""
+def batches(examples: list[Example], pad: int, first_step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Endless (ids, labels, weights) batches of examples of about the same length, shape (batch, positions)."""
     step = 0
     for epoch in range(10_000):
         rng = random.Random(epoch)
@@ -257,39 +295,51 @@ def batches(examples: list[Example], pad: int, first_step: int) -> Iterator[tupl
                 yield collate([examples[index] for index in group], pad)
 
 
-def collate(examples: list[Example], pad: int) -> tuple[Tensor, Tensor]:
+def collate(examples: list[Example], pad: int) -> tuple[Tensor, Tensor, Tensor]:
     """Pad on the right."""
     width = max(len(example.ids) for example in examples)
     ids = [example.ids + [pad] * (width - len(example.ids)) for example in examples]
     labels = [example.labels + [IGNORED] * (width - len(example.ids)) for example in examples]
-    return torch.tensor(ids), torch.tensor(labels)
+    weights = [example.weights + [1.0] * (width - len(example.ids)) for example in examples]
+    return torch.tensor(ids), torch.tensor(labels), torch.tensor(weights)
 
 
-def answer_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of the answers' tokens; padding on the right needs no mask in a causal model."""
+def answer_losses(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each of the answers' tokens; padding on the right needs no mask in a causal model."""
     with torch.autocast(ids.device.type, torch.bfloat16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         wanted = labels[:, 1:] != IGNORED
         logits = model.lm_head(hidden[wanted])
-    return functional.cross_entropy(logits.float(), labels[:, 1:][wanted])
+    return functional.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="none")
+
+
+def answer_weights(labels: Tensor, weights: Tensor) -> Tensor:
+    """The weights that go with `answer_losses`."""
+    return weights[:, 1:][labels[:, 1:] != IGNORED]
 
 
 @torch.inference_mode()
-def validation_loss(model: LlamaForCausalLM, examples: list[Example], pad: int, where: torch.device) -> float:
-    """Mean loss of examples never trained on."""
-    losses = []
+def validation_losses(
+    model: LlamaForCausalLM, examples: list[Example], pad: int, where: torch.device
+) -> dict[str, float]:
+    """Mean losses of examples never trained on: of all tokens of the answers, and of those to copy."""
+    losses, weights = [], []
     for start in range(0, len(examples), 20):
-        ids, labels = collate(examples[start : start + 20], pad)
-        losses.append(float(answer_loss(model, ids.to(where), labels.to(where))))
-    return sum(losses) / len(losses)
+        ids, labels, counted = (part.to(where) for part in collate(examples[start : start + 20], pad))
+        losses.append(answer_losses(model, ids, labels))
+        weights.append(answer_weights(labels, counted))
+    all_losses, copied = torch.cat(losses), torch.cat(weights) > 1
+    return {"held_out": float(all_losses.mean()), "copied": float(all_losses[copied].mean())}
 
 
 def train(model: LlamaForCausalLM, examples: list[Example], held: list[Example], pad: int, run: Run) -> None:
     """Train for the run's minutes with one cosine."""
     where, means = device(), Means()
-    for ids, labels in batches(examples, pad, run.step):
+    for batch in batches(examples, pad, run.step):
         run.set_rate(run.cosine())
-        loss = answer_loss(model, ids.to(where), labels.to(where))
+        ids, labels, weights = (part.to(where) for part in batch)
+        weights = answer_weights(labels, weights)
+        loss = (answer_losses(model, ids, labels) * weights).sum() / weights.sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in run.optimisers:
@@ -298,19 +348,41 @@ def train(model: LlamaForCausalLM, examples: list[Example], held: list[Example],
         means.add(loss=loss.detach())
         more = run.tick()
         if run.step % 200 == 0 or not more:
-            run.log(**means, held_out=validation_loss(model, held, pad, where))
+            run.log(**means, **validation_losses(model, held, pad, where))
         if not more:
             return
 
 
-def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write the checkpoint directory in half precision."""
+def answer_words(dialogues: list[dict]) -> list[str]:
+    """The words of the answers that do not only repeat what the user has said before; names with their capital."""
+    small: set[str] = set()
+    names: set[str] = set()
+    first: set[str] = set()
+    for dialogue in dialogues:
+        heard: set[str] = set()
+        for message in dialogue["messages"]:
+            if message["role"] != "assistant":
+                heard.update(words_in(message["content"].lower()))
+                continue
+            for sentence in re.split(r"(?<=[.!?]) ", message["content"]):
+                begins, *others = words_in(sentence)[:1] or [""], *words_in(sentence)[1:]
+                first.update(word.lower() for word in begins if word.lower() not in heard)
+                own = [word for word in others if word.lower() not in heard]
+                small.update(word for word in own if word.islower())
+                names.update(word for word in own if not word.islower() and word[:2] not in ("I", "I'"))
+    small |= first - {name.lower() for name in names} | {"i"}
+    return sorted(small - {""}) + sorted(names)
+
+
+def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, dialogues: list[dict], out: Path) -> None:
+    """Write the checkpoint directory in half precision, and the list of its words."""
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         do_sample=True, temperature=0.2, top_p=0.95, top_k=50, max_new_tokens=80,
     )  # fmt: skip
     model.to("cpu", torch.float16).save_pretrained(out)
     tokenizer.save_pretrained(out)
+    (out / FILE).write_text("\n".join(answer_words(dialogues)) + "\n")
     path = out / "tokenizer_config.json"
     told = json.loads(path.read_text())
     told["tokenizer_class"] = "PreTrainedTokenizerFast"  # transformers 5 writes a name that 4 does not know
@@ -353,7 +425,7 @@ def main() -> None:
     n_values = sum(p.numel() for p in model.parameters())
     print(json.dumps({"parameters": n_values, "tokens": sum(len(e.ids) for e in examples)}), flush=True)
     train(model, examples[N_VALIDATION:], examples[:N_VALIDATION], tokenizer.pad_token_id, run)
-    export(model, tokenizer, arguments.out)
+    export(model, tokenizer, dialogues, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,184 @@
+"""Decoding for a model that lists its words: an answer holds no others but those of the conversation.
+
+A miniature model spells a name that it has not seen from several tokens, and may take a wrong one for the first, or
+stop in the middle. Here only those tokens may come next that continue or end a word which there is, and a word with a
+capital inside a sentence is a name: one of the list's, or a word of the conversation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unicodedata import combining, normalize
+
+from csmkit.llm.contract import Message
+
+if TYPE_CHECKING:
+    import torch
+
+FILE = "answer_words.txt"
+"""In a checkpoint's directory: the words that its answers are made of, one a line. Those with a capital have it inside
+a sentence too; the others begin with one only where a sentence does."""
+CAPITAL = "\ufffd"
+"""The token that marks the capital of the word after it."""
+DOUBT = 3.0
+"""How much less probable, in natural logarithms, a name becomes that is no strange word of the conversation. Where the
+model is sure that somebody is called Mark, it still says so; where it is not, a name it does not know is likelier."""
+N_TRIED = 50
+"""The most probable tokens that are looked at; more only while none of them may come next."""
+_END = "\n"
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)*", re.IGNORECASE)
+
+
+def words_in(text: str) -> list[str]:
+    """The words of a text: letters a to z without accents, with apostrophes between them."""
+    plain = "".join(letter for letter in normalize("NFD", text) if not combining(letter))
+    return _WORD.findall(plain.replace("\u2019", "'"))
+
+
+class Vocabulary:
+    """A set of words, and what they begin with."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words = frozenset(words)
+        self.beginnings = frozenset(word[:end] for word in self.words for end in range(1, len(word) + 1))
+
+    def __or__(self, other: Vocabulary) -> Vocabulary:
+        both = Vocabulary(())
+        both.words, both.beginnings = self.words | other.words, self.beginnings | other.beginnings
+        return both
+
+
+class AnswerWords:
+    """The words of a model's answers, and its tokens as text.
+
+    Args:
+        words: with a capital those that have one inside a sentence.
+        tokenizer: transformers' tokenizer of the model.
+    """
+
+    def __init__(self, words: Iterable[str], tokenizer: Any) -> None:
+        words = list(words)
+        self._common = Vocabulary(word for word in words if word.islower())
+        self._names = Vocabulary(word.lower() for word in words if not word.islower())
+        special = set(tokenizer.all_special_ids)
+        raw = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        self._pieces = [
+            CAPITAL if token == CAPITAL else _END if number in special else _piece(tokenizer, number)
+            for number, token in enumerate(raw)
+        ]
+
+    @classmethod
+    def of_checkpoint(cls, directory: str | Path, tokenizer: Any) -> AnswerWords | None:
+        """The words that a checkpoint lists; None without such a file."""
+        path = Path(directory) / FILE
+        return cls(path.read_text(encoding="utf-8").split(), tokenizer) if path.is_file() else None
+
+    def begin(self, messages: Sequence[Message]) -> Spelling:
+        """An answer to a conversation, nothing said yet."""
+        others = " ".join(message["content"] for message in messages if message["role"] != "assistant")
+        said = set(words_in(others.lower()))
+        stems = {word.split("'")[0] for word in said}
+        heard = Vocabulary(said | stems | {f"{stem}'s" for stem in stems})
+        strange = Vocabulary(stems - self._common.words)
+        return Spelling(self._common | heard, self._names | heard, strange, self._pieces)
+
+
+class _Place(NamedTuple):
+    """Where an answer is: the letters of the word it is in, and what the word may be."""
+
+    word: str = ""
+    is_first: bool = True  # of its sentence
+    capital: str = ""  # CAPITAL, then perhaps its space, before a word begins; or the mark of a word that has begun so
+
+
+@dataclass
+class Spelling:
+    """The word that an answer is in the middle of, and what may follow. It belongs to one stream.
+
+    Attributes:
+        common: words that may be said in small letters.
+        names: words that may be said with a capital inside a sentence.
+        strange: those of them that the conversation alone has.
+        pieces: the text of each token.
+    """
+
+    common: Vocabulary
+    names: Vocabulary
+    strange: Vocabulary
+    pieces: Sequence[str]
+    place: _Place = field(default_factory=_Place)
+
+    def add(self, token: int) -> None:
+        """Say a token that may come next."""
+        self.place = self._after(token) or self.place
+
+    def restrict(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (tokens,) with minus infinity for what may not come next, and for what is improbable."""
+        import torch
+
+        restricted = torch.full_like(logits, -torch.inf)
+        n_kept = 0
+        for number, token in enumerate(logits.argsort(descending=True).tolist()):
+            if number >= N_TRIED and n_kept:
+                break
+            place = self._after(token)
+            if place is not None:
+                restricted[token] = logits[token] - (DOUBT if self._is_doubtful(place) else 0.0)
+                n_kept += 1
+        return restricted
+
+    def _is_doubtful(self, place: _Place) -> bool:
+        is_name = bool(place.word and place.capital) and not place.is_first
+        return is_name and place.word not in self.strange.beginnings
+
+    def _after(self, token: int) -> _Place | None:
+        place: _Place | None = self.place
+        for letter in self.pieces[token]:
+            place = self._step(place, letter)
+            if place is None:
+                return None
+        if place.word and not any(place.word in words.beginnings for words in self._fitting(place)):
+            return None
+        return place
+
+    def _step(self, place: _Place, letter: str) -> _Place | None:
+        """The place after one more letter; None if it cannot come next."""
+        if letter.isascii() and letter.isalpha():
+            return self._letter(place, letter)
+        if letter == "'" and place.word:
+            return place._replace(word=place.word + letter)
+        if place.word and not any(place.word.rstrip("'") in words.words for words in self._fitting(place)):
+            return None
+        waits = place.capital and not place.word
+        if letter == CAPITAL:
+            if waits:
+                return None
+            return _Place("", False, f"{letter}+") if place.word else _Place("", place.is_first, letter)
+        if waits:
+            return _Place("", place.is_first, f"{CAPITAL} ") if letter == " " and place.capital[1:] != " " else None
+        return _Place("", letter in ".!?" or (place.is_first and not place.word))
+
+    @staticmethod
+    def _letter(place: _Place, letter: str) -> _Place | None:
+        if place.word:
+            return place._replace(word=place.word + letter) if letter.islower() else None
+        if place.capital:
+            fits = letter.islower() and not place.capital.endswith("+")  # with a space after another word
+        else:
+            fits = letter == "I" or (letter.islower() and not place.is_first)
+        return place._replace(word=letter.lower()) if fits else None
+
+    def _fitting(self, place: _Place) -> tuple[Vocabulary, ...]:
+        if not place.capital:
+            return (self.common,)
+        return (self.common, self.names) if place.is_first else (self.names,)
+
+
+def _piece(tokenizer: Any, number: int) -> str:
+    """The text of a token; parts of a character are no letters."""
+    text: str = tokenizer.decode([number], clean_up_tokenization_spaces=False)
+    return text.replace(CAPITAL, "\u00b7")
