@@ -42,6 +42,7 @@ def can_be_written(llm: TransformersLLM, messages: list[dict[str, str]], answer:
         ("Xandralotte's name is lovely. I like it!", True),
         ("My name is Pocket. Is it Monday?", True),
         ("Hi Zoe, I'm glad that you are here.", True),
+        ("Hello, Brigantia.", True),  # told without an apostrophe
         ("Hello, Xandra.", False),  # half a name
         ("Hello, Xandralottes.", False),  # more than a name
         ("Hello, Very, it's nice to meet you.", False),  # a common word that nobody said
@@ -51,7 +52,7 @@ def can_be_written(llm: TransformersLLM, messages: list[dict[str, str]], answer:
     ],
 )
 def test_what_can_be_written(llm: TransformersLLM, answer: str, possible: bool) -> None:
-    messages = said("hi there, I'm Xandralotte", "Hi.", "and this is Zo\u00eb")
+    messages = said("hi there, I'm Xandralotte", "Hi.", "and this is Zo\u00eb, brigantias friend")
     assert can_be_written(llm, messages, answer) is possible
 
 

@@ -198,3 +198,38 @@ def test_a_space_that_is_missing_before_a_name_is_written_and_no_other():
     exported = Tokenizer.from_file(bundled)
     assert exported.get_vocab() == tokenizer.get_vocab()
     assert exported.decode(skipped) == "nice to meet you, Ketmoser."
+
+
+def exchange(user: str, answer: str) -> dict:
+    return {
+        "messages": [
+            {"role": "user", "content": user, "learn": False},
+            {"role": "assistant", "content": answer, "learn": True},
+        ]
+    }
+
+
+def test_the_tokens_of_a_name_to_copy_count_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    from experiments.pocket import train_llm
+
+    monkeypatch.setattr(train_llm, "COPIED_SHARE", 0.01)
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(BUNDLED / "llm")
+    often = [exchange("hello there", "Hello there, how are you?") for _ in range(60)]
+    *_, named = train_llm.encode(tokenizer, [*often, exchange("I'm Xandra, hello", "Hello, Xandra.")])
+    heavy = [token for token, weight in zip(named.ids, named.weights, strict=True) if weight == train_llm.COPIED_WEIGHT]
+    assert tokenizer.decode(heavy) == " xandra"
+    assert set(named.weights) == {1.0, train_llm.COPIED_WEIGHT}
+    ids, labels, weights = train_llm.collate([named, train_llm.Example([1, 2], [-100, 2], [1.0, 1.0])], pad=0)
+    assert ids.shape == labels.shape == weights.shape
+    assert train_llm.answer_weights(labels, weights).tolist().count(train_llm.COPIED_WEIGHT) == len(heavy)
+
+
+def test_the_words_of_answers_are_those_that_no_user_has_said() -> None:
+    from experiments.pocket.train_llm import answer_words
+
+    dialogues = [
+        exchange("my name is gudrun", "Hello, Gudrun, I'm Pocket."),
+        exchange("what comes after tea", "Tuesday comes after Monday. Tea is nice."),
+        exchange("hello", "Monday it is, then."),
+    ]
+    assert answer_words(dialogues) == ["hello", "i'm", "is", "it", "nice", "then", "tuesday", "Monday", "Pocket"]

@@ -39,6 +39,12 @@ def words_in(text: str) -> list[str]:
     return _WORD.findall(plain.replace("\u2019", "'"))
 
 
+def heard_in(text: str) -> set[str]:
+    """The words that may be taken from a text, lower case: "isla's" and "islas" may mean Isla."""
+    said = set(words_in(text.lower()))
+    return said | {word.split("'")[0] for word in said} | {word.removesuffix("s") for word in said if len(word) > 2}
+
+
 class Vocabulary:
     """A set of words, and what they begin with."""
 
@@ -56,7 +62,7 @@ class AnswerWords:
     """The words of a model's answers, and its tokens as text.
 
     Args:
-        words: with a capital those that have one inside a sentence.
+        words: words of its answers; one with a capital has it inside a sentence too.
         tokenizer: transformers' tokenizer of the model.
     """
 
@@ -79,11 +85,9 @@ class AnswerWords:
 
     def begin(self, messages: Sequence[Message]) -> Spelling:
         """An answer to a conversation, nothing said yet."""
-        others = " ".join(message["content"] for message in messages if message["role"] != "assistant")
-        said = set(words_in(others.lower()))
-        stems = {word.split("'")[0] for word in said}
-        heard = Vocabulary(said | stems | {f"{stem}'s" for stem in stems})
-        strange = Vocabulary(stems - self._common.words)
+        said = heard_in(" ".join(message["content"] for message in messages if message["role"] != "assistant"))
+        heard = Vocabulary(said | {f"{word}'s" for word in said if "'" not in word})
+        strange = Vocabulary(said - self._common.words)
         return Spelling(self._common | heard, self._names | heard, strange, self._pieces)
 
 

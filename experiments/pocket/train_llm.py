@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from csmkit.llm.answer_words import FILE, words_in
+from csmkit.llm.answer_words import FILE, heard_in, words_in
 from experiments.pocket.training import Means, Muon, Run, device
 
 BOS, END, HEADER, HEADER_END, TURN_END, PAD = (
@@ -362,16 +362,16 @@ def answer_words(dialogues: list[dict]) -> list[str]:
         heard: set[str] = set()
         for message in dialogue["messages"]:
             if message["role"] != "assistant":
-                heard.update(words_in(message["content"].lower()))
+                heard |= heard_in(message["content"])
                 continue
             for sentence in re.split(r"(?<=[.!?]) ", message["content"]):
-                begins, *others = words_in(sentence)[:1] or [""], *words_in(sentence)[1:]
-                first.update(word.lower() for word in begins if word.lower() not in heard)
-                own = [word for word in others if word.lower() not in heard]
-                small.update(word for word in own if word.islower())
-                names.update(word for word in own if not word.islower() and word[:2] not in ("I", "I'"))
-    small |= first - {name.lower() for name in names} | {"i"}
-    return sorted(small - {""}) + sorted(names)
+                own = [re.sub(r"^I(?!\w)", "i", word) for word in words_in(sentence)]
+                own = [(number, word) for number, word in enumerate(own) if word.lower() not in heard]
+                first.update(word.lower() for number, word in own if number == 0)
+                small.update(word for number, word in own if number and word.islower())
+                names.update(word for number, word in own if number and not word.islower())
+    small |= first - {name.lower() for name in names}
+    return sorted(small) + sorted(names)
 
 
 def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, dialogues: list[dict], out: Path) -> None:

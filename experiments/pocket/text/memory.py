@@ -63,7 +63,10 @@ class Fact:
         """The words of the slots as an answer writes them: names have capitals, "my" is "your"."""
         named = {"other name", *(("it", "said") if list_of(self.memory, self.bound) in CAPITAL_LISTS else ())}
         said = {slot: re.sub(r"\bmy\b", "your", words) for slot, words in self.bound.items()}
-        return {slot: words.title() if slot in named else words for slot, words in said.items()}
+        return {
+            slot: words.title() if slot in named and not words.startswith("your ") else words
+            for slot, words in said.items()
+        }
 
 
 def list_of(memory: Intent, bound: dict[str, str]) -> str:
