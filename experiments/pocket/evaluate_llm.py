@@ -14,9 +14,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-
+from csmkit.llm.transformers import Message, TransformersLLM
 from experiments.pocket.evaluate import save
 from experiments.pocket.text.dialogues import Composer
 from experiments.pocket.text.intents import sentences_of
@@ -29,34 +27,20 @@ UNKNOWING = re.compile(
     r"only a voice|just a voice"
 )
 UNKNOWN = ("fact question", "how to", "large sum")
-"""Topics of which the texts' answers say that they do not know."""
+KNOWN = ("joke", "greeting", "how are you", "thanks")
+"""Topics of which the texts' answers say that they do not know, and some of which they never say it."""
 _SUM = re.compile(r"(\w+) (plus|minus|times) (\w+) (?:is|makes) (\w+)")
 
 
-class Answerer:
-    """Answers prompts in batches with the checkpoint's own sampling."""
-
-    def __init__(self, folder: Path) -> None:
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-        self.tokenizer.padding_side = "left"
-        self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-    @torch.inference_mode()
-    def answer(self, conversations: list[list[dict[str, str]]], seed: int) -> list[str]:
-        """One answer for each conversation."""
-        torch.manual_seed(seed)
-        texts = [
-            self.tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in conversations
-        ]
-        batch = self.tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
-        prompt = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        tokens = self.model.generate(**prompt)
-        return self.tokenizer.batch_decode(tokens[:, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+def answers_of(model: Path, conversations: list[list[Message]], seed: int) -> list[str]:
+    """What csmkit answers to each conversation, with the checkpoint's own sampling."""
+    llm = TransformersLLM(model, seed=seed, prefix_caching=False)
+    return ["".join(llm.stream(conversation)).strip() for conversation in conversations]
 
 
-def read_prompts(path: Path, per_topic: int) -> dict[str, list[list[dict[str, str]]]]:
+def read_prompts(path: Path, per_topic: int) -> dict[str, list[list[Message]]]:
     """The first user turn (with its system prompt) of held-out dialogues, by topic."""
-    prompts: dict[str, list[list[dict[str, str]]]] = defaultdict(list)
+    prompts: dict[str, list[list[Message]]] = defaultdict(list)
     for line in path.read_text().splitlines():
         dialogue = json.loads(line)
         messages = [{"role": m["role"], "content": m["content"]} for m in dialogue["messages"]]
@@ -66,7 +50,7 @@ def read_prompts(path: Path, per_topic: int) -> dict[str, list[list[dict[str, st
     return dict(prompts)
 
 
-def read_talks(path: Path, seed: int = 0, most_turns: int = 13) -> list[list[dict[str, str]]]:
+def read_talks(path: Path, seed: int = 0, most_turns: int = 13) -> list[list[Message]]:
     """Held-out dialogues, each up to a turn of the user at random, with at most so many turns."""
     rng, talks = random.Random(seed), []
     for line in path.read_text().splitlines():
@@ -91,20 +75,15 @@ def sentence_test() -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{pattern})" for pattern in [*right, *patterns]))
 
 
-def answer_talks(answerer: "Answerer", path: Path, seeds: int) -> list[dict[str, object]]:
+def answer_talks(model: Path, talks: Path, seeds: int) -> list[dict[str, object]]:
     """A row for each held-out talk and seed: what the model answers in the middle of it."""
-    talks, known, rows = read_talks(path), sentence_test(), list[dict[str, object]]()
+    asked, known, rows = read_talks(talks), sentence_test(), list[dict[str, object]]()
     for seed in range(seeds):
-        for start in range(0, len(talks), 50):
-            batch = talks[start : start + 50]
-            for talk, answer in zip(batch, answerer.answer(batch, seed), strict=True):
-                whole = answer[-1:] in {".", "?", "!"}
-                ordinary = whole and all(known.fullmatch(sentence) for sentence in sentences_of(answer))
-                asked = talk[-1]["content"]
-                rows.append(
-                    {"turn": len(talk) // 2 + 1, "seed": seed, "prompt": asked, "answer": answer}
-                    | {"of_the_texts": ordinary}
-                )
+        for talk, answer in zip(asked, answers_of(model, asked, seed), strict=True):
+            whole = answer[-1:] in {".", "?", "!"}
+            ordinary = whole and all(known.fullmatch(sentence) for sentence in sentences_of(answer))
+            row = {"turn": len(talk) // 2 + 1, "seed": seed, "prompt": talk[-1]["content"], "answer": answer}
+            rows.append(row | {"of_the_texts": ordinary})
     return rows
 
 
@@ -138,7 +117,11 @@ def measure(answers: dict[str, list[list[str]]], vocabulary: set[str]) -> dict[s
         },
         "unknown_says_so": _share([bool(UNKNOWING.search(a.lower())) for t in UNKNOWN for a in flat.get(t, [])]),
         "known_says_unknown": _share(
-            [bool(UNKNOWING.search(a.lower())) for t in ("joke", "greeting", "how are you", "thanks") for a in flat[t]]
+            [
+                bool(UNKNOWING.search(a.lower()))
+                for t in ("joke", "greeting", "how are you", "thanks")
+                for a in flat.get(t, [])
+            ]
         ),
         "sums_correct": _share([is_correct_sum(a) for a in flat.get("sum", [])]),
         "mean_words": round(_mean([len(words_of(a.lower())) for group in flat.values() for a in group]), 1),
@@ -166,9 +149,8 @@ def main() -> None:
     arguments = parser.parse_args()
     prompts = read_prompts(arguments.text / "dialogues_held_out.jsonl", arguments.per_topic)
     vocabulary = set(words_of((arguments.text / "train.txt").read_text()))
-    answerer = Answerer(arguments.model)
     conversations = [conversation for group in prompts.values() for conversation in group]
-    seeds = [answerer.answer(conversations, seed) for seed in range(arguments.seeds)]
+    seeds = [answers_of(arguments.model, conversations, seed) for seed in range(arguments.seeds)]
     every = iter(zip(*seeds, strict=True))
     answers = {topic: [list(next(every)) for _ in group] for topic, group in prompts.items()}
     for topic, group in prompts.items():
@@ -176,7 +158,7 @@ def main() -> None:
             for answer in given[: arguments.show]:
                 print(f"{topic}: {conversation[-1]['content']} -> {answer}")
     figures = measure(answers, vocabulary)
-    rows = answer_talks(answerer, arguments.text / "dialogues_held_out.jsonl", arguments.talk_seeds)
+    rows = answer_talks(arguments.model, arguments.text / "dialogues_held_out.jsonl", arguments.talk_seeds)
     others = [row for row in rows if not row["of_the_texts"]]
     for row in others:
         print(f"other sentence: {row['prompt']} -> {row['answer']}")

@@ -44,7 +44,8 @@ MAX_TURNS = 48
 TALK_SHARE, STAY_SHARE = 0.35, 0.85
 """How often something new is a piece of a written talk, and how often such a piece goes on with its next line."""
 NEUTRAL_SHARE = 0.35
-"""How often a line gets an answer that fits nearly any other: a model that is not sure of a class learns to give it."""
+"""How often a line gets an answer that fits nearly any other, unless its class names a share of its own: a model that
+is not sure of a class learns to give it."""
 CUT_SHARE = 0.05
 """How many earlier answers end in the middle, as after an interruption; they are context, not something to learn."""
 QUESTION_SHARE, REMARK_SHARE = 0.22, 0.22
@@ -502,7 +503,7 @@ class Talk:
             return self._intent(self.thing, line.phrasing)
         if answers["go"]:
             return self._intent(answers["go"][0], line.phrasing)
-        if answers["or"] and self.rng.random() < NEUTRAL_SHARE:
+        if answers["or"] and self.rng.random() < float((answers["share"] or [NEUTRAL_SHARE])[0]):
             answers = self.composer.answer_classes[answers["or"][0]]
         return Turn(f"talk {line.answer}", line.phrasing, self._new(answers["a"], {}))
 
