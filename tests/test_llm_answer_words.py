@@ -7,7 +7,7 @@ import tiny_llama
 import torch
 
 from csmkit.files.hub import bundled_folder
-from csmkit.llm.answer_words import DOUBT, FILE, AnswerWords, words_in
+from csmkit.llm.answer_words import FILE, AnswerWords, words_in
 from csmkit.llm.transformers import TransformersLLM
 
 NAMES = ("Xandralotte", "Brzezinski", "Quiverfoot", "Oluwaseun", "Zoë")
@@ -47,9 +47,10 @@ def can_be_written(llm: TransformersLLM, messages: list[dict[str, str]], answer:
         ("You told me about Brigantia xandralotte.", False),  # the second half of a name in small letters
         ("You told me about Brigantia and Xandralotte.", True),
         ("I hope you like it in Brigantia.", True),
-        ("I hope you like it in Brigantia three.", False),  # what followed the name in the conversation
         ("Hello, Brigantia.\nI see.", False),  # a second line
-        ("Good choice, I'd like to taste a calendar.", False),  # words that stand nowhere side by side
+        ("I am 3 years old.", False),  # a number that is not in words
+        ("I like it", False),  # no end
+        ('I like it: "good".', False),  # marks that answers do not have
         ("Hello, Xandra.", False),  # half a name
         ("Hello, Xandralottes.", False),  # more than a name
         ("Hello, Very, it's nice to meet you.", False),  # a common word that nobody said
@@ -68,18 +69,6 @@ def test_what_can_be_written(llm: TransformersLLM, answer: str, possible: bool) 
 def test_words_of_earlier_answers_are_not_words_to_copy(llm: TransformersLLM) -> None:
     assert not can_be_written(llm, said("hello", "Quagmire.", "and you?"), "Hello, Quagmire.")
     assert can_be_written(llm, said("a quagmire", "I see.", "and you?"), "Hello, Quagmire.")
-
-
-def test_a_common_word_is_a_name_where_the_model_is_sure(llm: TransformersLLM) -> None:
-    assert llm.answer_words is not None
-    name, stranger = (llm.tokenizer(f" {word}", add_special_tokens=False).input_ids[0] for word in ("good", "gareth"))
-    spelling = llm.answer_words.begin(said("my name is gareth, good to know"))
-    for token in llm.tokenizer("Hello, G", add_special_tokens=False).input_ids[:-1]:
-        spelling.add(token)
-    for lead, taken in ((DOUBT - 1, stranger), (DOUBT + 1, name)):
-        logits = torch.zeros(len(llm.tokenizer))
-        logits[name], logits[stranger] = 20 + lead, 20.0
-        assert int(spelling.restrict(logits).argmax()) == taken
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -122,7 +111,7 @@ def test_a_name_ends_where_the_model_would_go_on_with_what_follows_it(llm: Trans
 
 
 def test_a_list_that_nothing_can_follow_restricts_nothing(llm: TransformersLLM) -> None:
-    spelling = AnswerWords({}, llm.tokenizer).begin([])
+    spelling = AnswerWords((), llm.tokenizer).begin([])
     logits = torch.arange(len(llm.tokenizer), dtype=torch.float32)
     words = [token for token in range(len(logits)) if llm.tokenizer.decode([token]).strip().isalpha()]
     assert (spelling.restrict(logits)[words] == -torch.inf).all()

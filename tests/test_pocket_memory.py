@@ -144,7 +144,7 @@ def test_what_is_asked_in_other_words_is_meant_by_one_fact_alone(composer: Compo
 def test_the_pronoun_fits_a_relative(composer: Composer):
     memory = Talk(composer).memory
     for of, he in (("wife", "she"), ("grandson", "he")):
-        assert memory._drawn(composer.memories["relative"], of)["he"] == he
+        assert memory.drawn(composer.memories["relative"], of)["he"] == he
 
 
 def test_a_second_thing_told_in_the_same_message_is_remembered_with_the_first(composer: Composer):

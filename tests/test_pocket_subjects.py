@@ -33,7 +33,7 @@ def test_what_is_told_is_about_the_thing_asked_for_or_says_that_nothing_is_known
     talk, subjects, known = Talk(composer), composer.requests.subjects, 0
     for _ in range(400):
         talk.due = {}
-        turn = talk._ask_about()
+        turn = talk.ask_about()
         said = turn.user
         if turn.topic == "told about":
             turn = talk.due[talk.n_turns]()
@@ -49,12 +49,12 @@ def test_what_is_told_is_about_the_thing_asked_for_or_says_that_nothing_is_known
 def test_another_one_is_of_the_kind_that_was_told_last_also_after_remarks(composer: Composer, kind: str):
     for _ in range(40):
         talk = Talk(composer)
-        turn = talk._intent(kind)
-        talk._note_thing(turn)
+        turn = talk.intent(kind)
+        talk.note_thing(turn)
         for _ in range(2):
-            talk._note_thing(Turn("talk funny", "haha, what a story", "that is a funny story."))
-        assert talk._means_thing() and talk.is_told
-        assert talk._another().topic == kind
+            talk.note_thing(Turn("talk funny", "haha, what a story", "that is a funny story."))
+        assert talk.means_thing() and talk.is_told
+        assert talk.another_one().topic == kind
 
 
 def test_sums_are_right_and_whatever_is_beyond_twenty_is_declined():

@@ -225,22 +225,11 @@ def test_the_tokens_of_a_name_to_copy_count_more(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_words_of_answers_are_those_that_no_user_has_said() -> None:
-    from experiments.pocket.train_llm import answer_words, following_words
+    from experiments.pocket.train_llm import answer_words
 
     dialogues = [
         exchange("my name is gudrun", "Hello, Gudrun, I'm Pocket."),
         exchange("what comes after tea", "Tuesday comes after Monday. Tea is nice."),
         exchange("hello", "Monday it is, then."),
     ]
-    own = ["hello", "i'm", "is", "it", "nice", "then", "tuesday", "Monday", "Pocket"]
-    assert answer_words(dialogues) == own
-    follow = {
-        "hello": {"*"},
-        "i'm": {"Pocket"},
-        "is": {"nice", "then"},
-        "it": {"is"},
-        "tuesday": {"*"},
-        "Monday": {"it"},
-    }
-    follow["*"] = {"*", "i'm", "is", "Monday"}
-    assert following_words(dialogues, own) == {word: set() for word in own} | follow
+    assert answer_words(dialogues) == ["hello", "i'm", "is", "it", "nice", "then", "tuesday", "Monday", "Pocket"]

@@ -27,8 +27,8 @@ class TransformersLLM:
     is kept. A third of the positions is freed at once, so that the beginning of the prompt stays the same for some
     turns and is not read again. Several threads may stream at the same time.
 
-    A checkpoint that lists its words (``answer_words.txt``, as the bundled one does) says no others but those of the
-    conversation: a name that it begins is said to its end.
+    Where a checkpoint lists the words of its answers (``answer_words.txt``, as the bundled one does), only these and
+    words of the conversation are said, and a name that is begun is said to its end.
 
     Args:
         model: ``pocket`` for the bundled model, a directory, or a hub id, which is downloaded.

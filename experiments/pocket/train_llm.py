@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from csmkit.llm.answer_words import COPIED, FILE, heard_in, words_in
+from csmkit.llm.answer_words import CAPITAL, FILE, heard_in, words_in
 from experiments.pocket.training import Means, Muon, Run, device
 
 BOS, END, HEADER, HEADER_END, TURN_END, PAD = (
@@ -38,9 +37,6 @@ CHAT_TEMPLATE = (
 
 What they say begins with a space, so that a word has the same tokens wherever it stands, and can be copied.
 """
-CAPITAL = "\ufffd"
-"""The token before a word with a capital. Programs that write an answer as it comes wait after this character, which
-otherwise stands for an unfinished one; so no half-written capital is ever seen."""
 MISSING_SPACE = decoders.Replace(Regex(rf"(?<=[,.;:!?]){CAPITAL}(?=[a-z])"), f"{CAPITAL} ")
 """Writes the space that a model leaves out now and then between a mark and a name: some names begin with a token that
 is a space alone, and at the start of an answer a capital has none."""
@@ -375,28 +371,6 @@ def answer_words(dialogues: list[dict]) -> list[str]:
     return sorted(small) + sorted(names)
 
 
-def following_words(dialogues: list[dict], own: list[str]) -> dict[str, set[str]]:
-    """For each word of the answers, and for ``COPIED``, which words, or ``COPIED``, follow it in a sentence.
-
-    A word of the user is ``COPIED`` where it has a capital inside a sentence, or is not one of ``own``.
-    """
-    after: dict[str, set[str]] = {word: set() for word in [*own, COPIED]}
-    spelled = {word.lower(): word for word in own}
-    for dialogue in dialogues:
-        heard: set[str] = set()
-        for message in dialogue["messages"]:
-            if message["role"] != "assistant":
-                heard |= heard_in(message["content"])
-                continue
-            for sentence in re.split(r"(?<=[.!?]) ", message["content"]):
-                row = [re.sub(r"^I(?!\w)", "i", word) for word in words_in(sentence)]
-                row[:1] = [spelled.get(word.lower(), word) for word in row[:1]]
-                named = [word if word in after else COPIED for word in row]
-                for left, right in pairwise(named):
-                    after[left].add(right)
-    return after
-
-
 def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, dialogues: list[dict], out: Path) -> None:
     """Write the checkpoint directory in half precision, and the list of its words."""
     model.generation_config = GenerationConfig(
@@ -405,8 +379,7 @@ def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, dialogue
     )  # fmt: skip
     model.to("cpu", torch.float16).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    after = following_words(dialogues, answer_words(dialogues))
-    (out / FILE).write_text("".join(f"{' '.join([word, *sorted(after[word])])}\n" for word in after))
+    (out / FILE).write_text("\n".join(answer_words(dialogues)) + "\n")
     path = out / "tokenizer_config.json"
     told = json.loads(path.read_text())
     told["tokenizer_class"] = "PreTrainedTokenizerFast"  # transformers 5 writes a name that 4 does not know

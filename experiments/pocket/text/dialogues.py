@@ -387,8 +387,8 @@ class Talk:
         self.n_turns += 1
         if due:
             turn = due()
-        elif self._means_thing() and self.is_told and self.rng.random() < AGAIN_SHARE:
-            turn = self._another()
+        elif self.means_thing() and self.is_told and self.rng.random() < AGAIN_SHARE:
+            turn = self.another_one()
         elif self.last and self.last.topic in {"sum", "large sum"} and self.rng.random() < SUM_AGAIN_SHARE:
             turn = sum_turn(self.rng, again=True)
         elif self.excerpt and self.rng.random() < STAY_SHARE:
@@ -406,15 +406,15 @@ class Talk:
         self.last = turn
         if turn.topic not in {"known", "unknown"}:
             self.memory.notice(turn.user, own=turn.topic.startswith("memory "))
-        self._note_thing(turn)
+        self.note_thing(turn)
         self.mood = next(iter(self.composer.intents.get(turn.topic, Intent(""))["mood"]), "")
         return turn
 
-    def _note_thing(self, turn: Turn) -> None:
+    def note_thing(self, turn: Turn) -> None:
         """Which kind of thing "tell me one" and "another one" mean now: what was told last, or spoken of since."""
         intent = self.composer.intents.get(turn.topic, Intent(""))
         in_answer, in_words = _things_in(turn.answer), _things_in(turn.user)
-        if self.is_told and self._means_thing() and not _OFFERS.search(turn.answer):
+        if self.is_told and self.means_thing() and not _OFFERS.search(turn.answer):
             in_answer = in_words = []
         self.aside += 1
         if intent["n"] and turn.topic in THINGS_TOLD:
@@ -423,30 +423,30 @@ class Talk:
             self.thing, self.aside = (intent["thing"] or [*in_answer, *in_words])[0], 1
             self.is_told = False
 
-    def _means_thing(self) -> bool:
+    def means_thing(self) -> bool:
         """Whether "another one" still means what was told, or spoken of, some turns before."""
         return bool(self.thing) and self.aside <= ASIDE_TURNS
 
-    def _another(self) -> Turn:
+    def another_one(self) -> Turn:
         """Another one of what was told last, now and then about a subject."""
         requests = self.composer.requests
         if self.thing in requests.subjects.told and self.rng.random() < AGAIN_ABOUT_SHARE:
             bound = requests.subject(self.thing)
-            return self._intent(self.thing, requests.say("again", "u", bound), bound["subject"])
-        return self._intent(self.thing, self.composer.phrase(self.composer.after["another"]["u"]))
+            return self.intent(self.thing, requests.say("again", "u", bound), bound["subject"])
+        return self.intent(self.thing, self.composer.phrase(self.composer.after["another"]["u"]))
 
-    def _ask_about(self) -> Turn:
+    def ask_about(self) -> Turn:
         """A request for something about a subject, which may have been named in the same turn or the turn before."""
         requests, kind = self.composer.requests, self.rng.choice(Requests.KINDS)
         bound, draw = requests.subject(kind), self.rng.random()
         if draw < 0.6:
-            return self._intent(kind, requests.say(kind, "u", bound), bound["subject"])
+            return self.intent(kind, requests.say(kind, "u", bound), bound["subject"])
         told, asked = requests.say("told", "u", bound), requests.say(kind, "them", bound)
         if draw < 0.85:
-            return self._intent(
+            return self.intent(
                 kind, f"{told}{self.rng.choice((', ', '. ', ' ', ', and ', ', so '))}{asked}", bound["subject"]
             )
-        self.due.setdefault(self.n_turns, lambda: self._intent(kind, asked, bound["subject"]))
+        self.due.setdefault(self.n_turns, lambda: self.intent(kind, asked, bound["subject"]))
         return Turn("told about", told, self.rng.choice(requests.paragraphs["told"]["a"]))
 
     @staticmethod
@@ -473,19 +473,19 @@ class Talk:
 
     def greet(self) -> None:
         """Have the user greet first, where nothing else is due."""
-        self.due.setdefault(0, lambda: self._intent("greeting"))
+        self.due.setdefault(0, lambda: self.intent("greeting"))
 
     def _remark(self, last: Turn) -> Turn:
         """What the user says to the answer: praise, thanks, surprise, disappointment, or that one shall be told."""
         name = self.rng.choice(REMARKS.get(last.topic, GENERAL_REMARKS))
         if name == "tell one":
             user = self.filler.fill(self.composer.phrase(self.composer.after[name]["u"]), {})
-            return self._intent(self.thing, user)
+            return self.intent(self.thing, user)
         if name == "unclear":
             unclear = self.composer.after[name]
             answers = self.composer.intents[last.topic][name] or unclear["a"]
             return Turn("unclear", self.filler.fill(self.composer.phrase(unclear["u"]), {}), self.rng.choice(answers))
-        return self._intent(name)
+        return self.intent(name)
 
     def _go_on(self, mood: Intent, last: Turn) -> Turn:
         """More about what was sad or happy; the topic stays."""
@@ -500,9 +500,9 @@ class Talk:
         line = self.excerpt.pop(0)
         answers = self.composer.answer_classes[line.answer]
         if line.answer == "more" and self.thing and self.aside <= ASIDE_TURNS:
-            return self._intent(self.thing, line.phrasing)
+            return self.intent(self.thing, line.phrasing)
         if answers["go"]:
-            return self._intent(answers["go"][0], line.phrasing)
+            return self.intent(answers["go"][0], line.phrasing)
         if answers["or"] and self.rng.random() < float((answers["share"] or [NEUTRAL_SHARE])[0]):
             answers = self.composer.answer_classes[answers["or"][0]]
         return Turn(f"talk {line.answer}", line.phrasing, self._new(answers["a"], {}))
@@ -514,7 +514,7 @@ class Talk:
         draw = self.rng.random()
         for share, make in (
             (0.21, self._tell), (0.41, self._ask), (0.49, lambda: sum_turn(self.rng)),
-            (0.5, lambda: count_turn(self.rng)), (0.51, lambda: day_turn(self.rng, DAYS)), (0.57, self._ask_about),
+            (0.5, lambda: count_turn(self.rng)), (0.51, lambda: day_turn(self.rng, DAYS)), (0.57, self.ask_about),
         ):  # fmt: skip
             if draw < share:
                 return make()
@@ -532,9 +532,9 @@ class Talk:
         elif draw > 1 - AND_YOU_SHARE and self.composer.intents[name]["y"] and _TELLS.match(phrasing):
             user = self.filler.fill(phrasing, {}) + self.rng.choice(AND_YOU)
             return Turn(name, user, self.rng.choice(self.composer.intents[name]["y"]))
-        return self._intent(name, phrasing)
+        return self.intent(name, phrasing)
 
-    def _intent(self, name: str, user: str | None = None, subject: str | None = None) -> Turn:
+    def intent(self, name: str, user: str | None = None, subject: str | None = None) -> Turn:
         """An exchange on an intent; ``user`` is a phrasing from elsewhere, ``subject`` what it asks something about."""
         intent, bound = self.composer.intents[name], dict[str, str]()
         user = self.filler.fill(user or self.composer.phrase(intent["u"]), bound)
@@ -580,16 +580,16 @@ class Talk:
 
     def _reply(self, question: Intent) -> Turn:
         if self.rng.random() < NO_REPLY_SHARE:
-            return self._intent(self.rng.choice(("why ask", "will not tell")))
+            return self.intent(self.rng.choice(("why ask", "will not tell")))
         if question["memory"]:
             return self._tell(question["memory"][0], reply=True)
         options: list[tuple[list[str], list[str]]] = [*question.replies]
         if question["go"] and (not options or self.rng.random() < 0.35):
-            return self._intent(self.rng.choice(question["go"]))
+            return self.intent(self.rng.choice(question["go"]))
         users, answers = self.rng.choice(options)
         user = self.composer.phrase(users)
         if answers[0].startswith("> "):
-            return self._intent(self.rng.choice(answers)[2:], user)
+            return self.intent(self.rng.choice(answers)[2:], user)
         bound: dict[str, str] = {}
         return Turn(question.name, self.filler.fill(user, bound), self.filler.fill(self.rng.choice(answers), bound))
 
@@ -608,9 +608,9 @@ class Talk:
             kind = "another"
         match kind:
             case "another":
-                return self._intent(thing or intent["n"][0], user)
+                return self.intent(thing or intent["n"][0], user)
             case "tell one":
-                return self._intent(thing, user)
+                return self.intent(thing, user)
             case "repeat":
                 return Turn(last.topic, user, last.answer)
             case "why" if intent["w"] == ["joke"]:

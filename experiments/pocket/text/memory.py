@@ -145,7 +145,7 @@ class Memory:
         same = [other for other in others if of in self._words_of(other)]
         if same and self.rng.random() < SAME_PERSON_SHARE:
             memory = self.rng.choice(same)
-            bound = self._drawn(memory, of) | {word: fact.bound[word] for word in ("he", "his", "him")}
+            bound = self.drawn(memory, of) | {word: fact.bound[word] for word in ("he", "his", "him")}
             self._keep(memory, bound)
             said = self.filler.fill(self.phrase(memory["he"]), bound)
             return self.rng.choice((", ", " and ", ". ", ", and ")) + said
@@ -161,7 +161,7 @@ class Memory:
         also = [name for name, memory in self.memories.items() if memory["also"]]
         for _ in range(8):
             memory = self.memories[self.rng.choice(also)]
-            bound = self._drawn(memory)
+            bound = self.drawn(memory)
             if not any(self._alike(memory, key_of(memory, bound)[1], other) for other in self.told):
                 user = self.filler.fill(self.phrase(memory["also"]), bound)
                 self._keep(memory, bound)
@@ -199,7 +199,7 @@ class Memory:
         return self.rng.choice(new if new and self.rng.random() < TOLD_ONCE_SHARE else kinds)
 
     def _say(self, memory: Intent, line: str) -> tuple[str, Fact]:
-        bound = self._drawn(memory, memory["reply of"][0] if line == "reply" and memory["reply of"] else None)
+        bound = self.drawn(memory, memory["reply of"][0] if line == "reply" and memory["reply of"] else None)
         user = self.filler.fill(self.phrase(memory[line]), bound)
         return user, self._keep(memory, bound)
 
@@ -219,7 +219,7 @@ class Memory:
             return False
         return of == other[1] or of in other_words(told, other[1]) or other[1] in other_words(memory, of)
 
-    def _drawn(self, memory: Intent, of: str | None = None) -> dict[str, str]:
+    def drawn(self, memory: Intent, of: str | None = None) -> dict[str, str]:
         """New words for all slots of a memory."""
         bound: dict[str, str] = {}
         for slot in memory["of"]:
@@ -244,7 +244,7 @@ class Memory:
 
     def _more(self, fact: Fact) -> Turn:
         memory = self.memories[fact.memory["becomes"][0]]
-        bound = {**self._drawn(memory), **fact.bound}
+        bound = {**self.drawn(memory), **fact.bound}
         user = self.filler.fill(self.phrase(fact.memory["more"]), bound)
         del self.told[key_of(fact.memory, fact.bound)]
         fact = self._keep(memory, bound)
@@ -260,7 +260,7 @@ class Memory:
         """A question for what was not told; for everything where nothing else is left."""
         for _ in range(20):
             memory = self.memories[self.rng.choice([*self.memories, "name", "job", "study"])]
-            bound = self._drawn(memory, self._told_of(memory))
+            bound = self.drawn(memory, self._told_of(memory))
             name, of = key_of(memory, bound)
             known = any(self._alike(memory, of, other) or _of_several(of, other) for other in self.told)
             if known or name in self.unsure:
@@ -304,7 +304,7 @@ class Memory:
     def correct(self, fact: Fact) -> Turn:
         """The user corrects what was told; the new word is remembered."""
         memory, old = fact.memory, fact.bound["it"]
-        bound = {**fact.bound, "it": self._drawn(memory)["it"], "old": old}
+        bound = {**fact.bound, "it": self.drawn(memory)["it"], "old": old}
         user = self.filler.fill(self.phrase(memory["fix"]), bound)
         fact.bound["it"] = bound["it"]
         return Turn(memory.name, user, self.filler.fill(self.rng.choice(memory["fixed"]), fact.spoken))
@@ -312,7 +312,7 @@ class Memory:
     def ask_to_confirm(self, fact: Fact) -> Turn:
         """The user guesses what was told, rightly or wrongly, and the answer says which."""
         memory, right = fact.memory, self.rng.random() < 0.5
-        said = fact.bound["it"] if right else self._drawn(memory)["it"]
+        said = fact.bound["it"] if right else self.drawn(memory)["it"]
         checked = Fact(memory, {**fact.bound, "said": said})
         user = self.filler.fill(self.phrase(memory["check"]), checked.bound)
         answers = memory["right" if said == fact.bound["it"] else "wrong"]
