@@ -222,14 +222,3 @@ def test_the_tokens_of_a_name_to_copy_count_more(monkeypatch: pytest.MonkeyPatch
     ids, labels, weights = train_llm.collate([named, train_llm.Example([1, 2], [-100, 2], [1.0, 1.0])], pad=0)
     assert ids.shape == labels.shape == weights.shape
     assert train_llm.answer_weights(labels, weights).tolist().count(train_llm.COPIED_WEIGHT) == len(heavy)
-
-
-def test_the_words_of_answers_are_those_that_no_user_has_said() -> None:
-    from experiments.pocket.train_llm import answer_words
-
-    dialogues = [
-        exchange("my name is gudrun", "Hello, Gudrun, I'm Pocket."),
-        exchange("what comes after tea", "Tuesday comes after Monday. Tea is nice."),
-        exchange("hello", "Monday it is, then."),
-    ]
-    assert answer_words(dialogues) == ["hello", "i'm", "is", "it", "nice", "then", "tuesday", "Monday", "Pocket"]

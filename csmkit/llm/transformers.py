@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from csmkit.checks import check_integer
 from csmkit.errors import CheckpointError, CheckpointNotFoundError, DeviceMemoryError, InputError
 from csmkit.files.hub import locate
-from csmkit.llm.answer_words import AnswerWords, Spelling
+from csmkit.llm.answer_sentences import Answer, AnswerSentences
 from csmkit.llm.contract import LLM, EchoLLM, FakeLLM, Message, with_system
 from csmkit.llm.prefix_cache import Prefix, PrefixCache, n_common
 
@@ -27,8 +27,8 @@ class TransformersLLM:
     is kept. A third of the positions is freed at once, so that the beginning of the prompt stays the same for some
     turns and is not read again. Several threads may stream at the same time.
 
-    Where a checkpoint lists the words of its answers (``answer_words.txt``, as the bundled one does), only these and
-    words of the conversation are said, and a name that is begun is said to its end.
+    Where a checkpoint lists the sentences of its answers (``answer_sentences.txt``, as the bundled one does), only
+    these are said, with words of the user where they have a place for some.
 
     Args:
         model: ``pocket`` for the bundled model, a directory, or a hub id, which is downloaded.
@@ -53,7 +53,7 @@ class TransformersLLM:
         n_positions: largest number of tokens of a prompt and its answer together: the smaller of the config's
             ``max_position_embeddings`` and the tokenizer's ``model_max_length``.
         prefixes: kept prompts; None without ``prefix_caching``.
-        answer_words: the words that the checkpoint lists; None if it lists none, or to say any.
+        answer_sentences: what the checkpoint lists; None if it lists none, or to say anything.
 
     Raises:
         CheckpointNotFoundError: the model does not exist, or may not be downloaded.
@@ -106,7 +106,7 @@ class TransformersLLM:
         self._ends = _end_ids(self.tokenizer.eos_token_id) | _end_ids(config.eos_token_id)
         self._seed = seed
         self.prefixes = PrefixCache() if prefix_caching else None
-        self.answer_words = AnswerWords.of_checkpoint(source, self.tokenizer) if local else None
+        self.answer_sentences = AnswerSentences.of_checkpoint(source, self.tokenizer) if local else None
         self._n_tokens = lru_cache(maxsize=4096)(lambda text: len(self._tokens(text)))
 
     def warm_up(self) -> None:
@@ -124,13 +124,13 @@ class TransformersLLM:
         """
         import torch
 
-        ids = self.prompt_ids(messages)
+        messages, ids = self._prompt(messages)
         noise = torch.Generator(self.device)  # one generator for each call: other threads do not change the draws
         _ = noise.seed() if self._seed is None else noise.manual_seed(self._seed)
         prefix = Prefix() if self.prefixes is None else self.prefixes.take(ids, self._n_head)
         try:
-            spelling = self.answer_words and self.answer_words.begin(messages)
-            yield from self._answer(ids[len(prefix.ids) :], prefix, noise, spelling)
+            so_far = self.answer_sentences and self.answer_sentences.begin(messages)
+            yield from self._answer(ids[len(prefix.ids) :], prefix, noise, so_far)
         except torch.OutOfMemoryError as error:
             if self.prefixes is not None:
                 self.prefixes.clear()
@@ -140,17 +140,17 @@ class TransformersLLM:
                 self.prefixes.keep(prefix)
 
     def _answer(
-        self, feed: list[int], prefix: Prefix, noise: torch.Generator, spelling: Spelling | None
+        self, feed: list[int], prefix: Prefix, noise: torch.Generator, so_far: Answer | None
     ) -> Generator[str, None, None]:
         answer: list[int] = []
         n_sent = 0
         for _ in range(self.max_new_tokens):
-            token = self._next(feed, prefix, noise, spelling)
+            token = self._next(feed, prefix, noise, so_far)
             if token in self._ends:
                 break
             answer.append(token)
-            if spelling:
-                spelling.add(token)
+            if so_far:
+                so_far.add(token)
             feed = [token]
             text = self.tokenizer.decode(answer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             # A character of several bytes is complete later, and so is a capital that is marked before its space.
@@ -164,16 +164,20 @@ class TransformersLLM:
         Raises:
             InputError: the last message alone is too long.
         """
+        return self._prompt(messages)[1]
+
+    def _prompt(self, messages: Sequence[Message]) -> tuple[list[Message], list[int]]:
+        """The messages that are read of a conversation, and their token ids."""
         messages = with_system(self.system_prompt, messages)
         n_leading = next((n for n, message in enumerate(messages) if message["role"] != "system"), 0)
         system, messages = messages[:n_leading], messages[n_leading:]
         room = self.n_positions - self.max_new_tokens
         turns = turns_of(messages)
         for first in range(self._first_turn(system, turns, room), len(turns)):
-            recent = [message for turn in turns[first:] for message in turn]
-            ids = self._rendered([*system, *recent])
+            read = [*system, *(message for turn in turns[first:] for message in turn)]
+            ids = self._rendered(read)
             if len(ids) <= room:
-                return ids
+                return read, ids
         raise InputError(
             f"a message of {len(ids)} tokens, but {room} fit before an answer of {self.max_new_tokens}: "
             "shorten it, or lower max_new_tokens"
@@ -223,7 +227,7 @@ class TransformersLLM:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
 
-    def _next(self, ids: list[int], prefix: Prefix, noise: torch.Generator, spelling: Spelling | None = None) -> int:
+    def _next(self, ids: list[int], prefix: Prefix, noise: torch.Generator, so_far: Answer | None = None) -> int:
         """Read tokens and sample the next one. Inference mode ends here, since the caller may stop at any yield."""
         import torch
 
@@ -235,8 +239,8 @@ class TransformersLLM:
             prefix.ids += ids
             prefix.reading = False
             logits = output.logits[0, -1].float()
-            if spelling:
-                logits = spelling.restrict(logits)
+            if so_far:
+                logits = so_far.restrict(logits)
             if self.temperature == 0:
                 return int(logits.argmax())
             best = torch.topk(logits, min(self.top_k, len(logits)))

@@ -13,14 +13,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AttentionInterface, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from csmkit.llm.answer_words import CAPITAL, FILE, heard_in, words_in
+from csmkit.llm.answer_sentences import CAPITAL, FILE
+from experiments.pocket.text.dialogues import Composer
 from experiments.pocket.training import Means, Muon, Run, device
 
 BOS, END, HEADER, HEADER_END, TURN_END, PAD = (
@@ -50,6 +52,8 @@ COPIED_SHARE, COPIED_WEIGHT = 3e-4, 4.0
 """A word that is rarer among those of the answers, and that the user has said, is one to copy; its tokens count so much
 in the loss, for they are few and the only ones that say whether a name is right."""
 IGNORED = -100
+SHORT = 512
+"""Conversations of at most so many tokens have their attention computed in three products."""
 TOKENS_PER_STEP = 3072
 N_VALIDATION = 200
 
@@ -301,6 +305,30 @@ def collate(examples: list[Example], pad: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.tensor(ids), torch.tensor(labels), torch.tensor(weights)
 
 
+def causal_attention(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: Any
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it: of short conversations in three products, of others by torch's kernel.
+
+    On a CPU torch's kernel for causal attention is slow backwards: at 280 positions two and at 90 four times as slow.
+
+    Args:
+        module: the layer, not used.
+        query: shape (batch, heads, positions, values); key and value have fewer heads.
+        mask: not used; padding on the right needs none.
+        scaling: what products of queries and keys are multiplied by.
+    """
+    n_rows, n_heads, n_positions, _values = query.shape
+    key, value = (part.repeat_interleave(n_heads // part.shape[1], 1) for part in (key, value))
+    if n_positions > SHORT or query.device.type != "cpu":
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+        return mixed.transpose(1, 2).contiguous(), None
+    query, key, value = (part.flatten(0, 1) for part in (query, key, value))
+    later = torch.full((n_positions, n_positions), -torch.inf, dtype=query.dtype).triu(1)
+    scores = torch.baddbmm(later.expand(len(query), -1, -1), query, key.transpose(1, 2), alpha=scaling)
+    return torch.bmm(scores.softmax(-1), value).unflatten(0, (n_rows, n_heads)).transpose(1, 2).contiguous(), None
+
+
 def answer_losses(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of each of the answers' tokens; padding on the right needs no mask in a causal model."""
     with torch.autocast(ids.device.type, torch.bfloat16):
@@ -350,36 +378,16 @@ def train(model: LlamaForCausalLM, examples: list[Example], held: list[Example],
             return
 
 
-def answer_words(dialogues: list[dict]) -> list[str]:
-    """The words of the answers that do not only repeat what the user has said before; names with their capital."""
-    small: set[str] = set()
-    names: set[str] = set()
-    first: set[str] = set()
-    for dialogue in dialogues:
-        heard: set[str] = set()
-        for message in dialogue["messages"]:
-            if message["role"] != "assistant":
-                heard |= heard_in(message["content"])
-                continue
-            for sentence in re.split(r"(?<=[.!?]) ", message["content"]):
-                own = [re.sub(r"^I(?!\w)", "i", word) for word in words_in(sentence)]
-                own = [(number, word) for number, word in enumerate(own) if word.lower() not in heard]
-                first.update(word.lower() for number, word in own if number == 0)
-                small.update(word for number, word in own if number and word.islower())
-                names.update(word for number, word in own if number and not word.islower())
-    small |= first - {name.lower() for name in names}
-    return sorted(small) + sorted(names)
-
-
-def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, dialogues: list[dict], out: Path) -> None:
-    """Write the checkpoint directory in half precision, and the list of its words."""
+def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write the checkpoint directory in half precision, and the list of its sentences."""
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         do_sample=True, temperature=0.2, top_p=0.95, top_k=50, max_new_tokens=80,
     )  # fmt: skip
     model.to("cpu", torch.float16).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    (out / FILE).write_text("\n".join(answer_words(dialogues)) + "\n")
+    sentences = Composer(random.Random(0), wordnet=None).answer_sentences()
+    (out / FILE).write_text("\n".join(sentences) + "\n")
     path = out / "tokenizer_config.json"
     told = json.loads(path.read_text())
     told["tokenizer_class"] = "PreTrainedTokenizerFast"  # transformers 5 writes a name that 4 does not know
@@ -409,6 +417,8 @@ def main() -> None:
     if given and arguments.new_tokenizer:
         respell(model, PreTrainedTokenizerFast.from_pretrained(given), tokenizer)
     widen_vocabulary(model, tokenizer)
+    AttentionInterface.register("causal", causal_attention)
+    model.set_attn_implementation("causal")
     model.config.max_position_embeddings = N_POSITIONS
     model.to(device())
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
@@ -422,7 +432,7 @@ def main() -> None:
     n_values = sum(p.numel() for p in model.parameters())
     print(json.dumps({"parameters": n_values, "tokens": sum(len(e.ids) for e in examples)}), flush=True)
     train(model, examples[N_VALIDATION:], examples[:N_VALIDATION], tokenizer.pad_token_id, run)
-    export(model, tokenizer, dialogues, arguments.out)
+    export(model, tokenizer, arguments.out)
 
 
 if __name__ == "__main__":

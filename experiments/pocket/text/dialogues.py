@@ -24,9 +24,9 @@ from experiments.pocket.text.intents import (
     slots_of,
     written,
 )
-from experiments.pocket.text.memory import NAMES_TOLD, Memory
+from experiments.pocket.text.memory import NAMES_TOLD, Memory, with_places
 from experiments.pocket.text.subjects import LISTS, NONE_ABOUT, Requests, Subjects
-from experiments.pocket.text.sums import DAYS, DECLINED, NUMBERS, count_turn, day_turn, sum_turn
+from experiments.pocket.text.sums import DAYS, NUMBERS, count_turn, day_turn, sum_answers, sum_turn
 from experiments.pocket.text.talks import Excerpts, Line, read_answers, read_talks
 from experiments.pocket.text.typed import as_typed
 from experiments.pocket.text.vocabulary import load_vocabulary
@@ -41,6 +41,9 @@ SYSTEM_PROMPTS = (
     "Your name is Pocket.", "Answer like a friend.", "Your replies will be read aloud by a text to speech system.",
 )  # fmt: skip
 MAX_TURNS = 48
+USUAL_TURNS, LONG_TURNS, LONG_SHARE = (1, 2, 4, 6, 8, 8, 10, 12, 16), (24, 34, MAX_TURNS), 0.08
+"""How many turns a talk has, and how many are long: what a line means is learned as well from short ones, and attention
+over long ones costs half of a training."""
 TALK_SHARE, STAY_SHARE = 0.35, 0.85
 """How often something new is a piece of a written talk, and how often such a piece goes on with its next line."""
 NEUTRAL_SHARE = 0.35
@@ -194,7 +197,6 @@ _OFFERS = re.compile(r"\b(tell|ask me for|here is)\b")
 _GOES_ON = re.compile(r"(more|what else|any more|anything else|(can you )?tell me more)\b(?! about)")
 """What asks for another one after something told, and for more of the same after anything else."""
 JUST_A_JOKE = ("it's only a joke.", "it's only a joke, don't think too hard.")
-_COPIED = "\x00"
 GREETINGS = frozenset(("hey", "hello", "hiya", "heya", "howdy", "morning", "evening", "mornin", "sup", "bye"))
 """Words that are never a name."""
 ANSWER_KEYS = (
@@ -274,7 +276,7 @@ class Composer:
     def dialogue(self) -> tuple[str, list[Message]]:
         """The first turn's topic and the messages of one dialogue; it may begin in the middle of a talk."""
         talk = Talk(self)
-        n_turns = self.rng.choice((1, 2, 4, 6, 8, 12, 16, 24, 34, MAX_TURNS))
+        n_turns = self.rng.choice(LONG_TURNS if self.rng.random() < LONG_SHARE else USUAL_TURNS)
         if self.rng.random() < RECALL_SHARE:
             n_turns = self.rng.choice((2, 2, 3, 4, 4, 5, 6, 6, 7))
             talk.recall(n_turns)
@@ -301,25 +303,20 @@ class Composer:
             for _ in range(MAX_TURNS):
                 yield from sentences_of(talk.turn().answer)
 
-    def sentence_patterns(self) -> list[re.Pattern[str]]:
-        """Patterns of every sentence the answers are made of, lower case; a slot stands for one to four words.
-
-        Sums and counting are not among them.
-        """
+    def answer_sentences(self) -> list[str]:
+        """Every sentence the answers are made of, with its places for the user's words; those told together in one."""
         paragraphs = (
             self.intents, self.questions, self.after, self.memories, self.moods, self.better, self.recall,
             self.answer_classes,
         )  # fmt: skip
-        templates = [*JUST_A_JOKE, *NONE_ABOUT, "that was easy.", "do you have another one?", "i like numbers."]
-        templates += [template for line in DECLINED for template in sentences_of(line)]
+        sentences = {*JUST_A_JOKE, *NONE_ABOUT, *sum_answers()}
         for paragraph in (p for group in paragraphs for p in group.values()):
-            templates += [part for key in ANSWER_KEYS for part in paragraph[key]]
+            templates = [part for key in ANSWER_KEYS for part in paragraph[key]]
             templates += [part for _, answers in paragraph.replies for part in answers]
+            sentences.update(line for template in templates for line in with_places(template, paragraph))
         for name in ANSWER_LISTS:
-            templates += self.grammar.lists[name]
-        sentences = {s for template in templates for s in sentences_of(re.sub(r"<[^>]*>", _COPIED, template))}
-        words = r"[a-z']+(?: [a-z']+){0,3}"
-        return [re.compile(re.escape(sentence).replace(_COPIED, words)) for sentence in sorted(sentences)]
+            sentences.update(self.grammar.lists[name])
+        return sorted(written(sentence) for sentence in sentences if "{" not in sentence)
 
     def draw_intent(self) -> str:
         """An intent by its share."""

@@ -16,7 +16,7 @@ INTENTS, CONVERSATION = HERE / "intents.txt", HERE / "conversation.txt"
 HELD_OUT_OF = 12
 """One phrasing in so many is for the test."""
 _SLOT = re.compile(r"\{([a-z0-9_ ]+)(?:\.([a-z0-9]+))?\}")
-_BOUND = re.compile(r"<([a-z0-9 ]+)(?:\.([a-z0-9]+))?>")
+BOUND = re.compile(r"<([a-z0-9 ]+)(?:\.([a-z0-9]+))?>")
 _SENTENCE = re.compile(r"[^.?!]+[.?!]+")
 _GROUP = re.compile(r"\(([^()]*)\)")
 _PROPER = {
@@ -152,7 +152,7 @@ class Filler:
         Raises:
             KeyError: the template names a list that there is not.
         """
-        text = _BOUND.sub(lambda match: self._bound(match[1], match[2], bound), template)
+        text = BOUND.sub(lambda match: self._bound(match[1], match[2], bound), template)
         return re.sub(r"\s+", " ", _SLOT.sub(lambda match: self._draw(match[1], match[2], bound), text)).strip()
 
     def _draw(self, name: str, form: str | None, bound: dict[str, str]) -> str:
@@ -171,7 +171,7 @@ class Filler:
 
 def slots_of(text: str) -> set[str]:
     """The lists that a text shares with the user's words."""
-    return {match[0] for match in _BOUND.findall(text)}
+    return {match[0] for match in BOUND.findall(text)}
 
 
 def sentences_of(answer: str) -> list[str]:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from experiments.pocket.text.intents import Filler, Intent, Turn
+from csmkit.llm.answer_sentences import NAME, WORDS
+from experiments.pocket.text.intents import BOUND, Filler, Intent, Turn
 
 NAMES_TOLD = (
     "name", "name", "name", "petname", "petname", "petname", "relative", "relative", "relative", "relative",
@@ -44,6 +45,8 @@ _ASKS = re.compile(r"\b(you|yours|name|yourself|called)$")
 _LED = re.compile(r"(by the way|btw|oh|ok|okay|so|also|and|well|now|hi|hello|hey|good)\b")
 _TAILED = re.compile(r"remember|know|told|tell|by the way|btw|recall|forg[eo]t|, ")
 CAPITAL_LISTS = frozenset({"name", "city name", "country", "day", "month"})
+OWN_LISTS = frozenset({"guest told"})
+"""Lists whose words are names, and lists whose words begin with "my"."""
 
 
 @dataclass
@@ -73,6 +76,21 @@ def list_of(memory: Intent, bound: dict[str, str]) -> str:
     """The list that ``<it>`` comes from; lines ``kinds`` name one for every word of the slot ``of``."""
     kinds = dict(pair.split("=") for pair in memory["kinds"])
     return kinds[bound[memory["of"][0]]] if kinds else memory["list"][0]
+
+
+def with_places(template: str, paragraph: Intent) -> list[str]:
+    """An answer as a list of sentences has it: with the place of a name, or of other words, for each slot."""
+    lists = [*paragraph["list"], *(pair.partition("=")[2] for pair in paragraph["kinds"])] or [""]
+    articles = ("a ", "an ") if ".a>" in template else ("",)
+
+    def place_of(name: str) -> str:
+        return NAME if name in CAPITAL_LISTS else f"your {WORDS}" if name in OWN_LISTS else WORDS
+
+    def filled(it: str, article: str) -> str:
+        place = {"it": it, "said": it, "other name": NAME}
+        return BOUND.sub(lambda slot: (article if slot[2] else "") + place.get(slot[1], WORDS), template)
+
+    return [filled(place_of(name), article) for name in lists for article in articles]
 
 
 def key_of(memory: Intent, bound: dict[str, str]) -> tuple[str, str]:

@@ -1,9 +1,11 @@
 """Turns with one right answer: small sums, counting and the days of the week."""
 
 import random
+from collections.abc import Iterator
 
 from num2words import num2words
 
+from csmkit.llm.answer_sentences import NUMBER
 from experiments.pocket.text.intents import Turn, choose
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -20,6 +22,8 @@ DECLINED = (
 )
 TOO_HARD = (DECLINED[1], DECLINED[2])
 """What is answered to a division, and to a difference below zero, however small the numbers are."""
+TAILS = ("", "", "", "", " that was easy.", " do you have another one?", " i like numbers.")
+"""What follows a result."""
 TOO_LARGE, PRODUCT, STORY, CHECK = 0.36, 0.16, 0.14, 0.1
 """How many of the sums are declined, and of the others: products, told as a little story, or to be confirmed."""
 SIGNS = {
@@ -121,8 +125,22 @@ def sum_turn(rng: random.Random, again: bool = False) -> Turn:
     if draw > 1 - PRODUCT - CHECK:
         return _check_turn(word, a, b, rng)
     answer = f"{_solved(word, a, b, rng.choice(('is', 'is', 'makes')) if word != 'times' else 'is')}."
-    tail = rng.choice(("", "", "", "", " that was easy.", " do you have another one?", " i like numbers."))
-    return Turn("sum", _asked(word, a, b, rng, again), answer + tail)
+    return Turn("sum", _asked(word, a, b, rng, again), answer + rng.choice(TAILS))
+
+
+def sum_answers() -> Iterator[str]:
+    """Every answer to a sum, its numbers left open, and to counting and the days."""
+    yield from DECLINED
+    yield from (tail.strip() for tail in TAILS if tail)
+    for word in ("plus", "minus", "times"):
+        for before, verb in (("", "is"), ("", "makes"), ("yes, ", "is"), ("no, ", "is")):
+            yield f"{before}{NUMBER} {word} {NUMBER} {verb} {NUMBER}."
+    for last in range(3, 11):
+        yield ", ".join(NUMBERS[1 : last + 1]) + "."
+        yield ", ".join(NUMBERS[last:0:-1]) + "."
+    for day, after in zip(DAYS, DAYS[1:] + DAYS[:1], strict=True):
+        yield from (f"{after} comes after {day}.", f"{day} comes before {after}.")
+        yield from (f"the day after {day} is {after}.", f"the day before {after} is {day}.")
 
 
 def result_of(word: str, a: int, b: int) -> int:
