@@ -222,3 +222,17 @@ def test_the_tokens_of_a_name_to_copy_count_more(monkeypatch: pytest.MonkeyPatch
     ids, labels, weights = train_llm.collate([named, train_llm.Example([1, 2], [-100, 2], [1.0, 1.0])], pad=0)
     assert ids.shape == labels.shape == weights.shape
     assert train_llm.answer_weights(labels, weights).tolist().count(train_llm.COPIED_WEIGHT) == len(heavy)
+
+
+@pytest.mark.parametrize("n_positions", [7, 600])
+def test_attention_of_the_language_models_training_is_causal_attention(n_positions: int) -> None:
+    from experiments.pocket.train_llm import SHORT, causal_attention
+
+    noise = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, heads, n_positions, 8, generator=noise) for heads in (6, 2, 2))
+    mixed, _ = causal_attention(torch.nn.Identity(), query, key, value, None, scaling=0.3)
+    repeated = (part.repeat_interleave(3, 1) for part in (key, value))
+    right = torch.nn.functional.scaled_dot_product_attention(query, *repeated, is_causal=True, scale=0.3)
+    assert mixed.shape == (2, n_positions, 6, 8)
+    torch.testing.assert_close(mixed, right.transpose(1, 2), rtol=1e-4, atol=1e-5)
+    assert 7 <= SHORT < 600  # both ways are tried
