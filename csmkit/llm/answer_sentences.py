@@ -39,22 +39,8 @@ OPEN = frozenset((
 ))  # fmt: skip
 """Small words after which more has to come."""
 NO_NAMES = OPEN | {
-    "this",
-    "that",
-    "it",
-    "you",
-    "me",
-    "him",
-    "her",
-    "us",
-    "them",
-    "in",
-    "on",
-    "about",
-    "too",
-    "here",
-    "there",
-}
+    "this", "that", "it", "you", "me", "him", "her", "us", "them", "in", "on", "about", "too", "here", "there",
+}  # fmt: skip
 """Small words that no name begins with."""
 _END = "\n"  # of an answer; no line ends within one
 _PLACES = {NAME: "\x01", WORDS: "\x02", NUMBER: "\x03"}
@@ -200,7 +186,7 @@ class Answer:
                 break
             if self.goes_on(self.pieces[token]):
                 kept.append(token)
-        if not kept:  # no sentence of the list can go on
+        if not kept:  # no sentence of the list can go on: then anything may be said
             return logits
         restricted = torch.full_like(logits, -torch.inf)
         restricted[kept] = logits[kept]
